@@ -1,0 +1,156 @@
+//! Every limit of the relay: its name, unit, default and reason, in one table.
+//!
+//! The table makes the [`Limits`] struct, the `[limits]` section of the configuration file, the
+//! list printed by `--check` and the `relay_limit` metric, so none of them can forget one. This file
+//! imports no other room and every room may import it. A limit is judged where the number that it
+//! bounds first appears.
+
+use std::time::Duration;
+
+/// A limit's value, with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A span of time.
+    Time(Duration),
+    /// A number of bytes.
+    Bytes(usize),
+    /// A number of things.
+    Count(usize),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// The name in the configuration, in `/metrics` and in log lines.
+    pub name: &'static str,
+    /// The value in force.
+    pub value: Value,
+    /// What it bounds, and why it has this default.
+    pub why: &'static str,
+}
+
+macro_rules! limit_type {
+    (Time) => { Duration };
+    (Bytes) => { usize };
+    (Count) => { usize };
+}
+
+macro_rules! limits {
+    ($($name:ident : $kind:ident = $default:expr, $why:literal;)*) => {
+        /// The limits in force. `Default` gives the documented defaults.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $(#[doc = $why] pub $name: limit_type!($kind),)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Every limit with the value in force, in the order of this file.
+            #[must_use]
+            pub fn table(&self) -> Vec<Limit> {
+                vec![$(Limit {
+                    name: stringify!($name),
+                    value: Value::$kind(self.$name),
+                    why: $why,
+                },)*]
+            }
+
+            /// Changes one limit. `None` when there is no limit of that name; `Some(Err)` with the
+            /// expected unit when the value has another unit.
+            pub fn set(&mut self, name: &str, value: Value) -> Option<Result<(), &'static str>> {
+                match (name, value) {
+                    $((stringify!($name), Value::$kind(new)) => {
+                        self.$name = new;
+                        Some(Ok(()))
+                    })*
+                    $((stringify!($name), _) => Some(Err(stringify!($kind))),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+limits! {
+    connections_max: Count = 100_000, "Open connections of one node; further ones are closed at accept. Far above what one file table usually allows, which then decides.";
+    pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
+    connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included. Absolute, so that trickled bytes do not prolong it.";
+    idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
+    publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
+    close_linger: Time = secs(1), "After a final status the peer has this long to close by itself before we do.";
+    chunk_streams_max: Count = 64, "Chunk stream ids per connection and direction; real encoders use fewer than ten.";
+    message_bytes_max: Bytes = 16 * MIB - 1, "Longest audio, video or aggregate message; the 24-bit length field allows no more.";
+    command_bytes_max: Bytes = 64 * KIB, "Longest command message; longer ones are abuse and close the connection.";
+    data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";
+    partial_bytes_max: Bytes = 24 * MIB, "Bytes of unfinished messages a publishing connection may hold over all its chunk streams.";
+    partial_bytes_idle_max: Bytes = 256 * KIB, "The same for a connection that does not publish.";
+    messages_per_second_max: Count = 20_000, "Messages per second and connection; a flood of empty messages costs more than it carries.";
+    aggregate_parts_max: Count = 4_096, "Messages inside one aggregate message; the rest of it is dropped.";
+    amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";
+    amf_values_max: Count = 4_096, "AMF values in one message.";
+    amf_properties_max: Count = 1_024, "Properties or elements of one AMF container.";
+    app_bytes_max: Bytes = 256, "Length of an application name.";
+    name_bytes_max: Bytes = 512, "Length of a stream name without its query.";
+    url_bytes_max: Bytes = 2_048, "Length of tcUrl.";
+    connect_string_bytes_max: Bytes = 4_096, "Length of any other string of the connect command.";
+    streams_per_connection_max: Count = 16, "Message streams (createStream) per connection.";
+    output_bytes_max: Bytes = 64 * KIB, "Replies waiting to be sent to one connection; a peer that asks and does not read is closed.";
+    window_ack_bytes_min: Bytes = 32 * KIB, "Smallest acknowledgement window obeyed; smaller ones would make us send storms of acknowledgements.";
+    pings_per_second_max: Count = 10, "Ping requests answered per second and connection; more are ignored.";
+    tracks_max: Count = 16, "Tracks per stream and kind whose sequence header is kept for joining players.";
+    header_bytes_max: Bytes = 256 * KIB, "Longest sequence header kept for joining players; a longer one is relayed but not kept.";
+    segment_bytes: Bytes = 16 * KIB, "A pending segment is sealed at this size; a message of this size is a segment of its own.";
+    batch_bytes_max: Bytes = 61_440, "Most bytes of one send; loopback and TCP segmentation gain nothing from more.";
+    log_span: Time = secs(12), "How far back a stream's log reaches; the newest key frame is kept beyond it up to gop_span_max.";
+    gop_span_max: Time = secs(40), "Oldest key frame kept for joining players when key frames are further apart than log_span.";
+    log_bytes_max: Bytes = 32 * MIB, "Bytes of one stream's log; over it the oldest segments go, if need be the newest key frame too.";
+    log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers are refused.";
+    player_lag_max: Time = secs(6), "A player further behind the publisher than this jumps forward to a key frame.";
+    send_stall_max: Time = secs(45), "A batch must be gone within this time of its submission, whatever its progress, else the player is closed.";
+    key_wait_max: Time = secs(10), "How long a joining player waits for a key frame when the log has none; then it gets the audio.";
+    stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
+    takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";
+    unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
+    streams_max: Count = 20_000, "Live names of one node.";
+    players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
+    sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
+    reads_per_turn: Count = 4, "Receive buffers handled per connection and turn, so that one fast publisher cannot starve the rest.";
+    receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
+    mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
+    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full stops taking in new requests.";
+    flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
+    mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_set_by_its_name_and_unit() {
+        let mut limits = Limits::default();
+        for row in limits.table() {
+            assert_eq!(limits.set(row.name, row.value), Some(Ok(())), "{}", row.name);
+            assert!(row.why.ends_with('.'), "{}: the reason is a sentence", row.name);
+        }
+        assert_eq!(limits, Limits::default());
+        assert_eq!(limits.set("no_such_limit", Value::Count(1)), None);
+        assert_eq!(limits.set("log_span", Value::Count(1)), Some(Err("Time")));
+    }
+}

@@ -1,0 +1,7 @@
+//! RTMP as bytes and values: handshake, chunks, messages, AMF, commands, media headers.
+//!
+//! Nothing here owns a socket, reads a clock, draws a random number or logs.
+
+pub mod media;
+pub mod message;
+pub mod timestamp;
