@@ -6,7 +6,7 @@ use super::cursor::{Join, Next};
 use super::home::Dropped;
 use super::hub::{Hub, StreamKey};
 use super::segment::Segment;
-use super::testing::{Player, Rig, message, ms, step};
+use super::testing::{Player, Rig, message, ms, to_head};
 use super::view::ViewKind;
 use crate::limits::Limits;
 use crate::wire::media::Codec;
@@ -38,6 +38,18 @@ fn a_pending_segment_is_sealed_at_the_flush_age() {
     assert_eq!(flush(&mut rig), [rig.key]);
     assert_eq!((flush(&mut rig), rig.hub.next_flush()), (vec![], None));
     assert_eq!(segments(&rig)[0].messages, 2);
+}
+
+#[test]
+fn a_key_frame_that_starts_another_pending_segment_starts_its_age() {
+    let mut rig = Rig::new(Limits::default());
+    rig.send(AudioFrame, 100);
+    rig.pass(15);
+    rig.send(KeyFrame, 100);
+    assert_eq!((flush(&mut rig), segments(&rig).len()), (vec![rig.key], 1));
+    assert_eq!(rig.hub.next_flush(), Some(rig.now + ms(20)));
+    rig.pass(20);
+    assert_eq!((flush(&mut rig), segments(&rig).len()), (vec![rig.key], 2));
 }
 
 #[test]
@@ -153,7 +165,7 @@ fn a_mailed_stream_is_the_same_stream() {
 
     let mut cursor = hub.open(remote, Join::Gop, ViewKind::default(), home.now).unwrap();
     let mut player = Player::new();
-    while step(&mut hub, remote, &mut cursor, home.now, &mut player, 61_440).next != Next::AtHead {}
+    to_head(&mut hub, remote, &mut cursor, home.now, &mut player);
     assert_eq!(player.ids(), [1, key, key + 1]);
     let mut ready = Vec::new();
     hub.flush(home.now, &mut ready);
@@ -218,7 +230,7 @@ fn a_publisher_may_return_on_another_worker() {
     }
     let mut cursor = hub.open(key, Join::Gop, ViewKind::default(), first.now).unwrap();
     let mut player = Player::new();
-    while step(&mut hub, key, &mut cursor, first.now, &mut player, 61_440).next != Next::AtHead {}
+    to_head(&mut hub, key, &mut cursor, first.now, &mut player);
     let last = player.seen.back().unwrap().timestamp;
     player.seen.clear();
 
@@ -233,7 +245,7 @@ fn a_publisher_may_return_on_another_worker() {
         assert_eq!(appended.dropped, None);
     }
     hub.seal(key);
-    while step(&mut hub, key, &mut cursor, first.now, &mut player, 61_440).next != Next::AtHead {}
+    to_head(&mut hub, key, &mut cursor, first.now, &mut player);
     let seen: Vec<(u32, u32)> =
         player.seen.drain(..).map(|seen| (seen.id, seen.timestamp - last)).collect();
     assert_eq!(seen, [(50, 0), (51, 40), (52, 80)]);
@@ -243,6 +255,36 @@ fn a_publisher_may_return_on_another_worker() {
     let (mut cursor, mut player) = first.open(Join::Gop, ViewKind::default());
     first.drain(&mut cursor, &mut player);
     assert_eq!(player.ids(), [50, 51, 52]);
+}
+
+#[test]
+fn a_publisher_may_follow_on_a_worker_that_has_but_the_log() {
+    let mut first = Rig::new(Limits::default());
+    first.send(VideoHeader, 50);
+    first.send(KeyFrame, 100);
+    first.run(InterFrame, 400, 40);
+    first.seal(Metadata, 50);
+    let last = u32::try_from(first.now.as_millis()).unwrap();
+    let mut hub = Hub::new(Arc::new(Limits::default()));
+    let key = hub.create();
+    let snapshot = first.hub.snapshot(first.key);
+    assert!(snapshot.iter().all(|segment| hub.receive(key, segment)));
+    hub.begin_publish(key);
+    for (role, id, timestamp) in [(InterFrame, 60, 0), (VideoHeader, 61, 0), (KeyFrame, 62, 7)] {
+        hub.append(key, &mut message(role, id, timestamp, 50), first.now);
+    }
+    hub.seal(key);
+    assert_eq!(hub.stats(key).unwrap().dropped, 1);
+    let taken: Vec<Segment> = hub.take_sealed(key).cloned().collect();
+    assert_eq!(taken.len(), 2, "what came by mail is not mailed again");
+    assert_eq!(taken[0].number, snapshot.last().unwrap().number + 1);
+    assert_eq!(taken[0].first_seq, snapshot.last().unwrap().end_seq());
+    assert!(taken[1].prelude.version() > snapshot.last().unwrap().prelude.version());
+    assert_eq!(taken[1].timestamp().unwrap().0, last + 20);
+    let mut cursor = hub.open(key, Join::Gop, ViewKind::default(), first.now).unwrap();
+    let mut player = Player::new();
+    to_head(&mut hub, key, &mut cursor, first.now, &mut player);
+    assert_eq!(player.ids(), [61, 62]);
 }
 
 #[test]

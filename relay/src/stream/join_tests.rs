@@ -129,6 +129,20 @@ fn when_the_video_stops_players_start_with_the_audio_and_get_video_from_a_key_fr
 }
 
 #[test]
+fn players_of_the_audio_alone_need_no_key_frame() {
+    let mut rig = rig();
+    rig.seal(KeyFrame, 100);
+    rig.run(AudioFrame, 100, 20);
+    let newest = rig.seal(AudioFrame, 100);
+    assert_eq!(play(&mut rig, Join::Gop, AUDIO_ONLY), [1, 2, newest]);
+    let (mut cursor, mut player) = rig.open(Join::Live, AUDIO_ONLY);
+    assert_eq!(rig.drain(&mut cursor, &mut player).next, Next::WaitingForKey);
+    let next = rig.seal(AudioFrame, 100);
+    assert!(rig.drain(&mut cursor, &mut player).joined);
+    assert_eq!(player.ids(), [1, 2, next]);
+}
+
+#[test]
 fn a_short_pause_of_the_video_does_not_hide_the_key_frame() {
     let mut rig = rig();
     let key = rig.seal(KeyFrame, 100);

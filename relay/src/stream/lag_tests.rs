@@ -200,18 +200,24 @@ fn a_lagging_player_within_a_message_finishes_it_first() {
 
 #[test]
 fn batches_end_where_messages_end() {
-    let limits = Limits { segment_bytes: 100_000, batch_bytes_max: 10_000, ..Limits::default() };
-    let (mut rig, mut cursor, mut player) = rig(limits);
-    let ids: Vec<u32> = (0..24).map(|_| rig.send(InterFrame, 3_000)).collect();
-    rig.hub.seal(rig.key);
-    let mut seen = Vec::new();
-    for _ in 0..8 {
-        rig.step(&mut cursor, &mut player);
-        assert!(cursor.at_boundary());
-        assert_eq!(player.seen.len(), 3);
-        seen.extend(player.ids());
-    }
-    assert_eq!(seen, ids);
+    // messages of 3,012 bytes on the wire: how many fit one batch of a longer segment
+    let check = |batch_bytes_max: usize, fit: usize| {
+        let limits = Limits { segment_bytes: 100_000, batch_bytes_max, ..Limits::default() };
+        let (mut rig, mut cursor, mut player) = rig(limits);
+        let ids: Vec<u32> = (0..24).map(|_| rig.send(InterFrame, 3_000)).collect();
+        rig.hub.seal(rig.key);
+        let mut seen = Vec::new();
+        for _ in 0..24 / fit {
+            rig.step(&mut cursor, &mut player);
+            assert!(cursor.at_boundary());
+            assert_eq!(player.seen.len(), fit, "{batch_bytes_max}");
+            seen.extend(player.ids());
+        }
+        assert_eq!(seen, ids);
+    };
+    check(9_035, 2);
+    check(9_036, 3);
+    check(10_000, 3);
 }
 
 #[test]
