@@ -131,8 +131,8 @@ impl Reading {
                 let start = &model.messages[from].headers;
                 let added = view.tracks == ViewTracks::Both && self.view == VIDEO_ONLY && !skips;
                 let told = Model::told(start, if added { AUDIO_ONLY } else { view });
-                let more = view.has_video() > self.view.has_video()
-                    || view.has_audio() > self.view.has_audio();
+                let more = (view.has_video() && !self.view.has_video())
+                    || (view.has_audio() && !self.view.has_audio());
                 let same = |known: &Kept| Model::told(&known.headers, view) == told;
                 let knows = !more && known.is_some_and(same);
                 let early = !model.messages[..from].iter().any(|kept| kept.is_frame());
