@@ -2,6 +2,12 @@
 //!
 //! Nothing here owns a socket, reads a clock, draws a random number or logs.
 
+pub mod amf;
+pub mod amf0;
+pub mod amf3;
 pub mod media;
 pub mod message;
 pub mod timestamp;
+
+#[cfg(test)]
+pub(crate) mod test_bytes;
