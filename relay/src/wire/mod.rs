@@ -5,8 +5,13 @@
 pub mod amf;
 pub mod amf0;
 pub mod amf3;
+pub mod command;
+pub mod connect;
+pub mod data;
 pub mod media;
 pub mod message;
+pub mod reply;
+pub mod stream_name;
 pub mod timestamp;
 
 #[cfg(test)]
