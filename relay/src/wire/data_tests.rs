@@ -118,7 +118,7 @@ fn what_no_player_stands_is_dropped() {
     check_dropped(&hex(&format!("{ON_META} 08 00000000 0001")), DataFault::Metadata);
     let longest = name(63);
     let found = judge(MessageType::DataAmf0, &longest, &Limits::default());
-    assert_eq!(found, DataAction::Relay { role: Role::Data, payload: longest.into() });
+    assert_eq!(found, DataAction::Relay { role: Role::Data, payload: longest.as_slice().into() });
 }
 
 #[test]
