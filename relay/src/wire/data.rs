@@ -95,6 +95,8 @@ fn read_name<'a>(reader: &mut Amf0Reader<'a>) -> Option<&'a [u8]> {
 }
 
 fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataAction<'a> {
+    // An object (03) or an ECMA array (08); other bodies with properties are written anew.
+    let is_walkable = matches!(reader.rest().first(), Some(3 | 8));
     let Some((properties, fault)) = reader.read_object_leniently() else {
         return DataAction::Drop(DataFault::Metadata);
     };
@@ -102,7 +104,8 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
         return DataAction::Drop(DataFault::Metadata);
     }
     let role = Role::Metadata;
-    if fault.is_none() && !reader.amf3_seen() && properties.iter().all(is_plain_property) {
+    let is_clean = is_walkable && fault.is_none() && !reader.amf3_seen();
+    if is_clean && properties.iter().all(is_plain_property) {
         // What follows the body would be read as more of its properties.
         let end = payload.len() - reader.rest().len();
         return DataAction::Relay { role, payload: Cow::Borrowed(&payload[..end]) };

@@ -50,9 +50,7 @@ fn metadata_that_a_player_cannot_walk_is_written_anew() {
     check(plain, &format!("{ON_META} 03 0001 61 07 0001 000009"), Role::Metadata, &good);
     check(plain, &format!("{ON_META} 03 0001 61 0D 000009"), Role::Metadata, &good);
     check(plain, &format!("{ON_META} 03 0001 61 11 01 000009"), Role::Metadata, &good);
-    check(plain, &format!("{ON_META} 10 0001 43 0001 61 05 000009"), Role::Metadata, {
-        &format!("{ON_META} 03 0001 61 05 000009").replace("03 0001 61", "08 00000001 0001 61")
-    });
+    check(plain, &format!("{ON_META} 10 0001 43 0001 61 05 000009"), Role::Metadata, &good);
     check(plain, &format!("{ON_META} 11 0A 0B 01 03 61 01 01"), Role::Metadata, &good);
     check(
         plain,
