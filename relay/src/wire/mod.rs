@@ -14,3 +14,6 @@ pub mod media;
 pub mod message;
 pub mod timestamp;
 pub mod wire_message;
+
+#[cfg(test)]
+mod testing;
