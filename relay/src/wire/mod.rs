@@ -8,6 +8,8 @@ pub mod chunk_reader;
 pub mod chunk_writer;
 pub mod control;
 mod enhanced;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 mod handshake_digest;
 pub mod media;
