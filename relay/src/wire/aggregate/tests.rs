@@ -85,9 +85,8 @@ fn parts_are_limited() {
 
 #[test]
 fn every_cut_gives_the_parts_before_it() {
-    let payload = bytes(
-        "09 000003 000064 00 000001 a*3 0000000E 08 000002 00006E 00 000001 b*2 0000000D",
-    );
+    let payload =
+        bytes("09 000003 000064 00 000001 a*3 0000000E 08 000002 00006E 00 000001 b*2 0000000D");
     let limits = Limits::default();
     let aggregate = MessageHeader {
         timestamp: Timestamp(0),

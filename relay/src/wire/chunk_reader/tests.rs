@@ -112,10 +112,10 @@ fn basic_headers_have_three_forms() {
     check("01 00 01 000000 000001 09 01000000 a*1", &[row(320)]);
     check("01 FF FF 000000 000001 09 01000000 a*1", &[row(65_599)]);
     // A longer form than needed is the same chunk stream.
-    check("00 06 000000 000001 09 01000000 a*1 C1 06 00 b*1", &[
-        (70, 0, 9, 1, 'a', 1),
-        (70, 0, 9, 1, 'b', 1),
-    ]);
+    check(
+        "00 06 000000 000001 09 01000000 a*1 C1 06 00 b*1",
+        &[(70, 0, 9, 1, 'a', 1), (70, 0, 9, 1, 'b', 1)],
+    );
     check("01 06 00 000000 000081 09 01000000 a*128 C0 06 a*1", &[(70, 0, 9, 1, 'a', 129)]);
 }
 
@@ -123,48 +123,53 @@ fn basic_headers_have_three_forms() {
 fn message_headers_build_on_each_other() {
     // Message stream ids are little-endian.
     check("04 000001 000001 08 01020304 a*1", &[(4, 1, 8, 0x0403_0201, 'a', 1)]);
-    check("04 000064 000001 08 01000000 a*1 44 000017 000002 09 b*2 84 000003 c*2 C4 d*2", &[
-        (4, 100, 8, 1, 'a', 1),
-        (4, 123, 9, 1, 'b', 2),
-        (4, 126, 9, 1, 'c', 2),
-        (4, 129, 9, 1, 'd', 2),
-    ]);
+    check(
+        "04 000064 000001 08 01000000 a*1 44 000017 000002 09 b*2 84 000003 c*2 C4 d*2",
+        &[
+            (4, 100, 8, 1, 'a', 1),
+            (4, 123, 9, 1, 'b', 2),
+            (4, 126, 9, 1, 'c', 2),
+            (4, 129, 9, 1, 'd', 2),
+        ],
+    );
     // After fmt 0 the delta is the timestamp itself.
-    check("04 0003E8 000001 08 01000000 a*1 C4 b*1 C4 c*1", &[
-        (4, 1000, 8, 1, 'a', 1),
-        (4, 2000, 8, 1, 'b', 1),
-        (4, 3000, 8, 1, 'c', 1),
-    ]);
+    check(
+        "04 0003E8 000001 08 01000000 a*1 C4 b*1 C4 c*1",
+        &[(4, 1000, 8, 1, 'a', 1), (4, 2000, 8, 1, 'b', 1), (4, 3000, 8, 1, 'c', 1)],
+    );
     // fmt 1 on a new chunk stream starts from nothing.
     check("44 000017 000007 08 a*7", &[(4, 23, 8, 0, 'a', 7)]);
     check("42 000000 000006 04 a*6", &[(2, 0, 4, 0, 'a', 6)]);
     // fmt 0 starts time anew.
-    check("04 0003E8 000001 08 01000000 a*1 04 000001 000001 08 02000000 b*1", &[
-        (4, 1000, 8, 1, 'a', 1),
-        (4, 1, 8, 2, 'b', 1),
-    ]);
+    check(
+        "04 0003E8 000001 08 01000000 a*1 04 000001 000001 08 02000000 b*1",
+        &[(4, 1000, 8, 1, 'a', 1), (4, 1, 8, 2, 'b', 1)],
+    );
 }
 
 #[test]
 fn time_runs_modulo_32_bits() {
     // Backwards by 5 ms, as librtmp, OBS and GStreamer write it.
-    check("04 000064 000001 08 01000000 a*1 44 FFFFFF 000007 08 FFFFFFFB b*7", &[
-        (4, 100, 8, 1, 'a', 1),
-        (4, 95, 8, 1, 'b', 7),
-    ]);
-    check("04 FFFFFF 000001 08 01000000 FFFFFFFF a*1 84 000002 b*1", &[
-        (4, u32::MAX, 8, 1, 'a', 1),
-        (4, 1, 8, 1, 'b', 1),
-    ]);
+    check(
+        "04 000064 000001 08 01000000 a*1 44 FFFFFF 000007 08 FFFFFFFB b*7",
+        &[(4, 100, 8, 1, 'a', 1), (4, 95, 8, 1, 'b', 7)],
+    );
+    check(
+        "04 FFFFFF 000001 08 01000000 FFFFFFFF a*1 84 000002 b*1",
+        &[(4, u32::MAX, 8, 1, 'a', 1), (4, 1, 8, 1, 'b', 1)],
+    );
     // The escape value itself needs the long form.
     check("06 FFFFFF 000001 09 01000000 00FFFFFF a*1", &[(6, 0xFF_FFFF, 9, 1, 'a', 1)]);
     // A fmt-3 message always repeats an extended delta.
-    check("04 FFFFFF 000001 08 01000000 01000000 a*1 C4 01000000 b*1 84 000001 c*1 C4 d*1", &[
-        (4, 0x0100_0000, 8, 1, 'a', 1),
-        (4, 0x0200_0000, 8, 1, 'b', 1),
-        (4, 0x0200_0001, 8, 1, 'c', 1),
-        (4, 0x0200_0002, 8, 1, 'd', 1),
-    ]);
+    check(
+        "04 FFFFFF 000001 08 01000000 01000000 a*1 C4 01000000 b*1 84 000001 c*1 C4 d*1",
+        &[
+            (4, 0x0100_0000, 8, 1, 'a', 1),
+            (4, 0x0200_0000, 8, 1, 'b', 1),
+            (4, 0x0200_0001, 8, 1, 'c', 1),
+            (4, 0x0200_0002, 8, 1, 'd', 1),
+        ],
+    );
 }
 
 #[test]
@@ -175,7 +180,10 @@ fn extended_timestamps_in_continuations_may_be_missing() {
     check(repeated, &[row]);
     check(omitted, &[row]);
     // An extended delta: what is repeated is the delta.
-    check("46 FFFFFF 000082 09 01000001 a*128 C6 01000001 a*2", &[(6, 0x0100_0001, 9, 0, 'a', 130)]);
+    check(
+        "46 FFFFFF 000082 09 01000001 a*128 C6 01000001 a*2",
+        &[(6, 0x0100_0001, 9, 0, 'a', 130)],
+    );
     // Tails of 1 to 3 bytes: without a habit seen before, the bytes behind them decide ...
     for tail in 1..4 {
         let length = format!("0000{:02X}", 128 + tail);
@@ -206,12 +214,10 @@ fn extended_timestamps_in_continuations_may_be_missing() {
 #[test]
 fn messages_without_payload_end_with_their_header() {
     check("04 000001 000000 08 01000000", &[(4, 1, 8, 1, 'a', 0)]);
-    check("04 000001 000000 08 01000000 C4 84 000005 44 000001 000002 08 a*2", &[
-        (4, 1, 8, 1, 'a', 0),
-        (4, 2, 8, 1, 'a', 0),
-        (4, 7, 8, 1, 'a', 0),
-        (4, 8, 8, 1, 'a', 2),
-    ]);
+    check(
+        "04 000001 000000 08 01000000 C4 84 000005 44 000001 000002 08 a*2",
+        &[(4, 1, 8, 1, 'a', 0), (4, 2, 8, 1, 'a', 0), (4, 7, 8, 1, 'a', 0), (4, 8, 8, 1, 'a', 2)],
+    );
 }
 
 #[test]

@@ -154,7 +154,8 @@ fn legacy_audio() {
     for (format, name) in [("0", "pcm"), ("1", "adpcm"), ("3", "pcm"), ("7", "g711")] {
         check_audio(&format!("{format}F 00"), AudioFrame, &[0], name);
     }
-    for (format, name) in [("4", "nellymoser"), ("6", "nellymoser"), ("8", "g711"), ("C", "other")] {
+    for (format, name) in [("4", "nellymoser"), ("6", "nellymoser"), ("8", "g711"), ("C", "other")]
+    {
         check_audio(&format!("{format}F 00"), AudioFrame, &[0], name);
     }
 }
@@ -183,15 +184,8 @@ fn enhanced_audio() {
 
 #[test]
 fn roles_belong_to_one_medium() {
-    let video = [
-        KeyFrame,
-        InterFrame,
-        VideoHeader,
-        VideoEnd,
-        VideoMetadata,
-        VideoCommand,
-        VideoOpaque,
-    ];
+    let video =
+        [KeyFrame, InterFrame, VideoHeader, VideoEnd, VideoMetadata, VideoCommand, VideoOpaque];
     let audio = [AudioHeader, AudioChannels, AudioEnd, AudioFrame];
     assert!(video.iter().all(|role| role.is_video() && !role.is_audio()));
     assert!(audio.iter().all(|role| role.is_audio() && !role.is_video()));
