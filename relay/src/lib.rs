@@ -2,4 +2,5 @@
 
 pub mod limits;
 pub mod reactor;
+pub mod session;
 pub mod wire;
