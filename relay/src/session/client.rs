@@ -472,7 +472,7 @@ impl ClientSession {
             return Ok(Some(Step::ReconnectRequest { tc_url }));
         }
         let is_error = level == "error";
-        if self.state == State::Starting && is_error {
+        if is_error && !matches!(self.state, State::Running | State::Ended) {
             return Err(SessionError::Refused { code, description });
         }
         let started = match self.settings.role {

@@ -149,6 +149,13 @@ pub fn app_name(app: &[u8], limits: &Limits) -> Result<String, NameError> {
     join(app, "").map(|name| name.as_str().to_owned())
 }
 
+/// The merged query of app and tcUrl, without the question mark. May carry secrets.
+#[must_use]
+pub fn connect_query(app: &[u8], tc_url: &[u8]) -> String {
+    let query = |bytes| split_query(text(bytes).unwrap_or_default()).1;
+    merge_queries(["", query(app), query(tc_url)])
+}
+
 /// The host of a tcUrl without its port; empty when there is none.
 #[must_use]
 pub fn tc_url_host(tc_url: &[u8]) -> &str {

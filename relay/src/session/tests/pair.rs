@@ -283,6 +283,13 @@ fn a_client_takes_what_other_servers_send() {
     assert_lines(&events, "connected\nstarted 7\nended close");
     assert_eq!(ended, None);
 
+    // A refusal may come before its time.
+    let refused = Value::object([("level", Value::text("error")), ("code", Value::text("no"))]);
+    let script = result(Script::new(), 1.0, Value::Null);
+    let (_, ended) = connected(script.call(3, 0, "onStatus", 0.0, &[Value::Null, refused]));
+    let refusal = SessionError::Refused { code: "no".into(), description: String::new() };
+    assert_eq!(ended, Some(refusal));
+
     let script = result(Script::new(), 1.0, Value::Null);
     let (_, ended) = connected(result(script, 4.0, Value::Null));
     assert_eq!(ended, Some(SessionError::BadAnswer { command: "createStream" }));
