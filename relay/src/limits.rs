@@ -1,9 +1,9 @@
 //! Every limit of the relay: its name, unit, default and reason, in one table.
 //!
 //! The table makes the [`Limits`] struct, the `[limits]` section of the configuration file, the
-//! list printed by `--check` and the `relay_limit` metric, so none of them can forget one. This file
-//! imports no other room and every room may import it. A limit is judged where the number that it
-//! bounds first appears.
+//! list printed by `--check` and the `relay_limit` metric, so none of them can forget one. This
+//! file imports no other room and every room may import it. A limit is judged where the number that
+//! it bounds first appears.
 
 use std::time::Duration;
 

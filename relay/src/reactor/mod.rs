@@ -1,23 +1,26 @@
 //! The reactor: operations in, completions out. It knows bytes and connections, not RTMP.
 //!
-//! A worker hands over [`Operation`]s and gets [`Completion`]s back; it never sees a socket, a readiness
-//! flag or a file descriptor. Buffers to be sent are owned ([`Batch`]); bytes received are lent for the
-//! duration of one call. The shape is that of io_uring, because readiness can be turned into completions
-//! cheaply, and not the other way round.
+//! A worker hands over [`Operation`]s and gets [`Completion`]s back; it never sees a socket, a
+//! readiness flag or a file descriptor. Buffers to be sent are owned ([`Batch`]); bytes received
+//! are lent for the duration of one call. The shape is that of io_uring, because readiness can be
+//! turned into completions cheaply, and not the other way round.
 //!
 //! ```text
 //!   worker --Operation--> submit() ----> kernel            never waits
 //!                         wait(timeout) <--- kernel        the only place where the thread sleeps
-//!   worker <-Completion-- drain(each)                      received bytes are lent, gone after the call
+//!   worker <-Completion-- drain(each)                      received bytes are lent, gone after the
+//! call
 //! ```
 //!
 //! Contract, checked by one suite for every backend:
-//! - One receive and one send at most are outstanding per connection. A `Receive` is single-shot: it gives
-//!   exactly one `Received` or `ReceiveEnded`. Not receiving again *is* how a worker pauses a peer.
-//! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one `SendFailed`.
-//!   Backends retry short writes themselves; the worker holds the deadline.
-//! - After `Close` every outstanding operation of the connection is abandoned without a completion of its own,
-//!   its buffers are released, and then exactly one `Closed` comes. The key is never valid again (generation).
+//! - One receive and one send at most are outstanding per connection. A `Receive` is single-shot:
+//!   it gives exactly one `Received` or `ReceiveEnded`. Not receiving again *is* how a worker
+//!   pauses a peer.
+//! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one
+//!   `SendFailed`. Backends retry short writes themselves; the worker holds the deadline.
+//! - After `Close` every outstanding operation of the connection is abandoned without a completion
+//!   of its own, its buffers are released, and then exactly one `Closed` comes. The key is never
+//!   valid again (generation).
 //! - An operation that names a connection no longer there is ignored.
 
 use std::net::SocketAddr;
@@ -26,7 +29,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// A connection of one reactor: slot and generation, so that a late operation cannot hit a successor.
+/// A connection of one reactor: slot and generation, so that a late operation cannot hit a
+/// successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub u64);
 
@@ -70,8 +74,8 @@ pub enum Operation {
 pub enum Completion<'a> {
     /// A connection was accepted.
     Accepted { listener: ListenerKey, connection: ConnectionKey, peer: SocketAddr, local: SocketAddr },
-    /// Accepting failed and was turned off (for example: no file descriptor left). The worker says so
-    /// and turns it on again later.
+    /// Accepting failed and was turned off (for example: no file descriptor left). The worker says
+    /// so and turns it on again later.
     AcceptFailed { listener: ListenerKey, error: std::io::Error },
     /// The connection asked for is there.
     Connected { token: u64, connection: ConnectionKey, peer: SocketAddr, local: SocketAddr },
