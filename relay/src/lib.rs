@@ -2,5 +2,6 @@
 
 pub mod limits;
 pub mod reactor;
+pub mod stream;
 pub mod wire;
 pub mod worker;
