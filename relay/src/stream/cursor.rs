@@ -132,6 +132,12 @@ impl Cursor {
         self.head.is_empty()
     }
 
+    /// The rest of a message, or of a prelude, that was begun: it must be sent before anything else, even
+    /// when the player leaves. Empty at a boundary.
+    pub fn take_rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.head)
+    }
+
     /// Whether it plays; else it waits for a place to start.
     #[must_use]
     pub fn is_playing(&self) -> bool {

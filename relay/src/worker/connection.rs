@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,13 +30,17 @@ pub(super) struct Connection {
     pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
     pub(super) plays: Vec<Play>,
-    /// The play whose turn it is when several share the connection.
-    pub(super) next_play: usize,
-    /// Whether the send ring holds it.
-    pub(super) queued: bool,
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
+    /// A receive is outstanding.
+    pub(super) receiving: bool,
+    /// It was ended; nothing more is done with it.
+    pub(super) ended: bool,
+    /// It ended what it published or played by itself.
+    pub(super) said_goodbye: bool,
+    /// What it last published or played, for log lines.
+    pub(super) stream_name: Option<Arc<str>>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) jumps: u64,
@@ -79,8 +84,10 @@ pub(super) struct Play {
     pub(super) cursor: Option<Cursor>,
     pub(super) view: ViewKind,
     pub(super) paused: bool,
-    /// Whether the stream's list of those who wait for the next seal names it.
-    pub(super) waiting: bool,
+    /// Neither audio nor video is wanted.
+    pub(super) silenced: bool,
+    /// Whether it stands in the send ring or among those who wait for the next seal.
+    pub(super) parked: bool,
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,
@@ -94,6 +101,13 @@ pub(super) struct Closing {
     pub(super) reason: CloseReason,
     /// When it is closed even if the peer has not done so.
     pub(super) at: Duration,
+}
+
+impl Play {
+    /// Whether nothing more is to be sent for now.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.paused || self.silenced
+    }
 }
 
 impl Connection {
@@ -116,11 +130,13 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: Vec::new(),
-            next_play: 0,
-            queued: false,
             closing: None,
             last_received: now,
             handshake_counted: false,
+            receiving: true,
+            ended: false,
+            said_goodbye: false,
+            stream_name: None,
             bytes_in: 0,
             bytes_out: 0,
             jumps: 0,
@@ -130,6 +146,19 @@ impl Connection {
     /// How it speaks.
     pub(super) fn transport(&self) -> Transport {
         Transport::Rtmp
+    }
+
+    /// What the client calls itself; empty before connect.
+    pub(super) fn client(&self) -> &str {
+        self.session.client().map_or("", |client| &client.flash_ver)
+    }
+
+    /// User-space bytes that it holds besides its unfinished messages.
+    pub(super) fn held_bytes(&self) -> usize {
+        let replies: usize = self.outbox.iter().map(Bytes::len).sum();
+        let plays = self.plays.capacity() * size_of::<Play>();
+        let publishes = self.publishes.capacity() * size_of::<Publish>();
+        size_of::<Self>() + self.unread.capacity() + replies + plays + publishes
     }
 
     /// The publish on a message stream.
@@ -149,6 +178,13 @@ impl Connection {
                 .plays
                 .iter()
                 .all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+    }
+
+    /// Whether every other play's messages are whole, so that one of this play may begin: they share
+    /// their chunk streams.
+    pub(super) fn others_at_boundary(&self, message_stream: u32) -> bool {
+        let mut others = self.plays.iter().filter(|play| play.message_stream != message_stream);
+        others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
     /// Takes the session's replies over, in order.

@@ -30,6 +30,8 @@ pub(super) struct LocalStream {
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
     pub(super) granted: Option<Party>,
+    /// Workers that asked for it before it was here.
+    pub(super) early_readers: Vec<WorkerIndex>,
 }
 
 /// Where the log is filled.
@@ -78,6 +80,7 @@ impl LocalStreams {
                 empty_since: Some(now),
                 bytes_out: 0,
                 granted: None,
+                early_readers: Vec::new(),
             })
         })
     }
@@ -121,6 +124,11 @@ impl LocalStreams {
             self.by_log.shrink_to_fit();
         }
         Some(stream)
+    }
+
+    /// Whether any is filled by another worker.
+    pub(super) fn reads_remote(&self) -> bool {
+        self.streams.iter().any(|(_, entry)| matches!(entry.place, Place::There { .. }))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &LocalStream)> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::settings::{PublishConflict, UnknownStream};
 use crate::reactor::ConnectionKey;
-use crate::stream::{Continuation, Segment};
+use crate::stream::{Heritage, Segment};
 
 /// A worker of this node: 0 is the registrar.
 pub type WorkerIndex = usize;
@@ -37,6 +37,8 @@ pub enum Refusal {
     TooManyStreams,
     /// `log_bytes_total` is reached.
     OutOfMemory,
+    /// The node is ending.
+    Draining,
 }
 
 /// To the registrar.
@@ -68,7 +70,7 @@ pub enum Order {
     /// Play: the name has this number; its home, when it has one, is named.
     Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
     /// The player is refused.
-    RefusePlay { player: Party },
+    RefusePlay { player: Party, name: Arc<str> },
     /// To workers with players: the stream has a (new) home, or the same home a new publisher.
     Appeared { stream: StreamId, home: WorkerIndex },
     /// To the home and to workers with players: the grace is over, the name is free.
@@ -92,5 +94,5 @@ pub enum Mail {
     /// sees the gap and subscribes again.
     Segment { stream: StreamId, segment: Segment },
     /// From the old home to the new one.
-    Handover { stream: StreamId, continuation: Continuation, readers: Vec<WorkerIndex> },
+    Handover { stream: StreamId, name: Arc<str>, heritage: Box<Heritage>, readers: Vec<WorkerIndex> },
 }

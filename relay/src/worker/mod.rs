@@ -40,6 +40,7 @@ mod sweep;
 mod table;
 pub mod turn;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub struct Worker {
     /// Connections that neither publish nor play.
     pending: usize,
     streams: LocalStreams,
+    /// Plays that the registrar was asked for and has not answered, by name.
+    wanted: HashMap<Arc<str>, u32>,
     hub: Hub,
     ring: SendRing,
     sweep: Sweep,
@@ -142,6 +145,7 @@ impl Worker {
             numbered: 0,
             pending: 0,
             streams: LocalStreams::default(),
+            wanted: HashMap::new(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),

@@ -162,7 +162,7 @@ impl Registrar {
             self.intern(name, limits)
         };
         let Some(stream) = stream else {
-            send(player.worker, Mail::Order(Order::RefusePlay { player }));
+            send(player.worker, Mail::Order(Order::RefusePlay { player, name: Arc::clone(name) }));
             return;
         };
         let entry = self.streams.get_mut(&stream).expect("interned");

@@ -67,7 +67,7 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
         Order::Play { stream, player, home, .. } => {
             format!("play {} by {} home={home:?}", stream.0, player.connection.0)
         }
-        Order::RefusePlay { player } => format!("no play for {}", player.connection.0),
+        Order::RefusePlay { player, .. } => format!("no play for {}", player.connection.0),
         Order::Appeared { stream, home } => format!("{} appeared at {home}", stream.0),
         Order::Ended { stream } => format!("{} ended", stream.0),
     };

@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 
 use crate::reactor::ConnectionKey;
 
-/// A connection with something to send is in one of two queues, each served in order of arrival.
+/// A play: its connection and message stream.
+pub(super) type Entry = (ConnectionKey, u32);
+
+/// A play with something to send is in one of two queues, each served in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct SendRing {
-    head: VecDeque<ConnectionKey>,
-    behind: VecDeque<ConnectionKey>,
+    head: VecDeque<Entry>,
+    behind: VecDeque<Entry>,
 }
 
 /// What one turn may take.
@@ -27,18 +30,18 @@ impl Share {
 }
 
 impl SendRing {
-    /// Queues a connection that has the newest segment to send.
-    pub(super) fn push_head(&mut self, connection: ConnectionKey) {
-        self.head.push_back(connection);
+    /// Queues a play that has the newest segment to send.
+    pub(super) fn push_head(&mut self, play: Entry) {
+        self.head.push_back(play);
     }
 
-    /// Queues a connection that has older bytes to send.
-    pub(super) fn push_behind(&mut self, connection: ConnectionKey) {
-        self.behind.push_back(connection);
+    /// Queues a play that has older bytes to send.
+    pub(super) fn push_behind(&mut self, play: Entry) {
+        self.behind.push_back(play);
     }
 
-    /// The next connection within this turn's share.
-    pub(super) fn pop(&mut self, share: &mut Share) -> Option<ConnectionKey> {
+    /// The next play within this turn's share.
+    pub(super) fn pop(&mut self, share: &mut Share) -> Option<Entry> {
         if share.all == 0 {
             return None;
         }
@@ -69,16 +72,16 @@ mod tests {
     fn the_head_goes_first_and_those_behind_get_a_quarter() {
         let mut ring = SendRing::default();
         for n in 0..10 {
-            ring.push_behind(ConnectionKey(100 + n));
+            ring.push_behind((ConnectionKey(100 + n), 1));
         }
         for n in 0..5 {
-            ring.push_head(ConnectionKey(n));
+            ring.push_head((ConnectionKey(n), 1));
         }
         let mut share = Share::of_turn(8);
-        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|key| key.0).collect();
+        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
         assert_eq!(turn, [0, 1, 2, 3, 4, 100, 101]);
         let mut share = Share::of_turn(8);
-        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|key| key.0).collect();
+        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
         assert_eq!(turn, [102, 103]);
         assert!(!ring.is_empty());
     }
@@ -87,7 +90,7 @@ mod tests {
     fn a_turn_is_bounded() {
         let mut ring = SendRing::default();
         for n in 0..10 {
-            ring.push_head(ConnectionKey(n));
+            ring.push_head((ConnectionKey(n), 1));
         }
         let mut share = Share::of_turn(4);
         assert_eq!(std::iter::from_fn(|| ring.pop(&mut share)).count(), 4);
