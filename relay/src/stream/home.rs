@@ -14,8 +14,8 @@ use super::segment::{Segment, Video};
 use super::timeline::Timeline;
 use super::view::Renditions;
 use crate::limits::Limits;
-use crate::wire::media::Role;
-use crate::wire::message::MediaMessage;
+use crate::wire::media::{Codec, Role, codec};
+use crate::wire::message::{MediaKind, MediaMessage};
 
 /// The publishing side of a stream.
 #[derive(Debug, Default)]
@@ -43,6 +43,8 @@ pub(super) struct Counts {
     pub(super) last_key: Option<Duration>,
     pub(super) gop: Option<Duration>,
     pub(super) last_ingest: Option<Duration>,
+    pub(super) audio_codec: Option<Codec>,
+    pub(super) video_codec: Option<Codec>,
 }
 
 /// What became of a message.
@@ -105,6 +107,8 @@ impl Home {
     pub(super) fn begin(&mut self) {
         self.prelude.reset();
         self.timeline.begin();
+        self.counts.audio_codec = None;
+        self.counts.video_codec = None;
         self.awaiting_key = self.timeline.continues();
         self.publishing = true;
     }
@@ -160,7 +164,7 @@ impl Home {
             self.counts.dropped += 1;
             return Appended { sealed: 0, dropped: Some(reason) };
         }
-        self.count(role, message.payload_bytes(), now);
+        self.count(message, now);
         let timestamp = self.timeline.place(role, message.timestamp());
         if timestamp != message.timestamp() {
             message.set_timestamp(timestamp);
@@ -217,19 +221,29 @@ impl Home {
         None
     }
 
-    fn count(&mut self, role: Role, payload_bytes: usize, now: Duration) {
+    fn count(&mut self, message: &MediaMessage, now: Duration) {
+        let role = message.class().role;
         self.began.get_or_insert(now);
         if role.is_video() && role.is_coded() {
             self.last_video = Some(now);
         }
         let counts = &mut self.counts;
-        counts.payload_bytes += u64::try_from(payload_bytes).unwrap_or(u64::MAX);
+        counts.payload_bytes += u64::try_from(message.payload_bytes()).unwrap_or(u64::MAX);
         counts.messages += 1;
         counts.last_ingest = Some(now);
         if role == Role::KeyFrame {
             counts.key_frames += 1;
             let last = counts.last_key.replace(now);
             counts.gop = last.map(|last| now.saturating_sub(last)).or(counts.gop);
+        }
+        let (known, header) = match message.kind() {
+            MediaKind::Audio => (&mut counts.audio_codec, role == Role::AudioHeader),
+            MediaKind::Video => (&mut counts.video_codec, role == Role::VideoHeader),
+            MediaKind::Data => return,
+        };
+        // headers tell of changes; without headers the first frame does
+        if known.is_none() || (header && message.class().tracks.ids().first() == Some(&0)) {
+            *known = codec(message.kind(), message.payload_head()).or(*known);
         }
     }
 

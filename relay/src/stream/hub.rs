@@ -24,6 +24,7 @@ use super::reader;
 use super::segment::Segment;
 use super::view::{Renditions, ViewKind};
 use crate::limits::Limits;
+use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
 
 /// Names a stream of one hub. Never used again for another one.
@@ -88,6 +89,10 @@ pub struct StreamStats {
     pub gop: Option<Duration>,
     /// When the last message came.
     pub last_ingest: Option<Duration>,
+    /// Codec of the audio, by its header on track 0 or else by the first message that says.
+    pub audio_codec: Option<Codec>,
+    /// Codec of the video, likewise.
+    pub video_codec: Option<Codec>,
     /// Bytes held in the log.
     pub log_bytes: usize,
     /// Bytes held in views.
@@ -413,6 +418,8 @@ impl Hub {
             last_key: counts.last_key,
             gop: counts.gop,
             last_ingest: counts.last_ingest,
+            audio_codec: counts.audio_codec,
+            video_codec: counts.video_codec,
             log_bytes: stream.renditions.log.held_bytes(),
             view_bytes: stream.renditions.view_bytes(),
         })

@@ -31,6 +31,17 @@ mod segment;
 mod timeline;
 mod view;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod log_tests;
+#[cfg(test)]
+mod prelude_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod testing;
+#[cfg(test)]
+mod timeline_tests;
+
 pub use cursor::{Batch, Cursor, Join, JumpReason, Next};
 pub use home::{Appended, Dropped, Heritage};
 pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};

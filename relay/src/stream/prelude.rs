@@ -10,8 +10,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::view::ViewKind;
 use crate::limits::Limits;
+use crate::wire::chunk_writer::write_message;
 use crate::wire::media::{Class, Role, Tracks};
-use crate::wire::message::{MediaKind, MediaMessage};
+use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader};
 use crate::wire::timestamp::Timestamp;
 
 /// Headers in force at one point of a stream.
@@ -56,12 +57,14 @@ impl Prelude {
     pub fn render(&self, kind: ViewKind, timestamp: Timestamp) -> Bytes {
         let mut out = BytesMut::new();
         for item in self.items.iter().filter(|item| kind.shows(item.role)) {
-            let class = Class { role: item.role, tracks: item.tracks };
             let media = media_kind(item.role);
-            let mut message = MediaMessage::new(media, class, timestamp, &item.payload);
-            let start = out.len();
-            message.append_to(&mut out);
-            kind.address(&mut out[start..]);
+            let header = MessageHeader {
+                timestamp,
+                length: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
+                kind: media.message_type(),
+                message_stream: kind.message_stream,
+            };
+            write_message(&mut out, media.chunk_stream(), &header, &item.payload, CHUNK_BYTES);
         }
         out.freeze()
     }

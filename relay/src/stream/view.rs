@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::wire::media::Role;
 use crate::wire::message::MEDIA_STREAM;
 use crate::wire::timestamp::Timestamp;
+use crate::wire::wire_message::WireMessage;
 
 /// Which bytes a reader is sent. The default is the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,17 +72,6 @@ impl ViewKind {
         Self { tracks: ViewTracks::AudioOnly, ..self }
     }
 
-    /// Writes the message stream id into a message's first chunk header, which is always of type 0:
-    /// one byte of basic header, then timestamp, length, type and, in little-endian order, this id
-    /// (RTMP 1.0 section 5.3.1.2.1).
-    pub(super) fn address(self, message: &mut [u8]) {
-        if self.message_stream != MEDIA_STREAM
-            && let Some(field) = message.get_mut(8..12)
-        {
-            field.copy_from_slice(&self.message_stream.to_le_bytes());
-        }
-    }
-
     /// A segment of the stream as this view shows it; adds the bytes copied to `copied`.
     fn render(self, source: &Segment, copied: &mut u64) -> Segment {
         let mut index = Vec::with_capacity(source.index.len());
@@ -113,7 +103,9 @@ impl ViewKind {
         for entry in shown() {
             let start = out.len();
             out.extend_from_slice(&source.bytes[entry.start()..entry.end()]);
-            self.address(&mut out[start..]);
+            if let Some(field) = out[start..].get_mut(WireMessage::MESSAGE_STREAM_AT) {
+                field.copy_from_slice(&self.message_stream.to_le_bytes());
+            }
         }
         out.freeze()
     }
