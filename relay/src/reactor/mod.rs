@@ -52,6 +52,15 @@ pub use self::socket::SocketOptions;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub u64);
 
+impl ConnectionKey {
+    /// A small number that no other open connection of the reactor has, for tables. A later connection
+    /// may have it again.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        slots::slot_of(self)
+    }
+}
+
 /// A listening socket of one reactor, numbered in the order in which they were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey(pub u32);

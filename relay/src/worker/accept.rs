@@ -86,7 +86,7 @@ impl Worker {
         }
         let role = connection.role;
         while let Some(publish) = connection.publishes.pop() {
-            self.publish_ended(connection.key, &publish, now);
+            self.publish_ended(connection.key, &publish);
         }
         while let Some(play) = connection.plays.pop() {
             self.play_ended(connection.key, play, now);

@@ -94,9 +94,9 @@ impl Worker {
             since: *since,
             bytes_in: stats.payload_bytes,
             log_bytes: u64::try_from(stats.log_bytes).unwrap_or(u64::MAX),
-            video: stats.video_codec.map(|codec| codec.to_string()),
+            video: stats.video_codec.map(|codec| codec.name().to_owned()),
             size: None,
-            audio: stats.audio_codec.map(|codec| codec.to_string()),
+            audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
             last_key: stats.last_key,
             gop: stats.gop,
         })

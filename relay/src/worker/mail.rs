@@ -9,26 +9,26 @@ use crate::reactor::ConnectionKey;
 use crate::stream::{Heritage, Segment};
 
 /// A worker of this node: 0 is the registrar.
-pub type WorkerIndex = usize;
+pub(super) type WorkerIndex = usize;
 
 /// A name while it is in use, numbered by the registrar. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamId(pub u64);
+pub(super) struct StreamId(pub(super) u64);
 
 /// One publish or play: which connection of which worker, and which of its message streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Party {
+pub(super) struct Party {
     /// The worker that owns the connection.
-    pub worker: WorkerIndex,
+    pub(super) worker: WorkerIndex,
     /// The connection.
-    pub connection: ConnectionKey,
+    pub(super) connection: ConnectionKey,
     /// Its message stream id.
-    pub message_stream: u32,
+    pub(super) message_stream: u32,
 }
 
 /// Why a publisher is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The name has a publisher and the application does not allow take-over.
     Busy,
     /// This publisher was taken over a moment ago and the holder is well.
@@ -43,7 +43,7 @@ pub enum Refusal {
 
 /// To the registrar.
 #[derive(Debug)]
-pub enum Request {
+pub(super) enum Request {
     /// A publisher asks for a name.
     Claim { publisher: Party, name: Arc<str>, address: IpAddr, conflict: PublishConflict },
     /// A publisher is gone; its stream's grace begins.
@@ -58,7 +58,7 @@ pub enum Request {
 
 /// From the registrar.
 #[derive(Debug)]
-pub enum Order {
+pub(super) enum Order {
     /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise the
     /// log of this very worker, or the [`Mail::Handover`] sent before, goes on.
     Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool },
@@ -79,7 +79,7 @@ pub enum Order {
 
 /// Anything that one worker sends another.
 #[derive(Debug)]
-pub enum Mail {
+pub(super) enum Mail {
     /// To worker 0.
     Request(Request),
     /// From worker 0.

@@ -57,25 +57,23 @@ pub fn mailboxes(workers: usize, capacity: usize) -> Vec<Mailbox> {
 
 impl Mailbox {
     /// This worker's number.
-    #[must_use]
-    pub fn index(&self) -> WorkerIndex {
+    pub(super) fn index(&self) -> WorkerIndex {
         self.index
     }
 
     /// How many workers there are.
-    #[must_use]
-    pub fn workers(&self) -> usize {
+    pub(super) fn workers(&self) -> usize {
         self.desks.len()
     }
 
     /// Says how this worker is woken. Called once, before the first turn.
-    pub fn set_waker(&self, waker: Waker) {
+    pub(super) fn set_waker(&self, waker: Waker) {
         // A second call would be our own mistake; the first waker stays good.
         let _ = self.desks[self.index].waker.set(waker);
     }
 
     /// Sends mail that must arrive.
-    pub fn send(&mut self, to: WorkerIndex, mail: Mail) {
+    pub(super) fn send(&mut self, to: WorkerIndex, mail: Mail) {
         if to == self.index {
             self.own.push_back(mail);
             return;
@@ -91,7 +89,7 @@ impl Mailbox {
     }
 
     /// Sends mail that may be lost when the receiver does not keep up. Returns whether it went.
-    pub fn send_or_lose(&mut self, to: WorkerIndex, mail: Mail) -> bool {
+    pub(super) fn send_or_lose(&mut self, to: WorkerIndex, mail: Mail) -> bool {
         let fits = to != self.index && self.waiting[to].is_empty();
         if fits && self.desks[to].rings[self.index].push(mail).is_ok() {
             self.wake(to);
@@ -102,7 +100,7 @@ impl Mailbox {
     }
 
     /// Pushes what waited, as far as there is room. Called once a turn.
-    pub fn push_waiting(&mut self) {
+    pub(super) fn push_waiting(&mut self) {
         for to in 0..self.waiting.len() {
             let mut pushed = false;
             while let Some(mail) = self.waiting[to].pop_front() {
@@ -119,7 +117,7 @@ impl Mailbox {
     }
 
     /// The next piece of mail, own mail first, then by sender in turn from `from`.
-    pub fn receive(&mut self) -> Option<Mail> {
+    pub(super) fn receive(&mut self) -> Option<Mail> {
         if let Some(mail) = self.own.pop_front() {
             return Some(mail);
         }
@@ -127,19 +125,17 @@ impl Mailbox {
     }
 
     /// Pieces that wait for room at their receivers.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
     /// Pieces lost so far by [`Self::send_or_lose`].
-    #[must_use]
-    pub fn lost(&self) -> u64 {
+    pub(super) fn lost(&self) -> u64 {
         self.lost
     }
 
     /// Says that this worker is about to sleep. Returns false when mail is there after all; then it must not.
-    pub fn fall_asleep(&mut self) -> bool {
+    pub(super) fn fall_asleep(&mut self) -> bool {
         let desk = &self.desks[self.index];
         // Sequentially consistent against the load in `wake`: either the sender sees the flag, or we see
         // its mail below.
@@ -152,7 +148,7 @@ impl Mailbox {
     }
 
     /// Says that this worker is awake and will look at its mail by itself.
-    pub fn awake(&self) {
+    pub(super) fn awake(&self) {
         self.desks[self.index].asleep.store(false, Ordering::SeqCst);
     }
 

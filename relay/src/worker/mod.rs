@@ -25,7 +25,7 @@ mod flush;
 pub mod handle;
 pub mod labels;
 mod local;
-pub mod mail;
+mod mail;
 pub mod mailbox;
 mod play;
 mod post;
@@ -63,7 +63,7 @@ use crate::reactor::{
 use crate::stream::{Hub, StreamKey};
 
 /// The worker that decides names.
-pub const REGISTRAR: mail::WorkerIndex = 0;
+const REGISTRAR: mail::WorkerIndex = 0;
 
 /// What a worker is made of.
 pub struct Parts {

@@ -209,9 +209,8 @@ impl Worker {
         };
         play.view = ViewKind { tracks, message_stream };
         let was_silenced = std::mem::take(&mut play.silenced);
-        let log = self.streams.get(play.local).and_then(|entry| entry.log);
-        if let (Some(log), Some(cursor)) = (log, play.cursor.as_mut()) {
-            self.hub.set_view(log, cursor, play.view);
+        if let Some(cursor) = play.cursor.as_mut() {
+            cursor.set_view(play.view);
         }
         if was_silenced {
             self.go_on(connection, message_stream, now);
@@ -223,7 +222,10 @@ impl Worker {
         let key = connection.key;
         let Some(play) = connection.play_mut(message_stream) else { return };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
-        if let (Some(log), Some(cursor), false) = (log, play.cursor.as_mut(), play.is_stopped()) {
+        if play.is_stopped() {
+            return;
+        }
+        if let (Some(log), Some(cursor)) = (log, play.cursor.as_mut()) {
             self.hub.rejoin(log, cursor, now);
             if !std::mem::replace(&mut play.parked, true) {
                 self.ring.push_behind((key, message_stream));

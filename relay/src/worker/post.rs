@@ -64,7 +64,7 @@ impl Worker {
         let first = !readers.contains(&reader);
         let Some(log) = entry.log else { return };
         // What is sealed by now goes into the snapshot, and to the others, before the new one is listed.
-        let segments = self.hub.snapshot(log, now);
+        let segments = self.hub.snapshot(log);
         self.flush(now);
         if first
             && let Some(Place::Here { readers, .. }) =

@@ -115,7 +115,7 @@ impl Worker {
             if !present {
                 return;
             }
-            worker.hub.begin_publish(log, now);
+            worker.hub.begin_publish(log);
             connection.session.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
             connection.publishes.push(Publish { message_stream, stream, local, log, since: now });
@@ -191,18 +191,18 @@ impl Worker {
         }
     }
 
-    pub(super) fn end_publish(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+    pub(super) fn end_publish(&mut self, connection: &mut Connection, message_stream: u32) {
         let place = connection.publishes.iter().position(|p| p.message_stream == message_stream);
         let Some(place) = place else { return };
         let publish = connection.publishes.swap_remove(place);
         connection.said_goodbye = true;
-        self.publish_ended(connection.key, &publish, now);
+        self.publish_ended(connection.key, &publish);
         self.update_role(connection);
     }
 
     /// A publish is over, whatever ended it.
-    pub(super) fn publish_ended(&mut self, key: ConnectionKey, publish: &Publish, now: Duration) {
-        self.hub.end_publish(publish.log, now);
+    pub(super) fn publish_ended(&mut self, key: ConnectionKey, publish: &Publish) {
+        self.hub.end_publish(publish.log);
         let (worker, message_stream) = (self.index(), publish.message_stream);
         self.vacate(publish.local, Party { worker, connection: key, message_stream });
     }
@@ -238,7 +238,7 @@ impl Worker {
             let place = connection.publishes.iter().position(|p| p.message_stream == message_stream);
             let Some(place) = place else { return };
             let publish = connection.publishes.swap_remove(place);
-            worker.hub.end_publish(publish.log, now);
+            worker.hub.end_publish(publish.log);
             if let Some(entry) = worker.streams.get_mut(publish.local)
                 && let Place::Here { publisher, .. } = &mut entry.place
             {
@@ -254,10 +254,10 @@ impl Worker {
     fn hand_over(&mut self, local: usize, to: WorkerIndex, now: Duration) {
         let own = self.index();
         let Some(log) = self.streams.get(local).and_then(|entry| entry.log) else { return };
-        self.hub.end_publish(log, now);
+        self.hub.end_publish(log);
         // What was just sealed goes to the readers before the handover does.
         self.flush(now);
-        let Some(heritage) = self.hub.hand_over(log, now) else { return };
+        let Some(heritage) = self.hub.hand_over(log) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let place = Place::There { home: to, awaiting_snapshot: false };
         let Place::Here { mut readers, .. } = std::mem::replace(&mut entry.place, place) else {

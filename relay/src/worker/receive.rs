@@ -74,7 +74,7 @@ impl Worker {
         now: Duration,
     ) -> Option<Deed> {
         let session = &mut connection.session;
-        let event = match catch_unwind(AssertUnwindSafe(|| session.next_event(input, now))) {
+        let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
                 let (reason, detail) = (close_reason(&error), error.to_string());
@@ -121,7 +121,7 @@ impl Worker {
             Deed::AcceptConnect => connection.session.accept_connect(),
             Deed::Publish(request) => self.ask_to_publish(connection, &request),
             Deed::Play(request) => self.ask_to_play(connection, &request),
-            Deed::EndPublish(message_stream) => self.end_publish(connection, message_stream, now),
+            Deed::EndPublish(message_stream) => self.end_publish(connection, message_stream),
             Deed::EndPlay(message_stream) => self.end_play(connection, message_stream, now),
             Deed::ClearMetadata(message_stream) => {
                 if let Some(publish) = connection.publish(message_stream) {
@@ -144,6 +144,11 @@ impl Worker {
     pub(super) fn count_drop(&self, kind: MessageKind, reason: DropReason) {
         self.cells.messages_dropped.at((kind, reason)).increment();
     }
+}
+
+/// Runs a session's code; `Err` when it panicked.
+fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    catch_unwind(AssertUnwindSafe(run))
 }
 
 /// The kind of a media message, as counted.

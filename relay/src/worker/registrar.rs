@@ -21,7 +21,7 @@ const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
 
 /// The table of names.
 #[derive(Debug, Default)]
-pub struct Registrar {
+pub(super) struct Registrar {
     names: HashMap<Arc<str>, StreamId>,
     streams: HashMap<StreamId, Entry>,
     issued: u64,
@@ -65,13 +65,12 @@ struct Contest {
 
 impl Registrar {
     /// Names in the table.
-    #[must_use]
-    pub fn names(&self) -> usize {
+    pub(super) fn names(&self) -> usize {
         self.streams.len()
     }
 
     /// Handles one request; `send` takes each piece of mail that follows from it.
-    pub fn handle(
+    pub(super) fn handle(
         &mut self,
         request: Request,
         now: Duration,
@@ -93,7 +92,7 @@ impl Registrar {
     }
 
     /// Ends graces that are over. Called at every sweep.
-    pub fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+    pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
         let over = |entry: &Entry| entry.grace_until.is_some_and(|until| until <= now);
         let ended: Vec<StreamId> =
             self.streams.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
