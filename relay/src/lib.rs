@@ -1,5 +1,8 @@
 //! relay: a zero-copy RTMP relay cluster.
 
+pub mod config;
 pub mod limits;
 pub mod reactor;
+pub mod stream;
 pub mod wire;
+pub mod worker;
