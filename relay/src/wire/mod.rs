@@ -14,6 +14,8 @@ pub mod connect;
 pub mod control;
 pub mod data;
 mod enhanced;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 mod handshake_digest;
 pub mod media;
@@ -25,3 +27,5 @@ pub mod wire_message;
 
 #[cfg(test)]
 pub(crate) mod test_bytes;
+#[cfg(test)]
+mod testing;
