@@ -4,5 +4,6 @@ pub mod config;
 pub mod limits;
 pub mod reactor;
 pub mod stream;
+pub mod session;
 pub mod wire;
 pub mod worker;

@@ -296,5 +296,4 @@ fn write_object_end(out: &mut BytesMut) {
 }
 
 #[cfg(test)]
-#[path = "amf0_tests.rs"]
 mod tests;

@@ -282,5 +282,4 @@ impl<'r, 'a> Amf3Reader<'r, 'a> {
 }
 
 #[cfg(test)]
-#[path = "amf3_tests.rs"]
 mod tests;

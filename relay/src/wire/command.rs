@@ -283,5 +283,4 @@ impl<'a> Values<'a> {
 }
 
 #[cfg(test)]
-#[path = "command_tests.rs"]
 mod tests;

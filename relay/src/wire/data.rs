@@ -198,5 +198,4 @@ fn plain_value(value: Value<'_>) -> Value<'_> {
 }
 
 #[cfg(test)]
-#[path = "data_tests.rs"]
 mod tests;

@@ -29,3 +29,4 @@ pub mod wire_message;
 pub(crate) mod test_bytes;
 #[cfg(test)]
 mod testing;
+pub(crate) mod testing;

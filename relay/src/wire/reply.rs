@@ -130,7 +130,7 @@ fn information<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::test_bytes::hex;
+    use crate::wire::testing::bytes as hex;
 
     #[track_caller]
     fn check(write: impl FnOnce(&mut BytesMut), expected: &str, length: usize) {

@@ -242,5 +242,4 @@ fn host_of(url: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "stream_name_tests.rs"]
 mod tests;

@@ -2,7 +2,7 @@
 
 /// Bytes from text: hexadecimal digits, and `a*300` for 300 payload bytes of pattern `a`, which goes
 /// on where the last `a*` ended.
-pub(super) fn bytes(text: &str) -> Vec<u8> {
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut given = [0; 26];
     for word in text.split_whitespace() {
@@ -26,13 +26,13 @@ pub(super) fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// The first `count` bytes of a pattern.
-pub(super) fn pattern(letter: char, count: usize) -> Vec<u8> {
+pub(crate) fn pattern(letter: char, count: usize) -> Vec<u8> {
     let seed = u8::try_from(letter).expect("a letter");
     (0..count).map(|at| seed ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1].wrapping_mul(31)).collect()
 }
 
 /// Calls `each` with `input` whole, in two pieces cut at every place, and byte by byte.
-pub(super) fn every_split(input: &[u8], mut each: impl FnMut(&[&[u8]])) {
+pub(crate) fn every_split(input: &[u8], mut each: impl FnMut(&[&[u8]])) {
     each(&[input]);
     for at in 0..=input.len() {
         let (front, back) = input.split_at(at);
@@ -42,7 +42,7 @@ pub(super) fn every_split(input: &[u8], mut each: impl FnMut(&[&[u8]])) {
 }
 
 /// Cuts `input` into random pieces of up to `longest` bytes, empty ones among them.
-pub(super) fn random_pieces<'a>(
+pub(crate) fn random_pieces<'a>(
     input: &'a [u8],
     longest: usize,
     random: &mut fastrand::Rng,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::Limits;
-use crate::wire::test_bytes::hex;
+use crate::wire::testing::bytes as hex;
 
 fn read_one(bytes: &[u8]) -> Result<(Value<'_>, usize), AmfError> {
     let mut input = Input(bytes);

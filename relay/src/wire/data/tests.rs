@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::wire::test_bytes::hex;
+use crate::wire::testing::bytes as hex;
 
 const ON_META: &str = "02 000A 6F6E4D65746144617461";
 const SET_FRAME: &str = "02 000D 40736574446174614672616D65";

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::wire::test_bytes::hex;
+use crate::wire::testing::bytes as hex;
 
 fn read_one(bytes: &[u8]) -> Result<(Value<'_>, usize), AmfError> {
     let mut reader = Amf0Reader::new(bytes, &Limits::default());

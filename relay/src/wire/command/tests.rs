@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::*;
 use crate::wire::amf0::{write_string, write_value};
 use crate::wire::connect::EnhancedProperties;
-use crate::wire::test_bytes::hex;
+use crate::wire::testing::bytes as hex;
 
 fn payload(name: &str, transaction: f64, values: &[Value<'_>]) -> BytesMut {
     let mut out = BytesMut::new();
