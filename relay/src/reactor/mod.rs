@@ -39,6 +39,10 @@ pub mod sim;
 mod slots;
 pub mod socket;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod contract;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
