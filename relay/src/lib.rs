@@ -1,6 +1,7 @@
 //! relay: a zero-copy RTMP relay cluster.
 
 pub mod config;
+pub mod control;
 pub mod limits;
 pub mod reactor;
 pub mod stream;
