@@ -3,3 +3,4 @@
 pub mod limits;
 pub mod reactor;
 pub mod wire;
+pub mod worker;
