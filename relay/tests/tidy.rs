@@ -117,11 +117,7 @@ fn purity(source: &Source) -> Vec<String> {
 fn clock(source: &Source) -> Vec<String> {
     let exempt = source.path == "relay/src/worker/clock.rs";
     let watched = matches!(source.room(), Some("worker" | "reactor"));
-    if watched && !exempt {
-        banned(source, &["Instant::now", "SystemTime::now"])
-    } else {
-        Vec::new()
-    }
+    if watched && !exempt { banned(source, &["Instant::now", "SystemTime::now"]) } else { Vec::new() }
 }
 
 fn reactor_knows_no_rtmp(source: &Source) -> Vec<String> {
@@ -144,11 +140,7 @@ fn unsafe_code(source: &Source) -> Vec<String> {
 
 fn file_length(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count();
-    if lines > 600 {
-        vec![format!("{lines} lines: find the second idea in it")]
-    } else {
-        Vec::new()
-    }
+    if lines > 600 { vec![format!("{lines} lines: find the second idea in it")] } else { Vec::new() }
 }
 
 fn comment_width(source: &Source) -> Vec<String> {
@@ -263,10 +255,7 @@ fn the_top_level_is_fixed() {
     ];
     for entry in fs::read_dir(workspace()).expect("the workspace can be read") {
         let name = entry.expect("the entry can be read").file_name().into_string().expect("text");
-        assert!(
-            name.starts_with('.') || FIXED.contains(&name.as_str()),
-            "'{name}' at the top level"
-        );
+        assert!(name.starts_with('.') || FIXED.contains(&name.as_str()), "'{name}' at the top level");
     }
 }
 
