@@ -7,5 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod bad_input;
+mod config;
+mod fanout;
+mod faults;
 mod harness;
+mod obs;
+mod relaying;
 mod support;

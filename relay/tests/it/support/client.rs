@@ -65,8 +65,13 @@ impl Client {
             return Err(io::Error::other("the server's handshake is wrong"));
         }
         socket.write_all(&answer[1..1537])?;
+        Ok(Self::bare(socket))
+    }
+
+    /// A connection on which no handshake is made, or was made elsewhere.
+    pub(crate) fn bare(socket: TcpStream) -> Self {
         let reader = ChunkReader::new();
-        Ok(Self { socket, reader, received: 0, acknowledged: 0, window_bytes: u32::MAX })
+        Self { socket, reader, received: 0, acknowledged: 0, window_bytes: u32::MAX }
     }
 
     pub(crate) fn local(&self) -> SocketAddr {

@@ -32,9 +32,6 @@ const EACH: [Clip; 5] = [Clip::Plain, Clip::BFrames, Clip::Heavy, Clip::AudioOnl
 /// How long one pass over a clip takes at native speed.
 pub(crate) const LENGTH: Duration = Duration::from_secs(20);
 
-/// Time between key frames.
-pub(crate) const KEY_FRAMES_EVERY: Duration = Duration::from_secs(2);
-
 /// Made anew when the recipe below changes: part of the file names.
 const RECIPE: u32 = 1;
 

@@ -71,11 +71,6 @@ impl Metrics {
             .collect();
         (!values.is_empty()).then(|| values.iter().sum())
     }
-
-    /// Every series of `name`, as it is written on the page.
-    pub(crate) fn lines(&self, name: &str) -> Vec<String> {
-        self.0.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
-    }
 }
 
 #[cfg(test)]

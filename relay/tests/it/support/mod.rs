@@ -8,6 +8,7 @@ pub(crate) mod amf;
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod clip;
+pub(crate) mod continuity;
 pub(crate) mod ffmpeg;
 pub(crate) mod gstreamer;
 pub(crate) mod http;
