@@ -28,5 +28,4 @@ pub mod wire_message;
 #[cfg(test)]
 pub(crate) mod test_bytes;
 #[cfg(test)]
-mod testing;
 pub(crate) mod testing;
