@@ -67,7 +67,7 @@ impl Mailbox {
     }
 
     /// Says how this worker is woken. Called once, before the first turn.
-    pub(super) fn set_waker(&self, waker: Waker) {
+    pub fn set_waker(&self, waker: Waker) {
         // A second call would be our own mistake; the first waker stays good.
         let _ = self.desks[self.index].waker.set(waker);
     }
