@@ -65,6 +65,10 @@ pub enum AssembleError {
 }
 
 /// Puts together the messages of one direction of one connection.
+///
+/// Memory held is at most twice the limit of unfinished bytes in force, and per chunk stream what is
+/// kept between messages: 32 KiB while publishing (and up to 64 KiB taken ahead for a message when the
+/// last one was as long), else 1 KiB.
 #[derive(Debug)]
 pub struct MessageAssembler {
     slots: Vec<Slot>,
