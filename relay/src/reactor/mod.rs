@@ -25,9 +25,10 @@
 //! - After `Close` every outstanding operation of the connection is abandoned without a completion of
 //!   its own, its buffers are released, and then exactly one `Closed` comes. The key is never valid
 //!   again (generation).
-//! - Accepting starts turned off. `AcceptFailed` turns it off again. `CloseListener` gives exactly one
-//!   `ListenerClosed`, after an `Accepted` for each connection the kernel had queued (less those
-//!   after an `AcceptFailed`, which it resets).
+//! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections, and
+//!   does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener` gives
+//!   exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had queued
+//!   (less those after an `AcceptFailed`, which it resets).
 //! - A `Connect` gives exactly one `Connected` or `ConnectFailed`, at the latest when the kernel gives
 //!   up ([`SocketOptions::user_timeout`]). A worker that no longer wants it closes it when it comes.
 //! - An operation that names a connection or listener no longer there is ignored.

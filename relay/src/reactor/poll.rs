@@ -394,3 +394,7 @@ const EVENTS_PER_WAIT: usize = 1_024;
 /// Connections taken from one listener per `drain`, so that a rush of joiners cannot hold up those
 /// who are watching already.
 const ACCEPTS_PER_DRAIN: usize = 64;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
