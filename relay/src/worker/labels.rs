@@ -152,11 +152,10 @@ labels! {
         Error = "error", "Its socket failed, or it broke the protocol.";
     }
 
-    /// Where a slow player's jump led.
+    /// Why a player jumped.
     JumpReason {
-        KeyFrame = "key_frame", "To the newest key frame of the log.";
-        Head = "head", "To the head of the log, to wait for the next key frame.";
-        Trimmed = "trimmed", "Onwards from bytes that the log no longer has.";
+        Lag = "lag", "It was further behind than player_lag_max.";
+        Trimmed = "trimmed", "The log no longer reached back to it.";
     }
 
     /// Where a stream comes from.
