@@ -39,6 +39,10 @@ pub mod sim;
 mod slots;
 pub mod socket;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod contract;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +55,15 @@ pub use self::socket::SocketOptions;
 /// A connection of one reactor: slot and generation, so that a late operation cannot hit a successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub u64);
+
+impl ConnectionKey {
+    /// A small number that no other open connection of the reactor has, for tables. A later connection
+    /// may have it again.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        slots::slot_of(self)
+    }
+}
 
 /// A listening socket of one reactor, numbered in the order in which they were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

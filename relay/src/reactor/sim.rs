@@ -150,3 +150,7 @@ impl SimNet {
         self.0.borrow().links.len()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,4 +1,10 @@
-//! What a relay must know of a media message, and nothing more: its role in the stream and the tracks that it touches.
+//! What a relay must know of a media message, and nothing more: its role in the stream, the tracks that
+//! it touches, and the name of its codec.
+//!
+//! No bit of codec data is read. What is not understood is relayed, and neither kept nor joined at.
+
+use super::enhanced::{EnhancedHeader, FRAME_TYPE_COMMAND, Medium, Packet, packet_type};
+use super::message::MediaKind;
 
 /// A message's role, by which logs, joins and caches are governed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,7 +71,11 @@ impl Role {
     pub fn is_kept(self) -> bool {
         matches!(
             self,
-            Self::Metadata | Self::VideoHeader | Self::VideoMetadata | Self::AudioHeader | Self::AudioChannels
+            Self::Metadata
+                | Self::VideoHeader
+                | Self::VideoMetadata
+                | Self::AudioHeader
+                | Self::AudioChannels
         )
     }
 }
@@ -113,3 +123,160 @@ pub struct Class {
     /// The tracks named.
     pub tracks: Tracks,
 }
+
+/// Classifies a video message (type 9) by the beginning of its payload; its first chunk of
+/// [`CHUNK_BYTES`](super::message::CHUNK_BYTES) is enough. `None`: too short to mean anything, to be
+/// dropped.
+///
+/// Groups of pictures are those of the default track, which is track 0. A key frame message that does
+/// not contain that track is an [`Role::InterFrame`]: nothing can be joined there.
+#[must_use]
+pub fn classify_video(head: &[u8]) -> Option<Class> {
+    let &[first, ..] = head else { return None };
+    if first & 0x80 != 0 {
+        return Some(match EnhancedHeader::parse(Medium::Video, head) {
+            Some(EnhancedHeader::Command) => Class::of_track_0(Role::VideoCommand),
+            Some(EnhancedHeader::Packet(packet)) => {
+                Class { role: enhanced_video_role(&packet), tracks: packet.tracks }
+            }
+            None => Class { role: Role::VideoOpaque, tracks: Tracks::default() },
+        });
+    }
+    let (frame_type, codec) = (first >> 4, first & 0x0F);
+    let frame = |is_key| if is_key { Role::KeyFrame } else { Role::InterFrame };
+    let role = if frame_type == FRAME_TYPE_COMMAND {
+        Role::VideoCommand
+    } else if matches!(codec, AVC | HEVC | AV1) {
+        match head.get(1)? {
+            0 => Role::VideoHeader,
+            2 => Role::VideoEnd,
+            _ => frame(frame_type == KEY || frame_type == GENERATED_KEY),
+        }
+    } else {
+        frame(frame_type == KEY)
+    };
+    Some(Class::of_track_0(role))
+}
+
+/// Classifies an audio message (type 8) as [`classify_video`] does. An empty one means silence.
+#[must_use]
+pub fn classify_audio(head: &[u8]) -> Option<Class> {
+    let format = head.first().map(|first| first >> 4);
+    Some(match format {
+        Some(ENHANCED_AUDIO) => match EnhancedHeader::parse(Medium::Audio, head) {
+            Some(EnhancedHeader::Packet(packet)) => {
+                let role = match packet.packet_type {
+                    packet_type::SEQUENCE_START => Role::AudioHeader,
+                    packet_type::SEQUENCE_END => Role::AudioEnd,
+                    packet_type::AUDIO_MULTICHANNEL_CONFIG => Role::AudioChannels,
+                    _ => Role::AudioFrame,
+                };
+                Class { role, tracks: packet.tracks }
+            }
+            _ => Class { role: Role::AudioFrame, tracks: Tracks::default() },
+        },
+        Some(AAC) => match head.get(1)? {
+            0 => Class::of_track_0(Role::AudioHeader),
+            _ => Class::of_track_0(Role::AudioFrame),
+        },
+        _ => Class::of_track_0(Role::AudioFrame),
+    })
+}
+
+/// The codec of a media message by the beginning of its payload; of several tracks' codecs that of
+/// track 0, or else the first. `None` when the message does not say.
+#[must_use]
+pub fn codec(kind: MediaKind, head: &[u8]) -> Option<Codec> {
+    let &first = head.first()?;
+    let medium = match kind {
+        MediaKind::Video if first & 0x80 == 0 => return Some(Codec::Video(first & 0x0F)),
+        MediaKind::Video => Medium::Video,
+        MediaKind::Audio if first >> 4 != ENHANCED_AUDIO => return Some(Codec::Audio(first >> 4)),
+        MediaKind::Audio => Medium::Audio,
+        MediaKind::Data => return None,
+    };
+    match EnhancedHeader::parse(medium, head)? {
+        EnhancedHeader::Packet(packet) => Some(Codec::FourCc(packet.four_cc)),
+        EnhancedHeader::Command => None,
+    }
+}
+
+/// A codec as the message names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// The codec id of a legacy video message (FLV section E.4.3.1, and 12 to 15 as used in practice).
+    Video(u8),
+    /// The sound format of a legacy audio message (FLV section E.4.2.1, and 13 as used in practice).
+    Audio(u8),
+    /// The FourCC of an Enhanced RTMP message.
+    FourCc([u8; 4]),
+}
+
+impl Codec {
+    /// A name for logs and metrics, the same for the legacy and the FourCC form; `other` for codecs
+    /// that are not known, so that there are never more names than in this table.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Video(2) => "h263",
+            Self::Video(3 | 6) => "screen",
+            Self::Video(4 | 5) => "vp6",
+            Self::Video(AVC) | Self::FourCc([b'a', b'v', b'c', b'1']) => "avc",
+            Self::Video(HEVC) | Self::FourCc([b'h', b'v', b'c', b'1']) => "hevc",
+            Self::Video(AV1) | Self::FourCc([b'a', b'v', b'0', b'1']) => "av1",
+            Self::Video(14) | Self::FourCc([b'v', b'p', b'0', b'8']) => "vp8",
+            Self::Video(15) | Self::FourCc([b'v', b'p', b'0', b'9']) => "vp9",
+            Self::FourCc([b'v', b'v', b'c', b'1']) => "vvc",
+            Self::Audio(0 | 3) => "pcm",
+            Self::Audio(1) => "adpcm",
+            Self::Audio(2 | 14) | Self::FourCc([b'.', b'm', b'p', b'3']) => "mp3",
+            Self::Audio(4..=6) => "nellymoser",
+            Self::Audio(7 | 8) => "g711",
+            Self::Audio(AAC) | Self::FourCc([b'm', b'p', b'4', b'a']) => "aac",
+            Self::Audio(11) => "speex",
+            Self::Audio(13) | Self::FourCc([b'O', b'p', b'u', b's']) => "opus",
+            Self::FourCc([b'a', b'c', b'-', b'3']) => "ac3",
+            Self::FourCc([b'e', b'c', b'-', b'3']) => "eac3",
+            Self::FourCc([b'f', b'L', b'a', b'C']) => "flac",
+            _ => "other",
+        }
+    }
+}
+
+impl Class {
+    fn of_track_0(role: Role) -> Self {
+        Self { role, tracks: Tracks::one(0) }
+    }
+}
+
+fn enhanced_video_role(packet: &Packet) -> Role {
+    match packet.packet_type {
+        packet_type::SEQUENCE_START | packet_type::VIDEO_MPEG2TS_SEQUENCE_START => {
+            Role::VideoHeader
+        }
+        packet_type::SEQUENCE_END => Role::VideoEnd,
+        packet_type::VIDEO_METADATA => Role::VideoMetadata,
+        packet_type::CODED_FRAMES | packet_type::CODED_FRAMES_X => {
+            let is_key = matches!(packet.frame_type, KEY | GENERATED_KEY);
+            if is_key && packet.default_track { Role::KeyFrame } else { Role::InterFrame }
+        }
+        _ => Role::VideoOpaque,
+    }
+}
+
+/// Frame types (FLV section E.4.3.1).
+const KEY: u8 = 1;
+const GENERATED_KEY: u8 = 4;
+
+/// Legacy video codecs whose second byte tells headers from frames. Only AVC is in the FLV
+/// specification; the other two are common all the same.
+const AVC: u8 = 7;
+const HEVC: u8 = 12;
+const AV1: u8 = 13;
+
+/// Sound formats (FLV section E.4.2.1).
+const ENHANCED_AUDIO: u8 = 9;
+const AAC: u8 = 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,17 @@
 //! Messages: what chunks carry (RTMP 1.0 section 6), and media messages in the one shape in which the
 //! whole cluster sends them.
+//!
+//! A [`MediaMessage`] never looks at a codec, knows no stream and writes no message but its own.
 
 use bytes::{Bytes, BytesMut};
 
-use super::media::Class;
+use super::chunk_writer::{FirstHeader, is_extended};
+use super::media::{Class, Role, Tracks};
 use super::timestamp::Timestamp;
+use super::wire_message::PayloadPieces;
+
+/// Most payload bytes of one message: the length field has 24 bits (RTMP 1.0 section 5.3.1.2.1).
+pub const MESSAGE_BYTES_MAX: usize = 0xFF_FFFF;
 
 /// Outbound chunk size of every connection. Fixed, because all readers of a stream share its bytes.
 pub const CHUNK_BYTES: usize = 60_000;
@@ -138,6 +145,48 @@ pub enum MediaKind {
     Data,
 }
 
+impl MediaKind {
+    /// The chunk stream that shared bytes use.
+    #[must_use]
+    pub fn chunk_stream(self) -> u32 {
+        match self {
+            Self::Audio => chunk_stream::AUDIO,
+            Self::Video => chunk_stream::VIDEO,
+            Self::Data => chunk_stream::DATA,
+        }
+    }
+
+    /// The message type.
+    #[must_use]
+    pub fn message_type(self) -> MessageType {
+        match self {
+            Self::Audio => MessageType::Audio,
+            Self::Video => MessageType::Video,
+            Self::Data => MessageType::DataAmf0,
+        }
+    }
+
+    /// The kind of a message type; `None` when it is not one of the three.
+    #[must_use]
+    pub fn from_message_type(kind: MessageType) -> Option<Self> {
+        match kind {
+            MessageType::Audio => Some(Self::Audio),
+            MessageType::Video => Some(Self::Video),
+            MessageType::DataAmf0 => Some(Self::Data),
+            _ => None,
+        }
+    }
+
+    /// A fmt-3 basic header on this kind's chunk stream (RTMP 1.0 section 5.3.1.1).
+    fn continuation_byte(self) -> u8 {
+        match self {
+            Self::Audio => 0xC4,
+            Self::Video => 0xC6,
+            Self::Data => 0xC5,
+        }
+    }
+}
+
 /// A complete audio, video or data message, already cut into the chunks that every reader is sent.
 ///
 /// ```text
@@ -145,7 +194,8 @@ pub enum MediaKind {
 /// ```
 ///
 /// The first chunk header is written into the end of the headroom when the bytes are taken, so that a
-/// timestamp can still be moved without touching the payload.
+/// timestamp can still be moved without touching the payload. A fmt-3 header is one byte, and four
+/// more when the timestamp is extended, which every continuation repeats (RTMP 1.0 section 5.3.1.3).
 #[derive(Debug)]
 pub struct MediaMessage {
     kind: MediaKind,
@@ -156,11 +206,40 @@ pub struct MediaMessage {
 }
 
 impl MediaMessage {
-    /// Cuts a contiguous payload into chunks (one copy). For messages that had to be rewritten, and for tests.
+    /// Cuts a contiguous payload into chunks (one copy). For messages that had to be rewritten, and
+    /// for tests.
+    ///
+    /// # Panics
+    /// When the payload is longer than [`MESSAGE_BYTES_MAX`]; every message that was read is shorter.
     #[must_use]
     pub fn new(kind: MediaKind, class: Class, timestamp: Timestamp, payload: &[u8]) -> Self {
-        let _ = (kind, class, timestamp, payload);
-        todo!()
+        let mut message = Self::empty();
+        message.replace(kind, class, timestamp, payload);
+        message
+    }
+
+    /// A message without content, to be filled by [`Self::replace`].
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            kind: MediaKind::Audio,
+            class: Class { role: Role::AudioFrame, tracks: Tracks::default() },
+            timestamp: Timestamp(0),
+            payload_bytes: 0,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// Puts another message in place of this one, reusing its buffer: [`Self::new`] without its
+    /// allocation when the buffer is large enough.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn replace(&mut self, kind: MediaKind, class: Class, timestamp: Timestamp, payload: &[u8]) {
+        assert!(payload.len() <= MESSAGE_BYTES_MAX, "a message payload fits 24 bits");
+        self.begin(kind, timestamp);
+        self.extend(payload, payload.len(), 0);
+        self.class = class;
     }
 
     /// Kind, and with it chunk stream and type id.
@@ -181,10 +260,34 @@ impl MediaMessage {
         self.timestamp
     }
 
-    /// Moves the message in time (a publisher that continues another's stream).
+    /// Moves the message in time (a publisher that continues another's stream). Costs nothing up to
+    /// 60,000 payload bytes; beyond, continuation headers are patched, and only when the timestamp
+    /// becomes extended or stops being so is the payload laid out (copied) again.
     pub fn set_timestamp(&mut self, timestamp: Timestamp) {
-        let _ = timestamp;
-        todo!("continuation headers repeat an extended timestamp: patch them, or lay out again when it appears or goes")
+        let was_extended = is_extended(self.timestamp);
+        self.timestamp = timestamp;
+        if self.payload_bytes <= CHUNK_BYTES {
+            return;
+        }
+        match (was_extended, is_extended(timestamp)) {
+            (false, false) => {}
+            (true, true) => {
+                let mut at = HEADROOM + CHUNK_BYTES;
+                while let Some(field) = self.buffer.get_mut(at + 1..at + 5) {
+                    field.copy_from_slice(&timestamp.0.to_be_bytes());
+                    at += CHUNK_BYTES + 5;
+                }
+            }
+            (was_extended, _) => {
+                let old = std::mem::take(&mut self.buffer);
+                let payload_bytes = self.payload_bytes;
+                self.begin(self.kind, timestamp);
+                let body = old.get(HEADROOM..).unwrap_or_default();
+                for piece in PayloadPieces::new(body, continuation_bytes(was_extended)) {
+                    self.extend(piece, payload_bytes, usize::MAX);
+                }
+            }
+        }
     }
 
     /// Payload bytes, headers not counted.
@@ -193,25 +296,142 @@ impl MediaMessage {
         self.payload_bytes
     }
 
-    /// The payload's pieces, without chunk headers.
-    pub fn payload(&self) -> impl Iterator<Item = &[u8]> {
-        self.buffer.chunks(1)
+    /// The payload's pieces, without chunk headers: all but the last are [`CHUNK_BYTES`] long. No
+    /// piece at all when the payload is empty.
+    #[must_use]
+    pub fn payload(&self) -> PayloadPieces<'_> {
+        let body = self.buffer.get(HEADROOM..).unwrap_or_default();
+        PayloadPieces::new(body, continuation_bytes(is_extended(self.timestamp)))
+    }
+
+    /// The first piece of the payload (at most [`CHUNK_BYTES`]): all that a media header may need.
+    #[must_use]
+    pub fn payload_head(&self) -> &[u8] {
+        self.payload().next().unwrap_or_default()
     }
 
     /// Bytes that [`Self::append_to`] writes and [`Self::take`] gives.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
-        todo!()
+        let first = if is_extended(self.timestamp) { 16 } else { 12 };
+        first + self.buffer.len().saturating_sub(HEADROOM)
     }
 
     /// Copies the wire bytes behind `out` (small messages: the segment's copy).
     pub fn append_to(&mut self, out: &mut BytesMut) {
-        let _ = out;
-        todo!()
+        let start = self.write_first_header();
+        out.extend_from_slice(&self.buffer[start..]);
     }
 
-    /// Takes the wire bytes without copying (large messages). The message is empty afterwards.
+    /// Takes the wire bytes without copying (large messages). The message has an empty payload
+    /// afterwards, and no buffer.
     pub fn take(&mut self) -> Bytes {
-        todo!()
+        let start = self.write_first_header();
+        self.payload_bytes = 0;
+        let mut bytes = std::mem::take(&mut self.buffer).freeze();
+        bytes.split_off(start)
+    }
+
+    /// Starts a message whose payload follows by [`Self::extend`]. Keeps the buffer.
+    pub(super) fn begin(&mut self, kind: MediaKind, timestamp: Timestamp) {
+        self.kind = kind;
+        self.timestamp = timestamp;
+        self.payload_bytes = 0;
+        self.buffer.clear();
+    }
+
+    /// Adds received payload. `length` is what the header claims for the whole payload: it caps how
+    /// far the buffer grows, and never makes it grow. `expected` is how much room to take at once if
+    /// the claim allows it, because messages of that size were received before.
+    pub(super) fn extend(&mut self, mut payload: &[u8], length: usize, expected: usize) {
+        let extended = is_extended(self.timestamp);
+        let after = wire_layout_bytes(self.payload_bytes + payload.len(), extended);
+        if self.buffer.capacity() < after {
+            let whole = wire_layout_bytes(length, extended);
+            // A short message's buffer is kept for the next one: a round size serves more of them. A
+            // long one's leaves with it: no byte is to be wasted.
+            let enough = if whole < KEPT_BYTES_MAX { whole.next_power_of_two() } else { whole };
+            let room = after.saturating_mul(2).max(expected).max(GROWTH_BYTES_MIN);
+            self.grow(room.min(enough.max(GROWTH_BYTES_MIN)).max(after));
+        }
+        if self.buffer.is_empty() {
+            self.buffer.resize(HEADROOM, 0);
+        }
+        while !payload.is_empty() {
+            let used = self.payload_bytes % CHUNK_BYTES;
+            if used == 0 && self.payload_bytes > 0 {
+                self.buffer.extend_from_slice(&[self.kind.continuation_byte()]);
+                if extended {
+                    self.buffer.extend_from_slice(&self.timestamp.0.to_be_bytes());
+                }
+            }
+            let (now, later) = payload.split_at(payload.len().min(CHUNK_BYTES - used));
+            self.buffer.extend_from_slice(now);
+            self.payload_bytes += now.len();
+            payload = later;
+        }
+    }
+
+    /// Ends a message: gives it its class.
+    pub(super) fn finish(&mut self, class: Class) {
+        self.class = class;
+    }
+
+    /// Memory held.
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives the memory back.
+    pub(super) fn release(&mut self) {
+        self.payload_bytes = 0;
+        self.buffer = BytesMut::new();
+    }
+
+    /// A new allocation of exactly `capacity`: growing in place would double once more at the end,
+    /// and that waste would stay for as long as the message stays in a log.
+    fn grow(&mut self, capacity: usize) {
+        let mut grown = BytesMut::with_capacity(capacity);
+        grown.extend_from_slice(&self.buffer);
+        self.buffer = grown;
+    }
+
+    /// Writes the first chunk header into the headroom and gives the offset where it starts.
+    fn write_first_header(&mut self) -> usize {
+        if self.buffer.len() < HEADROOM {
+            self.buffer.resize(HEADROOM, 0);
+        }
+        let header = FirstHeader::new(
+            self.timestamp,
+            self.payload_bytes,
+            self.kind.message_type(),
+            MEDIA_STREAM,
+        );
+        let fields = header.bytes();
+        let start = HEADROOM - 1 - fields.len();
+        // A fmt-0 basic header is the chunk stream id alone, and the two upper bits zero.
+        self.buffer[start] = self.kind.continuation_byte() & 0x3F;
+        self.buffer[start + 1..HEADROOM].copy_from_slice(fields);
+        start
     }
 }
+
+/// Least room taken when a buffer grows.
+const GROWTH_BYTES_MIN: usize = 512;
+
+/// Messages below this are copied into segments, and their buffers used again.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a fmt-3 header on one of our chunk streams.
+fn continuation_bytes(extended: bool) -> usize {
+    if extended { 5 } else { 1 }
+}
+
+/// Bytes of the buffer that holds a payload of `payload_bytes`: headroom and continuations included.
+fn wire_layout_bytes(payload_bytes: usize, extended: bool) -> usize {
+    let continuations = payload_bytes.saturating_sub(1) / CHUNK_BYTES;
+    HEADROOM + payload_bytes + continuations * continuation_bytes(extended)
+}
+
+#[cfg(test)]
+mod tests;

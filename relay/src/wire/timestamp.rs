@@ -27,7 +27,8 @@ mod tests {
 
     #[test]
     fn differences_survive_the_wrap() {
-        let check = |a: u32, b: u32, expected: i32| assert_eq!(Timestamp(a).since(Timestamp(b)), expected);
+        let check =
+            |a: u32, b: u32, expected: i32| assert_eq!(Timestamp(a).since(Timestamp(b)), expected);
         check(5, 3, 2);
         check(3, 5, -2);
         check(1, u32::MAX, 2);

@@ -141,6 +141,7 @@ labels! {
         Malformed = "malformed", "It could not be understood where it has to be.";
         Unknown = "unknown", "A message type that has no meaning here.";
         Unpublished = "unpublished", "Media on a message stream that does not publish.";
+        BeforeKey = "before_key", "A frame of a returning publisher before its first key frame.";
         Lag = "lag", "A slow player jumped over it.";
     }
 
@@ -152,7 +153,7 @@ labels! {
         Error = "error", "Its socket failed, or it broke the protocol.";
     }
 
-    /// Why a player jumped.
+    /// Why a slow player was moved forward.
     JumpReason {
         Lag = "lag", "It was further behind than player_lag_max.";
         Trimmed = "trimmed", "The log no longer reached back to it.";

@@ -1,0 +1,250 @@
+//! Fragments to messages: the one copy that a media message costs on its way in.
+//!
+//! Each chunk stream has a buffer of its own, because messages of different chunk streams interleave.
+//! Audio and video are copied straight into the layout in which they are sent on ([`MediaMessage`]);
+//! everything else is put together plain. Buffers grow with the bytes received and never with the length
+//! that a header claims, and all unfinished messages of a connection share one limit. Nothing is
+//! interpreted here but the media headers.
+
+use bytes::BytesMut;
+use thiserror::Error;
+
+use super::chunk_reader::Fragment;
+use super::media::{classify_audio, classify_video};
+use super::message::{HEADROOM, MediaKind, MediaMessage, MessageHeader, MessageType};
+use crate::limits::Limits;
+
+/// A complete message. What it borrows is reused by the next [`MessageAssembler::push`].
+#[derive(Debug)]
+pub enum Assembled<'a> {
+    /// Audio or video, classified.
+    Media {
+        /// The header as it came: its message stream id is the publisher's.
+        header: MessageHeader,
+        /// The message; its wire bytes may be taken.
+        message: &'a mut MediaMessage,
+    },
+    /// Any other message that is wanted: control, command, data, aggregate.
+    Plain {
+        /// The header as it came.
+        header: MessageHeader,
+        /// The whole payload.
+        payload: &'a [u8],
+    },
+    /// A message of which nothing is kept; to be counted.
+    Dropped {
+        /// The header as it came.
+        header: MessageHeader,
+        /// Why it is not wanted.
+        reason: DropReason,
+    },
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// A data message longer than `data_bytes_max`.
+    DataTooLong,
+    /// A shared object message (types 16 and 19).
+    SharedObject,
+    /// A type that is not known, or (7) not meant for us.
+    UnknownType,
+    /// Audio or video too short to hold its own header.
+    EmptyMedia,
+}
+
+/// A connection's limit was exceeded; the connection is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AssembleError {
+    /// More bytes of unfinished messages than allowed.
+    #[error("unfinished messages hold more than {limit} bytes")]
+    TooManyPartialBytes {
+        /// `partial_bytes_max` or `partial_bytes_idle_max`.
+        limit: usize,
+    },
+}
+
+/// Puts together the messages of one direction of one connection.
+#[derive(Debug)]
+pub struct MessageAssembler {
+    slots: Vec<Slot>,
+    /// Payload bytes held of unfinished messages, over all slots.
+    partial_bytes: usize,
+    /// The slot whose message was handed out last and may still be held.
+    delivered: Option<usize>,
+    publishing: bool,
+    publishing_bytes_max: usize,
+    idle_bytes_max: usize,
+}
+
+/// One chunk stream.
+#[derive(Debug)]
+struct Slot {
+    media: MediaMessage,
+    plain: BytesMut,
+    /// Payload bytes held of the unfinished message.
+    partial_bytes: usize,
+    /// Size of the last media message, as far as it may be taken for the size of the next one.
+    usual_bytes: usize,
+}
+
+/// A publisher's slot keeps a buffer of this size for its next message: all that is copied into
+/// segments fits, and what is longer leaves with its buffer anyway.
+const KEPT_BYTES_PUBLISHING: usize = 32 * 1024;
+
+/// The same for a connection that does not publish: there may be very many of them.
+const KEPT_BYTES_IDLE: usize = 1024;
+
+/// Most bytes taken at once for a message because earlier ones were as long.
+const USUAL_BYTES_MAX: usize = 64 * 1024;
+
+impl MessageAssembler {
+    /// An assembler for a connection that does not publish yet.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            slots: Vec::new(),
+            partial_bytes: 0,
+            delivered: None,
+            publishing: false,
+            publishing_bytes_max: limits.partial_bytes_max,
+            idle_bytes_max: limits.partial_bytes_idle_max,
+        }
+    }
+
+    /// Whether the connection publishes: `partial_bytes_max` then bounds it, else
+    /// `partial_bytes_idle_max`. Judged at the next [`Self::push`].
+    pub fn set_publishing(&mut self, publishing: bool) {
+        self.publishing = publishing;
+        if !publishing {
+            for slot in self.slots.iter_mut().filter(|slot| slot.partial_bytes == 0) {
+                slot.usual_bytes = 0;
+                slot.settle(KEPT_BYTES_IDLE);
+            }
+        }
+    }
+
+    /// Payload bytes held of unfinished messages.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        self.partial_bytes
+    }
+
+    /// Adds a fragment; gives the message when it is complete.
+    ///
+    /// # Errors
+    /// [`AssembleError::TooManyPartialBytes`], before anything is stored.
+    pub fn push(
+        &mut self,
+        fragment: &Fragment<'_>,
+    ) -> Result<Option<Assembled<'_>>, AssembleError> {
+        self.settle_delivered();
+        let header = fragment.header;
+        if fragment.discard {
+            let reason = match header.kind {
+                MessageType::DataAmf0 | MessageType::DataAmf3 => DropReason::DataTooLong,
+                MessageType::SharedObjectAmf0 | MessageType::SharedObjectAmf3 => {
+                    DropReason::SharedObject
+                }
+                _ => DropReason::UnknownType,
+            };
+            return Ok(fragment.last.then_some(Assembled::Dropped { header, reason }));
+        }
+        if fragment.first {
+            self.abort(fragment.slot);
+        }
+        let limit = if self.publishing { self.publishing_bytes_max } else { self.idle_bytes_max };
+        let partial_bytes = self.partial_bytes + fragment.payload.len();
+        if partial_bytes > limit {
+            return Err(AssembleError::TooManyPartialBytes { limit });
+        }
+        if self.slots.len() <= fragment.slot {
+            self.slots.resize_with(fragment.slot + 1, Slot::new);
+        }
+        let slot = &mut self.slots[fragment.slot];
+        let media = match header.kind {
+            MessageType::Audio => Some(MediaKind::Audio),
+            MessageType::Video => Some(MediaKind::Video),
+            _ => None,
+        };
+        slot.store(fragment, media, self.publishing);
+        if !fragment.last {
+            slot.partial_bytes += fragment.payload.len();
+            self.partial_bytes = partial_bytes;
+            return Ok(None);
+        }
+        self.partial_bytes -= std::mem::take(&mut slot.partial_bytes);
+        self.delivered = Some(fragment.slot);
+        Ok(Some(slot.deliver(header, media)))
+    }
+
+    /// Drops the unfinished message of a slot, if there is one.
+    pub fn abort(&mut self, slot: usize) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            self.partial_bytes -= std::mem::take(&mut slot.partial_bytes);
+        }
+    }
+
+    /// Gives back what the last message needed beyond what is usual.
+    fn settle_delivered(&mut self) {
+        if let Some(slot) = self.delivered.take() {
+            let kept = if self.publishing { KEPT_BYTES_PUBLISHING } else { KEPT_BYTES_IDLE };
+            self.slots[slot].settle(kept);
+        }
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            media: MediaMessage::empty(),
+            plain: BytesMut::new(),
+            partial_bytes: 0,
+            usual_bytes: 0,
+        }
+    }
+
+    fn store(&mut self, fragment: &Fragment<'_>, media: Option<MediaKind>, publishing: bool) {
+        let Some(kind) = media else {
+            if fragment.first {
+                self.plain.clear();
+            }
+            self.plain.extend_from_slice(fragment.payload);
+            return;
+        };
+        if fragment.first {
+            self.media.begin(kind, fragment.header.timestamp);
+        }
+        let length = usize::try_from(fragment.header.length).unwrap_or(usize::MAX);
+        self.media.extend(fragment.payload, length, self.usual_bytes);
+        if fragment.last && publishing {
+            self.usual_bytes = (HEADROOM + self.media.wire_bytes()).min(USUAL_BYTES_MAX);
+        }
+    }
+
+    fn deliver(&mut self, header: MessageHeader, media: Option<MediaKind>) -> Assembled<'_> {
+        let class = match media {
+            Some(MediaKind::Audio) => classify_audio(self.media.payload_head()),
+            Some(_) => classify_video(self.media.payload_head()),
+            None => return Assembled::Plain { header, payload: &self.plain },
+        };
+        let Some(class) = class else {
+            return Assembled::Dropped { header, reason: DropReason::EmptyMedia };
+        };
+        self.media.finish(class);
+        Assembled::Media { header, message: &mut self.media }
+    }
+
+    /// Gives back buffers larger than `kept_bytes_max`. Only between messages.
+    fn settle(&mut self, kept_bytes_max: usize) {
+        if self.media.capacity() > kept_bytes_max {
+            self.media.release();
+        }
+        if self.plain.capacity() > kept_bytes_max {
+            self.plain = BytesMut::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
