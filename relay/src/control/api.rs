@@ -16,7 +16,7 @@ use super::http::ApiError;
 use super::page::{Page, PageQuery, after};
 use super::state::State;
 use crate::limits::Value;
-use crate::worker::labels::{Label, Role, Source, Transport};
+use crate::worker::labels::{Role, Source, Transport};
 use crate::worker::report::{
     ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare, StreamState,
 };
@@ -128,7 +128,7 @@ pub(super) async fn stream(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Answer<StreamReport> {
-    let Path((app, name)) = path.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Path((app, name)) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
     let key = StreamKey::new(&app, &name);
     let query = |reply| Query::Stream { key: key.clone(), reply };
     let shares = ask_all(&state.workers, query).await?;
@@ -167,7 +167,7 @@ pub(super) async fn close(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Path(id) = path.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Path(id) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
     let id: ConnectionId =
         id.parse().map_err(|error| ApiError::bad_request(format!("{error}.")))?;
     let gone = || ApiError::not_found("There is no connection of this id.");
@@ -196,7 +196,7 @@ fn wide(number: usize) -> u128 {
 }
 
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
-    paging.map(|UrlQuery(query)| query).map_err(|error| ApiError::bad_request(error.body_text()))
+    paging.map(|UrlQuery(query)| query).map_err(|error| ApiError::bad_request(error.body_text() + "."))
 }
 
 /// The shares of one stream, added up.
@@ -263,8 +263,7 @@ impl Merged {
 }
 
 fn connection(state: &State, row: ConnectionShare) -> ConnectionReport {
-    let (app, name) =
-        row.stream.map(|key| (key.app.to_string(), key.name.to_string())).unzip();
+    let (app, name) = row.stream.map(|key| (key.app.to_string(), key.name.to_string())).unzip();
     ConnectionReport {
         id: row.id.to_string(),
         core: row.id.core,

@@ -129,7 +129,9 @@ impl Family<'_> {
             pair.set_value((*value).to_owned());
             pair
         };
-        Metric::from_label(self.names.iter().zip(labels).map(pair).collect())
+        let mut pairs: Vec<_> = self.names.iter().zip(labels).map(pair).collect();
+        pairs.sort_by(|a, b| a.name().cmp(b.name()));
+        Metric::from_label(pairs)
     }
 }
 

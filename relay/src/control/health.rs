@@ -46,7 +46,8 @@ impl Heartbeats {
     /// The worker that has not turned for longest, and for how long, if that is too long.
     fn hanging(&self, now: Instant) -> Option<(usize, Duration)> {
         let heartbeats = self.0.lock();
-        let still = heartbeats.iter().map(|heartbeat| now.saturating_duration_since(heartbeat.moved));
+        let still =
+            heartbeats.iter().map(|heartbeat| now.saturating_duration_since(heartbeat.moved));
         still.enumerate().max_by_key(|(_, still)| *still).filter(|(_, still)| *still > HANG)
     }
 }
@@ -98,12 +99,12 @@ fn no(why: String) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake;
+    use super::super::testing;
     use super::*;
 
     #[test]
     fn a_worker_that_does_not_turn_is_named_in_time() {
-        let (workers, _inboxes) = fake::workers(3);
+        let (workers, _inboxes) = testing::workers(3);
         let start = Instant::now();
         let heartbeats = Heartbeats::new(3, start);
         let at = |seconds| start + Duration::from_secs(seconds);

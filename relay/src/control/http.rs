@@ -93,9 +93,7 @@ async fn guard(request: Request, next: Next) -> Response {
     };
     match refused {
         None => next.run(request).await,
-        Some(why) => {
-            ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why).into_response()
-        }
+        Some(why) => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why).into_response(),
     }
 }
 
@@ -113,7 +111,8 @@ fn foreign_host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    let ours = name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok();
+    let ours =
+        name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok();
     (!ours).then(|| "The host asked for must be an address or localhost.".to_owned())
 }
 

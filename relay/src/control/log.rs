@@ -54,8 +54,7 @@ fn subscriber(
     let builder = NonBlockingBuilder::default();
     let builder = builder.lossy(true).buffered_lines_limit(LINES_MAX).thread_name("relay-log");
     let (writer, guard) = builder.finish(writer);
-    let counts =
-        LogCounts { messages: Arc::default(), lost: writer.error_counter() };
+    let counts = LogCounts { messages: Arc::default(), lost: writer.error_counter() };
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

@@ -111,8 +111,12 @@ fn node(out: &mut Families, state: &State) {
     for level in LEVELS {
         lines.value(&[&level.as_str().to_lowercase()], float(state.log.messages(level)));
     }
-    out.counter("relay_log_lines_lost_total", &[], "Log lines dropped since standard error is slow.")
-        .value(&[], float(state.log.lost()));
+    out.counter(
+        "relay_log_lines_lost_total",
+        &[],
+        "Log lines dropped since standard error is slow.",
+    )
+    .value(&[], float(state.log.lost()));
 }
 
 fn connections(out: &mut Families, cells: &AllCells<'_>) {
@@ -169,7 +173,7 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players closed by the relay, or lost through an error.";
     out.counter("relay_players_dropped_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.players_dropped));
-    out.counter("relay_player_jumps_total", &["to"], "Jumps of players that were too slow.")
+    out.counter("relay_player_jumps_total", &["reason"], "Jumps of slow players.")
         .cells(&[], cells.sum(|cells| &cells.player_jumps));
     let help = "From a message complete at ingest to written to a player's socket.";
     let mut lag = out.histogram("relay_fanout_lag_seconds", &["hop"], help);

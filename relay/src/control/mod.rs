@@ -28,7 +28,7 @@ mod server;
 mod state;
 
 #[cfg(test)]
-mod fake;
+mod testing;
 
 use std::io;
 use std::net::TcpListener;
@@ -217,4 +217,3 @@ fn tell(state: &State, order: impl Fn() -> Query + Clone + Send + 'static) {
         }
     }
 }
-

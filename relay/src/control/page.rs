@@ -41,7 +41,8 @@ impl PageQuery {
         }
         let Some(cursor) = &self.cursor else { return Ok((limit, None)) };
         let key = from_hex(cursor).and_then(|text| K::from_text(&text));
-        let key = key.ok_or_else(|| ApiError::bad_request("cursor must be a next of this list."))?;
+        let key =
+            key.ok_or_else(|| ApiError::bad_request("cursor must be a next of this list."))?;
         Ok((limit, Some(key)))
     }
 }
@@ -74,7 +75,8 @@ impl Cursor for ConnectionId {
 }
 
 fn from_hex(digits: &str) -> Option<String> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let value =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
     let bytes = pairs.iter().map(|[high, low]| Some(value(*high)? << 4 | value(*low)?));
     String::from_utf8(bytes.collect::<Option<_>>()?).ok()
