@@ -1,6 +1,10 @@
 //! relay: a zero-copy RTMP relay cluster.
 
+pub mod config;
+pub mod control;
 pub mod limits;
 pub mod reactor;
+pub mod stream;
+pub mod session;
 pub mod wire;
 pub mod worker;

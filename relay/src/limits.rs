@@ -30,9 +30,15 @@ pub struct Limit {
 }
 
 macro_rules! limit_type {
-    (Time) => { Duration };
-    (Bytes) => { usize };
-    (Count) => { usize };
+    (Time) => {
+        Duration
+    };
+    (Bytes) => {
+        usize
+    };
+    (Count) => {
+        usize
+    };
 }
 
 macro_rules! limits {
@@ -123,6 +129,7 @@ limits! {
     log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers are refused.";
     player_lag_max: Time = secs(6), "A player further behind the publisher than this jumps forward to a key frame.";
     send_stall_max: Time = secs(45), "A batch must be gone within this time of its submission, whatever its progress, else the player is closed.";
+    video_idle_max: Time = secs(2), "Without coded video for this long a stream counts as audio only: players may then join at any message.";
     key_wait_max: Time = secs(10), "How long a joining player waits for a key frame when the log has none; then it gets the audio.";
     stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
     takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";

@@ -99,3 +99,6 @@ impl<'a> Iterator for AggregateParts<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

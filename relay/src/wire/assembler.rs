@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::chunk_reader::Fragment;
 use super::media::{classify_audio, classify_video};
-use super::message::{MediaKind, MediaMessage, MessageHeader, MessageType};
+use super::message::{HEADROOM, MediaKind, MediaMessage, MessageHeader, MessageType};
 use crate::limits::Limits;
 
 /// A complete message. What it borrows is reused by the next [`MessageAssembler::push`].
@@ -218,7 +218,7 @@ impl Slot {
         let length = usize::try_from(fragment.header.length).unwrap_or(usize::MAX);
         self.media.extend(fragment.payload, length, self.usual_bytes);
         if fragment.last && publishing {
-            self.usual_bytes = self.media.wire_bytes().min(USUAL_BYTES_MAX);
+            self.usual_bytes = (HEADROOM + self.media.wire_bytes()).min(USUAL_BYTES_MAX);
         }
     }
 
@@ -245,3 +245,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

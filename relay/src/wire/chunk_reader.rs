@@ -488,3 +488,6 @@ static EACH_BYTE: [u8; 256] = {
         value += 1;
     }
 };
+
+#[cfg(test)]
+mod tests;

@@ -229,3 +229,6 @@ impl UserControl {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -261,3 +261,6 @@ impl SplitMix64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,3 +83,6 @@ fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     }
     mac.finalize().into_bytes().into()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -277,3 +277,6 @@ const AV1: u8 = 13;
 /// Sound formats (FLV section E.4.2.1).
 const ENHANCED_AUDIO: u8 = 9;
 const AAC: u8 = 10;
+
+#[cfg(test)]
+mod tests;

@@ -432,3 +432,6 @@ fn wire_layout_bytes(payload_bytes: usize, extended: bool) -> usize {
     let continuations = payload_bytes.saturating_sub(1) / CHUNK_BYTES;
     HEADROOM + payload_bytes + continuations * continuation_bytes(extended)
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,3 +89,6 @@ impl<'a> Iterator for PayloadPieces<'a> {
         Some(piece)
     }
 }
+
+#[cfg(test)]
+mod tests;

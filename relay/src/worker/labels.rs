@@ -141,6 +141,7 @@ labels! {
         Malformed = "malformed", "It could not be understood where it has to be.";
         Unknown = "unknown", "A message type that has no meaning here.";
         Unpublished = "unpublished", "Media on a message stream that does not publish.";
+        BeforeKey = "before_key", "A frame of a returning publisher before its first key frame.";
         Lag = "lag", "A slow player jumped over it.";
     }
 
@@ -152,11 +153,10 @@ labels! {
         Error = "error", "Its socket failed, or it broke the protocol.";
     }
 
-    /// Where a slow player's jump led.
+    /// Why a slow player was moved forward.
     JumpReason {
-        KeyFrame = "key_frame", "To the newest key frame of the log.";
-        Head = "head", "To the head of the log, to wait for the next key frame.";
-        Trimmed = "trimmed", "Onwards from bytes that the log no longer has.";
+        Lag = "lag", "It was further behind than player_lag_max.";
+        Trimmed = "trimmed", "The log no longer reached back to it.";
     }
 
     /// Where a stream comes from.
