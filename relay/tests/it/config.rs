@@ -42,17 +42,22 @@ fn check(code: i32, configuration: &str, arguments: &[&str], words: &[&str]) {
 
 #[test]
 fn a_bad_configuration_is_refused_in_one_sentence_naming_key_value_and_what_is_allowed() {
-    check(2, "[limits]\nstream_grace = \"soon\"\n", &[], &["limits.stream_grace", "soon", "15s"]);
-    check(2, "[limits]\nstream_grace = 7\n", &[], &["limits.stream_grace", "7"]);
-    check(2, "[limits]\nstream_grave = \"2s\"\n", &[], &["stream_grave", "stream_grace"]);
-    check(2, "[limits]\namf_depth_max = -1\n", &[], &["limits.amf_depth_max", "-1"]);
-    check(2, "[apps.\"live\"]\njoin = \"never\"\n", &[], &["join", "never", "gop", "live"]);
-    check(2, "[nodes]\nname = \"a\"\n", &[], &["nodes", "node"]);
+    check(
+        2,
+        "[limits]\nstream_grace = \"soon\"\n",
+        &[],
+        &["limits.stream_grace", "soon", "such as"],
+    );
+    check(2, "[limits]\nstream_grace = 7\n", &[], &["limits.stream_grace", "\"7\"", "such as"]);
+    check(2, "[limits]\nstream_grave = \"2s\"\n", &[], &["stream_grave", "limits.stream_grace"]);
+    check(2, "[limits]\namf_depth_max = -1\n", &[], &["limits.amf_depth_max", "\"-1\"", "1 to 64"]);
+    check(2, "[apps.live]\njoin = \"never\"\n", &[], &["join", "never", "\"gop\" or \"live\""]);
+    check(2, "[nodes]\nname = \"a\"\n", &[], &["nodes.name", "node.name"]);
     check(2, "[limits\n", &[], &["relay.toml"]);
-    check(2, "", &["--workers", "many"], &["workers", "many"]);
-    check(2, "", &["--workers", "0"], &["workers", "0"]);
-    check(2, "", &["--reactor", "epoll"], &["reactor", "epoll", "auto", "io_uring", "mio"]);
-    check(2, "", &["--rtmp", "here"], &["rtmp", "here"]);
+    check(2, "", &["--workers", "many"], &["--workers", "\"many\"", "1 to 256"]);
+    check(2, "", &["--workers", "0"], &["--workers", "\"0\"", "1 to 256"]);
+    check(2, "", &["--reactor", "epoll"], &["--reactor", "\"epoll\"", "auto", "io_uring", "mio"]);
+    check(2, "", &["--rtmp", "here"], &["--rtmp", "\"here\"", "an address with a port"]);
     check(2, "", &["--no-such-flag"], &["--no-such-flag"]);
 }
 
