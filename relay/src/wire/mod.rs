@@ -26,6 +26,4 @@ pub mod timestamp;
 pub mod wire_message;
 
 #[cfg(test)]
-pub(crate) mod test_bytes;
-#[cfg(test)]
 pub(crate) mod testing;
