@@ -4,7 +4,7 @@ pub mod config;
 pub mod control;
 pub mod limits;
 pub mod reactor;
-pub mod stream;
 pub mod session;
+pub mod stream;
 pub mod wire;
 pub mod worker;

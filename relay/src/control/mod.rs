@@ -1,8 +1,9 @@
 //! The slow side of a node, on one thread: HTTP for operators, metrics, health, and the way out.
 //!
-//! Ordinary libraries (tokio, axum, hyper) live here and nowhere else. Nothing here is on the way of a
-//! media byte: workers are read through their cells, asked through bounded rings with a deadline, and
-//! never waited for without one. A worker that hangs can make an answer fail, not hang.
+//! Ordinary libraries (tokio, axum, hyper) live here and nowhere else. Nothing here is on the way
+//! of a media byte: workers are read through their cells, asked through bounded rings with a
+//! deadline, and never waited for without one. A worker that hangs can make an answer fail, not
+//! hang.
 //!
 //! ```text
 //!   mod       the life of the node: signals, drain, the ends of workers
@@ -136,8 +137,8 @@ async fn sample_heartbeats(state: Arc<State>) {
     }
 }
 
-/// From running to ended. The first SIGTERM drains, if there is a window for it; everything further,
-/// or a failing worker, stops.
+/// From running to ended. The first SIGTERM drains, if there is a window for it; everything
+/// further, or a failing worker, stops.
 async fn live(
     state: &State,
     mut endings: Endings,

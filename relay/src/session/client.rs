@@ -1,8 +1,8 @@
 //! The client's side of a connection: publishes to a server, or plays from one.
 //!
 //! Used for pushing to and pulling from other servers, by the load generator and in tests. It takes
-//! what servers are seen to send: answers are matched by transaction id and not by order, any id of a
-//! message stream is good, unknown commands are passed over.
+//! what servers are seen to send: answers are matched by transaction id and not by order, any id of
+//! a message stream is good, unknown commands are passed over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ pub struct ClientSettings {
     pub name: String,
     /// Whether to publish or to play.
     pub role: ClientRole,
-    /// Whether to name the E-RTMP capabilities; some servers refuse properties that they do not know.
+    /// Whether to name the E-RTMP capabilities; some servers refuse properties that they do not
+    /// know.
     pub enhanced: bool,
 }
 
@@ -54,8 +55,8 @@ pub enum ClientRole {
 pub enum ClientEvent<'a> {
     /// The server accepted connect.
     Connected,
-    /// The server accepted publish or play. A publisher sends metadata, sequence headers, and from a
-    /// key frame on.
+    /// The server accepted publish or play. A publisher sends metadata, sequence headers, and from
+    /// a key frame on.
     Started {
         /// The id of the message stream.
         message_stream: u32,
@@ -133,8 +134,8 @@ pub struct ClientSession {
 }
 
 impl ClientSession {
-    /// A connection just made; the first output is there at once. `seed` becomes the random bytes of
-    /// the handshake.
+    /// A connection just made; the first output is there at once. `seed` becomes the random bytes
+    /// of the handshake.
     #[must_use]
     pub fn new(settings: ClientSettings, limits: Arc<Limits>, seed: u64, now: Duration) -> Self {
         let mut handshake = Box::new(ClientHandshake::new(seed));
@@ -203,8 +204,8 @@ impl ClientSession {
     }
 
     /// The id of our message stream; 0 until the server gave one. When it is
-    /// [`MEDIA_STREAM`](crate::wire::message::MEDIA_STREAM), the wire bytes of a [`MediaMessage`] may be
-    /// sent as they are, once started (metadata excepted: see [`Self::media_output`]).
+    /// [`MEDIA_STREAM`](crate::wire::message::MEDIA_STREAM), the wire bytes of a [`MediaMessage`]
+    /// may be sent as they are, once started (metadata excepted: see [`Self::media_output`]).
     #[must_use]
     pub fn message_stream(&self) -> u32 {
         self.message_stream
@@ -217,7 +218,8 @@ impl ClientSession {
     }
 
     /// A message of a publisher as wire bytes for this connection, to be sent behind what
-    /// [`Self::take_output`] gave. Metadata gets the `@setDataFrame` by which servers know what to keep.
+    /// [`Self::take_output`] gave. Metadata gets the `@setDataFrame` by which servers know what to
+    /// keep.
     ///
     /// # Panics
     /// When the payload is longer than a message can be (16 MiB - 1).

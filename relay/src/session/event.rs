@@ -16,8 +16,8 @@ use crate::wire::stream_name::{NameError, StreamAddress, app_name, tc_url_host};
 
 use super::error::SessionError;
 
-/// Something that happened on a connection, in order. `Connect`, `Publish` and `Play` want a verdict,
-/// until which the session takes no more bytes.
+/// Something that happened on a connection, in order. `Connect`, `Publish` and `Play` want a
+/// verdict, until which the session takes no more bytes.
 #[derive(Debug)]
 pub enum ServerEvent<'a> {
     /// The handshake is complete.

@@ -1,7 +1,7 @@
 //! One core: the only room that introduces the other rooms to each other.
 //!
-//! A [`Worker`] owns connections, streams and a hub, and nothing of it is shared: what other workers
-//! must know travels by mail (`mail.rs`), what the control thread must know lies in cells
+//! A [`Worker`] owns connections, streams and a hub, and nothing of it is shared: what other
+//! workers must know travels by mail (`mail.rs`), what the control thread must know lies in cells
 //! (`cells.rs`) or is asked for (`report.rs`). A worker does not know its reactor: completions come
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
@@ -57,9 +57,7 @@ pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::limits::Limits;
-use crate::reactor::{
-    Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters,
-};
+use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
 
 /// The worker that decides names.
@@ -118,7 +116,10 @@ pub struct Worker {
 enum Ending {
     No,
     /// No more connections; those that are there may stay until then.
-    Draining { until: Option<Duration>, window: Duration },
+    Draining {
+        until: Option<Duration>,
+        window: Duration,
+    },
     /// Everything is closed with the next turn.
     Now,
     Ended,
@@ -183,14 +184,19 @@ impl Worker {
     pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
         match completion {
             Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
-            Completion::AcceptFailed { listener, error } => self.accept_failed(listener, &error, now),
+            Completion::AcceptFailed { listener, error } => {
+                self.accept_failed(listener, &error, now)
+            }
             Completion::Received { connection, bytes } => self.received(connection, bytes, now),
             Completion::ReceiveEnded { connection, error } => {
                 self.receive_ended(connection, error, now);
             }
             Completion::Sent { connection, bytes } => self.sent(connection, bytes, now),
-            Completion::SendFailed { connection, error } => self.send_failed(connection, &error, now),
-            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled yet.
+            Completion::SendFailed { connection, error } => {
+                self.send_failed(connection, &error, now)
+            }
+            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
+            // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
             | Completion::Connected { .. }
@@ -257,9 +263,14 @@ impl Worker {
         self.mailbox.send(REGISTRAR, Mail::Request(request));
     }
 
-    /// Takes a connection out of the table, works on it, puts it back unless it ended, and then sees to
-    /// its replies and its next receive.
-    fn work(&mut self, key: ConnectionKey, now: Duration, work: impl FnOnce(&mut Self, &mut Connection)) {
+    /// Takes a connection out of the table, works on it, puts it back unless it ended, and then
+    /// sees to its replies and its next receive.
+    fn work(
+        &mut self,
+        key: ConnectionKey,
+        now: Duration,
+        work: impl FnOnce(&mut Self, &mut Connection),
+    ) {
         let Some(mut connection) = self.connections.take(key) else { return };
         work(self, &mut connection);
         self.settle(&mut connection, now);

@@ -233,7 +233,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn end_play(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+    pub(super) fn end_play(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        now: Duration,
+    ) {
         let place = connection.plays.iter().position(|p| p.message_stream == message_stream);
         let Some(place) = place else { return };
         let mut play = connection.plays.swap_remove(place);
@@ -267,7 +272,8 @@ impl Worker {
         let Some(entry) = self.streams.get(local) else { return };
         for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
             self.work(key, now, |worker, connection| {
-                let place = connection.plays.iter().position(|p| p.message_stream == message_stream);
+                let place =
+                    connection.plays.iter().position(|p| p.message_stream == message_stream);
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
                 let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest);

@@ -105,7 +105,9 @@ impl Worker {
             .streams
             .iter()
             .filter(|(_, entry)| !entry.is_here() && entry.granted.is_none())
-            .filter(|(_, entry)| is_left(entry.empty_since) && !self.wanted.contains_key(&entry.name))
+            .filter(|(_, entry)| {
+                is_left(entry.empty_since) && !self.wanted.contains_key(&entry.name)
+            })
             .map(|(local, _)| local)
             .collect();
         let worker = self.index();
