@@ -196,7 +196,9 @@ fn wide(number: usize) -> u128 {
 }
 
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
-    paging.map(|UrlQuery(query)| query).map_err(|error| ApiError::bad_request(error.body_text() + "."))
+    paging
+        .map(|UrlQuery(query)| query)
+        .map_err(|error| ApiError::bad_request(error.body_text() + "."))
 }
 
 /// The shares of one stream, added up.
