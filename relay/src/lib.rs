@@ -3,6 +3,7 @@
 pub mod config;
 pub mod control;
 pub mod limits;
+pub mod node;
 pub mod reactor;
 pub mod session;
 pub mod stream;

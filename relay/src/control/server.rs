@@ -88,3 +88,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         let _ = timeout(bounds.linger, connection).await;
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
