@@ -1,9 +1,9 @@
 //! Every limit of the relay: its name, unit, default and reason, in one table.
 //!
 //! The table makes the [`Limits`] struct, the `[limits]` section of the configuration file, the
-//! list printed by `--check` and the `relay_limit` metric, so none of them can forget one. This file
-//! imports no other room and every room may import it. A limit is judged where the number that it
-//! bounds first appears.
+//! list printed by `--check` and the `relay_limit` metric, so none of them can forget one. This
+//! file imports no other room and every room may import it. A limit is judged where the number that
+//! it bounds first appears.
 
 use std::time::Duration;
 
@@ -30,9 +30,15 @@ pub struct Limit {
 }
 
 macro_rules! limit_type {
-    (Time) => { Duration };
-    (Bytes) => { usize };
-    (Count) => { usize };
+    (Time) => {
+        Duration
+    };
+    (Bytes) => {
+        usize
+    };
+    (Count) => {
+        usize
+    };
 }
 
 macro_rules! limits {
@@ -123,6 +129,7 @@ limits! {
     log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers are refused.";
     player_lag_max: Time = secs(6), "A player further behind the publisher than this jumps forward to a key frame.";
     send_stall_max: Time = secs(45), "A batch must be gone within this time of its submission, whatever its progress, else the player is closed.";
+    video_idle_max: Time = secs(2), "Without coded video for this long a stream counts as audio only: players may then join at any message.";
     key_wait_max: Time = secs(10), "How long a joining player waits for a key frame when the log has none; then it gets the audio.";
     stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
     takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";

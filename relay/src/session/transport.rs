@@ -51,6 +51,11 @@ impl Transport {
         self.bytes_received
     }
 
+    /// Bytes of unfinished messages.
+    pub(super) fn partial_bytes(&self) -> usize {
+        self.assembler.partial_bytes()
+    }
+
     /// Counts bytes that did not pass through [`Self::next_message`].
     pub(super) fn count(&mut self, bytes: usize) {
         self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);

@@ -1,10 +1,10 @@
 //! Fragments to messages: the one copy that a media message costs on its way in.
 //!
-//! Each chunk stream has a buffer of its own, because messages of different chunk streams interleave.
-//! Audio and video are copied straight into the layout in which they are sent on ([`MediaMessage`]);
-//! everything else is put together plain. Buffers grow with the bytes received and never with the length
-//! that a header claims, and all unfinished messages of a connection share one limit. Nothing is
-//! interpreted here but the media headers.
+//! Each chunk stream has a buffer of its own, because messages of different chunk streams
+//! interleave. Audio and video are copied straight into the layout in which they are sent on
+//! ([`MediaMessage`]); everything else is put together plain. Buffers grow with the bytes received
+//! and never with the length that a header claims, and all unfinished messages of a connection
+//! share one limit. Nothing is interpreted here but the media headers.
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -65,6 +65,10 @@ pub enum AssembleError {
 }
 
 /// Puts together the messages of one direction of one connection.
+///
+/// Memory held is at most twice the limit of unfinished bytes in force, and per chunk stream what
+/// is kept between messages: 32 KiB while publishing (and up to 64 KiB taken ahead for a message
+/// when the last one was as long), else 1 KiB.
 #[derive(Debug)]
 pub struct MessageAssembler {
     slots: Vec<Slot>,

@@ -1,7 +1,7 @@
 //! What the tests of this room share: bytes written as text, and inputs cut at every place.
 
-/// Bytes from text: hexadecimal digits, and `a*300` for 300 payload bytes of pattern `a`, which goes
-/// on where the last `a*` ended.
+/// Bytes from text: hexadecimal digits, and `a*300` for 300 payload bytes of pattern `a`, which
+/// goes on where the last `a*` ended.
 pub(crate) fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut given = [0; 26];

@@ -256,6 +256,12 @@ impl ServerSession {
         self.dialogue.client()
     }
 
+    /// Bytes of unfinished messages held.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        self.transport.partial_bytes()
+    }
+
     /// Bytes received, the handshake included.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {

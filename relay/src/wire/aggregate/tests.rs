@@ -63,7 +63,8 @@ fn what_cannot_be_read_ends_it() {
 
 #[test]
 fn only_media_and_data_come_out() {
-    // A nested aggregate, a command, a control message; the first part sets the time whatever it is.
+    // A nested aggregate, a command, a control message; the first part sets the time whatever it
+    // is.
     let text = "16 00000C 000064 00 000000 a*12 00000000
                 14 000001 000065 00 000000 b*1 00000000
                 01 000004 000066 00 000000 b*4 00000000

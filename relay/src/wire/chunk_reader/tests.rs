@@ -160,6 +160,15 @@ fn time_runs_modulo_32_bits() {
     );
     // The escape value itself needs the long form.
     check("06 FFFFFF 000001 09 01000000 00FFFFFF a*1", &[(6, 0xFF_FFFF, 9, 1, 'a', 1)]);
+    // The value that comes with a fmt-3 message is the one that counts.
+    check(
+        "04 FFFFFF 000001 08 01000000 01000000 a*1 C4 01000005 b*1 C4 01000000 c*1",
+        &[
+            (4, 0x0100_0000, 8, 1, 'a', 1),
+            (4, 0x0200_0005, 8, 1, 'b', 1),
+            (4, 0x0300_0005, 8, 1, 'c', 1),
+        ],
+    );
     // A fmt-3 message always repeats an extended delta.
     check(
         "04 FFFFFF 000001 08 01000000 01000000 a*1 C4 01000000 b*1 84 000001 c*1 C4 d*1",

@@ -1,4 +1,5 @@
-//! The bodies on random bytes, so that they are run where nobody fuzzes. Seeds are printed on failure.
+//! The bodies on random bytes, so that they are run where nobody fuzzes. Seeds are printed on
+//! failure.
 
 use super::*;
 

@@ -1,0 +1,93 @@
+//! What the mio backend alone promises: real addresses, the price of a send, the kernel's patience.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::PollReactor;
+use crate::reactor::socket::{SocketOptions, dial, listen};
+use crate::reactor::{Batch, Completion, Operation, Reactor};
+
+/// Turns until `pick` gives something.
+fn until<T>(reactor: &mut PollReactor, mut pick: impl FnMut(Completion<'_>) -> Option<T>) -> T {
+    let started = Instant::now();
+    let mut found = None;
+    while found.is_none() {
+        assert!(started.elapsed() < Duration::from_secs(30), "it does not come");
+        reactor.wait(Some(Duration::from_millis(10)));
+        reactor.drain(&mut |completion| found = found.take().or_else(|| pick(completion)));
+    }
+    found.expect("the loop ends with it")
+}
+
+/// A reactor that accepts at this address, with any port.
+fn server(host: IpAddr) -> (PollReactor, u16) {
+    let options = SocketOptions::default();
+    let listener = listen(SocketAddr::new(host, 0), 1, &options).unwrap().remove(0);
+    let port = listener.local_addr().unwrap().port();
+    let mut reactor = PollReactor::new(65_536, options).unwrap();
+    let listener = reactor.add_listener(listener).unwrap();
+    reactor.submit(&mut vec![Operation::Accept { listener, on: true }]);
+    (reactor, port)
+}
+
+#[test]
+fn a_dual_stack_listener_tells_each_client_by_its_own_address() {
+    let (mut reactor, port) = server(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    for host in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        let client = TcpStream::connect((host, port)).unwrap();
+        let addresses = until(&mut reactor, |completion| match completion {
+            Completion::Accepted { peer, local, .. } => Some((peer, local)),
+            _ => None,
+        });
+        assert_eq!(addresses, (client.local_addr().unwrap(), SocketAddr::new(host, port)));
+    }
+}
+
+#[test]
+fn a_send_to_a_peer_that_keeps_up_is_one_system_call() {
+    let (mut reactor, port) = server(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let connection = until(&mut reactor, |completion| match completion {
+        Completion::Accepted { connection, .. } => Some(connection),
+        _ => None,
+    });
+    let bytes = Bytes::from(vec![1; 6_250]);
+    for batch in [Batch::One(bytes.clone()), Batch::Many(vec![bytes.clone(), bytes])] {
+        let before = reactor.counters();
+        reactor.submit(&mut vec![Operation::Send { connection, batch }]);
+        let mut sent = 0;
+        reactor.drain(&mut |completion| {
+            assert!(matches!(completion, Completion::Sent { .. }), "{completion:?}");
+            sent += 1;
+        });
+        let after = reactor.counters();
+        assert_eq!(sent, 1);
+        assert_eq!(after.syscalls - before.syscalls, 1);
+        assert_eq!(after.sends - before.sends, 1);
+        assert_eq!(after.short_sends, 0);
+    }
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_given_up() {
+    // A listener whose queue is full lets further calls go unanswered.
+    let options = SocketOptions { backlog: 0, ..SocketOptions::default() };
+    let full: Vec<TcpListener> =
+        listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1, &options).unwrap();
+    let address = full[0].local_addr().unwrap();
+    let _callers: Vec<_> = (0..4).map(|_| dial(address, &options).unwrap()).collect();
+    let user_timeout = Some(Duration::from_millis(500));
+    let options = SocketOptions { user_timeout, ..SocketOptions::default() };
+    let mut reactor = PollReactor::new(65_536, options).unwrap();
+    reactor.submit(&mut vec![Operation::Connect { token: 9, address }]);
+    assert_eq!(reactor.connections(), 1);
+    let kind = until(&mut reactor, |completion| match completion {
+        Completion::ConnectFailed { token: 9, error } => Some(error.kind()),
+        completion => panic!("{completion:?}"),
+    });
+    assert_eq!(kind, ErrorKind::TimedOut);
+    assert_eq!(reactor.connections(), 0);
+}

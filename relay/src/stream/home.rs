@@ -1,0 +1,263 @@
+//! What the publisher's worker does to a message before it is part of the log.
+//!
+//! Places it on the stream's timeline, keeps it for joining players if it is a header, and makes it
+//! part of a segment: copied behind the pending one if it is small, a segment by itself, uncopied,
+//! if it is large. A key frame always starts a segment. Other workers have none of this: they are
+//! sent segments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pending::{Pending, Start, whole};
+use super::prelude::PreludeBuilder;
+use super::segment::{Segment, Video};
+use super::timeline::Timeline;
+use super::view::Renditions;
+use crate::limits::Limits;
+use crate::wire::media::{Codec, Role, codec};
+use crate::wire::message::{MediaKind, MediaMessage};
+
+/// The publishing side of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Home {
+    pending: Pending,
+    prelude: PreludeBuilder,
+    timeline: Timeline,
+    next_number: u64,
+    next_seq: u64,
+    publishing: bool,
+    /// A later publisher has not yet sent a key frame: its inter frames mean nothing to anybody.
+    awaiting_key: bool,
+    began: Option<Duration>,
+    last_video: Option<Duration>,
+    counts: Counts,
+}
+
+/// What a publisher sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) payload_bytes: u64,
+    pub(super) messages: u64,
+    pub(super) dropped: u64,
+    pub(super) key_frames: u64,
+    pub(super) last_key: Option<Duration>,
+    pub(super) gop: Option<Duration>,
+    pub(super) last_ingest: Option<Duration>,
+    pub(super) audio_codec: Option<Codec>,
+    pub(super) video_codec: Option<Codec>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Segments that this message sealed.
+    pub sealed: usize,
+    /// Why the message is not in the log.
+    pub dropped: Option<Dropped>,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    /// A video frame of a returning publisher before its first key frame: what it refers to is
+    /// gone.
+    BeforeKey,
+    /// Nobody publishes the stream here.
+    NoPublisher,
+}
+
+/// What the next publisher's worker must know to continue a stream, when it is another worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Heritage {
+    next_number: u64,
+    next_seq: u64,
+    version: u64,
+    timeline: Timeline,
+    began: Option<Duration>,
+    last_video: Option<Duration>,
+}
+
+impl Home {
+    /// Continues a stream that had its publisher on another worker.
+    pub(super) fn inherit(heritage: Heritage) -> Self {
+        Self {
+            prelude: PreludeBuilder::starting_at(heritage.version),
+            timeline: heritage.timeline,
+            next_number: heritage.next_number,
+            next_seq: heritage.next_seq,
+            began: heritage.began,
+            last_video: heritage.last_video,
+            ..Self::default()
+        }
+    }
+
+    /// What another worker needs to continue. Nothing may be pending.
+    pub(super) fn heritage(&self) -> Heritage {
+        Heritage {
+            next_number: self.next_number,
+            next_seq: self.next_seq,
+            // headers do not pass from one publisher to the next, only the count of their changes
+            version: self.prelude.current().version() + 1,
+            timeline: self.timeline,
+            began: self.began,
+            last_video: self.last_video,
+        }
+    }
+
+    /// A publisher begins. What the previous one left pending must have been sealed.
+    pub(super) fn begin(&mut self) {
+        self.prelude.reset();
+        self.timeline.begin();
+        self.counts.audio_codec = None;
+        self.counts.video_codec = None;
+        self.awaiting_key = self.timeline.continues();
+        self.publishing = true;
+    }
+
+    /// The publisher is gone.
+    pub(super) fn end(&mut self) {
+        self.publishing = false;
+    }
+
+    pub(super) fn is_publishing(&self) -> bool {
+        self.publishing
+    }
+
+    /// Forgets the metadata.
+    pub(super) fn clear_metadata(&mut self) {
+        self.prelude.clear_metadata();
+    }
+
+    /// Number of the pending segment and when its first message came, if anything is pending.
+    pub(super) fn pending(&self) -> Option<(u64, Duration)> {
+        self.pending.since().map(|since| (self.next_number, since))
+    }
+
+    /// Whether a player could start at what is pending.
+    pub(super) fn pending_key(&self) -> bool {
+        self.pending.starts_with_key()
+    }
+
+    /// Number of the segment that is being filled or will be next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Bytes copied so far.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.pending.copied_bytes() + self.prelude.copied_bytes()
+    }
+
+    /// Takes a message into the stream. Segments that it completes go to `log`.
+    pub(super) fn append(
+        &mut self,
+        message: &mut MediaMessage,
+        limits: &Limits,
+        now: Duration,
+        log: &mut Renditions,
+    ) -> Appended {
+        let role = message.class().role;
+        if let Some(reason) = self.refuses(role) {
+            self.counts.dropped += 1;
+            return Appended { sealed: 0, dropped: Some(reason) };
+        }
+        self.count(message, now);
+        let timestamp = self.timeline.place(role, message.timestamp());
+        if timestamp != message.timestamp() {
+            message.set_timestamp(timestamp);
+        }
+        let mut sealed = 0;
+        let large = message.wire_bytes() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING);
+        if large || role == Role::KeyFrame {
+            sealed += usize::from(self.seal(limits, log));
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let prelude = &self.prelude;
+        let start =
+            || Start { ingested: now, first_seq: seq, prelude: Arc::clone(prelude.current()) };
+        if large {
+            let start = start();
+            self.prelude.keep(message, limits);
+            let number = self.take_number();
+            let video = self.video(now, limits);
+            log.push(whole(message, number, start, video), limits);
+            return Appended { sealed: sealed + 1, dropped: None };
+        }
+        self.pending.append(message, start);
+        self.prelude.keep(message, limits);
+        if self.pending.len() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING) {
+            sealed += usize::from(self.seal(limits, log));
+        }
+        Appended { sealed, dropped: None }
+    }
+
+    /// Ends the pending segment and gives it to `log`. `false` when nothing is pending.
+    pub(super) fn seal(&mut self, limits: &Limits, log: &mut Renditions) -> bool {
+        let Some(since) = self.pending.since() else { return false };
+        let video = self.video(since, limits);
+        let number = self.take_number();
+        let segment: Option<Segment> = self.pending.seal(number, video);
+        segment.is_some_and(|segment| log.push(segment, limits))
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    fn refuses(&mut self, role: Role) -> Option<Dropped> {
+        if !self.publishing {
+            return Some(Dropped::NoPublisher);
+        }
+        match role {
+            Role::KeyFrame => self.awaiting_key = false,
+            Role::InterFrame if self.awaiting_key => return Some(Dropped::BeforeKey),
+            _ => {}
+        }
+        None
+    }
+
+    fn count(&mut self, message: &MediaMessage, now: Duration) {
+        let role = message.class().role;
+        self.began.get_or_insert(now);
+        if role.is_video() && role.is_coded() {
+            self.last_video = Some(now);
+        }
+        let counts = &mut self.counts;
+        counts.payload_bytes += u64::try_from(message.payload_bytes()).unwrap_or(u64::MAX);
+        counts.messages += 1;
+        counts.last_ingest = Some(now);
+        if role == Role::KeyFrame {
+            counts.key_frames += 1;
+            let last = counts.last_key.replace(now);
+            counts.gop = last.map(|last| now.saturating_sub(last)).or(counts.gop);
+        }
+        let (known, header) = match message.kind() {
+            MediaKind::Audio => (&mut counts.audio_codec, role == Role::AudioHeader),
+            MediaKind::Video => (&mut counts.video_codec, role == Role::VideoHeader),
+            MediaKind::Data => return,
+        };
+        // headers tell of changes; without headers the first frame does
+        if known.is_none() || (header && message.class().tracks.ids().first() == Some(&0)) {
+            *known = codec(message.kind(), message.payload_head()).or(*known);
+        }
+    }
+
+    /// What is known of the stream's video at `at`.
+    fn video(&self, at: Duration, limits: &Limits) -> Video {
+        let idle = |since: Duration| at.saturating_sub(since) >= limits.video_idle_max;
+        match (self.last_video, self.began) {
+            (Some(last), _) if idle(last) => Video::Idle,
+            (None, Some(began)) if idle(began) => Video::Never,
+            _ => Video::Flowing,
+        }
+    }
+}
+
+/// Largest `segment_bytes` obeyed, so that offsets within a segment fit their fields.
+const SEGMENT_BYTES_CEILING: usize = 1024 * 1024;

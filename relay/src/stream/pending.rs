@@ -1,0 +1,133 @@
+//! The pending segment: where small messages gather on the publisher's worker until it is sealed.
+//!
+//! This is the one copy of media between assembly and the socket. Each segment gets an allocation
+//! of its own, so that a segment that lives long pins nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::prelude::Prelude;
+use super::segment::{Entry, Segment, Video};
+use crate::wire::media::Role;
+use crate::wire::message::MediaMessage;
+
+/// The segment that is being filled. Empty most of the time between two flushes.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    bytes: BytesMut,
+    entries: Vec<Entry>,
+    start: Option<Start>,
+    /// Smoothed size of recent segments: what to allocate for the next one.
+    smoothed: usize,
+    copied: u64,
+}
+
+/// What is known of a segment when its first message comes.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// When that message was complete.
+    pub(super) ingested: Duration,
+    /// The stream's count of messages before it.
+    pub(super) first_seq: u64,
+    /// Headers in force before it.
+    pub(super) prelude: Arc<Prelude>,
+}
+
+impl Pending {
+    /// Bytes gathered.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// When the first message came; `None` when there is none.
+    pub(super) fn since(&self) -> Option<Duration> {
+        self.start.as_ref().map(|start| start.ingested)
+    }
+
+    /// Whether the first message is a key frame of the default track.
+    pub(super) fn starts_with_key(&self) -> bool {
+        self.entries.first().is_some_and(|entry| entry.role == Role::KeyFrame)
+    }
+
+    /// Bytes copied so far.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.copied
+    }
+
+    /// Copies a message behind the others; `start` is asked for if it is the first.
+    pub(super) fn append(&mut self, message: &mut MediaMessage, start: impl FnOnce() -> Start) {
+        let length = message.wire_bytes();
+        if self.start.is_none() {
+            self.start = Some(start());
+            self.bytes.reserve(length.max(self.smoothed));
+        }
+        self.entries.push(entry(message, self.bytes.len(), length));
+        message.append_to(&mut self.bytes);
+        self.copied += u64::try_from(length).unwrap_or(u64::MAX);
+    }
+
+    /// Ends the segment. `None` when nothing was gathered.
+    pub(super) fn seal(&mut self, number: u64, video: Video) -> Option<Segment> {
+        let start = self.start.take()?;
+        let key = self.starts_with_key();
+        let index = Arc::from(self.entries.as_slice());
+        self.entries.clear();
+        // rises fast and falls slowly: too small an allocation costs a second copy, and what is too
+        // large is given back below
+        let length = self.bytes.len();
+        self.smoothed = length.max(self.smoothed - self.smoothed / 8);
+        let bytes = if length < self.bytes.capacity() / 2 {
+            // a small segment in a large allocation: copy it out and keep the allocation
+            let bytes = Bytes::copy_from_slice(&self.bytes);
+            self.bytes.clear();
+            self.copied += u64::try_from(length).unwrap_or(u64::MAX);
+            bytes
+        } else {
+            std::mem::take(&mut self.bytes).freeze()
+        };
+        Some(segment(number, bytes, index, start, key, video))
+    }
+}
+
+/// A segment that is one large message, taken without a copy.
+pub(super) fn whole(
+    message: &mut MediaMessage,
+    number: u64,
+    start: Start,
+    video: Video,
+) -> Segment {
+    let entry = entry(message, 0, message.wire_bytes());
+    let key = entry.role == Role::KeyFrame;
+    segment(number, message.take(), Arc::from([entry]), start, key, video)
+}
+
+fn segment(
+    number: u64,
+    bytes: Bytes,
+    index: Arc<[Entry]>,
+    start: Start,
+    key: bool,
+    video: Video,
+) -> Segment {
+    let Start { ingested, first_seq, prelude } = start;
+    let messages = u32::try_from(index.len()).unwrap_or(u32::MAX);
+    Segment { number, bytes, index, ingested, first_seq, messages, key, video, prelude }
+}
+
+fn entry(message: &MediaMessage, offset: usize, length: usize) -> Entry {
+    let class = message.class();
+    Entry {
+        offset: position(offset),
+        length: position(length),
+        timestamp: message.timestamp(),
+        role: class.role,
+        track: class.tracks.ids().first().copied().unwrap_or(0),
+    }
+}
+
+fn position(bytes: usize) -> u32 {
+    u32::try_from(bytes)
+        .expect("segments are sealed at most 16 MiB beyond segment_bytes, itself capped")
+}

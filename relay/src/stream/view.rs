@@ -1,0 +1,250 @@
+//! Views: readings of a log in other bytes.
+//!
+//! A view is a log of its own with the same segment numbers as its source. It is rendered once per
+//! worker from each sealed segment, from when its first reader comes until the last one goes, so
+//! its cost never grows per player. A segment of which a view shows one contiguous piece is not
+//! copied.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::log::Log;
+use super::segment::{Entry, Segment};
+use crate::limits::Limits;
+use crate::wire::media::Role;
+use crate::wire::message::MEDIA_STREAM;
+use crate::wire::timestamp::Timestamp;
+use crate::wire::wire_message::WireMessage;
+
+/// Which bytes a reader is sent. The default is the log itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ViewKind {
+    /// Which kinds of media; data messages are in every view.
+    pub tracks: ViewTracks,
+    /// The message stream id in the chunk headers.
+    pub message_stream: u32,
+}
+
+/// Which kinds of media a view shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ViewTracks {
+    /// Audio and video.
+    #[default]
+    Both,
+    /// No video.
+    AudioOnly,
+    /// No audio.
+    VideoOnly,
+}
+
+impl Default for ViewKind {
+    fn default() -> Self {
+        Self { tracks: ViewTracks::Both, message_stream: MEDIA_STREAM }
+    }
+}
+
+impl ViewKind {
+    /// Whether messages of this role are shown.
+    #[must_use]
+    pub fn shows(self, role: Role) -> bool {
+        match self.tracks {
+            ViewTracks::Both => true,
+            ViewTracks::AudioOnly => !role.is_video(),
+            ViewTracks::VideoOnly => !role.is_audio(),
+        }
+    }
+
+    /// Whether video is shown.
+    #[must_use]
+    pub fn has_video(self) -> bool {
+        self.tracks != ViewTracks::AudioOnly
+    }
+
+    /// Whether audio is shown.
+    #[must_use]
+    pub fn has_audio(self) -> bool {
+        self.tracks != ViewTracks::VideoOnly
+    }
+
+    /// The same without video.
+    #[must_use]
+    pub fn audio_only(self) -> Self {
+        Self { tracks: ViewTracks::AudioOnly, ..self }
+    }
+
+    /// A segment of the stream as this view shows it; adds the bytes copied to `copied`.
+    fn render(self, source: &Segment, copied: &mut u64) -> Segment {
+        let mut index = Vec::with_capacity(source.index.len());
+        let mut length = 0;
+        let mut pieces = Pieces::None;
+        for entry in source.index.iter().filter(|entry| self.shows(entry.role)) {
+            pieces = pieces.and(entry);
+            index.push(Entry { offset: length, ..*entry });
+            length += entry.length;
+        }
+        let bytes = match pieces {
+            Pieces::None => Bytes::new(),
+            Pieces::One { start, end } if self.message_stream == MEDIA_STREAM => {
+                source.bytes.slice(start..end)
+            }
+            _ => {
+                let bytes = self.copy(source);
+                *copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                bytes
+            }
+        };
+        Segment { bytes, index: index.into(), ..source.clone() }
+    }
+
+    fn copy(self, source: &Segment) -> Bytes {
+        let shown = || source.index.iter().filter(|entry| self.shows(entry.role));
+        let mut out =
+            BytesMut::with_capacity(shown().map(|entry| entry.end() - entry.start()).sum());
+        for entry in shown() {
+            let start = out.len();
+            out.extend_from_slice(&source.bytes[entry.start()..entry.end()]);
+            if let Some(field) = out[start..].get_mut(WireMessage::MESSAGE_STREAM_AT) {
+                field.copy_from_slice(&self.message_stream.to_le_bytes());
+            }
+        }
+        out.freeze()
+    }
+}
+
+/// Where the shown messages lie in the source.
+enum Pieces {
+    None,
+    One { start: usize, end: usize },
+    Many,
+}
+
+impl Pieces {
+    fn and(self, entry: &Entry) -> Self {
+        match self {
+            Self::None => Self::One { start: entry.start(), end: entry.end() },
+            Self::One { start, end } if end == entry.start() => {
+                Self::One { start, end: entry.end() }
+            }
+            _ => Self::Many,
+        }
+    }
+}
+
+/// A stream's log and the views of it that have readers.
+#[derive(Debug, Default)]
+pub(super) struct Renditions {
+    pub(super) log: Log,
+    views: Vec<View>,
+    copied: u64,
+}
+
+#[derive(Debug)]
+struct View {
+    kind: ViewKind,
+    readers: usize,
+    log: Log,
+}
+
+impl Renditions {
+    /// Adds a sealed segment to the log and to every view, and trims them. `false`: it was held
+    /// already.
+    pub(super) fn push(&mut self, segment: Segment, limits: &Limits) -> bool {
+        for view in &mut self.views {
+            view.log.push(view.kind.render(&segment, &mut self.copied));
+        }
+        let added = self.log.push(segment);
+        self.log.trim(limits);
+        self.trim_views();
+        added
+    }
+
+    /// Drops all but the newest group of pictures.
+    pub(super) fn shrink_to_newest_gop(&mut self) {
+        self.log.shrink_to_newest_gop();
+        self.trim_views();
+    }
+
+    /// The log that readers of `kind` read; `None` when nobody does.
+    pub(super) fn reading(&self, kind: ViewKind) -> Option<&Log> {
+        if kind == ViewKind::default() {
+            return Some(&self.log);
+        }
+        self.views.iter().find(|view| view.kind == kind).map(|view| &view.log)
+    }
+
+    /// One reader more of `kind`. The first one has the view made from all that the log holds.
+    pub(super) fn acquire(&mut self, kind: ViewKind) {
+        if kind == ViewKind::default() {
+            return;
+        }
+        if let Some(view) = self.views.iter_mut().find(|view| view.kind == kind) {
+            view.readers += 1;
+            return;
+        }
+        let mut log = Log::default();
+        for segment in self.log.from(self.log.first()) {
+            log.push(kind.render(segment, &mut self.copied));
+        }
+        self.views.push(View { kind, readers: 1, log });
+    }
+
+    /// One reader less of `kind`. The last one takes the view along.
+    pub(super) fn release(&mut self, kind: ViewKind) {
+        if let Some(place) = self.views.iter().position(|view| view.kind == kind) {
+            self.views[place].readers -= 1;
+            if self.views[place].readers == 0 {
+                self.views.swap_remove(place);
+            }
+        }
+    }
+
+    /// The prelude for a reader of `kind` that joins at the segment `number`, stamped with the time
+    /// of the segment's first message. Rendered once per segment and kind. Empty when it is not
+    /// held.
+    pub(super) fn prelude_at(&mut self, number: u64, kind: ViewKind) -> Bytes {
+        let Some(segment) = self.log.get(number) else { return Bytes::new() };
+        let (prelude, at) = (segment.prelude.clone(), segment.timestamp().unwrap_or_default());
+        let copied = &mut self.copied;
+        let log = if kind == ViewKind::default() {
+            Some(&mut self.log)
+        } else {
+            self.views.iter_mut().find(|view| view.kind == kind).map(|view| &mut view.log)
+        };
+        let render = || {
+            let bytes = prelude.render(kind, at);
+            *copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            bytes
+        };
+        log.map_or_else(Bytes::new, |log| log.prelude_at(number, render))
+    }
+
+    /// The audio part of the prelude, for a reader to whom audio is added between key frames.
+    pub(super) fn audio_prelude(&mut self, number: u64, kind: ViewKind) -> Bytes {
+        let Some(segment) = self.log.get(number) else { return Bytes::new() };
+        let at: Timestamp = segment.timestamp().unwrap_or_default();
+        let bytes = segment.prelude.render(kind.audio_only(), at);
+        self.copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        bytes
+    }
+
+    /// Bytes copied for views and preludes so far.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.copied
+    }
+
+    /// Bytes held by views, those shared with the log included.
+    pub(super) fn view_bytes(&self) -> usize {
+        self.views.iter().map(|view| view.log.held_bytes()).sum()
+    }
+
+    /// How far a reader at the segment `number` is behind, by time of ingest.
+    pub(super) fn lag(&self, number: u64) -> Duration {
+        self.log.lag(number)
+    }
+
+    fn trim_views(&mut self) {
+        let first = self.log.first();
+        self.views.iter_mut().for_each(|view| view.log.trim_before(first));
+    }
+}
