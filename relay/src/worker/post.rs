@@ -125,9 +125,4 @@ impl Worker {
         }
         self.hub.receive(log, segment);
     }
-
-    /// Whether segments may arrive for which this worker looks by itself instead of being woken.
-    pub(super) fn reads_remote_streams(&self) -> bool {
-        self.streams.reads_remote()
-    }
 }
