@@ -63,7 +63,7 @@ impl Pending {
             self.start = Some(start());
             self.bytes.reserve(length.max(self.smoothed));
         }
-        self.entries.push(entry(message, self.bytes.len(), length));
+        self.entries.push(entry(message, self.entries.len(), self.bytes.len(), length));
         message.append_to(&mut self.bytes);
         self.copied += u64::try_from(length).unwrap_or(u64::MAX);
     }
@@ -98,7 +98,7 @@ pub(super) fn whole(
     start: Start,
     video: Video,
 ) -> Segment {
-    let entry = entry(message, 0, message.wire_bytes());
+    let entry = entry(message, 0, 0, message.wire_bytes());
     let key = entry.role == Role::KeyFrame;
     segment(number, message.take(), Arc::from([entry]), start, key, video)
 }
@@ -116,7 +116,7 @@ fn segment(
     Segment { number, bytes, index, ingested, first_seq, messages, key, video, prelude }
 }
 
-fn entry(message: &MediaMessage, offset: usize, length: usize) -> Entry {
+fn entry(message: &MediaMessage, place: usize, offset: usize, length: usize) -> Entry {
     let class = message.class();
     Entry {
         offset: position(offset),
@@ -124,6 +124,7 @@ fn entry(message: &MediaMessage, offset: usize, length: usize) -> Entry {
         timestamp: message.timestamp(),
         role: class.role,
         track: class.tracks.ids().first().copied().unwrap_or(0),
+        place: position(place),
     }
 }
 

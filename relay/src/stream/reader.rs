@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase};
+use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase, Reached};
 use super::segment::{Segment, Video};
 use super::view::{Renditions, ViewKind, ViewTracks};
 use crate::limits::Limits;
@@ -48,7 +48,7 @@ pub(super) fn next_batch(
     cursor.outstanding = bytes;
     batch.next = match cursor.phase {
         _ if bytes > 0 => Next::Send { bytes },
-        Phase::Playing => Next::AtHead,
+        Phase::Playing { .. } => Next::AtHead,
         Phase::Waiting { .. } => Next::WaitingForKey,
     };
     batch
@@ -89,8 +89,8 @@ impl Cursor {
     fn pass(&mut self, segment: &Segment) {
         self.segment = segment.number + 1;
         self.offset = 0;
-        self.told = Some(segment.prelude.version());
-        self.seq = Some(segment.end_seq());
+        let version = segment.prelude.version();
+        self.reached = Some(Reached { version, seq: segment.end_seq() });
     }
 }
 
@@ -134,17 +134,18 @@ impl Reader<'_> {
     fn keep_up(&mut self) {
         let cursor = &mut *self.cursor;
         let log = &self.renditions.log;
+        let Phase::Playing { allowance } = &mut cursor.phase else { return };
         if cursor.segment >= log.next() {
-            cursor.allowance = Duration::ZERO;
+            *allowance = Duration::ZERO;
             return;
         }
         let Some(segment) = log.get(cursor.segment) else { return self.jump(JumpReason::Trimmed) };
         let newest = log.newest().map_or(segment.ingested, |newest| newest.ingested);
         let lag = newest.saturating_sub(segment.ingested);
-        cursor.allowance = cursor.allowance.min(lag);
-        if lag > self.limits.player_lag_max.saturating_add(cursor.allowance) {
-            if cursor.offset == 0 {
-                cursor.told = Some(segment.prelude.version());
+        *allowance = lag.min(*allowance);
+        if lag > self.limits.player_lag_max.saturating_add(*allowance) {
+            if let (0, Some(reached)) = (cursor.offset, &mut cursor.reached) {
+                reached.version = segment.prelude.version();
             }
             self.jump(JumpReason::Lag);
         }
@@ -191,7 +192,7 @@ impl Reader<'_> {
         });
         if let Some(key) = key {
             self.start_at(key, wanted);
-            self.cursor.allowance = self.renditions.lag(key);
+            self.cursor.phase = Phase::Playing { allowance: self.renditions.lag(key) };
         } else if number < from {
             return;
         } else if let Some(view) = without_key(wanted, video) {
@@ -212,16 +213,15 @@ impl Reader<'_> {
         let more = adds(self.cursor.view, view);
         self.read(view);
         let cursor = &mut *self.cursor;
-        if more || cursor.told != Some(version) {
+        if more || cursor.reached.is_none_or(|reached| reached.version != version) {
             cursor.head = self.renditions.prelude_at(number, view);
         }
-        self.batch.skipped += cursor.seq.map_or(0, |reached| seq.saturating_sub(reached));
+        let passed = cursor.reached.map_or(0, |reached| seq.saturating_sub(reached.seq));
+        self.batch.skipped += passed;
         cursor.segment = number;
         cursor.offset = 0;
-        cursor.phase = Phase::Playing;
-        cursor.told = Some(version);
-        cursor.seq = Some(seq);
-        cursor.allowance = Duration::ZERO;
+        cursor.phase = Phase::Playing { allowance: Duration::ZERO };
+        cursor.reached = Some(Reached { version, seq });
     }
 
     /// At the start of a segment: goes over to the wanted view if that is possible here.
@@ -281,9 +281,9 @@ impl Cursor {
             return self.pass(segment);
         }
         self.offset = u32::try_from(end).unwrap_or(u32::MAX);
-        // exact in the log itself; a view that leaves messages out counts from the segment's start
-        let passed = segment.message_at(end).and_then(|place| u64::try_from(place).ok());
-        self.seq = Some(segment.first_seq + passed.unwrap_or(0));
+        let next = segment.message_at(end).map_or(0, |next| segment.index[next].place);
+        let seq = segment.first_seq + u64::from(next);
+        self.reached = Some(Reached { version: segment.prelude.version(), seq });
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Entry {
     pub role: Role,
     /// Its first track.
     pub track: u8,
+    /// Its place among the stream's messages of this segment: its count is `first_seq` plus this. A
+    /// view that leaves messages out leaves gaps here.
+    pub place: u32,
 }
 
 /// Whether a stream has video, by which joining players know what to wait for.
