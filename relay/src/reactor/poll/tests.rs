@@ -1,6 +1,6 @@
 //! What the mio backend alone promises: real addresses, the price of a send, the kernel's patience.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,33 @@ fn a_send_to_a_peer_that_keeps_up_is_one_system_call() {
         assert_eq!(after.sends - before.sends, 1);
         assert_eq!(after.short_sends, 0);
     }
+}
+
+#[test]
+fn a_socket_known_to_be_empty_is_not_read() {
+    let (mut reactor, port) = server(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    client.write_all(b"once").unwrap();
+    let connection = until(&mut reactor, |completion| match completion {
+        Completion::Accepted { connection, .. } => Some(connection),
+        _ => None,
+    });
+    let receive = || Operation::Receive { connection };
+    reactor.submit(&mut vec![receive()]);
+    until(&mut reactor, |completion| {
+        matches!(completion, Completion::Received { bytes: b"once", .. }).then_some(())
+    });
+    // This one finds out that there is nothing more; waiting and asking again read no more.
+    reactor.submit(&mut vec![receive()]);
+    reactor.drain(&mut |completion| panic!("{completion:?}"));
+    let before = reactor.counters().syscalls;
+    reactor.submit(&mut vec![receive(), receive()]);
+    reactor.drain(&mut |completion| panic!("{completion:?}"));
+    assert_eq!(reactor.counters().syscalls, before);
+    client.write_all(b"twice").unwrap();
+    until(&mut reactor, |completion| {
+        matches!(completion, Completion::Received { bytes: b"twice", .. }).then_some(())
+    });
 }
 
 #[test]
