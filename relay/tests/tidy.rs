@@ -64,7 +64,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("reactor", &[]),
     ("worker", &["wire", "session", "stream", "cluster", "reactor"]),
     ("control", &["worker", "config"]),
-    ("config", &[]),
+    ("config", &["worker"]),
     ("node", &["wire", "session", "stream", "cluster", "reactor", "worker", "control", "config"]),
     ("main", &["node", "config"]),
 ];
