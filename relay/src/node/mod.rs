@@ -80,8 +80,8 @@ pub fn run(effective: Effective) -> Result<(), NodeError> {
     }
 }
 
-/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes after
-/// ours, so that ours carries the reason.
+/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes
+/// after ours, so that ours carries the reason.
 fn socket_options(config: &Config) -> SocketOptions {
     let mut options = SocketOptions::default();
     let ours = config.settings.limits.send_stall_max + Duration::from_secs(15);

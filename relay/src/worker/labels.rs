@@ -1,7 +1,8 @@
-//! The labels under which workers count: closed lists, as enums, so that counting never touches a string
-//! and no peer can make a new series.
+//! The labels under which workers count: closed lists, as enums, so that counting never touches a
+//! string and no peer can make a new series.
 //!
-//! One row per value: variant, text in `/metrics`, meaning. A new row is all that a new value needs.
+//! One row per value: variant, text in `/metrics`, meaning. A new row is all that a new value
+//! needs.
 
 /// A closed list of values, numbered from 0. Tuples of labels are labels.
 pub trait Label: Copy + 'static {

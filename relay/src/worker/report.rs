@@ -1,9 +1,10 @@
 //! What the control thread asks of a worker, and what a worker answers.
 //!
 //! A worker answers from its own tables within one turn, so every answer is bounded: lists come in
-//! pages, at most [`PAGE_MAX`] rows each, in the order of their keys. A stream is spread over workers
-//! (one is its home, several may have players of it), therefore each answers with its share and the
-//! control thread adds the shares up. Moments are durations since the node's start, as everywhere.
+//! pages, at most [`PAGE_MAX`] rows each, in the order of their keys. A stream is spread over
+//! workers (one is its home, several may have players of it), therefore each answers with its share
+//! and the control thread adds the shares up. Moments are durations since the node's start, as
+//! everywhere.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -60,7 +61,8 @@ pub enum Query {
     Stop,
 }
 
-/// Where one answer goes. Dropping it unsent is an answer, too: the asker learns that none will come.
+/// Where one answer goes. Dropping it unsent is an answer, too: the asker learns that none will
+/// come.
 pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Reply<T> {
