@@ -5,7 +5,7 @@ pub mod control;
 pub mod limits;
 pub mod node;
 pub mod reactor;
-pub mod stream;
 pub mod session;
+pub mod stream;
 pub mod wire;
 pub mod worker;

@@ -1,8 +1,8 @@
 //! A player's position in a stream.
 //!
-//! A cursor holds no queue: a position, the rest of what must be sent before it, and what the player
-//! was last told. So a player costs the same whether it is at the head or seconds behind, and a slow
-//! one costs nobody else anything. How it moves is in `reader.rs`.
+//! A cursor holds no queue: a position, the rest of what must be sent before it, and what the
+//! player was last told. So a player costs the same whether it is at the head or seconds behind,
+//! and a slow one costs nobody else anything. How it moves is in `reader.rs`.
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub enum Join {
 #[derive(Debug)]
 pub struct Cursor {
     /// Bytes that precede the position: a rendered prelude, or the rest of a message that one batch
-    /// could not hold. They are pinned here because the log may be trimmed under a message half sent.
+    /// could not hold. They are pinned here because the log may be trimmed under a message half
+    /// sent.
     pub(super) head: Bytes,
     /// The segment to read next.
     pub(super) segment: u64,
@@ -84,7 +85,8 @@ pub struct Batch {
     pub joined: bool,
     /// The player was moved forward.
     pub jumped: Option<JumpReason>,
-    /// Messages that it was moved over. Those passed while waiting are counted when it starts again.
+    /// Messages that it was moved over. Those passed while waiting are counted when it starts
+    /// again.
     pub skipped: u64,
 }
 
@@ -113,8 +115,8 @@ impl Cursor {
         }
     }
 
-    /// `bytes` of the batch under way are gone: sent, encrypted, or taken by a poll. The next batch is
-    /// to be had once all of it is.
+    /// `bytes` of the batch under way are gone: sent, encrypted, or taken by a poll. The next batch
+    /// is to be had once all of it is.
     pub fn advance(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.outstanding, "more bytes gone than were handed out");
         self.outstanding = self.outstanding.saturating_sub(bytes);
@@ -126,14 +128,15 @@ impl Cursor {
         self.outstanding
     }
 
-    /// Whether what was handed out ends where a message ends, so that another message may follow it.
+    /// Whether what was handed out ends where a message ends, so that another message may follow
+    /// it.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
         self.head.is_empty()
     }
 
-    /// The rest of a message, or of a prelude, that was begun: it must be sent before anything else, even
-    /// when the player leaves. Empty at a boundary.
+    /// The rest of a message, or of a prelude, that was begun: it must be sent before anything
+    /// else, even when the player leaves. Empty at a boundary.
     pub fn take_rest(&mut self) -> Bytes {
         std::mem::take(&mut self.head)
     }

@@ -1,7 +1,7 @@
 //! The pending segment: where small messages gather on the publisher's worker until it is sealed.
 //!
-//! This is the one copy of media between assembly and the socket. Each segment gets an allocation of
-//! its own, so that a segment that lives long pins nothing else.
+//! This is the one copy of media between assembly and the socket. Each segment gets an allocation
+//! of its own, so that a segment that lives long pins nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;

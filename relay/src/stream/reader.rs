@@ -1,7 +1,9 @@
-//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in between.
+//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in
+//! between.
 //!
-//! The common case comes first and is a straight line: a player at the head takes the newest segment
-//! whole, by count. Everything decided here is decided where a message ends, and every move is forward.
+//! The common case comes first and is a straight line: a player at the head takes the newest
+//! segment whole, by count. Everything decided here is decided where a message ends, and every move
+//! is forward.
 
 use std::time::Duration;
 
@@ -148,8 +150,8 @@ impl Reader<'_> {
         }
     }
 
-    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else to
-    /// the head, to wait for the next key frame, or to go on there where none is needed.
+    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else
+    /// to the head, to wait for the next key frame, or to go on there where none is needed.
     fn jump(&mut self, reason: JumpReason) {
         self.batch.jumped = Some(reason);
         let log = &self.renditions.log;
@@ -202,8 +204,8 @@ impl Reader<'_> {
         self.batch.joined = true;
     }
 
-    /// Puts the player at the start of a segment that is held, telling it the headers in force there
-    /// unless it knows them.
+    /// Puts the player at the start of a segment that is held, telling it the headers in force
+    /// there unless it knows them.
     fn start_at(&mut self, number: u64, view: ViewKind) {
         let Some(segment) = self.renditions.log.get(number) else { return };
         let (version, seq) = (segment.prelude.version(), segment.first_seq);
@@ -255,8 +257,9 @@ impl Reader<'_> {
     }
 }
 
-/// Puts out the part of a segment that fits, at most to where a message ends. A message that no batch
-/// could hold is cut, and its rest becomes the cursor's head; any other waits for the next batch.
+/// Puts out the part of a segment that fits, at most to where a message ends. A message that no
+/// batch could hold is cut, and its rest becomes the cursor's head; any other waits for the next
+/// batch.
 fn split(cursor: &mut Cursor, segment: &Segment, start: usize, whole: usize, room: &mut Room<'_>) {
     let end = segment.boundary_before(start + room.bytes);
     if end > start {

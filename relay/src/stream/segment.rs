@@ -121,6 +121,6 @@ impl Segment {
     }
 }
 
-/// What a segment costs besides its bytes and index: itself in the log's ring, two reference counts,
-/// and the allocator's share.
+/// What a segment costs besides its bytes and index: itself in the log's ring, two reference
+/// counts, and the allocator's share.
 const OVERHEAD: usize = 256;

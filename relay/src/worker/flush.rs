@@ -17,7 +17,8 @@ use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 
 impl Worker {
-    /// Seals what is due, mails it to the workers that read it and queues the players that wait for it.
+    /// Seals what is due, mails it to the workers that read it and queues the players that wait for
+    /// it.
     pub(super) fn flush(&mut self, now: Duration) {
         let mut ready = std::mem::take(&mut self.ready);
         self.hub.flush(now, &mut ready);
@@ -174,4 +175,3 @@ fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     }
     Batch::Many(std::mem::take(slices))
 }
-

@@ -110,6 +110,7 @@ labels! {
         Pending = "pending", "A connection, since pending_connections_max wait already.";
         Files = "files", "A connection, since the process has no file descriptor left.";
         Draining = "draining", "A connection, publish or play, since the node is ending.";
+        Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
         Streams = "streams", "A publish, since streams_max names are live.";
         Memory = "memory", "A publish, since all logs together are at log_bytes_total.";
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";

@@ -1,9 +1,9 @@
 //! The inside of the simulated network: connections, listeners, timers, and who must be told.
 //!
-//! All state lies in one [`Net`], which its handles share on one thread. Whatever happens to one side
-//! of a connection ends in [`Net::touch`] of the other, at once or by a timer, and that alone decides
-//! whether a reactor has something to do. No real clock, socket or random source is used: the same
-//! calls with the same seed give the same run.
+//! All state lies in one [`Net`], which its handles share on one thread. Whatever happens to one
+//! side of a connection ends in [`Net::touch`] of the other, at once or by a timer, and that alone
+//! decides whether a reactor has something to do. No real clock, socket or random source is used:
+//! the same calls with the same seed give the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -137,8 +137,8 @@ impl Net {
         FIRST_FRESH_PORT + self.ports_given
     }
 
-    /// True with the probability `chance`. No random number is drawn for a fault that is turned off,
-    /// so that turning one on leaves the others' dice alone.
+    /// True with the probability `chance`. No random number is drawn for a fault that is turned
+    /// off, so that turning one on leaves the others' dice alone.
     pub(super) fn strikes(&mut self, chance: f64) -> bool {
         chance > 0.0 && self.rng.f64() < chance
     }
@@ -420,7 +420,8 @@ impl Net {
     }
 }
 
-/// What one direction holds: what a TCP connection of the relay keeps for a peer that does not read.
+/// What one direction holds: what a TCP connection of the relay keeps for a peer that does not
+/// read.
 const CAPACITY: usize = 64 * 1024;
 
 /// How long a caller keeps trying, as long as `TCP_USER_TIMEOUT` lets a real one.

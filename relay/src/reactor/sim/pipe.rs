@@ -5,8 +5,8 @@
 //!            |<------------- at most `capacity` ------------>|
 //! ```
 //!
-//! It holds copies, as a kernel does, so that a sender's buffers are free once they were written. It
-//! knows no time of its own: a caller says what arrives, by `settle`.
+//! It holds copies, as a kernel does, so that a sender's buffers are free once they were written.
+//! It knows no time of its own: a caller says what arrives, by `settle`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,8 +68,8 @@ impl Pipe {
         self.end.is_some()
     }
 
-    /// Writes as much as there is room for. The bytes arrive at `arrival` or later; returns how many
-    /// and when.
+    /// Writes as much as there is room for. The bytes arrive at `arrival` or later; returns how
+    /// many and when.
     pub(super) fn write(&mut self, data: &[u8], arrival: Duration) -> (usize, Duration) {
         let count = data.len().min(self.room());
         self.latest = self.latest.max(arrival);
