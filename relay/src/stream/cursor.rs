@@ -37,7 +37,8 @@ pub struct Cursor {
     pub(super) view: ViewKind,
     /// What is to be read: from the next key frame if that adds video, else from the next segment.
     pub(super) wanted: ViewKind,
-    /// What the player has behind it; `None` when what lies before the position was never meant for it.
+    /// What the player has behind it; `None` when what lies before the position was never meant for
+    /// it.
     pub(super) reached: Option<Reached>,
 }
 
@@ -55,8 +56,8 @@ pub(super) struct Reached {
 pub(super) enum Phase {
     /// It waits for a place to start, not before `Cursor::segment` unless `join` is [`Join::Gop`].
     Waiting { since: Duration, join: Join },
-    /// It plays. `allowance` is how far behind it was when it joined, or less since it caught up: that
-    /// is not its fault.
+    /// It plays. `allowance` is how far behind it was when it joined, or less since it caught up:
+    /// that is not its fault.
     Playing { allowance: Duration },
 }
 

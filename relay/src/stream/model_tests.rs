@@ -1,9 +1,9 @@
 //! Random operations on whole hubs against a naive model.
 //!
-//! The model keeps every message for ever. A publisher's hub and the hub of another worker, whose mail
-//! is sometimes lost, serve players of every kind and speed. What each player receives must decode to
-//! the prelude, a message where one may start, and then one message after the other; it may be moved
-//! only when the hub said so, only forward, and only to such a place.
+//! The model keeps every message for ever. A publisher's hub and the hub of another worker, whose
+//! mail is sometimes lost, serve players of every kind and speed. What each player receives must
+//! decode to the prelude, a message where one may start, and then one message after the other; it
+//! may be moved only when the hub said so, only forward, and only to such a place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,8 +131,8 @@ impl Reading {
                 let start = &model.messages[from].headers;
                 let added = view.tracks == ViewTracks::Both && self.view == VIDEO_ONLY && !skips;
                 let told = Model::told(start, if added { AUDIO_ONLY } else { view });
-                let more = view.has_video() > self.view.has_video()
-                    || view.has_audio() > self.view.has_audio();
+                let more = view.has_video() && !self.view.has_video()
+                    || view.has_audio() && !self.view.has_audio();
                 let same = |known: &Kept| Model::told(&known.headers, view) == told;
                 let knows = !more && known.is_some_and(same);
                 let early = !model.messages[..from].iter().any(|kept| kept.is_frame());
@@ -195,7 +195,8 @@ impl Viewer {
             self.readings = next;
         }
         if !matches!(batch.next, Next::Send { .. }) {
-            // only the last move can still be to be seen: where it led there was nothing to send yet
+            // only the last move can still be to be seen: where it led there was nothing to send
+            // yet
             for reading in &mut self.readings {
                 reading.moves = reading.moves.max(self.moves.len().saturating_sub(1));
             }
