@@ -238,3 +238,30 @@ fn one_batch_at_a_time() {
 fn a_cursor_is_small() {
     assert!(size_of::<Cursor>() <= 128, "{} bytes", size_of::<Cursor>());
 }
+
+#[test]
+fn a_player_at_the_head_takes_one_slice_and_nothing_is_allocated_for_it() {
+    let (mut rig, cursor, _) = rig(Limits::default());
+    let (second, _) = rig.open(Join::Live, BOTH);
+    let (third, _) = rig.open(Join::Live, BOTH);
+    let mut cursors = [cursor, second, third];
+    let mut out = Vec::with_capacity(16);
+    for turn in 0..200 {
+        rig.seal(if turn % 50 == 0 { KeyFrame } else { InterFrame }, 5_000);
+        let newest = rig.hub.log(rig.key).unwrap().newest().unwrap().bytes.as_ptr();
+        for (place, cursor) in cursors.iter_mut().enumerate() {
+            let mut next = Next::AtHead;
+            let allocated = allocation_counter::measure(|| {
+                next = rig.hub.next_batch(rig.key, cursor, rig.now, &mut out).next;
+            });
+            if turn > 0 {
+                // the first to read a segment makes its count: once per segment, not per player
+                assert!(allocated.count_total <= u64::from(place == 0), "turn {turn}");
+                assert_eq!((out.len(), next), (1, Next::Send { bytes: 5_012 }));
+                assert_eq!(out[0].as_ptr(), newest, "by count, not by copy");
+            }
+            out.clear();
+            cursor.advance(cursor.outstanding());
+        }
+    }
+}

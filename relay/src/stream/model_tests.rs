@@ -476,5 +476,5 @@ fn random_streams_are_understood_by_every_player() {
         let these = [lags, trims, joins, fallbacks, upgrades, halves, lost];
         sum.iter_mut().zip(these).for_each(|(sum, this)| *sum += this);
     }
-    assert!(sum.iter().all(|&sum| sum > 400), "too little happened: {sum:?}");
+    assert!(sum.iter().all(|&sum| sum > 200), "too little happened: {sum:?}");
 }
