@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::segment::Carried;
 use super::view::ViewKind;
 
 /// Where a joining player starts.
@@ -92,6 +93,8 @@ pub struct Batch {
     /// Messages that it was moved over. Those passed while waiting are counted when it starts
     /// again.
     pub skipped: u64,
+    /// Messages of the log that were put out, preludes not counted.
+    pub carried: Carried,
 }
 
 /// Why a player was moved forward.

@@ -67,5 +67,5 @@ pub use home::{Appended, Dropped, Heritage};
 pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
 pub use log::Log;
 pub use prelude::Prelude;
-pub use segment::{Entry, Segment, Video};
+pub use segment::{Carried, Entry, Segment, Video};
 pub use view::{ViewKind, ViewTracks};

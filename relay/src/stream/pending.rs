@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::prelude::Prelude;
-use super::segment::{Entry, Segment, Video};
+use super::segment::{Carried, Entry, Segment, Video};
 use crate::wire::media::Role;
 use crate::wire::message::MediaMessage;
 
@@ -113,7 +113,8 @@ fn segment(
 ) -> Segment {
     let Start { ingested, first_seq, prelude } = start;
     let messages = u32::try_from(index.len()).unwrap_or(u32::MAX);
-    Segment { number, bytes, index, ingested, first_seq, messages, key, video, prelude }
+    let carried = Carried::of(index.iter());
+    Segment { number, bytes, index, ingested, first_seq, messages, carried, key, video, prelude }
 }
 
 fn entry(message: &MediaMessage, place: usize, offset: usize, length: usize) -> Entry {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase, Reached};
-use super::segment::{Segment, Video};
+use super::segment::{Carried, Segment, Video};
 use super::view::{Renditions, ViewKind, ViewTracks};
 use crate::limits::Limits;
 
@@ -122,10 +122,14 @@ impl Reader<'_> {
             if rest <= room.bytes {
                 if rest > 0 {
                     room.put(segment.bytes.slice(start..));
+                    self.batch.carried.add(segment.carried_from(start));
                 }
                 cursor.pass(segment);
             } else {
-                return split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                let carried =
+                    split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                self.batch.carried.add(carried);
+                return;
             }
         }
     }
@@ -260,19 +264,29 @@ impl Reader<'_> {
 /// Puts out the part of a segment that fits, at most to where a message ends. A message that no
 /// batch could hold is cut, and its rest becomes the cursor's head; any other waits for the next
 /// batch.
-fn split(cursor: &mut Cursor, segment: &Segment, start: usize, whole: usize, room: &mut Room<'_>) {
+fn split(
+    cursor: &mut Cursor,
+    segment: &Segment,
+    start: usize,
+    whole: usize,
+    room: &mut Room<'_>,
+) -> Carried {
     let end = segment.boundary_before(start + room.bytes);
     if end > start {
         room.put(segment.bytes.slice(start..end));
-        return cursor.move_to(segment, end);
+        let carried = segment.carried_between(start, end);
+        cursor.move_to(segment, end);
+        return carried;
     }
-    let Some(place) = segment.message_at(start) else { return };
+    let Some(place) = segment.message_at(start) else { return Carried::default() };
     let end = segment.index[place].end();
     if end - start > whole {
         cursor.head = segment.bytes.slice(start..end);
         cursor.move_to(segment, end);
         cursor.put_head(room);
+        return segment.carried_between(start, end);
     }
+    Carried::default()
 }
 
 impl Cursor {

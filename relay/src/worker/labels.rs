@@ -91,7 +91,8 @@ labels! {
         RoleChanged = "role_changed", "It took another role; the connection goes on.";
         Client = "client", "The client said that it was done, then ended.";
         Eof = "eof", "The client ended its direction without a word.";
-        Error = "error", "The socket failed (reset, unreachable, timed out in the kernel).";
+        Reset = "reset", "The client ended by resetting the connection.";
+        Error = "error", "The socket failed (unreachable, timed out in the kernel).";
         Timeout = "timeout", "A deadline passed: connect, idle, or a silent publisher.";
         Slow = "slow", "A batch was not gone in time, or replies were not read.";
         Protocol = "protocol", "The peer broke the protocol.";
