@@ -188,7 +188,9 @@ impl Home {
             log.push(whole(message, number, start, video), limits);
             return Appended { sealed: sealed + 1, dropped: None };
         }
-        self.pending.append(message, start);
+        // sealed at this size, a segment ends below that and one message of less than that
+        let room = limits.segment_bytes.min(SEGMENT_BYTES_CEILING).saturating_mul(2);
+        self.pending.append(message, room, start);
         self.prelude.keep(message, limits);
         if self.pending.len() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING) {
             sealed += usize::from(self.seal(limits, log));
