@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::PollReactor;
+use super::connection::Connection;
 use crate::reactor::socket::{SocketOptions, dial, listen};
-use crate::reactor::{Batch, Completion, Operation, Reactor};
+use crate::reactor::{Batch, Completion, Operation, Reactor, ReactorCounters};
 
 /// Turns until `pick` gives something.
 fn until<T>(reactor: &mut PollReactor, mut pick: impl FnMut(Completion<'_>) -> Option<T>) -> T {
@@ -117,4 +119,16 @@ fn a_connect_that_nobody_answers_is_given_up() {
     });
     assert_eq!(kind, ErrorKind::TimedOut);
     assert_eq!(reactor.connections(), 0);
+}
+
+#[test]
+fn a_connection_of_a_socket_to_itself_is_refused() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
+    socket.connect(&socket.local_addr().unwrap()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let stream = mio::net::TcpStream::from_std(socket.into());
+    let mut connection = Connection::new(stream, Some(1));
+    let error = connection.connected(&mut ReactorCounters::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
