@@ -121,14 +121,16 @@ impl Worker {
     fn look_to(&mut self, local: usize, home: WorkerIndex) {
         let own = self.index();
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let known = match entry.place {
-            // Only this worker knows better than the registrar: a handover may be on its way here.
-            Place::Here { .. } => true,
-            Place::There { home: known, .. } => known == home,
-            Place::Nowhere => false,
-        };
-        if known || home == own {
-            return;
+        match &mut entry.place {
+            _ if home == own => return,
+            // This worker has not yet been told to yield.
+            Place::Here { .. } => return,
+            // The old home names us to the new one, or passes our subscription on.
+            Place::There { home: known, .. } => {
+                *known = home;
+                return;
+            }
+            Place::Nowhere => {}
         }
         entry.place = Place::There { home, awaiting_snapshot: true };
         self.reads_remote = true;
