@@ -19,7 +19,7 @@ fn check(limits: &Limits, pushed: &[(u64, bool)], first: u64, key: Option<u64>) 
         log.trim(limits);
     }
     assert_eq!((log.first(), log.newest_key()), (first, key), "{pushed:?}");
-    assert_eq!(log.held_bytes(), log.from(0).map(Segment::held_bytes).sum());
+    assert_eq!(log.held_bytes(), log.from(0).map(Segment::held_bytes).sum::<usize>());
 }
 
 const K: bool = true;

@@ -1,9 +1,9 @@
 //! Random operations on whole hubs against a naive model.
 //!
-//! The model keeps every message for ever. A publisher's hub and the hub of another worker, whose mail
-//! is sometimes lost, serve players of every kind and speed. What each player receives must decode to
-//! the prelude, a message where one may start, and then one message after the other; it may be moved
-//! only when the hub said so, only forward, and only to such a place.
+//! The model keeps every message for ever. A publisher's hub and the hub of another worker, whose
+//! mail is sometimes lost, serve players of every kind and speed. What each player receives must
+//! decode to the prelude, a message where one may start, and then one message after the other; it
+//! may be moved only when the hub said so, only forward, and only to such a place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,7 +195,8 @@ impl Viewer {
             self.readings = next;
         }
         if !matches!(batch.next, Next::Send { .. }) {
-            // only the last move can still be to be seen: where it led there was nothing to send yet
+            // only the last move can still be to be seen: where it led there was nothing to send
+            // yet
             for reading in &mut self.readings {
                 reading.moves = reading.moves.max(self.moves.len().saturating_sub(1));
             }

@@ -1,14 +1,16 @@
-//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in between.
+//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in
+//! between.
 //!
-//! The common case comes first and is a straight line: a player at the head takes the newest segment
-//! whole, by count. Everything decided here is decided where a message ends, and every move is forward.
+//! The common case comes first and is a straight line: a player at the head takes the newest
+//! segment whole, by count. Everything decided here is decided where a message ends, and every move
+//! is forward.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
 use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase, Reached};
-use super::segment::{Segment, Video};
+use super::segment::{Carried, Segment, Video};
 use super::view::{Renditions, ViewKind, ViewTracks};
 use crate::limits::Limits;
 
@@ -120,10 +122,14 @@ impl Reader<'_> {
             if rest <= room.bytes {
                 if rest > 0 {
                     room.put(segment.bytes.slice(start..));
+                    self.batch.carried.add(segment.carried_from(start));
                 }
                 cursor.pass(segment);
             } else {
-                return split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                let carried =
+                    split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                self.batch.carried.add(carried);
+                return;
             }
         }
     }
@@ -149,8 +155,8 @@ impl Reader<'_> {
         }
     }
 
-    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else to
-    /// the head, to wait for the next key frame, or to go on there where none is needed.
+    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else
+    /// to the head, to wait for the next key frame, or to go on there where none is needed.
     fn jump(&mut self, reason: JumpReason) {
         self.batch.jumped = Some(reason);
         let log = &self.renditions.log;
@@ -203,8 +209,8 @@ impl Reader<'_> {
         self.batch.joined = true;
     }
 
-    /// Puts the player at the start of a segment that is held, telling it the headers in force there
-    /// unless it knows them.
+    /// Puts the player at the start of a segment that is held, telling it the headers in force
+    /// there unless it knows them.
     fn start_at(&mut self, number: u64, view: ViewKind) {
         let Some(segment) = self.renditions.log.get(number) else { return };
         let (version, seq) = (segment.prelude.version(), segment.first_seq);
@@ -255,21 +261,32 @@ impl Reader<'_> {
     }
 }
 
-/// Puts out the part of a segment that fits, at most to where a message ends. A message that no batch
-/// could hold is cut, and its rest becomes the cursor's head; any other waits for the next batch.
-fn split(cursor: &mut Cursor, segment: &Segment, start: usize, whole: usize, room: &mut Room<'_>) {
+/// Puts out the part of a segment that fits, at most to where a message ends. A message that no
+/// batch could hold is cut, and its rest becomes the cursor's head; any other waits for the next
+/// batch.
+fn split(
+    cursor: &mut Cursor,
+    segment: &Segment,
+    start: usize,
+    whole: usize,
+    room: &mut Room<'_>,
+) -> Carried {
     let end = segment.boundary_before(start + room.bytes);
     if end > start {
         room.put(segment.bytes.slice(start..end));
-        return cursor.move_to(segment, end);
+        let carried = segment.carried_between(start, end);
+        cursor.move_to(segment, end);
+        return carried;
     }
-    let Some(place) = segment.message_at(start) else { return };
+    let Some(place) = segment.message_at(start) else { return Carried::default() };
     let end = segment.index[place].end();
     if end - start > whole {
         cursor.head = segment.bytes.slice(start..end);
         cursor.move_to(segment, end);
         cursor.put_head(room);
+        return segment.carried_between(start, end);
     }
+    Carried::default()
 }
 
 impl Cursor {

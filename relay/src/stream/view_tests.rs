@@ -10,8 +10,8 @@ use crate::wire::media::Role::{
 
 const BOTH: ViewKind = ViewKind { tracks: ViewTracks::Both, message_stream: 1 };
 
-/// Metadata, audio header, video header (ids 1 to 3); key frame, audio, inter frame, audio, data (4 to
-/// 8) in one segment.
+/// Metadata, audio header, video header (ids 1 to 3); key frame, audio, inter frame, audio, data (4
+/// to 8) in one segment.
 fn rig() -> Rig {
     let mut rig = Rig::new(Limits::default());
     for role in [Metadata, AudioHeader, VideoHeader, KeyFrame, AudioFrame, InterFrame] {

@@ -1,7 +1,7 @@
 //! Aggregate messages (type 22, RTMP 1.0 section 7.1.6), split into the messages that they carry.
 //!
-//! Split on the way in and never sent: OBS and FFmpeg do not agree on them. Parts are slices of the one
-//! payload; nothing is copied here.
+//! Split on the way in and never sent: OBS and FFmpeg do not agree on them. Parts are slices of the
+//! one payload; nothing is copied here.
 //!
 //! ```text
 //!   { type 1 | length 3 | timestamp, low 24 bits 3 | timestamp, high 8 bits 1 | message stream 3 |
@@ -21,9 +21,9 @@ pub struct AggregatePart<'a> {
     pub payload: &'a [u8],
 }
 
-/// The audio, video and AMF0 data messages of an aggregate message, in order. Other types are skipped,
-/// above all aggregates, which are never unfolded inside one another. A part that overruns the payload
-/// ends it, and so does `aggregate_parts_max`.
+/// The audio, video and AMF0 data messages of an aggregate message, in order. Other types are
+/// skipped, above all aggregates, which are never unfolded inside one another. A part that overruns
+/// the payload ends it, and so does `aggregate_parts_max`.
 #[derive(Clone, Debug)]
 pub struct AggregateParts<'a> {
     aggregate: MessageHeader,
@@ -99,3 +99,6 @@ impl<'a> Iterator for AggregateParts<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,17 @@
 //! Fragments to messages: the one copy that a media message costs on its way in.
 //!
-//! Each chunk stream has a buffer of its own, because messages of different chunk streams interleave.
-//! Audio and video are copied straight into the layout in which they are sent on ([`MediaMessage`]);
-//! everything else is put together plain. Buffers grow with the bytes received and never with the length
-//! that a header claims, and all unfinished messages of a connection share one limit. Nothing is
-//! interpreted here but the media headers.
+//! Each chunk stream has a buffer of its own, because messages of different chunk streams
+//! interleave. Audio and video are copied straight into the layout in which they are sent on
+//! ([`MediaMessage`]); everything else is put together plain. Buffers grow with the bytes received
+//! and never with the length that a header claims, and all unfinished messages of a connection
+//! share one limit. Nothing is interpreted here but the media headers.
 
 use bytes::BytesMut;
 use thiserror::Error;
 
 use super::chunk_reader::Fragment;
 use super::media::{classify_audio, classify_video};
-use super::message::{MediaKind, MediaMessage, MessageHeader, MessageType};
+use super::message::{HEADROOM, MediaKind, MediaMessage, MessageHeader, MessageType};
 use crate::limits::Limits;
 
 /// A complete message. What it borrows is reused by the next [`MessageAssembler::push`].
@@ -65,6 +65,10 @@ pub enum AssembleError {
 }
 
 /// Puts together the messages of one direction of one connection.
+///
+/// Memory held is at most twice the limit of unfinished bytes in force, and per chunk stream what
+/// is kept between messages: 32 KiB while publishing (and up to 64 KiB taken ahead for a message
+/// when the last one was as long), else 1 KiB.
 #[derive(Debug)]
 pub struct MessageAssembler {
     slots: Vec<Slot>,
@@ -218,7 +222,7 @@ impl Slot {
         let length = usize::try_from(fragment.header.length).unwrap_or(usize::MAX);
         self.media.extend(fragment.payload, length, self.usual_bytes);
         if fragment.last && publishing {
-            self.usual_bytes = self.media.wire_bytes().min(USUAL_BYTES_MAX);
+            self.usual_bytes = (HEADROOM + self.media.wire_bytes()).min(USUAL_BYTES_MAX);
         }
     }
 
@@ -245,3 +249,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
-//! Chunks to message fragments (RTMP 1.0 section 5.3.1): the way in of every byte after the handshake.
+//! Chunks to message fragments (RTMP 1.0 section 5.3.1): the way in of every byte after the
+//! handshake.
 //!
-//! The reader copies no payload and waits for none: it hands on what is there, as a [`Fragment`] that
-//! points into the input. It judges each message when its header is complete, before a byte of it is
-//! kept anywhere. It never assembles, never looks into a payload and never acts on a control message:
-//! the caller does, and calls [`ChunkReader::set_chunk_size`] and [`ChunkReader::abort`].
+//! The reader copies no payload and waits for none: it hands on what is there, as a [`Fragment`]
+//! that points into the input. It judges each message when its header is complete, before a byte of
+//! it is kept anywhere. It never assembles, never looks into a payload and never acts on a control
+//! message: the caller does, and calls [`ChunkReader::set_chunk_size`] and [`ChunkReader::abort`].
 //!
 //! ```text
 //!   held (at most 18 bytes of an unfinished header) ++ input
@@ -18,8 +19,8 @@ use super::message::{MESSAGE_BYTES_MAX, MessageHeader, MessageType};
 use super::timestamp::Timestamp;
 use crate::limits::Limits;
 
-/// A piece of a message's payload, as it arrived. The fragments of one message have the same slot and
-/// come in order; those of other messages may come between.
+/// A piece of a message's payload, as it arrived. The fragments of one message have the same slot
+/// and come in order; those of other messages may come between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
     /// A dense index that stands for the chunk stream, below `chunk_streams_max`.
@@ -32,15 +33,15 @@ pub struct Fragment<'a> {
     pub first: bool,
     /// The last fragment of its message; an empty message has one fragment, first and last.
     pub last: bool,
-    /// The message is not wanted whatever it holds (a data message that is too long, a shared object,
-    /// an unknown type): nothing of it is to be kept.
+    /// The message is not wanted whatever it holds (a data message that is too long, a shared
+    /// object, an unknown type): nothing of it is to be kept.
     pub discard: bool,
     /// Payload bytes; empty only when the message is.
     pub payload: &'a [u8],
 }
 
-/// What a peer did wrong on the chunk level. After any of these the byte stream cannot be followed any
-/// further.
+/// What a peer did wrong on the chunk level. After any of these the byte stream cannot be followed
+/// any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ChunkError {
     /// fmt 2 and 3 refer to an earlier header; there is none.
@@ -85,7 +86,8 @@ pub enum ChunkError {
 #[derive(Debug)]
 pub struct ChunkReader {
     chunk_size: usize,
-    /// Payload bytes still to come in the current chunk, of `streams[current]`. A header is next when 0.
+    /// Payload bytes still to come in the current chunk, of `streams[current]`. A header is next
+    /// when 0.
     chunk_left: usize,
     current: usize,
     streams: Vec<ChunkStream>,
@@ -105,8 +107,8 @@ pub struct ChunkReader {
 struct ChunkStream {
     id: u32,
     header: MessageHeader,
-    /// The last timestamp field read, 24 or 32 bits: of fmt 1 and 2 a delta, and of fmt 0 the timestamp,
-    /// which the specification makes the delta of a fmt-3 message that follows.
+    /// The last timestamp field read, 24 or 32 bits: of fmt 1 and 2 a delta, and of fmt 0 the
+    /// timestamp, which the specification makes the delta of a fmt-3 message that follows.
     field: u32,
     /// Whether `field` came in the extended form.
     extended: bool,
@@ -199,8 +201,8 @@ impl ChunkReader {
     }
 
     /// Obeys an Abort message (RTMP 1.0 section 5.4.2): forgets the unfinished message of a chunk
-    /// stream, and keeps its header for those that follow. Gives the slot whose partial message is to
-    /// be dropped; `None` when none is under way.
+    /// stream, and keeps its header for those that follow. Gives the slot whose partial message is
+    /// to be dropped; `None` when none is under way.
     pub fn abort(&mut self, chunk_stream: u32) -> Option<usize> {
         let slot = self.slot(chunk_stream)?;
         // In the middle of a chunk of this very stream no Abort can have arrived.
@@ -213,8 +215,8 @@ impl ChunkReader {
         Some(slot)
     }
 
-    /// The common case in one straight line: a one-byte fmt-3 header that continues a message without
-    /// an extended timestamp. False when it is anything else; nothing is consumed then.
+    /// The common case in one straight line: a one-byte fmt-3 header that continues a message
+    /// without an extended timestamp. False when it is anything else; nothing is consumed then.
     #[inline]
     fn continues(&mut self, input: &mut &[u8]) -> bool {
         let Some((&first @ 0xC2.., rest)) = input.split_first() else { return false };
@@ -343,8 +345,8 @@ impl ChunkReader {
         Ok(Some(consumed))
     }
 
-    /// fmt 3 between messages: a new one with everything as before and the delta once more (RTMP 1.0
-    /// section 5.3.1.2.4). An extended timestamp is always there.
+    /// fmt 3 between messages: a new one with everything as before and the delta once more (RTMP
+    /// 1.0 section 5.3.1.2.4). An extended timestamp is always there.
     fn parse_repeated(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<usize>, ChunkError> {
         let stream = &mut self.streams[slot];
         let mut consumed = 0;
@@ -360,9 +362,9 @@ impl ChunkReader {
     }
 
     /// fmt 3 inside a message. Whether an extended timestamp is repeated here is something on which
-    /// senders differ (FFmpeg repeats it; OBS before 2024 and librtmp before 2015 do not), so the next
-    /// four bytes decide, by comparison. A payload tail of less than four bytes may be followed by
-    /// nothing for long; a sender known to omit is not waited for.
+    /// senders differ (FFmpeg repeats it; OBS before 2024 and librtmp before 2015 do not), so the
+    /// next four bytes decide, by comparison. A payload tail of less than four bytes may be
+    /// followed by nothing for long; a sender known to omit is not waited for.
     fn parse_continuation(&mut self, slot: usize, bytes: &[u8]) -> Option<usize> {
         let stream = &self.streams[slot];
         let mut consumed = 0;
@@ -488,3 +490,6 @@ static EACH_BYTE: [u8; 256] = {
         value += 1;
     }
 };
+
+#[cfg(test)]
+mod tests;

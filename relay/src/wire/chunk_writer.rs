@@ -1,8 +1,9 @@
-//! Values to chunks (RTMP 1.0 section 5.3.1): replies, control messages, and the first header of media.
+//! Values to chunks (RTMP 1.0 section 5.3.1): replies, control messages, and the first header of
+//! media.
 //!
 //! A message always starts with a fmt-0 header and goes on with fmt 3, which repeats an extended
-//! timestamp: nothing here depends on what was written before, so the same bytes serve every reader.
-//! Media is not written here; see [`MediaMessage`](super::message::MediaMessage).
+//! timestamp: nothing here depends on what was written before, so the same bytes serve every
+//! reader. Media is not written here; see [`MediaMessage`](super::message::MediaMessage).
 
 use bytes::{BufMut, BytesMut};
 
@@ -25,8 +26,8 @@ pub fn is_extended(timestamp: Timestamp) -> bool {
 /// length is that of `payload`; `header.length` is not looked at.
 ///
 /// # Panics
-/// When the chunk stream id lies outside 2..=65599, the chunk size is 0 or the payload is longer than
-/// [`MESSAGE_BYTES_MAX`]: all three are ours to choose.
+/// When the chunk stream id lies outside 2..=65599, the chunk size is 0 or the payload is longer
+/// than [`MESSAGE_BYTES_MAX`]: all three are ours to choose.
 pub fn write_message(
     out: &mut BytesMut,
     chunk_stream: u32,

@@ -1,5 +1,5 @@
-//! Protocol control messages and user control messages, read and written (RTMP 1.0 sections 5.4, 6.2
-//! and 7.1.7).
+//! Protocol control messages and user control messages, read and written (RTMP 1.0 sections 5.4,
+//! 6.2 and 7.1.7).
 //!
 //! What they ask for is done by the session; here they are only values. They are written on chunk
 //! stream 2 and message stream 0 with timestamp 0, and accepted on any.
@@ -14,8 +14,8 @@ use super::timestamp::Timestamp;
 /// A protocol control message, or a user control message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlMessage {
-    /// Type 1: the chunk size of what the sender sends from here on, as received: 0 and values with the
-    /// top bit set are wrong, and [`ChunkReader::set_chunk_size`] says so.
+    /// Type 1: the chunk size of what the sender sends from here on, as received: 0 and values with
+    /// the top bit set are wrong, and [`ChunkReader::set_chunk_size`] says so.
     ///
     /// [`ChunkReader::set_chunk_size`]: super::chunk_reader::ChunkReader::set_chunk_size
     SetChunkSize(u32),
@@ -49,8 +49,8 @@ pub enum BandwidthLimit {
     Hard,
     /// 1: take it if it is smaller than the one in force.
     Soft,
-    /// 2: as hard if the previous one was hard, else ignore it. Also stands for a missing or unknown
-    /// limit type.
+    /// 2: as hard if the previous one was hard, else ignore it. Also stands for a missing or
+    /// unknown limit type.
     Dynamic,
 }
 
@@ -229,3 +229,6 @@ impl UserControl {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! The header of Enhanced RTMP media messages (veovera enhanced-rtmp v2, "Enhanced Video" and
 //! "Enhanced Audio"), walked as far as a relay must know it.
 //!
-//! Codec data is never looked at, and every step is bounded by the bytes that are there. Version 1 is
-//! the video half of this without ModEx and multitrack.
+//! Codec data is never looked at, and every step is bounded by the bytes that are there. Version 1
+//! is the video half of this without ModEx and multitrack.
 //!
 //! ```text
 //!   byte 0: video 1 | frameType 3 | packetType 4         audio 9 (4 bits) | packetType 4
@@ -66,8 +66,9 @@ pub(super) const FRAME_TYPE_COMMAND: u8 = 5;
 const TRACKS_PER_MESSAGE_MAX: usize = 256;
 
 impl EnhancedHeader {
-    /// Walks the header at the start of `head`, a payload or the beginning of a long one. `None` when
-    /// it ends too early or breaks a rule. A list of tracks may be cut short: those seen count.
+    /// Walks the header at the start of `head`, a payload or the beginning of a long one. `None`
+    /// when it ends too early or breaks a rule. A list of tracks may be cut short: those seen
+    /// count.
     pub(super) fn parse(medium: Medium, head: &[u8]) -> Option<Self> {
         let mut rest = Rest(head);
         let first = rest.byte()?;

@@ -5,9 +5,9 @@
 //!   server            <------------------ S0 S1 S2 (3073 bytes, at once)           server
 //! ```
 //!
-//! A server answers as soon as C1 is complete: FFmpeg and GStreamer read all of S0, S1 and S2 before
-//! they send C2. What C2 holds is never compared, since peers that differ work otherwise. The random
-//! bytes are an expansion of a seed and no secret: nothing is authenticated by them.
+//! A server answers as soon as C1 is complete: FFmpeg and GStreamer read all of S0, S1 and S2
+//! before they send C2. What C2 holds is never compared, since peers that differ work otherwise.
+//! The random bytes are an expansion of a seed and no secret: nothing is authenticated by them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -20,7 +20,7 @@ pub const PACKET_BYTES: usize = 1536;
 /// The version of plain RTMP in C0 and S0.
 const VERSION: u8 = 3;
 
-/// The digest form's version bytes of S1. FFmpeg looks for a digest when the first one is 3 or more.
+/// The digest form's version bytes of S1. FFmpeg looks for a digest when the first is 3 or more.
 const DIGEST_VERSION: [u8; 4] = [4, 5, 0, 1];
 
 /// How far a handshake is.
@@ -102,7 +102,8 @@ impl ServerHandshake {
         }
     }
 
-    /// Whether C1 carried a valid digest and was answered with one. Flash Player plays H.264 only then.
+    /// Whether C1 carried a valid digest and was answered with one. Flash Player plays H.264 only
+    /// then.
     #[must_use]
     pub fn is_digest(&self) -> bool {
         self.digest
@@ -192,8 +193,8 @@ fn reply(
             out.put_slice(&s2);
         }
         None => {
-            // An FFmpeg player takes any other version for the promise of a digest, and some clients
-            // compare S2 with all of C1, its time included.
+            // An FFmpeg player takes any other version for the promise of a digest, and some
+            // clients compare S2 with all of C1, its time included.
             out.put_slice(&first_packet([0; 4], random));
             out.put_slice(c1);
         }
@@ -261,3 +262,6 @@ impl SplitMix64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The digest form of the handshake: what Flash Player asked for before it played H.264, and what
 //! FFmpeg still offers. It is in no specification; every implementation carries the same constants.
 //!
-//! A packet holds the HMAC-SHA256 of its other 1504 bytes at a position that four of them determine.
-//! The keys are public, so this authenticates nobody and needs no comparison in constant time. The
-//! Diffie-Hellman keys that share the packet belong to RTMPE and stay random here.
+//! A packet holds the HMAC-SHA256 of its other 1504 bytes at a position that four of them
+//! determine. The keys are public, so this authenticates nobody and needs no comparison in constant
+//! time. The Diffie-Hellman keys that share the packet belong to RTMPE and stay random here.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -83,3 +83,6 @@ fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     }
     mac.finalize().into_bytes().into()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,5 +1,5 @@
-//! What a relay must know of a media message, and nothing more: its role in the stream, the tracks that
-//! it touches, and the name of its codec.
+//! What a relay must know of a media message, and nothing more: its role in the stream, the tracks
+//! that it touches, and the name of its codec.
 //!
 //! No bit of codec data is read. What is not understood is relayed, and neither kept nor joined at.
 
@@ -125,11 +125,11 @@ pub struct Class {
 }
 
 /// Classifies a video message (type 9) by the beginning of its payload; its first chunk of
-/// [`CHUNK_BYTES`](super::message::CHUNK_BYTES) is enough. `None`: too short to mean anything, to be
-/// dropped.
+/// [`CHUNK_BYTES`](super::message::CHUNK_BYTES) is enough. `None`: too short to mean anything, to
+/// be dropped.
 ///
-/// Groups of pictures are those of the default track, which is track 0. A key frame message that does
-/// not contain that track is an [`Role::InterFrame`]: nothing can be joined there.
+/// Groups of pictures are those of the default track, which is track 0. A key frame message that
+/// does not contain that track is an [`Role::InterFrame`]: nothing can be joined there.
 #[must_use]
 pub fn classify_video(head: &[u8]) -> Option<Class> {
     let &[first, ..] = head else { return None };
@@ -204,9 +204,11 @@ pub fn codec(kind: MediaKind, head: &[u8]) -> Option<Codec> {
 /// A codec as the message names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// The codec id of a legacy video message (FLV section E.4.3.1, and 12 to 15 as used in practice).
+    /// The codec id of a legacy video message (FLV section E.4.3.1, and 12 to 15 as used in
+    /// practice).
     Video(u8),
-    /// The sound format of a legacy audio message (FLV section E.4.2.1, and 13 as used in practice).
+    /// The sound format of a legacy audio message (FLV section E.4.2.1, and 13 as used in
+    /// practice).
     Audio(u8),
     /// The FourCC of an Enhanced RTMP message.
     FourCc([u8; 4]),
@@ -277,3 +279,6 @@ const AV1: u8 = 13;
 /// Sound formats (FLV section E.4.2.1).
 const ENHANCED_AUDIO: u8 = 9;
 const AAC: u8 = 10;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! Messages: what chunks carry (RTMP 1.0 section 6), and media messages in the one shape in which the
-//! whole cluster sends them.
+//! Messages: what chunks carry (RTMP 1.0 section 6), and media messages in the one shape in which
+//! the whole cluster sends them.
 //!
 //! A [`MediaMessage`] never looks at a codec, knows no stream and writes no message but its own.
 
@@ -193,9 +193,10 @@ impl MediaKind {
 ///   buffer: [ 16 bytes of headroom | payload 0..60000 | fmt-3 header | payload 60000.. | ... ]
 /// ```
 ///
-/// The first chunk header is written into the end of the headroom when the bytes are taken, so that a
-/// timestamp can still be moved without touching the payload. A fmt-3 header is one byte, and four
-/// more when the timestamp is extended, which every continuation repeats (RTMP 1.0 section 5.3.1.3).
+/// The first chunk header is written into the end of the headroom when the bytes are taken, so that
+/// a timestamp can still be moved without touching the payload. A fmt-3 header is one byte, and
+/// four more when the timestamp is extended, which every continuation repeats (RTMP 1.0 section
+/// 5.3.1.3).
 #[derive(Debug)]
 pub struct MediaMessage {
     kind: MediaKind,
@@ -210,7 +211,7 @@ impl MediaMessage {
     /// for tests.
     ///
     /// # Panics
-    /// When the payload is longer than [`MESSAGE_BYTES_MAX`]; every message that was read is shorter.
+    /// When the payload is longer than [`MESSAGE_BYTES_MAX`]; no message that was read is.
     #[must_use]
     pub fn new(kind: MediaKind, class: Class, timestamp: Timestamp, payload: &[u8]) -> Self {
         let mut message = Self::empty();
@@ -341,15 +342,15 @@ impl MediaMessage {
     }
 
     /// Adds received payload. `length` is what the header claims for the whole payload: it caps how
-    /// far the buffer grows, and never makes it grow. `expected` is how much room to take at once if
-    /// the claim allows it, because messages of that size were received before.
+    /// far the buffer grows, and never makes it grow. `expected` is how much room to take at once
+    /// if the claim allows it, because messages of that size were received before.
     pub(super) fn extend(&mut self, mut payload: &[u8], length: usize, expected: usize) {
         let extended = is_extended(self.timestamp);
         let after = wire_layout_bytes(self.payload_bytes + payload.len(), extended);
         if self.buffer.capacity() < after {
             let whole = wire_layout_bytes(length, extended);
-            // A short message's buffer is kept for the next one: a round size serves more of them. A
-            // long one's leaves with it: no byte is to be wasted.
+            // A short message's buffer is kept for the next one: a round size serves more of them.
+            // A long one's leaves with it: no byte is to be wasted.
             let enough = if whole < KEPT_BYTES_MAX { whole.next_power_of_two() } else { whole };
             let room = after.saturating_mul(2).max(expected).max(GROWTH_BYTES_MIN);
             self.grow(room.min(enough.max(GROWTH_BYTES_MIN)).max(after));
@@ -427,8 +428,12 @@ fn continuation_bytes(extended: bool) -> usize {
     if extended { 5 } else { 1 }
 }
 
-/// Bytes of the buffer that holds a payload of `payload_bytes`: headroom and continuations included.
+/// Bytes of the buffer that holds a payload of `payload_bytes`: headroom and continuations
+/// included.
 fn wire_layout_bytes(payload_bytes: usize, extended: bool) -> usize {
     let continuations = payload_bytes.saturating_sub(1) / CHUNK_BYTES;
     HEADROOM + payload_bytes + continuations * continuation_bytes(extended)
 }
+
+#[cfg(test)]
+mod tests;

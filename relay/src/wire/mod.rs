@@ -3,14 +3,27 @@
 //! Nothing here owns a socket, reads a clock, draws a random number or logs.
 
 pub mod aggregate;
+pub mod amf;
+pub mod amf0;
+pub mod amf3;
 pub mod assembler;
 pub mod chunk_reader;
 pub mod chunk_writer;
+pub mod command;
+pub mod connect;
 pub mod control;
+pub mod data;
 mod enhanced;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 mod handshake_digest;
 pub mod media;
 pub mod message;
+pub mod reply;
+pub mod stream_name;
 pub mod timestamp;
 pub mod wire_message;
+
+#[cfg(test)]
+pub(crate) mod testing;

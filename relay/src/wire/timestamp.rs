@@ -6,15 +6,15 @@
 pub struct Timestamp(pub u32);
 
 impl Timestamp {
-    /// Milliseconds from `earlier` to `self`, negative when `self` is the older one. Right as long as
-    /// the two lie within 2^31 ms (24.8 days) of each other.
+    /// Milliseconds from `earlier` to `self`, negative when `self` is the older one. Right as long
+    /// as the two lie within 2^31 ms (24.8 days) of each other.
     #[must_use]
     pub fn since(self, earlier: Self) -> i32 {
         self.0.wrapping_sub(earlier.0).cast_signed()
     }
 
-    /// This time moved by `milliseconds`, modulo 2^32. A delta read from the wire that went backwards
-    /// arrives as a huge number and still lands right.
+    /// This time moved by `milliseconds`, modulo 2^32. A delta read from the wire that went
+    /// backwards arrives as a huge number and still lands right.
     #[must_use]
     pub fn plus(self, milliseconds: u32) -> Self {
         Self(self.0.wrapping_add(milliseconds))

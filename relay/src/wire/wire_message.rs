@@ -1,4 +1,5 @@
-//! Our own media messages read back from their wire bytes: for views, which render them differently.
+//! Our own media messages read back from their wire bytes: for views, which render them
+//! differently.
 //!
 //! Only the layout that [`MediaMessage`](super::message::MediaMessage) writes is understood. What
 //! peers send is read by [`ChunkReader`](super::chunk_reader::ChunkReader).
@@ -24,8 +25,8 @@ impl<'a> WireMessage<'a> {
     /// whoever needs another id copies `bytes` and changes these four.
     pub const MESSAGE_STREAM_AT: std::ops::Range<usize> = 8..12;
 
-    /// Reads the message at the start of `bytes`; also gives what follows it. `None` when `bytes` do
-    /// not start with a whole message in our layout.
+    /// Reads the message at the start of `bytes`; also gives what follows it. `None` when `bytes`
+    /// do not start with a whole message in our layout.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let fields = bytes.first_chunk::<12>()?;
@@ -89,3 +90,6 @@ impl<'a> Iterator for PayloadPieces<'a> {
         Some(piece)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! A configuration in the making: values are taken source by source, each one judged when it is
+//! taken, so that a mistake is found even where a stronger source hides it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::key::{Given, Key};
+use super::nearest::nearest;
+use super::settings::{self, ANY_APP, APP_SETTINGS, APPS, LIMITS, SETTINGS};
+use super::{
+    Config, ConfigError, Drain, Effective, Listen, Log, LogFormat, LogLevel, Node, ReactorChoice,
+    Row, Source, text,
+};
+use crate::worker::settings::{AppSettings, Settings};
+
+pub(super) struct Draft {
+    config: Config,
+    /// What was set for each application, `*` included; settings that nobody set are inherited.
+    apps: BTreeMap<String, AppSettings>,
+    sources: HashMap<Key, Source>,
+}
+
+/// Most applications with settings of their own.
+const APPS_MAX: usize = 10_000;
+
+impl Draft {
+    /// The defaults.
+    pub(super) fn new() -> Self {
+        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let config = Config {
+            node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
+            listen: Listen { rtmp: any(1935), http: any(8935) },
+            settings: Settings::default(),
+            drain: Drain { window: Duration::ZERO },
+            log: Log { format: LogFormat::Text, level: LogLevel::Info },
+        };
+        let apps = BTreeMap::from([(ANY_APP.to_owned(), AppSettings::default())]);
+        Self { config, apps, sources: HashMap::new() }
+    }
+
+    /// Takes the values of one source; they win over those taken before.
+    pub(super) fn take(&mut self, values: Vec<Given>) -> Result<(), ConfigError> {
+        for given in values {
+            match self.set(&given.key, &given.text) {
+                Some(Ok(())) => {
+                    self.sources.insert(given.key, given.source);
+                }
+                Some(Err(allowed)) => return Err(bad(&given, &allowed)),
+                None => return Err(self.unknown(&given)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration, after the values were compared with each other.
+    pub(super) fn finish(mut self) -> Result<Effective, ConfigError> {
+        self.compare()?;
+        self.inherit();
+        let rows = self.rows();
+        let mut apps: HashMap<_, _> = self.apps.into_iter().collect();
+        let settings = &mut self.config.settings;
+        settings.other_apps = apps.remove(ANY_APP).unwrap_or_default();
+        settings.apps = apps;
+        Ok(Effective { config: self.config, rows })
+    }
+
+    /// `None` when there is no such setting; otherwise done, or what is allowed.
+    fn set(&mut self, key: &Key, text: &str) -> Option<Result<(), String>> {
+        match key.0.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [LIMITS, name] => {
+                let limits = &mut self.config.settings.limits;
+                let row = limits.table().into_iter().find(|row| row.name == name)?;
+                let value = match settings::limit(row.name, row.value, text) {
+                    Ok(value) => value,
+                    Err(allowed) => return Some(Err(allowed)),
+                };
+                limits.set(row.name, value).map(|set| set.map_err(str::to_owned))
+            }
+            [APPS, app, name] => {
+                let setting = APP_SETTINGS.iter().find(|setting| setting.name == name)?;
+                let app_bytes_max = self.config.settings.limits.app_bytes_max;
+                let full = self.apps.len() >= APPS_MAX && !self.apps.contains_key(app);
+                if app.is_empty() || app.len() > app_bytes_max || full {
+                    return Some(Err(format!(
+                        "set for one of at most {APPS_MAX} applications, with a name of 1 to \
+                         {app_bytes_max} bytes"
+                    )));
+                }
+                Some((setting.set)(self.apps.entry(app.to_owned()).or_default(), text))
+            }
+            [section, name] => {
+                let mut settings = SETTINGS.iter();
+                let setting = settings.find(|row| row.section == section && row.name == name)?;
+                Some((setting.set)(&mut self.config, text))
+            }
+            _ => None,
+        }
+    }
+
+    fn unknown(&self, given: &Given) -> ConfigError {
+        let typed = given.key.to_string();
+        let app = given.key.0.get(1).map_or(ANY_APP, String::as_str);
+        let fixed = SETTINGS.iter().map(|row| Key::new(&[row.section, row.name]));
+        let limits = self.config.settings.limits.table();
+        let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
+        let apps = APP_SETTINGS.iter().map(|row| Key::new(&[APPS, app, row.name]));
+        let known: Vec<_> = fixed.chain(limits).chain(apps).map(|key| key.to_string()).collect();
+        let nearest = nearest(&typed, known.iter().map(String::as_str)).unwrap_or_default();
+        let (typed, source) = (text::shown(&typed), &given.source);
+        ConfigError(format!("{typed} ({source}) is not a setting; the nearest is {nearest}."))
+    }
+
+    /// Rules between two settings.
+    fn compare(&self) -> Result<(), ConfigError> {
+        let limits = &self.config.settings.limits;
+        let (span, span_most) = (limits.log_span, limits.gop_span_max);
+        if span > span_most {
+            let allowed = format!("at most limits.gop_span_max, {}", text::show_time(span_most));
+            return Err(self.too_large("log_span", text::show_time(span), &allowed));
+        }
+        let (log, total) = (limits.log_bytes_max, limits.log_bytes_total);
+        if log > total {
+            let allowed = format!("at most limits.log_bytes_total, {}", text::show_bytes(total));
+            return Err(self.too_large("log_bytes_max", text::show_bytes(log), &allowed));
+        }
+        Ok(())
+    }
+
+    fn too_large(&self, name: &str, text: String, allowed: &str) -> ConfigError {
+        let key = Key::new(&[LIMITS, name]);
+        let source = self.sources.get(&key).cloned().unwrap_or(Source::Default);
+        bad(&Given { key, text, source }, allowed)
+    }
+
+    /// What nobody set for an application is as `*` has it.
+    fn inherit(&mut self) {
+        let any = self.apps.get(ANY_APP).cloned().unwrap_or_default();
+        for (app, values) in &mut self.apps {
+            for setting in APP_SETTINGS {
+                let key = Key::new(&[APPS, app, setting.name]);
+                if !self.sources.contains_key(&key) {
+                    (setting.inherit)(values, &any);
+                }
+            }
+        }
+    }
+
+    /// Every setting, in the order of the documentation.
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for section in settings::sections() {
+            for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+                let key = Key::new(&[section, setting.name]);
+                rows.push(self.row(key, (setting.get)(&self.config), setting.why));
+            }
+            if section == LIMITS {
+                for row in self.config.settings.limits.table() {
+                    let value = settings::show_limit(row.value);
+                    rows.push(self.row(Key::new(&[LIMITS, row.name]), value, row.why));
+                }
+            }
+            if section == APPS {
+                for (app, values) in &self.apps {
+                    for setting in APP_SETTINGS {
+                        let key = Key::new(&[APPS, app, setting.name]);
+                        rows.push(self.row(key, (setting.get)(values), setting.why));
+                    }
+                }
+            }
+        }
+        rows
+    }
+
+    fn row(&self, key: Key, value: String, why: &'static str) -> Row {
+        let own = self.sources.get(&key);
+        let inherited = match key.0.as_slice() {
+            [section, _, name] if section == APPS => {
+                self.sources.get(&Key::new(&[APPS, ANY_APP, name]))
+            }
+            _ => None,
+        };
+        let source = own.or(inherited).cloned().unwrap_or(Source::Default);
+        Row { section: key.section(), name: key.name().to_owned(), value, source, why }
+    }
+}
+
+fn bad(given: &Given, allowed: &str) -> ConfigError {
+    let Given { key, text, source } = given;
+    let (key, value) = (text::shown(&key.to_string()), text::shown(text));
+    ConfigError(format!("{key} is \"{value}\" ({source}), but it must be {allowed}."))
+}
+
+/// The host's name, where it can be a node's name.
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    let named = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let name: String = name.chars().filter(named).take(63).collect();
+    if name.is_empty() { "relay".to_owned() } else { name }
+}

@@ -1,0 +1,61 @@
+//! The settings as text: for `--check`, with the values in force, and for `--help`.
+
+use super::Row;
+
+/// The configuration in force as a file that would give the same one, with the source of each
+/// value.
+pub(super) fn check(rows: &[Row]) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for row in rows {
+        if row.section != section {
+            section = &row.section;
+            out.push_str(if out.is_empty() { "" } else { "\n" });
+            out.push_str(&format!("[{section}]\n"));
+        }
+        for line in wrap(row.why, 96) {
+            out.push_str(&format!("# {line}\n"));
+        }
+        out.push_str(&format!("{} = {} # {}\n", row.name, row.value, row.source));
+    }
+    out
+}
+
+/// Every setting with its default and meaning, below the flags of `--help`.
+pub(super) fn help(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "Settings (flags > environment, as RELAY_SECTION__NAME > configuration file > default):\n",
+    );
+    let mut section = "";
+    for row in rows {
+        if row.section != section {
+            section = &row.section;
+            out.push_str(&format!("\n  [{section}]\n"));
+        }
+        out.push_str(&format!("  {} = {}\n", row.name, row.value));
+        for line in wrap(row.why, 90) {
+            out.push_str(&format!("      {line}\n"));
+        }
+    }
+    out.push_str(
+        "\nSettings of [apps.\"*\"] hold for every application without a section of its own, such as \
+         [apps.\"live\"].\nExit codes: 0 ended in order, 1 cannot start, 2 bad configuration or \
+         arguments.",
+    );
+    out
+}
+
+/// Breaks a text between words into lines of at most `width` characters.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

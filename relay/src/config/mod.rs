@@ -1,0 +1,204 @@
+//! What an operator decides: flags > environment > file > defaults, made into one [`Config`].
+//!
+//! Every setting is documented once, in the table of `settings.rs` (the limits in `limits.rs`);
+//! `--help`, `--check` and all sources read that table. A mistake is one sentence that names the
+//! setting, the value and what is allowed. Nothing here opens a socket or starts a thread; secrets
+//! are only ever named by the file they are in.
+
+mod arguments;
+mod draft;
+mod environment;
+mod file;
+mod key;
+mod listing;
+mod nearest;
+mod settings;
+mod text;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::worker::settings::Settings;
+
+/// The configuration in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[limits]` and `[apps]`: what workers go by.
+    pub settings: Settings,
+    /// `[drain]`
+    pub drain: Drain,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[node]`: this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name: 1 to 63 letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// Worker threads, 1 to [`WORKERS_MAX`]; `None` for as many as there are processors for us.
+    pub workers: Option<usize>,
+    /// The reactor's backend.
+    pub reactor: ReactorChoice,
+}
+
+/// Most workers of one node.
+pub const WORKERS_MAX: usize = 256;
+
+/// Which backend the reactor is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReactorChoice {
+    /// The best that works here.
+    Auto,
+    /// io_uring, or no start.
+    IoUring,
+    /// mio (epoll).
+    Mio,
+}
+
+/// `[listen]`: addresses with ports; port 0 lets the kernel choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// For publishers and players.
+    pub rtmp: SocketAddr,
+    /// For operators.
+    pub http: SocketAddr,
+}
+
+/// `[drain]`: the way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long connections are given to go after SIGTERM.
+    pub window: Duration,
+}
+
+/// `[log]`: lines on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Their form.
+    pub format: LogFormat,
+    /// Which are written.
+    pub level: LogLevel,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The least severe log lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Failures.
+    Error,
+    /// And what may lead to some.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And why.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run a node. Boxed since it is much larger than the others.
+    Run(Box<Effective>),
+    /// Print this text and end well: `--help`, `--version`, `--check`.
+    Print(String),
+}
+
+/// A configuration with the origin of each value.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The values.
+    pub config: Config,
+    /// One row per setting, in the order of the documentation.
+    pub rows: Vec<Row>,
+}
+
+/// One setting with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The section as written in the file: `node`, `apps."*"`.
+    pub section: String,
+    /// The name within the section.
+    pub name: String,
+    /// The value as written in the file, quotes included.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is for.
+    pub why: &'static str,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// The configuration file, with the line.
+    File(String, usize),
+    /// An environment variable.
+    Environment(String),
+    /// A flag, with its dashes.
+    Flag(&'static str),
+}
+
+/// Bad arguments, environment or file: one sentence, for exit code 2.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// Reads the command line (without the program's name), the environment and the file they name.
+///
+/// # Errors
+///
+/// The first mistake found, as one sentence.
+pub fn load(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, ConfigError> {
+    let arguments = match arguments::parse(arguments)? {
+        arguments::Parsed::Print(text) => return Ok(Command::Print(text)),
+        arguments::Parsed::Given(arguments) => arguments,
+    };
+    let mut draft = draft::Draft::new();
+    if let Some(path) = &arguments.config {
+        draft.take(file::read(path)?)?;
+    }
+    draft.take(environment::read(environment)?)?;
+    draft.take(arguments.settings)?;
+    let effective = draft.finish()?;
+    Ok(if arguments.check {
+        Command::Print(listing::check(&effective.rows))
+    } else {
+        Command::Run(Box::new(effective))
+    })
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{path}:{line}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

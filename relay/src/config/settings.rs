@@ -1,0 +1,290 @@
+//! The table of settings: name, meaning, and how a text becomes a value and a value a text.
+//!
+//! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
+//! here.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, text};
+use crate::limits::Value;
+use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
+
+/// A setting that is there once.
+pub(super) struct Setting {
+    pub(super) section: &'static str,
+    pub(super) name: &'static str,
+    pub(super) why: &'static str,
+    /// The flag of the same meaning: as it is typed, and what stands for its value.
+    pub(super) flag: Option<(&'static str, &'static str)>,
+    /// Takes a text, or says what is allowed.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value as the file has it.
+    pub(super) get: fn(&Config) -> String,
+}
+
+/// A setting that each application has.
+pub(super) struct AppSetting {
+    pub(super) name: &'static str,
+    pub(super) why: &'static str,
+    /// Takes a text, or says what is allowed.
+    pub(super) set: fn(&mut AppSettings, &str) -> Result<(), String>,
+    /// The value as the file has it.
+    pub(super) get: fn(&AppSettings) -> String,
+    /// Takes the value over from another application.
+    pub(super) inherit: fn(&mut AppSettings, &AppSettings),
+}
+
+/// The section whose tables are applications.
+pub(super) const APPS: &str = "apps";
+/// The section of all limits.
+pub(super) const LIMITS: &str = "limits";
+/// The application that stands for all those not listed.
+pub(super) const ANY_APP: &str = "*";
+
+/// Every section, in the order of the documentation.
+pub(super) fn sections() -> impl Iterator<Item = &'static str> {
+    ["node", "listen", LIMITS, APPS, "drain", "log"].into_iter()
+}
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        section: "node",
+        name: "name",
+        why: "This node's name in logs and metrics; the host's name unless set.",
+        flag: Some(("--node", "NAME")),
+        set: |config, text| {
+            let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if text.is_empty() || text.len() > 63 || !text.chars().all(named) {
+                return Err("1 to 63 letters, digits, dots, dashes or underscores".to_owned());
+            }
+            text.clone_into(&mut config.node.name);
+            Ok(())
+        },
+        get: |config| text::quoted(&config.node.name),
+    },
+    Setting {
+        section: "node",
+        name: "workers",
+        why: "Worker threads. \"auto\": as many as this process has processors, by affinity and quota.",
+        flag: Some(("--workers", "N")),
+        set: |config, text| {
+            config.node.workers = match (text, text::count(text)) {
+                ("auto", _) => None,
+                (_, Some(count)) if (1..=WORKERS_MAX).contains(&count) => Some(count),
+                _ => return Err(format!("a number from 1 to {WORKERS_MAX}, or \"auto\"")),
+            };
+            Ok(())
+        },
+        get: |config| config.node.workers.map_or("\"auto\"".to_owned(), |count| count.to_string()),
+    },
+    Setting {
+        section: "node",
+        name: "reactor",
+        why: "How workers talk to the kernel. \"auto\": the best that this host allows.",
+        flag: Some(("--reactor", "auto|io_uring|mio")),
+        set: |config, text| choose(&mut config.node.reactor, REACTORS, text),
+        get: |config| chosen(config.node.reactor, REACTORS),
+    },
+    Setting {
+        section: "listen",
+        name: "rtmp",
+        why: "Address for publishers and players; port 0 lets the kernel choose.",
+        flag: Some(("--rtmp", "ADDR")),
+        set: |config, text| address(&mut config.listen.rtmp, text),
+        get: |config| text::quoted(&config.listen.rtmp.to_string()),
+    },
+    Setting {
+        section: "listen",
+        name: "http",
+        why: "Address for operators: health, metrics, API; port 0 lets the kernel choose.",
+        flag: Some(("--http", "ADDR")),
+        set: |config, text| address(&mut config.listen.http, text),
+        get: |config| text::quoted(&config.listen.http.to_string()),
+    },
+    Setting {
+        section: "drain",
+        name: "window",
+        why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short.",
+        flag: None,
+        set: |config, text| {
+            config.drain.window =
+                text::time(text).ok_or_else(|| times(Duration::ZERO, text::TIME_MAX))?;
+            Ok(())
+        },
+        get: |config| text::quoted(&text::show_time(config.drain.window)),
+    },
+    Setting {
+        section: "log",
+        name: "format",
+        why: "Form of the log lines on standard error.",
+        flag: Some(("--log", "text|json")),
+        set: |config, text| choose(&mut config.log.format, LOG_FORMATS, text),
+        get: |config| chosen(config.log.format, LOG_FORMATS),
+    },
+    Setting {
+        section: "log",
+        name: "level",
+        why: "The least severe log lines that are written.",
+        flag: None,
+        set: |config, text| choose(&mut config.log.level, LOG_LEVELS, text),
+        get: |config| chosen(config.log.level, LOG_LEVELS),
+    },
+];
+
+pub(super) const APP_SETTINGS: &[AppSetting] = &[
+    AppSetting {
+        name: "flush",
+        why: "How long messages are gathered before they are sent. \"auto\": from 0 to 50 ms, by load.",
+        set: |app, text| choose(&mut app.flush, FLUSHES, text),
+        get: |app| chosen(app.flush, FLUSHES),
+        inherit: |app, other| app.flush = other.flush,
+    },
+    AppSetting {
+        name: "join",
+        why: "Where a player starts: at the newest key frame there is (\"gop\"), or at the next (\"live\").",
+        set: |app, text| choose(&mut app.join, JOINS, text),
+        get: |app| chosen(app.join, JOINS),
+        inherit: |app, other| app.join = other.join,
+    },
+    AppSetting {
+        name: "publish_conflict",
+        why: "A second publisher of a live name takes it over, or is refused.",
+        set: |app, text| choose(&mut app.publish_conflict, CONFLICTS, text),
+        get: |app| chosen(app.publish_conflict, CONFLICTS),
+        inherit: |app, other| app.publish_conflict = other.publish_conflict,
+    },
+    AppSetting {
+        name: "unknown_stream",
+        why: "A player of a name that nobody publishes waits, or is refused.",
+        set: |app, text| choose(&mut app.unknown_stream, UNKNOWNS, text),
+        get: |app| chosen(app.unknown_stream, UNKNOWNS),
+        inherit: |app, other| app.unknown_stream = other.unknown_stream,
+    },
+];
+
+/// Texts and the values they stand for.
+type Choices<T> = &'static [(&'static str, T)];
+
+const REACTORS: Choices<ReactorChoice> = &[
+    ("auto", ReactorChoice::Auto),
+    ("io_uring", ReactorChoice::IoUring),
+    ("mio", ReactorChoice::Mio),
+];
+const LOG_FORMATS: Choices<LogFormat> = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_LEVELS: Choices<LogLevel> = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+const FLUSHES: Choices<Option<Duration>> = &[
+    ("auto", None),
+    ("0ms", Some(Duration::ZERO)),
+    ("20ms", Some(Duration::from_millis(20))),
+    ("50ms", Some(Duration::from_millis(50))),
+];
+const JOINS: Choices<Join> = &[("gop", Join::Gop), ("live", Join::Live)];
+const CONFLICTS: Choices<PublishConflict> =
+    &[("takeover", PublishConflict::Takeover), ("reject", PublishConflict::Reject)];
+const UNKNOWNS: Choices<UnknownStream> =
+    &[("wait", UnknownStream::Wait), ("reject", UnknownStream::Reject)];
+
+fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        *to = *value;
+        return Ok(());
+    }
+    let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let (last, others) = names.split_last().map_or(("", names.as_slice()), |(l, o)| (l, o));
+    Err(format!("{} or {last}", others.join(", ")))
+}
+
+fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
+    let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
+    text::quoted(name.unwrap_or_default())
+}
+
+fn address(to: &mut SocketAddr, text: &str) -> Result<(), String> {
+    *to = text::address(text)
+        .ok_or("an address with a port such as \"[::]:1935\" or \"127.0.0.1:1935\"")?;
+    Ok(())
+}
+
+/// A text as the value of a limit whose present value tells the unit, or what is allowed.
+pub(super) fn limit(name: &str, present: Value, text: &str) -> Result<Value, String> {
+    match present {
+        Value::Time(_) => {
+            let least = least_time(name);
+            let value = text::time(text).filter(|time| *time >= least);
+            value.map(Value::Time).ok_or_else(|| times(least, text::TIME_MAX))
+        }
+        Value::Bytes(_) => {
+            let range = bytes_range(name);
+            let value = text::bytes(text).filter(|bytes| range.contains(bytes));
+            value.map(Value::Bytes).ok_or_else(|| {
+                let [least, most] = [range.start(), range.end()].map(|end| text::show_bytes(*end));
+                format!("a number of bytes from {least} to {most} such as \"64KiB\" or \"32MiB\"")
+            })
+        }
+        Value::Count(_) => {
+            let range = count_range(name);
+            let value = text::count(text).filter(|count| range.contains(count));
+            value
+                .map(Value::Count)
+                .ok_or_else(|| format!("a number from {} to {}", range.start(), range.end()))
+        }
+    }
+}
+
+/// A limit's value as the file has it.
+pub(super) fn show_limit(value: Value) -> String {
+    match value {
+        Value::Time(time) => text::quoted(&text::show_time(time)),
+        Value::Bytes(bytes) => text::quoted(&text::show_bytes(bytes)),
+        Value::Count(count) => count.to_string(),
+    }
+}
+
+fn times(least: Duration, most: Duration) -> String {
+    let [least, most] = [least, most].map(text::show_time);
+    format!("a time from {least} to {most} such as \"45s\" or \"20ms\"")
+}
+
+/// Without time a connection could not even begin; where nothing waits, no time is a choice.
+fn least_time(name: &str) -> Duration {
+    match name {
+        "close_linger" | "flush_age" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
+        | "unsubscribe_linger" => Duration::ZERO,
+        _ => Duration::from_millis(1),
+    }
+}
+
+fn bytes_range(name: &str) -> RangeInclusive<usize> {
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+    match name {
+        // The length field has 24 bits.
+        "message_bytes_max" => KIB..=(16 * MIB - 1),
+        // A connect command has to fit.
+        "command_bytes_max" | "partial_bytes_idle_max" | "output_bytes_max" => 4 * KIB..=16 * MIB,
+        // Allocated as one piece.
+        "receive_bytes" | "segment_bytes" | "batch_bytes_max" => KIB..=16 * MIB,
+        _ => 1..=(1 << 40),
+    }
+}
+
+fn count_range(name: &str) -> RangeInclusive<usize> {
+    match name {
+        // Values are parsed by recursion.
+        "amf_depth_max" => 1..=64,
+        // Control, commands, data, audio and video each have a chunk stream of their own.
+        "chunk_streams_max" => 5..=65_599,
+        // Rings and queues of this many places.
+        "mail_ring_max" | "control_mail_max" => 16..=1 << 20,
+        "sends_per_turn" | "reads_per_turn" => 1..=65_536,
+        _ => 1..=1_000_000_000,
+    }
+}

@@ -1,0 +1,372 @@
+//! Configurations good and bad, from all four sources, and the exact sentences about bad ones.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+
+use super::*;
+use crate::limits::Limits;
+use crate::worker::settings::{Join, PublishConflict, UnknownStream};
+
+/// What one start of the program is given.
+#[derive(Default)]
+struct Start<'a> {
+    file: Option<&'a str>,
+    environment: &'a [(&'a str, &'a str)],
+    arguments: &'a [&'a str],
+}
+
+impl Start<'_> {
+    /// The outcome; the file is called `relay.toml` in sentences.
+    fn load(&self) -> Result<Command, String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut arguments: Vec<OsString> = self.arguments.iter().map(OsString::from).collect();
+        if let Some(text) = self.file {
+            file.write_all(text.as_bytes()).unwrap();
+            arguments.extend(["--config".into(), file.path().into()]);
+        }
+        let environment = self.environment.iter().map(|(name, value)| (name.into(), value.into()));
+        let path = file.path().display().to_string();
+        load(arguments, environment).map_err(|error| error.to_string().replace(&path, "relay.toml"))
+    }
+
+    fn effective(&self) -> Effective {
+        match self.load() {
+            Ok(Command::Run(effective)) => *effective,
+            other => panic!("not a configuration: {other:?}"),
+        }
+    }
+
+    fn printed(&self) -> String {
+        match self.load() {
+            Ok(Command::Print(text)) => text,
+            other => panic!("nothing printed: {other:?}"),
+        }
+    }
+}
+
+fn value(effective: &Effective, section: &str, name: &str) -> (String, String) {
+    let mut rows = effective.rows.iter();
+    let row = rows.find(|row| row.section == section && row.name == name).unwrap();
+    (row.value.clone(), row.source.to_string())
+}
+
+#[test]
+fn nothing_given_means_the_defaults() {
+    let Effective { config, rows } = Start::default().effective();
+    assert_eq!(config.settings.limits, Limits::default());
+    assert_eq!(config.listen.rtmp.to_string(), "[::]:1935");
+    assert_eq!(config.listen.http.to_string(), "[::]:8935");
+    assert_eq!((config.node.workers, config.node.reactor), (None, ReactorChoice::Auto));
+    assert_eq!(config.drain.window, Duration::ZERO);
+    assert_eq!(config.log, Log { format: LogFormat::Text, level: LogLevel::Info });
+    assert!(!config.node.name.is_empty());
+    assert!(rows.iter().all(|row| row.source == Source::Default));
+    assert!(rows.iter().all(|row| row.why.ends_with('.') && !row.why.is_empty()));
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    fn check(file: bool, environment: bool, flag: bool, expected: (&str, &str)) {
+        let start = Start {
+            file: file.then_some("[node]\n\nworkers = 1"),
+            environment: if environment { &[("RELAY_NODE__WORKERS", "2")] } else { &[] },
+            arguments: if flag { &["--workers", "3"] } else { &[] },
+        };
+        let found = value(&start.effective(), "node", "workers");
+        let source = if expected.1.is_empty() { found.1.clone() } else { expected.1.to_owned() };
+        assert_eq!(found, (expected.0.to_owned(), source));
+    }
+    check(false, false, false, ("\"auto\"", "default"));
+    check(true, false, false, ("1", ""));
+    check(false, true, false, ("2", "environment RELAY_NODE__WORKERS"));
+    check(true, true, false, ("2", "environment RELAY_NODE__WORKERS"));
+    check(true, true, true, ("3", "--workers"));
+    check(false, false, true, ("3", "--workers"));
+}
+
+#[test]
+fn every_section_of_a_file_is_understood() {
+    let file = r#"
+        [node]
+        name = "edge-1"
+        workers = "auto"
+        reactor = "mio"
+        [listen]
+        rtmp = "127.0.0.1:0"
+        http = "[::1]:8000"
+        [limits]
+        log_span = "2m"
+        gop_span_max = "3m"
+        log_bytes_max = "16MiB"
+        message_bytes_max = 65536
+        streams_max = 1_000
+        stream_grace = "0s"
+        [apps."*"]
+        join = "live"
+        [apps.live]
+        flush = "20ms"
+        [apps."a b/c"]
+        join = "gop"
+        publish_conflict = "reject"
+        unknown_stream = "reject"
+        [drain]
+        window = "30s"
+        [log]
+        format = "json"
+        level = "debug"
+    "#;
+    let config = Start { file: Some(file), ..Start::default() }.effective().config;
+    assert_eq!(config.node.name, "edge-1");
+    assert_eq!(config.node.reactor, ReactorChoice::Mio);
+    assert_eq!(config.listen.rtmp.to_string(), "127.0.0.1:0");
+    assert_eq!(config.listen.http.to_string(), "[::1]:8000");
+    let limits = &config.settings.limits;
+    assert_eq!(limits.log_span, Duration::from_secs(120));
+    assert_eq!(limits.log_bytes_max, 16 << 20);
+    assert_eq!(limits.message_bytes_max, 65_536);
+    assert_eq!(limits.streams_max, 1_000);
+    assert_eq!(limits.stream_grace, Duration::ZERO);
+    assert_eq!(config.drain.window, Duration::from_secs(30));
+    assert_eq!(config.log, Log { format: LogFormat::Json, level: LogLevel::Debug });
+
+    let apps = &config.settings;
+    assert_eq!(apps.app("other").join, Join::Live);
+    assert_eq!(apps.app("live").flush, Some(Duration::from_millis(20)));
+    assert_eq!(apps.app("live").join, Join::Live, "inherited from *");
+    let own = apps.app("a b/c");
+    assert_eq!((own.join, own.publish_conflict), (Join::Gop, PublishConflict::Reject));
+    assert_eq!(own.unknown_stream, UnknownStream::Reject);
+}
+
+#[test]
+fn an_application_inherits_from_a_weaker_source_too() {
+    let environment = &[
+        ("RELAY_APPS__*__JOIN", "live"),
+        ("RELAY_APPS__Main__FLUSH", "0ms"),
+        ("RELAY_APPS__a__b__FLUSH", "50ms"),
+    ];
+    let file = Some("[apps.Main]\nunknown_stream = \"reject\"\n[apps.\"*\"]\nflush = \"20ms\"\n");
+    let effective = Start { file, environment, ..Start::default() }.effective();
+    let settings = &effective.config.settings;
+    let main = settings.app("Main");
+    assert_eq!((main.flush, main.join), (Some(Duration::ZERO), Join::Live));
+    assert_eq!(main.unknown_stream, UnknownStream::Reject);
+    assert_eq!(settings.app("main").flush, Some(Duration::from_millis(20)));
+    assert_eq!(settings.app("a__b").flush, Some(Duration::from_millis(50)));
+    let (join, source) = value(&effective, "apps.Main", "join");
+    assert_eq!((join.as_str(), source.as_str()), ("\"live\"", "environment RELAY_APPS__*__JOIN"));
+}
+
+#[test]
+fn other_variables_are_none_of_our_business() {
+    let environment =
+        &[("RELAY_PORT", "tcp://10.0.0.1:1935"), ("RELAY_SERVICE_HOST", "x"), ("PATH", "/bin")];
+    Start { environment, ..Start::default() }.effective();
+}
+
+#[test]
+fn empty_sections_are_no_mistake() {
+    let file = "[node]\n#name = \"x\"\n[limits]\n[apps]\n[apps.live]\n[log]\n[drain]\n[listen]\n";
+    Start { file: Some(file), ..Start::default() }.effective();
+}
+
+#[test]
+fn a_bad_file_is_one_sentence() {
+    fn check(file: &str, sentence: &str) {
+        let outcome = Start { file: Some(file), ..Start::default() }.load();
+        assert_eq!(outcome.unwrap_err(), sentence, "{file}");
+        assert!(!sentence.contains('\n') && sentence.ends_with('.'));
+    }
+    check(
+        "[limits]\nlog_span = \"12\"",
+        "limits.log_span is \"12\" (relay.toml:2), but it must be a time from 1ms to 86400s such as \
+         \"45s\" or \"20ms\".",
+    );
+    check(
+        "[limits]\nlog_span = 12",
+        "limits.log_span is \"12\" (relay.toml:2), but it must be a time from 1ms to 86400s such as \
+         \"45s\" or \"20ms\".",
+    );
+    check(
+        "limits.message_bytes_max = \"17MiB\"",
+        "limits.message_bytes_max is \"17MiB\" (relay.toml:1), but it must be a number of bytes from \
+         1KiB to 16777215 such as \"64KiB\" or \"32MiB\".",
+    );
+    check(
+        "[limits]\namf_depth_max = 1000",
+        "limits.amf_depth_max is \"1000\" (relay.toml:2), but it must be a number from 1 to 64.",
+    );
+    check(
+        "[limits]\nlog_spam = \"12s\"",
+        "limits.log_spam (relay.toml:2) is not a setting; the nearest is limits.log_span.",
+    );
+    check(
+        "[limit]\nlog_span = \"12s\"",
+        "limit.log_span (relay.toml:2) is not a setting; the nearest is limits.log_span.",
+    );
+    check("workers = 2", "workers (relay.toml:1) is not a setting; the nearest is node.workers.");
+    check("[listn]", "listn (relay.toml:1) is not a setting; the nearest is listen.rtmp.");
+    check(
+        "[node.extra]\nworkers = 2",
+        "node.extra.workers (relay.toml:2) is not a setting; the nearest is node.workers.",
+    );
+    check(
+        "[apps.live]\nflsh = \"auto\"",
+        "apps.live.flsh (relay.toml:2) is not a setting; the nearest is apps.live.flush.",
+    );
+    check(
+        "[apps.\"*\"]\nflush = \"30ms\"",
+        "apps.\"*\".flush is \"30ms\" (relay.toml:2), but it must be \"auto\", \"0ms\", \"20ms\" or \
+         \"50ms\".",
+    );
+    check(
+        "[apps.live]\njoin = true",
+        "apps.live.join is \"true\" (relay.toml:2), but it must be \"gop\" or \"live\".",
+    );
+    check(
+        "[node]\nworkers = [1, 2]",
+        "node.workers is \"[1, 2]\" (relay.toml:2), but it must be a number from 1 to 256, or \
+         \"auto\".",
+    );
+    check(
+        "[node]\nname = \"a b\"",
+        "node.name is \"a b\" (relay.toml:2), but it must be 1 to 63 letters, digits, dots, dashes or \
+         underscores.",
+    );
+    check(
+        "[listen]\nrtmp = 1935",
+        "listen.rtmp is \"1935\" (relay.toml:2), but it must be an address with a port such as \
+         \"[::]:1935\" or \"127.0.0.1:1935\".",
+    );
+    check(
+        "[drain]\nwindow = \"-1s\"",
+        "drain.window is \"-1s\" (relay.toml:2), but it must be a time from 0s to 86400s such as \
+         \"45s\" or \"20ms\".",
+    );
+    check(
+        "[log]\nlevel = \"all\"",
+        "log.level is \"all\" (relay.toml:2), but it must be \"error\", \"warn\", \"info\", \"debug\" \
+         or \"trace\".",
+    );
+    check(
+        "[limits]\nlog_span = \"60s\"",
+        "limits.log_span is \"60s\" (relay.toml:2), but it must be at most limits.gop_span_max, 40s.",
+    );
+    check(
+        "[limits]\nlog_bytes_total = \"1MiB\"",
+        "limits.log_bytes_max is \"32MiB\" (default), but it must be at most limits.log_bytes_total, \
+         1MiB.",
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_one_sentence_with_a_line() {
+    for file in ["[node", "a = ", "a = 1\na = 2", "\u{0}", "[a]\nb = \"\n\""] {
+        let error = Start { file: Some(file), ..Start::default() }.load().unwrap_err();
+        let begins = error.starts_with("The configuration file relay.toml is not TOML at line ");
+        assert!(begins && error.ends_with('.') && !error.contains('\n'), "{file:?}: {error:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_sentence() {
+    let arguments = &["--config", "/no/such/file"];
+    let error = Start { arguments, ..Start::default() }.load().unwrap_err();
+    let expected = "The configuration file /no/such/file cannot be read: No such file or directory \
+                    (os error 2).";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn bad_arguments_and_variables_are_one_sentence() {
+    fn check(environment: &[(&str, &str)], arguments: &[&str], sentence: &str) {
+        let outcome = Start { file: None, environment, arguments }.load();
+        assert_eq!(outcome.unwrap_err(), sentence, "{environment:?} {arguments:?}");
+    }
+    check(
+        &[],
+        &["--workers", "0"],
+        "node.workers is \"0\" (--workers), but it must be a number from 1 to 256, or \"auto\".",
+    );
+    check(
+        &[],
+        &["--reactor", "epoll"],
+        "node.reactor is \"epoll\" (--reactor), but it must be \"auto\", \"io_uring\" or \"mio\".",
+    );
+    check(
+        &[("RELAY_NODE__WORKER", "2")],
+        &[],
+        "node.worker (environment RELAY_NODE__WORKER) is not a setting; the nearest is node.workers.",
+    );
+    check(
+        &[("RELAY_LOG__FORMAT", "xml")],
+        &["--log", "json"],
+        "log.format is \"xml\" (environment RELAY_LOG__FORMAT), but it must be \"text\" or \"json\".",
+    );
+    check(
+        &[],
+        &["--worker", "2"],
+        "The arguments are wrong: unexpected argument '--worker' found; the nearest is --workers.",
+    );
+    check(
+        &[],
+        &["--rtmp"],
+        "The arguments are wrong: a value is required for '--rtmp <ADDR>' but none was supplied; see \
+         --help.",
+    );
+    check(
+        &[],
+        &["file.toml"],
+        "The arguments are wrong: unexpected argument 'file.toml' found; see --help.",
+    );
+}
+
+#[test]
+fn a_hostile_value_cannot_break_the_sentence() {
+    let file = format!("[log]\nlevel = \"{}\"", "x\\n".repeat(1_000));
+    let error = Start { file: Some(&file), ..Start::default() }.load().unwrap_err();
+    assert!(error.len() < 300 && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn what_check_prints_is_a_file_of_the_same_configuration() {
+    let file = "[apps.\"a \\\"b\\\"\"]\njoin = \"live\"\n[limits]\nflush_age = \"1500us\"\n";
+    let environment = &[("RELAY_NODE__WORKERS", "2")];
+    let start = |arguments| Start { file: Some(file), environment, arguments };
+    let text = start(&["--check", "--rtmp", "127.0.0.1:0"]).printed();
+    let again = Start { file: Some(&text), ..Start::default() }.effective();
+    let first = start(&["--rtmp", "127.0.0.1:0"]).effective();
+    let values = |effective: &Effective| {
+        let row = |row: &Row| (row.section.clone(), row.name.clone(), row.value.clone());
+        effective.rows.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&again), values(&first));
+    assert!(text.contains("workers = 2 # environment RELAY_NODE__WORKERS\n"), "{text}");
+    assert!(text.contains("rtmp = \"127.0.0.1:0\" # --rtmp\n"), "{text}");
+    assert!(text.contains("log_span = \"12s\" # default\n"), "{text}");
+}
+
+#[test]
+fn help_names_every_setting() {
+    let help = Start { arguments: &["--help"], ..Start::default() }.printed();
+    for row in Start::default().effective().rows {
+        assert!(help.contains(&format!("  {} = ", row.name)), "{} is missing", row.name);
+    }
+    for flag in ["--config", "--check", "--rtmp", "--http", "--node", "--workers", "--reactor"] {
+        assert!(help.contains(flag), "{flag} is missing");
+    }
+    let version = Start { arguments: &["--version"], ..Start::default() }.printed();
+    assert_eq!(version, format!("relay {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_default_may_be_set() {
+    for row in Start::default().effective().rows {
+        let file = format!("[{}]\n{} = {}\n", row.section, row.name, row.value);
+        let effective = Start { file: Some(&file), ..Start::default() }.effective();
+        let (found, source) = value(&effective, &row.section, &row.name);
+        assert_eq!(found, row.value, "{file}");
+        assert!(source.ends_with(":2"), "{source}");
+    }
+}

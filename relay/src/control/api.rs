@@ -1,0 +1,289 @@
+//! `/api/v1`: lists from workers, in pages, as JSON. Unknown values are null, moments are
+//! milliseconds since 1970 (`..._unix_ms`), spans are milliseconds (`..._ms`), bytes are payload
+//! and headers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query as UrlQuery, State as Shared};
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use super::ask::{ask, ask_all};
+use super::http::ApiError;
+use super::page::{Page, PageQuery, after};
+use super::state::State;
+use crate::limits::Value;
+use crate::worker::labels::{Role, Source, Transport};
+use crate::worker::report::{
+    ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare, StreamState,
+};
+
+type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// One stream of `GET /api/v1/streams`.
+#[derive(Debug, Serialize)]
+pub(super) struct StreamReport {
+    app: String,
+    name: String,
+    /// `live`, `grace`, or `waiting`: players wait for a publisher.
+    state: &'static str,
+    /// Where it comes from: `local`. Null while waiting.
+    source: Option<&'static str>,
+    /// How often the name was given to another publisher; 0 while waiting.
+    epoch: u64,
+    /// The worker that is its home.
+    core: Option<usize>,
+    since_unix_ms: Option<u64>,
+    uptime_ms: Option<u64>,
+    publisher: Option<PublisherReport>,
+    players: usize,
+    bytes_in: u64,
+    bytes_out: u64,
+    log_bytes: u64,
+    video: Option<VideoReport>,
+    audio: Option<AudioReport>,
+    /// Since the newest key frame.
+    last_key_ms: Option<u64>,
+    /// Between the last two key frames.
+    gop_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct PublisherReport {
+    id: String,
+    peer: String,
+    client: String,
+    since_unix_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct VideoReport {
+    codec: String,
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct AudioReport {
+    codec: String,
+}
+
+/// One connection of `GET /api/v1/connections`.
+#[derive(Debug, Serialize)]
+pub(super) struct ConnectionReport {
+    id: String,
+    core: usize,
+    role: Role,
+    transport: Transport,
+    peer: String,
+    client: String,
+    app: Option<String>,
+    name: Option<String>,
+    since_unix_ms: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    lag_ms: Option<u64>,
+    jumps: u64,
+}
+
+/// One limit of `GET /api/v1/limits`.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitReport {
+    name: &'static str,
+    /// In its unit: `seconds`, `bytes` or `count`.
+    value: serde_json::Number,
+    unit: &'static str,
+    why: &'static str,
+}
+
+/// `GET /api/v1/streams`
+pub(super) async fn streams(
+    Shared(state): Shared<Arc<State>>,
+    paging: Paging,
+) -> Answer<Page<StreamReport>> {
+    let (limit, start) = page_query(paging)?.parse::<StreamKey>()?;
+    let query = |reply| Query::Streams { after: start.clone(), limit, reply };
+    let shares = ask_all(&state.workers, query).await?;
+    // Whatever belongs to the smallest `limit` keys of all is among the smallest of each worker.
+    let mut more = shares.iter().any(|shares| shares.len() >= limit);
+    let mut merged: BTreeMap<StreamKey, Merged> = BTreeMap::new();
+    for (core, shares) in shares.into_iter().enumerate() {
+        for share in shares {
+            merged.entry(share.key.clone()).or_default().add(core, share);
+        }
+    }
+    more |= merged.len() > limit;
+    let keys: Vec<_> = merged.keys().take(limit).cloned().collect();
+    let next = keys.last().filter(|_| more).map(after);
+    let items = merged.into_iter().take(limit).map(|(key, merged)| merged.report(&state, &key));
+    Ok(Json(Page { items: items.collect(), next }))
+}
+
+/// `GET /api/v1/streams/{app}/{name}`
+pub(super) async fn stream(
+    Shared(state): Shared<Arc<State>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Answer<StreamReport> {
+    let Path((app, name)) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
+    let key = StreamKey::new(&app, &name);
+    let query = |reply| Query::Stream { key: key.clone(), reply };
+    let shares = ask_all(&state.workers, query).await?;
+    let mut merged: Option<Merged> = None;
+    for (core, share) in shares.into_iter().enumerate() {
+        if let Some(share) = share {
+            merged.get_or_insert_default().add(core, share);
+        }
+    }
+    match merged {
+        Some(merged) => Ok(Json(merged.report(&state, &key))),
+        None => Err(ApiError::not_found("There is no stream of this name.")),
+    }
+}
+
+/// `GET /api/v1/connections`
+pub(super) async fn connections(
+    Shared(state): Shared<Arc<State>>,
+    paging: Paging,
+) -> Answer<Page<ConnectionReport>> {
+    let (limit, start) = page_query(paging)?.parse::<ConnectionId>()?;
+    let query = |reply| Query::Connections { after: start, limit, reply };
+    let shares = ask_all(&state.workers, query).await?;
+    let full = shares.iter().any(|shares| shares.len() >= limit);
+    let mut rows: Vec<_> = shares.into_iter().flatten().collect();
+    rows.sort_unstable_by_key(|row| row.id);
+    let more = full || rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|row| after(&row.id));
+    let items = rows.into_iter().map(|row| connection(&state, row)).collect();
+    Ok(Json(Page { items, next }))
+}
+
+/// `DELETE /api/v1/connections/{id}`
+pub(super) async fn close(
+    Shared(state): Shared<Arc<State>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, ApiError> {
+    let Path(id) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
+    let id: ConnectionId =
+        id.parse().map_err(|error| ApiError::bad_request(format!("{error}.")))?;
+    let gone = || ApiError::not_found("There is no connection of this id.");
+    let worker = state.workers.get(id.core).ok_or_else(gone)?;
+    match ask(worker, |reply| Query::Close { connection: id, reply }).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(gone()),
+    }
+}
+
+/// `GET /api/v1/limits`; all of them are one page.
+pub(super) async fn limits(Shared(state): Shared<Arc<State>>) -> Json<Page<LimitReport>> {
+    let report = |row: crate::limits::Limit| {
+        let (value, unit) = match row.value {
+            Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
+            Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
+            Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
+        };
+        LimitReport { name: row.name, value: value.unwrap_or(0.into()), unit, why: row.why }
+    };
+    Json(Page { items: state.limits.table().into_iter().map(report).collect(), next: None })
+}
+
+fn wide(number: usize) -> u128 {
+    u128::try_from(number).unwrap_or(u128::MAX)
+}
+
+fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
+    paging
+        .map(|UrlQuery(query)| query)
+        .map_err(|error| ApiError::bad_request(error.body_text() + "."))
+}
+
+/// The shares of one stream, added up.
+#[derive(Default)]
+struct Merged {
+    players: usize,
+    bytes_out: u64,
+    /// The home and its core. While a stream moves from one worker to another both may call
+    /// themselves its home; the later publisher's is right.
+    home: Option<(usize, StreamHome)>,
+}
+
+impl Merged {
+    fn add(&mut self, core: usize, share: StreamShare) {
+        self.players = self.players.saturating_add(share.players);
+        self.bytes_out = self.bytes_out.saturating_add(share.bytes_out);
+        if let Some(home) = share.home {
+            let newer = self.home.as_ref().is_none_or(|(_, known)| known.epoch < home.epoch);
+            if newer {
+                self.home = Some((core, home));
+            }
+        }
+    }
+
+    fn report(self, state: &State, key: &StreamKey) -> StreamReport {
+        let now = state.now();
+        let age = |moment: Duration| millis(now.saturating_sub(moment));
+        let (core, home) = self.home.unzip();
+        let home = home.as_ref();
+        let publisher = home.and_then(|home| home.publisher.as_ref());
+        let video = home.and_then(|home| home.video.clone().map(|codec| (codec, home.size)));
+        StreamReport {
+            app: key.app.to_string(),
+            name: key.name.to_string(),
+            state: match home.map(|home| home.state) {
+                Some(StreamState::Live) => "live",
+                Some(StreamState::Grace) => "grace",
+                None => "waiting",
+            },
+            source: home.map(|_| Source::Local.label()),
+            epoch: home.map_or(0, |home| home.epoch),
+            core,
+            since_unix_ms: home.map(|home| state.unix_ms(home.since)),
+            uptime_ms: home.map(|home| age(home.since)),
+            publisher: publisher.map(|publisher| PublisherReport {
+                id: publisher.id.to_string(),
+                peer: publisher.peer.to_string(),
+                client: publisher.client.clone(),
+                since_unix_ms: state.unix_ms(publisher.since),
+            }),
+            players: self.players,
+            bytes_in: home.map_or(0, |home| home.bytes_in),
+            bytes_out: self.bytes_out,
+            log_bytes: home.map_or(0, |home| home.log_bytes),
+            video: video.map(|(codec, size)| {
+                let (width, height) = size.unzip();
+                VideoReport { codec, width, height }
+            }),
+            audio: home.and_then(|home| home.audio.clone()).map(|codec| AudioReport { codec }),
+            last_key_ms: home.and_then(|home| home.last_key).map(age),
+            gop_ms: home.and_then(|home| home.gop).map(millis),
+        }
+    }
+}
+
+fn connection(state: &State, row: ConnectionShare) -> ConnectionReport {
+    let (app, name) = row.stream.map(|key| (key.app.to_string(), key.name.to_string())).unzip();
+    ConnectionReport {
+        id: row.id.to_string(),
+        core: row.id.core,
+        role: row.role,
+        transport: row.transport,
+        peer: row.peer.to_string(),
+        client: row.client,
+        app,
+        name,
+        since_unix_ms: state.unix_ms(row.since),
+        bytes_in: row.bytes_in,
+        bytes_out: row.bytes_out,
+        lag_ms: row.lag.map(millis),
+        jumps: row.jumps,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,159 @@
+//! Routes, who may use them, and how errors look.
+//!
+//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is for connections
+//! that come from loopback themselves; forwarded headers count for nothing. Errors are
+//! `{"error":{"code","message"}}`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State as Shared};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::ask::NoAnswer;
+use super::metrics::Metrics;
+use super::state::State;
+use super::{api, health};
+
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Every route of the node.
+pub(super) fn router(state: Arc<State>) -> Router {
+    let metrics = Arc::new(Metrics::new(Arc::clone(&state)));
+    let open = Router::new()
+        .route("/startupz", get(health::started))
+        .route("/readyz", get(health::ready))
+        .route("/livez", get(health::live))
+        .with_state(Arc::clone(&state))
+        .route("/metrics", get(exposition).with_state(metrics));
+    let guarded = Router::new()
+        .route("/", get(overview))
+        .route("/api/v1/streams", get(api::streams))
+        .route("/api/v1/streams/{app}/{name}", get(api::stream))
+        .route("/api/v1/connections", get(api::connections))
+        .route("/api/v1/connections/{id}", delete(api::close))
+        .route("/api/v1/limits", get(api::limits))
+        .fallback(nothing_here)
+        .with_state(state)
+        .layer(middleware::from_fn(guard));
+    open.merge(guarded)
+        .method_not_allowed_fallback(not_that_way)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// An error as operators see it.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+}
+
+impl From<NoAnswer> for ApiError {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "worker_busy", format!("{error}."))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+/// Lets only this host through.
+async fn guard(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let refused = match peer {
+        Some(peer) if peer.ip().to_canonical().is_loopback() => {
+            foreign_host(request.headers(), request.uri())
+        }
+        _ => Some("This is only for connections from this host's loopback address.".to_owned()),
+    };
+    match refused {
+        None => next.run(request).await,
+        Some(why) => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why).into_response(),
+    }
+}
+
+/// A page in a browser on this host can reach loopback under a name of its own, by giving that name
+/// our address (DNS rebinding), and a proxy on this host can bring anybody. Both give themselves
+/// away by the host they ask for.
+fn foreign_host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let host = uri.authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+    let Some(host) = host else {
+        return Some("The request names no host.".to_owned());
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let ours =
+        name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok();
+    (!ours).then(|| "The host asked for must be an address or localhost.".to_owned())
+}
+
+async fn exposition(Shared(metrics): Shared<Arc<Metrics>>) -> Result<Response, ApiError> {
+    let text = metrics.text().map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+    })?;
+    let kind = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)];
+    Ok((kind, text).into_response())
+}
+
+/// `/`: what is where, for a person with curl.
+async fn overview(Shared(state): Shared<Arc<State>>) -> String {
+    let streams: u64 = state.workers.iter().map(|worker| worker.cells.streams.total()).sum();
+    let players: u64 = state.workers.iter().map(|worker| worker.cells.players.total()).sum();
+    format!(
+        "relay {version}, node {node}, {phase:?} for {up} s\n\
+         {workers} workers, {connections} connections, {streams} streams, {players} players\n\n\
+         /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
+         /metrics  /startupz  /readyz  /livez\n",
+        version = env!("CARGO_PKG_VERSION"),
+        node = state.node,
+        phase = state.phase(),
+        up = state.now().as_secs(),
+        workers = state.workers.len(),
+        connections = state.connections(),
+    )
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::not_found("There is nothing at this path.")
+}
+
+async fn not_that_way() -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This path does not take this method.",
+    )
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

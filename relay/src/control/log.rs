@@ -1,0 +1,205 @@
+//! Log lines on standard error: text or JSON, counted by level, never waited for.
+//!
+//! A thread of its own writes the lines. When standard error is slower than the lines come, lines
+//! are dropped and counted, since no worker may wait for a pipe that nobody reads.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Lines that may wait to be written.
+const LINES_MAX: usize = 8_192;
+
+/// The levels, from the most severe on.
+pub(super) const LEVELS: [Level; 5] =
+    [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+
+/// The log while it is there; dropping it writes what still waits.
+pub struct Logging {
+    /// What was logged so far.
+    pub counts: LogCounts,
+    _writer: WorkerGuard,
+}
+
+/// What was logged so far.
+#[derive(Clone)]
+pub struct LogCounts {
+    messages: Arc<[AtomicU64; LEVELS.len()]>,
+    lost: ErrorCounter,
+}
+
+/// Makes standard error the log of this process.
+///
+/// # Errors
+///
+/// There is a log already.
+pub fn start(log: Log) -> Result<Logging, tracing::subscriber::SetGlobalDefaultError> {
+    let (subscriber, logging) = subscriber(log, std::io::stderr());
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(logging)
+}
+
+fn subscriber(
+    log: Log,
+    writer: impl Write + Send + 'static,
+) -> (impl Subscriber + Send + Sync, Logging) {
+    let builder = NonBlockingBuilder::default();
+    let builder = builder.lossy(true).buffered_lines_limit(LINES_MAX).thread_name("relay-log");
+    let (writer, guard) = builder.finish(writer);
+    let counts = LogCounts { messages: Arc::default(), lost: writer.error_counter() };
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let subscriber =
+        Registry::default().with(level).with(lines(log.format, writer)).with(counts.clone());
+    (subscriber, Logging { counts, _writer: guard })
+}
+
+fn lines<S>(format: LogFormat, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    match format {
+        LogFormat::Text => layer.with_ansi(false).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+impl LogCounts {
+    /// Messages of one level, those that were dropped included.
+    #[must_use]
+    pub fn messages(&self, level: Level) -> u64 {
+        self.messages[position(level)].load(Ordering::Relaxed)
+    }
+
+    /// Lines dropped since they could not be written in time.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        u64::try_from(self.lost.dropped_lines()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+impl LogCounts {
+    /// Counts of a log that nobody writes to.
+    pub(super) fn unused() -> Self {
+        let (writer, _) = NonBlockingBuilder::default().finish(std::io::sink());
+        Self { messages: Arc::default(), lost: writer.error_counter() }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for LogCounts {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.messages[position(*event.metadata().level())].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn position(level: Level) -> usize {
+    LEVELS.iter().position(|known| *known == level).unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: Log, act: impl FnOnce()) -> (String, LogCounts) {
+        let memory = Memory::default();
+        let (subscriber, logging) = subscriber(log, memory.clone());
+        tracing::subscriber::with_default(subscriber, act);
+        let counts = logging.counts.clone();
+        drop(logging);
+        let text = String::from_utf8(memory.0.lock().clone()).unwrap();
+        (text, counts)
+    }
+
+    #[test]
+    fn lines_are_filtered_and_counted_by_level() {
+        let log = Log { format: LogFormat::Text, level: LogLevel::Info };
+        let (text, counts) = logged(log, || {
+            tracing::warn!(peer = ?"a\nb", "closed");
+            tracing::info!("one");
+            tracing::info!("two");
+            tracing::debug!("unseen");
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains("WARN") && lines[0].contains("closed peer=\"a\\nb\""), "{text}");
+        let messages = LEVELS.map(|level| counts.messages(level));
+        assert_eq!((messages, counts.lost()), ([0, 1, 2, 0, 0], 0));
+    }
+
+    #[test]
+    fn json_lines_are_json() {
+        let log = Log { format: LogFormat::Json, level: LogLevel::Trace };
+        let (text, counts) = logged(log, || tracing::trace!(core = 1, "a \"quoted\"\nline"));
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "a \"quoted\"\nline");
+        assert_eq!((&line["core"], &line["level"]), (&1.into(), &"TRACE".into()));
+        assert_eq!(counts.messages(Level::TRACE), 1);
+    }
+
+    /// Writes nothing until it is let go.
+    struct Stuck(mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv_timeout(Duration::from_secs(30));
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_standard_error_costs_lines_and_no_time() {
+        let (release, stuck) = mpsc::channel();
+        let log = Log { format: LogFormat::Text, level: LogLevel::Info };
+        let (subscriber, logging) = subscriber(log, Stuck(stuck));
+        let lines = u64::try_from(LINES_MAX).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..lines + 100 {
+                tracing::info!("a line");
+            }
+        });
+        assert_eq!(logging.counts.messages(Level::INFO), lines + 100);
+        let lost = logging.counts.lost();
+        assert!((95..=100).contains(&lost), "{lost} lost");
+        drop(release);
+        drop(logging);
+    }
+}

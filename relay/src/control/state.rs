@@ -1,0 +1,109 @@
+//! What all handlers share.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest, Sha256};
+
+use super::health::Heartbeats;
+use super::log::LogCounts;
+use crate::config::Effective;
+use crate::limits::Limits;
+use crate::worker::clock::Clock;
+use crate::worker::handle::WorkerHandle;
+
+pub(super) struct State {
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) heartbeats: Heartbeats,
+    pub(super) limits: Limits,
+    pub(super) log: LogCounts,
+    /// The node's name.
+    pub(super) node: String,
+    /// A few digits that differ when any setting does.
+    pub(super) config_hash: String,
+    phase: AtomicU8,
+    clock: Clock,
+    /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
+    started: Duration,
+    scrape_ns: AtomicU64,
+}
+
+/// The life of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Not everything is there yet.
+    Starting,
+    /// As it should be.
+    Running,
+    /// On its way out.
+    Draining,
+}
+
+impl State {
+    pub(super) fn new(
+        workers: Vec<WorkerHandle>,
+        effective: &Effective,
+        clock: Clock,
+        log: LogCounts,
+    ) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
+            workers,
+            limits: effective.config.settings.limits.clone(),
+            log,
+            node: effective.config.node.name.clone(),
+            config_hash: hash(effective),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            clock,
+            started: wall.saturating_sub(clock.now()),
+            scrape_ns: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Draining,
+        }
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Time since the node's start.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// A moment of the node as milliseconds since 1970.
+    pub(super) fn unix_ms(&self, moment: Duration) -> u64 {
+        u64::try_from((self.started + moment).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Open connections of all workers.
+    pub(super) fn connections(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.cells.connections.total()).sum()
+    }
+
+    /// How long the last scrape took.
+    pub(super) fn scrape_duration(&self) -> Duration {
+        Duration::from_nanos(self.scrape_ns.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_scrape_duration(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.scrape_ns.store(nanos, Ordering::Relaxed);
+    }
+}
+
+fn hash(effective: &Effective) -> String {
+    let mut hash = Sha256::new();
+    for row in &effective.rows {
+        hash.update(format!("{}.{} = {}\n", row.section, row.name, row.value));
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

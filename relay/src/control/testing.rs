@@ -1,0 +1,79 @@
+//! Workers for tests: real handles and cells, and threads that answer from a script.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::log::LogCounts;
+use super::state::State;
+use crate::config::{self, Command, Effective};
+use crate::reactor::Waker;
+use crate::worker::cells::Cells;
+use crate::worker::clock::Clock;
+use crate::worker::handle::{QueryInbox, WorkerHandle};
+use crate::worker::report::{ConnectionShare, Query, StreamShare};
+
+/// Workers that answer nothing; the inboxes are theirs.
+pub(super) fn workers(count: usize) -> (Vec<WorkerHandle>, Vec<QueryInbox>) {
+    let one = |core| {
+        let reason = "for a test".to_owned();
+        WorkerHandle::new(core, "sim", reason, Arc::new(Cells::default()), Waker::new(|| {}))
+    };
+    (0..count).map(one).unzip()
+}
+
+/// The default configuration.
+pub(super) fn effective() -> Effective {
+    match config::load([], []) {
+        Ok(Command::Run(effective)) => *effective,
+        other => panic!("the defaults are good: {other:?}"),
+    }
+}
+
+/// The state over these workers.
+pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
+    State::new(workers, &effective(), Clock::start(), LogCounts::unused())
+}
+
+/// What a scripted worker knows, in any order.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) streams: Vec<StreamShare>,
+    pub(super) connections: Vec<ConnectionShare>,
+    /// Ends its thread by a panic when told to drain.
+    pub(super) panics: bool,
+    /// Does not end when told to drain.
+    pub(super) clings: bool,
+}
+
+/// Turns and answers until it is stopped, or drained and not clinging.
+pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script) {
+    script.streams.sort_by(|a, b| a.key.cmp(&b.key));
+    script.connections.sort_by_key(|row| row.id);
+    loop {
+        worker.cells.turns.increment();
+        while let Some(query) = inbox.next() {
+            match query {
+                Query::Streams { after, limit, reply } => {
+                    let rows = script.streams.iter().filter(|row| Some(&row.key) > after.as_ref());
+                    reply.send(rows.take(limit).cloned().collect());
+                }
+                Query::Stream { key, reply } => {
+                    reply.send(script.streams.iter().find(|row| row.key == key).cloned());
+                }
+                Query::Connections { after, limit, reply } => {
+                    let rows = script.connections.iter().filter(|row| Some(row.id) > after);
+                    reply.send(rows.take(limit).cloned().collect());
+                }
+                Query::Close { connection, reply } => {
+                    let before = script.connections.len();
+                    script.connections.retain(|row| row.id != connection);
+                    reply.send(script.connections.len() < before);
+                }
+                Query::Drain { .. } if script.panics => panic!("as the script says"),
+                Query::Drain { .. } if script.clings => {}
+                Query::Drain { .. } | Query::Stop => return,
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,392 @@
+//! What a server session reports, and the verdicts that it is given.
+//!
+//! Strings from the peer are judged before they appear here: names are clean, and what else may be
+//! printed has no control characters. Queries may carry secrets and are never printed.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::limits::Limits;
+use crate::wire::assembler;
+use crate::wire::connect::ConnectProperties;
+use crate::wire::data::DataFault;
+use crate::wire::message::MediaMessage;
+use crate::wire::reply::Level;
+use crate::wire::stream_name::{NameError, StreamAddress, app_name, connect_query, tc_url_host};
+
+use super::error::SessionError;
+
+/// Something that happened on a connection, in order. `Connect`, `Publish` and `Play` want a
+/// verdict, until which the session takes no more bytes.
+#[derive(Debug)]
+pub enum ServerEvent<'a> {
+    /// The handshake is complete.
+    HandshakeDone {
+        /// Whether it was the digest form.
+        digest: bool,
+    },
+    /// The client wants to connect: accept or reject it.
+    Connect(&'a ConnectRequest),
+    /// The client wants to publish: accept or reject it.
+    Publish(StreamRequest),
+    /// The client wants to play: accept or reject it.
+    Play(StreamRequest),
+    /// Audio, video or data of a publisher.
+    Media {
+        /// The message stream it is published on, whatever id the message itself came with.
+        message_stream: u32,
+        /// The message, to be appended or taken before the next call.
+        message: &'a mut MediaMessage,
+    },
+    /// The publisher took its metadata back.
+    ClearMetadata {
+        /// The message stream it is published on.
+        message_stream: u32,
+    },
+    /// The client ended its publishing; the connection goes on.
+    EndPublish {
+        /// The message stream it was published on.
+        message_stream: u32,
+    },
+    /// The client ended its playing; nothing more is to be sent on that message stream.
+    EndPlay {
+        /// The message stream it was played on.
+        message_stream: u32,
+    },
+    /// The player paused, or goes on (at a key frame, with headers).
+    Pause {
+        /// The message stream.
+        message_stream: u32,
+        /// Whether nothing is to be sent.
+        paused: bool,
+    },
+    /// The player chose which tracks it wants.
+    ReceiveTracks {
+        /// The message stream.
+        message_stream: u32,
+        /// Whether audio is wanted.
+        audio: bool,
+        /// Whether video is wanted.
+        video: bool,
+    },
+    /// Something was not used; to be counted.
+    Dropped {
+        /// What it was.
+        reason: DropReason,
+    },
+}
+
+/// What a client asks to publish or to play.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// The message stream that the verdict names.
+    pub message_stream: u32,
+    /// The name, with query and host.
+    pub address: StreamAddress,
+}
+
+/// Why something a client sent was not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Media or data on a message stream that does not publish.
+    NotPublishing,
+    /// A data message that players would not stand.
+    BadData,
+    /// A data message longer than `data_bytes_max`.
+    DataTooLong,
+    /// A shared object message.
+    SharedObject,
+    /// A message type that is not known.
+    UnknownType,
+    /// Audio or video too short for its own header.
+    EmptyMedia,
+    /// A command without a readable name.
+    BadCommand,
+    /// A part of an aggregate message that cannot be used.
+    BadAggregate,
+    /// A publish or play whose name was refused.
+    BadName,
+    /// A ping beyond `pings_per_second_max`.
+    PingFlood,
+}
+
+impl DropReason {
+    /// The reason as a label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPublishing => "not_publishing",
+            Self::BadData => "bad_data",
+            Self::DataTooLong => "data_too_long",
+            Self::SharedObject => "shared_object",
+            Self::UnknownType => "unknown_type",
+            Self::EmptyMedia => "empty_media",
+            Self::BadCommand => "bad_command",
+            Self::BadAggregate => "bad_aggregate",
+            Self::BadName => "bad_name",
+            Self::PingFlood => "ping_flood",
+        }
+    }
+}
+
+impl From<assembler::DropReason> for DropReason {
+    fn from(reason: assembler::DropReason) -> Self {
+        match reason {
+            assembler::DropReason::DataTooLong => Self::DataTooLong,
+            assembler::DropReason::SharedObject => Self::SharedObject,
+            assembler::DropReason::UnknownType => Self::UnknownType,
+            assembler::DropReason::EmptyMedia => Self::EmptyMedia,
+        }
+    }
+}
+
+impl From<DataFault> for DropReason {
+    fn from(fault: DataFault) -> Self {
+        match fault {
+            DataFault::Name | DataFault::Metadata => Self::BadData,
+        }
+    }
+}
+
+/// What a client said about itself in connect.
+#[derive(Clone, PartialEq)]
+pub struct ConnectRequest {
+    /// The application, clean and without query; may be empty.
+    pub app: String,
+    /// The host of tcUrl without port; empty when there is none.
+    pub host: String,
+    /// The client's name and version.
+    pub flash_ver: String,
+    /// Where the player program came from; may hold a query.
+    pub swf_url: String,
+    /// The page that the player program is on; may hold a query.
+    pub page_url: String,
+    /// The object encoding it asked for; 0 when it did not.
+    pub object_encoding: f64,
+    /// Video functions (E-RTMP): 2 is HDR, 4 video metadata.
+    pub video_function: u32,
+    /// What it said of E-RTMP; `None` from legacy clients, and from OBS.
+    pub enhanced: Option<EnhancedClient>,
+    raw_app: Vec<u8>,
+    raw_tc_url: Vec<u8>,
+}
+
+/// What a client said of E-RTMP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnhancedClient {
+    /// Capability bits, see [`caps`](crate::wire::connect::caps).
+    pub caps_ex: u32,
+    /// Codecs by their FourCC (or `*`), with what the client does with them: decode 1, encode 2,
+    /// forward 4; 0 from a bare list.
+    pub codecs: Vec<(String, u32)>,
+}
+
+impl ConnectRequest {
+    /// Judges the properties of connect.
+    pub(super) fn new(
+        properties: &ConnectProperties<'_>,
+        limits: &Limits,
+    ) -> Result<Result<Self, NameError>, SessionError> {
+        let too_long = |property, limit| Err(SessionError::ConnectString { property, limit });
+        if properties.tc_url.len() > limits.url_bytes_max {
+            return too_long("tcUrl", limits.url_bytes_max);
+        }
+        let other = properties.longest_other_string().max(properties.app.len());
+        if other > limits.connect_string_bytes_max {
+            return too_long("a string", limits.connect_string_bytes_max);
+        }
+        let app = match app_name(properties.app, limits) {
+            Ok(app) => app,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Self {
+            app,
+            host: printable(tc_url_host(properties.tc_url).as_bytes()),
+            flash_ver: printable(properties.flash_ver),
+            swf_url: printable(properties.swf_url),
+            page_url: printable(properties.page_url),
+            object_encoding: properties.object_encoding.unwrap_or(0.0),
+            video_function: properties.video_function,
+            enhanced: properties.enhanced.as_ref().map(|enhanced| EnhancedClient {
+                caps_ex: enhanced.caps_ex,
+                codecs: {
+                    let listed = enhanced.four_cc_list.iter().map(|name| (*name, 0));
+                    let maps = enhanced.video_four_cc.iter().chain(&enhanced.audio_four_cc);
+                    listed
+                        .chain(maps.copied())
+                        .map(|(name, bits)| (printable(name), bits))
+                        .collect()
+                },
+            }),
+            raw_app: properties.app.to_vec(),
+            raw_tc_url: properties.tc_url.to_vec(),
+        }))
+    }
+
+    /// The capability bits of E-RTMP, 0 from a client that named none.
+    #[must_use]
+    pub fn caps_ex(&self) -> u32 {
+        self.enhanced.as_ref().map(|enhanced| enhanced.caps_ex).unwrap_or_default()
+    }
+
+    /// tcUrl as it came, for hooks. May carry secrets.
+    #[must_use]
+    pub fn tc_url(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.raw_tc_url)
+    }
+
+    /// The query of app and tcUrl, for hooks. May carry secrets.
+    #[must_use]
+    pub fn query(&self) -> String {
+        connect_query(&self.raw_app, &self.raw_tc_url)
+    }
+
+    /// The stream that a name of publish or play means on this connection.
+    pub(super) fn resolve(&self, name: &[u8], limits: &Limits) -> Result<StreamAddress, NameError> {
+        StreamAddress::resolve(&self.raw_app, &self.raw_tc_url, name, limits)
+    }
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ConnectRequest")
+            .field("app", &self.app)
+            .field("host", &self.host)
+            .field("flash_ver", &self.flash_ver)
+            .field("object_encoding", &self.object_encoding)
+            .field("enhanced", &self.enhanced)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A peer's string without control characters and invalid UTF-8.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(
+            |character| {
+                if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
+            },
+        )
+        .collect()
+}
+
+/// A refusal of connect: `_error`, and the connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRefusal {
+    /// What the client is told.
+    pub code: ConnectRefusalCode,
+    /// For people.
+    pub description: Cow<'static, str>,
+}
+
+/// Codes for refusing connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectRefusalCode {
+    /// Not allowed.
+    Rejected,
+    /// There is no such application.
+    InvalidApp,
+    /// Not possible.
+    Failed,
+    /// We are about to end.
+    AppShutdown,
+}
+
+impl ConnectRefusalCode {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "NetConnection.Connect.Rejected",
+            Self::InvalidApp => "NetConnection.Connect.InvalidApp",
+            Self::Failed => "NetConnection.Connect.Failed",
+            Self::AppShutdown => "NetConnection.Connect.AppShutdown",
+        }
+    }
+}
+
+/// A refusal of publish: an error status, and the connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishRefusal {
+    /// What the client is told.
+    pub code: PublishRefusalCode,
+    /// For people.
+    pub description: Cow<'static, str>,
+}
+
+/// Codes for refusing publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRefusalCode {
+    /// The name is taken or cannot be.
+    BadName,
+    /// Not allowed.
+    Denied,
+    /// Not possible now (a limit, a drain).
+    Rejected,
+}
+
+impl PublishRefusalCode {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::BadName => "NetStream.Publish.BadName",
+            Self::Denied => "NetStream.Publish.Denied",
+            Self::Rejected => "NetStream.Publish.Rejected",
+        }
+    }
+}
+
+/// A refusal of play: an error status, and the connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlayRefusal {
+    /// What the client is told.
+    pub code: PlayRefusalCode,
+    /// For people.
+    pub description: Cow<'static, str>,
+}
+
+/// Codes for refusing play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlayRefusalCode {
+    /// There is no such stream.
+    StreamNotFound,
+    /// Not allowed or not possible.
+    Failed,
+}
+
+impl PlayRefusalCode {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::StreamNotFound => "NetStream.Play.StreamNotFound",
+            Self::Failed => "NetStream.Play.Failed",
+        }
+    }
+}
+
+/// Why we end what a client publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishEnd {
+    /// Another publisher has the name now.
+    TakenOver,
+    /// An operator or a rule ended it.
+    Stopped,
+    /// This node is about to end; the client may come back.
+    Draining,
+}
+
+impl PublishEnd {
+    pub(super) fn status(self) -> (Level, &'static str, &'static str) {
+        match self {
+            Self::TakenOver => (
+                Level::Error,
+                "NetStream.Publish.BadName",
+                "Another publisher took the stream over",
+            ),
+            Self::Stopped => (Level::Error, "NetStream.Publish.Rejected", "Publishing was ended"),
+            Self::Draining => (
+                Level::Status,
+                "NetStream.Unpublish.Success",
+                "The server is about to end; connect again",
+            ),
+        }
+    }
+}

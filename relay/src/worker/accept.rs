@@ -1,0 +1,216 @@
+//! Connections come and go: the one place where they are counted, logged and ended.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Closing, Connection};
+use super::labels::{
+    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
+};
+use super::report::ConnectionId;
+use crate::reactor::{ConnectionKey, ListenerKey, Operation};
+use crate::session::ServerSession;
+
+impl Worker {
+    pub(super) fn accepted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+        let refused = if self.shared.is_draining() {
+            Some(RefuseReason::Draining)
+        } else if self.pending >= self.limits.pending_connections_max {
+            Some(RefuseReason::Pending)
+        } else if !self.shared.enter_connection(self.limits.connections_max) {
+            Some(RefuseReason::Connections)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.cells.refused.at(reason).increment();
+            tracing::warn!(%peer, reason = reason.label(), "connection refused");
+            self.operations.push(Operation::Close { connection: key });
+            return;
+        }
+        self.numbered += 1;
+        self.pending += 1;
+        let id = ConnectionId { core: self.index(), number: self.numbered };
+        let session = ServerSession::new(self.limits.clone(), self.random.u64(..), now);
+        self.cells.opened(Transport::Rtmp);
+        tracing::info!(%id, %peer, "connection opened");
+        self.connections.put(Box::new(Connection::new(key, id, peer, session, now)));
+        self.operations.push(Operation::Receive { connection: key });
+    }
+
+    pub(super) fn accept_failed(
+        &mut self,
+        listener: ListenerKey,
+        error: &io::Error,
+        now: Duration,
+    ) {
+        self.cells.refused.at(RefuseReason::Files).increment();
+        tracing::error!(%error, "accepting failed and is tried again in a second; raise the limit of open files");
+        self.sweep.accept_later(listener, now);
+    }
+
+    /// Moves a connection to the role that its publishes and plays give it.
+    pub(super) fn update_role(&mut self, connection: &mut Connection) {
+        let role = if !connection.publishes.is_empty() {
+            Role::Publisher
+        } else if !connection.plays.is_empty() {
+            Role::Player
+        } else {
+            Role::Pending
+        };
+        if role == connection.role {
+            return;
+        }
+        self.cells.changed_role(connection.role, role, connection.transport());
+        if connection.role == Role::Pending {
+            self.pending -= 1;
+        } else if role == Role::Pending {
+            self.pending += 1;
+        }
+        connection.role = role;
+        if role != Role::Pending {
+            connection.purpose = role;
+        }
+    }
+
+    /// Ends a connection once its replies are gone and the peer had time to close by itself.
+    pub(super) fn close_soon(
+        &mut self,
+        connection: &mut Connection,
+        reason: CloseReason,
+        now: Duration,
+    ) {
+        if connection.closing.is_none() {
+            let at = now + self.limits.close_linger;
+            connection.closing = Some(Closing { reason, at });
+        }
+    }
+
+    /// Ends a connection now: its publishes and plays, its place in every table, its socket.
+    pub(super) fn close(
+        &mut self,
+        connection: &mut Connection,
+        reason: CloseReason,
+        detail: Option<&dyn std::fmt::Display>,
+        now: Duration,
+    ) {
+        if std::mem::replace(&mut connection.ended, true) {
+            return;
+        }
+        let role = connection.role;
+        while let Some(publish) = connection.publishes.pop() {
+            self.publish_ended(connection.key, &publish);
+        }
+        while let Some(play) = connection.plays.pop() {
+            self.play_ended(connection.key, play, now);
+        }
+        self.count_close(connection, role, reason);
+        let stream = connection.stream_name.as_deref().unwrap_or("-");
+        let detail = detail.map(ToString::to_string).unwrap_or_default();
+        tracing::info!(
+            id = %connection.id,
+            peer = %connection.peer,
+            role = connection.purpose.label(),
+            stream,
+            reason = reason.label(),
+            detail,
+            seconds = now.saturating_sub(connection.since).as_secs_f32(),
+            bytes_in = connection.bytes_in,
+            bytes_out = connection.bytes_out,
+            "connection closed"
+        );
+        self.operations.push(Operation::Close { connection: connection.key });
+        self.shared.leave_connection();
+    }
+
+    fn count_close(&mut self, connection: &Connection, role: Role, reason: CloseReason) {
+        let transport = connection.transport();
+        self.cells.closed(role, transport, reason);
+        if role == Role::Pending {
+            self.pending -= 1;
+        }
+        if !connection.handshake_counted {
+            let result = match reason {
+                CloseReason::Timeout => HandshakeResult::Timeout,
+                CloseReason::Protocol => HandshakeResult::BadVersion,
+                _ => HandshakeResult::Eof,
+            };
+            self.cells.handshakes.at((result, transport)).increment();
+        }
+        if role == Role::Player {
+            let dropped = match reason {
+                CloseReason::Slow => PlayerDropReason::Slow,
+                CloseReason::Limit => PlayerDropReason::Limit,
+                CloseReason::Drain => PlayerDropReason::Drain,
+                CloseReason::Error | CloseReason::Protocol | CloseReason::Fault => {
+                    PlayerDropReason::Error
+                }
+                _ => return,
+            };
+            self.cells.players_dropped.at(dropped).increment();
+        }
+    }
+
+    /// What is owed to a connection after it was worked on: its replies, and its next receive.
+    pub(super) fn settle(&mut self, connection: &mut Connection, now: Duration) {
+        if connection.ended {
+            return;
+        }
+        connection.collect_replies();
+        if connection.session.wants_close() {
+            self.close_soon(connection, CloseReason::Refused, now);
+        }
+        let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
+        if queued > self.limits.output_bytes_max {
+            let detail = "it asks and does not read the replies";
+            self.close(connection, CloseReason::Slow, Some(&detail), now);
+            return;
+        }
+        self.send_replies(connection, now);
+        let may_receive = !connection.receiving && !connection.session.is_waiting();
+        if may_receive {
+            connection.receiving = true;
+            self.operations.push(Operation::Receive { connection: connection.key });
+        }
+    }
+
+    pub(super) fn receive_ended(
+        &mut self,
+        key: ConnectionKey,
+        error: Option<io::Error>,
+        now: Duration,
+    ) {
+        let Some(mut connection) = self.connections.take(key) else { return };
+        let reason = match (&connection.closing, &error) {
+            (Some(closing), _) => closing.reason,
+            (None, Some(error)) => failure(error),
+            (None, None) if connection.said_goodbye => CloseReason::Client,
+            (None, None) => CloseReason::Eof,
+        };
+        let detail = error.as_ref().map(|error| error as &dyn std::fmt::Display);
+        self.close(&mut connection, reason, detail, now);
+    }
+
+    pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
+        let Some(mut connection) = self.connections.take(key) else { return };
+        let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
+        self.close(&mut connection, reason, Some(error), now);
+    }
+
+    pub(super) fn count_handshake(&mut self, connection: &mut Connection, now: Duration) {
+        connection.handshake_counted = true;
+        let transport = connection.transport();
+        self.cells.handshakes.at((HandshakeResult::Ok, transport)).increment();
+        self.cells.handshake_duration.observe(now.saturating_sub(connection.since));
+    }
+}
+
+/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes unread.
+fn failure(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
+        _ => CloseReason::Error,
+    }
+}

@@ -1,0 +1,152 @@
+//! Queries of the control thread, answered from this worker's tables within the turn.
+
+use std::time::Duration;
+
+use super::connection::Connection;
+use super::labels::CloseReason;
+use super::local::{LocalStream, Place};
+use super::publish::app_of;
+use super::report::{
+    ConnectionId, ConnectionShare, PAGE_MAX, Publisher, Query, StreamHome, StreamKey, StreamShare,
+    StreamState,
+};
+use super::{Ending, Worker};
+use crate::wire::amf0::Amf0Reader;
+
+impl Worker {
+    pub(super) fn answer_queries(&mut self, now: Duration) {
+        while let Some(query) = self.queries.next() {
+            match query {
+                Query::Streams { after, limit, reply } => {
+                    reply.send(self.stream_shares(after.as_ref(), limit));
+                }
+                Query::Stream { key, reply } => {
+                    let found = self.streams.iter().find(|(_, entry)| key_of(entry) == key);
+                    reply.send(found.map(|(_, entry)| self.stream_share(entry)));
+                }
+                Query::Connections { after, limit, reply } => {
+                    reply.send(self.connection_shares(after, limit));
+                }
+                Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::Drain { window } => self.drain(window),
+                Query::Stop => self.ending = Ending::Now,
+            }
+        }
+    }
+
+    fn drain(&mut self, window: Duration) {
+        self.shared.start_draining();
+        for listener in std::mem::take(&mut self.listeners) {
+            self.operations.push(crate::reactor::Operation::CloseListener { listener });
+        }
+        if self.ending == Ending::No {
+            self.ending = Ending::Draining { until: None, window };
+        }
+    }
+
+    fn close_by_id(&mut self, id: ConnectionId, now: Duration) -> bool {
+        let found = self.connections.iter().find(|connection| connection.id == id);
+        let Some(key) = found.map(|connection| connection.key) else { return false };
+        self.work(key, now, |worker, connection| {
+            worker.close(connection, CloseReason::Operator, None, now);
+        });
+        true
+    }
+
+    fn stream_shares(&self, after: Option<&StreamKey>, limit: usize) -> Vec<StreamShare> {
+        let mut keyed: Vec<(StreamKey, &LocalStream)> = self
+            .streams
+            .iter()
+            .filter(|(_, entry)| entry.log.is_some() || !entry.players.is_empty())
+            .map(|(_, entry)| (key_of(entry), entry))
+            .filter(|(key, _)| after.is_none_or(|after| key > after))
+            .collect();
+        keyed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        keyed.truncate(limit.min(PAGE_MAX));
+        keyed.into_iter().map(|(_, entry)| self.stream_share(entry)).collect()
+    }
+
+    fn stream_share(&self, entry: &LocalStream) -> StreamShare {
+        StreamShare {
+            key: key_of(entry),
+            players: entry.players.len(),
+            bytes_out: entry.bytes_out,
+            home: self.stream_home(entry),
+        }
+    }
+
+    fn stream_home(&self, entry: &LocalStream) -> Option<StreamHome> {
+        let Place::Here { publisher, since, epoch, .. } = &entry.place else { return None };
+        let stats = self.hub.stats(entry.log?)?;
+        let holder = publisher.and_then(|party| {
+            let connection = self.connections.get(party.connection)?;
+            let publish = connection.publish(party.message_stream)?;
+            Some(Publisher {
+                id: connection.id,
+                peer: connection.peer,
+                since: publish.since,
+                client: connection.client().to_owned(),
+            })
+        });
+        Some(StreamHome {
+            epoch: *epoch,
+            state: if publisher.is_some() { StreamState::Live } else { StreamState::Grace },
+            publisher: holder,
+            since: *since,
+            bytes_in: stats.payload_bytes,
+            log_bytes: u64::try_from(stats.log_bytes).unwrap_or(u64::MAX),
+            video: stats.video_codec.map(|codec| codec.name().to_owned()),
+            size: self.size_of(entry),
+            audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
+            last_key: stats.last_key,
+            gop: stats.gop,
+        })
+    }
+
+    /// Width and height in pixels, as the publisher's metadata tells them.
+    fn size_of(&self, entry: &LocalStream) -> Option<(u32, u32)> {
+        let newest = self.hub.log(entry.log?)?.newest()?;
+        let mut metadata = Amf0Reader::new(newest.prelude.metadata()?, &self.limits);
+        metadata.read().ok()?;
+        let properties = metadata.read().ok()?;
+        Some((properties.get("width")?.as_u32()?, properties.get("height")?.as_u32()?))
+    }
+
+    fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {
+        let later = |connection: &&Connection| after.is_none_or(|after| connection.id > after);
+        let mut found: Vec<&Connection> = self.connections.iter().filter(later).collect();
+        found.sort_unstable_by_key(|connection| connection.id);
+        found.truncate(limit.min(PAGE_MAX));
+        found.into_iter().map(|connection| self.connection_share(connection)).collect()
+    }
+
+    fn connection_share(&self, connection: &Connection) -> ConnectionShare {
+        let lag = connection.plays.first().and_then(|play| {
+            let log = self.streams.get(play.local)?.log?;
+            Some(self.hub.lag(log, play.cursor.as_ref()?))
+        });
+        let name = connection.stream_name.as_deref();
+        ConnectionShare {
+            id: connection.id,
+            role: connection.role,
+            transport: connection.transport(),
+            peer: connection.peer,
+            stream: name.map(split),
+            client: connection.client().to_owned(),
+            since: connection.since,
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+            lag,
+            jumps: connection.jumps,
+        }
+    }
+}
+
+fn key_of(entry: &LocalStream) -> StreamKey {
+    split(&entry.name)
+}
+
+fn split(name: &str) -> StreamKey {
+    let app = app_of(name);
+    StreamKey::new(app, name[app.len()..].trim_start_matches('/'))
+}

@@ -1,0 +1,393 @@
+//! The cells in which a worker counts, and which the control thread sums when it is scraped.
+//!
+//! Every worker owns one [`Cells`]. Only that worker writes to it, with a relaxed load and a
+//! relaxed store and no locked instruction, so counting costs a few nanoseconds; anybody may read.
+//! A reader sees each cell whole and never falling (counters), but two cells need not be of the
+//! same moment. There are no locks, no strings and no clocks here: durations are handed in, labels
+//! are enums (`labels.rs`), names of metrics are the control room's affair.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::labels::{
+    CloseReason, DropReason, HandshakeResult, Hop, JoinSource, JumpReason, Label, MemoryKind,
+    MessageKind, PlayerDropReason, RefuseReason, Role, Source, Transport,
+};
+
+/// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Cells {
+    /// Open connections (gauge). Written through [`Cells::opened`] and its two companions.
+    pub connections: Family<(Role, Transport), { Role::COUNT * Transport::COUNT }>,
+    /// Connections that entered a role.
+    pub connections_opened: Family<(Role, Transport), { Role::COUNT * Transport::COUNT }>,
+    /// Connections that left a role.
+    pub connections_closed: Family<
+        (Role, Transport, CloseReason),
+        { Role::COUNT * Transport::COUNT * CloseReason::COUNT },
+    >,
+    /// What was turned away, before or after accept.
+    pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// Handshakes by how they ended.
+    pub handshakes:
+        Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,
+    /// From accept to the end of the handshake; successful ones only. 1 ms to 16.4 s.
+    pub handshake_duration: CellHistogram<1_000_000, 16>,
+
+    /// Bytes received, by the role of the connection at that moment.
+    pub ingest_bytes: Family<Role, { Role::COUNT }>,
+    /// Bytes handed to the kernel, by the role of the connection at that moment.
+    pub egress_bytes: Family<Role, { Role::COUNT }>,
+    /// Complete messages received.
+    pub ingest_messages: Family<MessageKind, { MessageKind::COUNT }>,
+    /// Messages handed to the kernel, once for each player that is sent one.
+    pub egress_messages: Family<MessageKind, { MessageKind::COUNT }>,
+    /// Media bytes that this worker copied in user space (assembling, small messages into a
+    /// segment, rendering a view). It must not grow with the number of players.
+    pub copied_bytes: Cell64,
+    /// Messages that a reader was not given, or that were not taken from a publisher.
+    pub messages_dropped:
+        Family<(MessageKind, DropReason), { MessageKind::COUNT * DropReason::COUNT }>,
+
+    /// Streams whose home is this worker (gauge).
+    pub streams: Family<Source, { Source::COUNT }>,
+    /// Players on this worker (gauge).
+    pub players: Family<Source, { Source::COUNT }>,
+    /// Players that the relay closed, or lost through an error.
+    pub players_dropped: Family<PlayerDropReason, { PlayerDropReason::COUNT }>,
+    /// Jumps of slow players.
+    pub player_jumps: Family<JumpReason, { JumpReason::COUNT }>,
+    /// From a message complete at ingest to written to a player's socket. 0.5 ms to 16.4 s.
+    pub fanout_lag: Histograms<Hop, { Hop::COUNT }, 500_000, 17>,
+    /// From the play command to the first key frame written. 0.5 ms to 16.4 s.
+    pub join_time: Histograms<JoinSource, { JoinSource::COUNT }, 500_000, 17>,
+    /// How far a player is behind the publisher, observed whenever it is sent to. 0.5 ms to 16.4 s.
+    pub player_lag: CellHistogram<500_000, 17>,
+
+    /// Time spent working (from the end of a wait to the next).
+    pub busy_ns: Cell64,
+    /// Time spent waiting in the reactor.
+    pub wait_ns: Cell64,
+    /// Turns of the loop. A worker turns at least once a second: this is also its heartbeat.
+    pub turns: Cell64,
+    /// Working time of one turn. 16 us to 1.05 s.
+    pub turn_duration: CellHistogram<16_000, 18>,
+    /// Sends submitted.
+    pub sends: Cell64,
+    /// Sends that the kernel took only in part at first.
+    pub short_sends: Cell64,
+    /// System calls made by the reactor.
+    pub syscalls: Cell64,
+    /// Operations submitted to the reactor.
+    pub submissions: Cell64,
+    /// The flush age this worker asks for at present (gauge).
+    pub flush_level_ns: Cell64,
+
+    /// Segments put into other workers' rings.
+    pub mail_sent: Cell64,
+    /// Segments that did not fit into another worker's ring; its subscription was marked lost.
+    pub mail_lost: Cell64,
+    /// Snapshots handed to subscribing workers, first ones and those after a loss.
+    pub mail_snapshots: Cell64,
+
+    /// Bytes held, by what holds them (gauge).
+    pub memory: Family<MemoryKind, { MemoryKind::COUNT }>,
+}
+
+impl Cells {
+    /// Counts an accepted connection. It starts without a role, as pending.
+    pub fn opened(&self, transport: Transport) {
+        self.connections_opened.at((Role::Pending, transport)).increment();
+        self.connections.at((Role::Pending, transport)).increment();
+    }
+
+    /// Counts a connection's change of role as leaving the one and entering the other, so that for
+    /// each role `opened - closed = open` holds at any time.
+    pub fn changed_role(&self, from: Role, to: Role, transport: Transport) {
+        self.closed(from, transport, CloseReason::RoleChanged);
+        self.connections_opened.at((to, transport)).increment();
+        self.connections.at((to, transport)).increment();
+    }
+
+    /// Counts the end of a connection that had this role.
+    pub fn closed(&self, role: Role, transport: Transport, reason: CloseReason) {
+        self.connections_closed.at((role, transport, reason)).increment();
+        self.connections.at((role, transport)).subtract(1);
+    }
+}
+
+/// One number with one writer.
+#[derive(Debug, Default)]
+pub struct Cell64(AtomicU64);
+
+impl Cell64 {
+    /// Adds one. Only the owning worker may call this.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`, wrapping at 2^64. Only the owning worker may call this.
+    pub fn add(&self, amount: u64) {
+        self.set(self.get().wrapping_add(amount));
+    }
+
+    /// Takes `amount` from a gauge, stopping at 0. Only the owning worker may call this.
+    pub fn subtract(&self, amount: u64) {
+        self.set(self.get().saturating_sub(amount));
+    }
+
+    /// Replaces the value. Only the owning worker may call this.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// The value; any thread may ask.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A cell for each value of a label (or of a tuple of labels). `N` is the label's `COUNT`.
+#[derive(Debug)]
+pub struct Family<L, const N: usize> {
+    cells: [Cell64; N],
+    label: PhantomData<fn() -> L>,
+}
+
+impl<L: Label, const N: usize> Default for Family<L, N> {
+    fn default() -> Self {
+        const { assert!(N == L::COUNT, "N must be the number of values of the label") }
+        Self { cells: [const { Cell64(AtomicU64::new(0)) }; N], label: PhantomData }
+    }
+}
+
+impl<L: Label, const N: usize> Family<L, N> {
+    /// The cell of one value.
+    #[must_use]
+    pub fn at(&self, label: L) -> &Cell64 {
+        &self.cells[label.index()]
+    }
+
+    /// Every cell, in the order of the label's values.
+    pub fn iter(&self) -> impl Iterator<Item = (L, u64)> {
+        self.cells.iter().enumerate().map(|(index, cell)| (L::at(index), cell.get()))
+    }
+
+    /// The sum of all cells.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.cells.iter().map(Cell64::get).fold(0, u64::wrapping_add)
+    }
+}
+
+/// A histogram whose bounds double: `BASE_NS`, 2 `BASE_NS`, 4 `BASE_NS`, ...; the last of the `N`
+/// buckets has no bound.
+#[derive(Debug)]
+pub struct CellHistogram<const BASE_NS: u64, const N: usize> {
+    buckets: [Cell64; N],
+    sum_ns: Cell64,
+}
+
+impl<const BASE_NS: u64, const N: usize> Default for CellHistogram<BASE_NS, N> {
+    fn default() -> Self {
+        const { assert!(BASE_NS > 0 && N > 0 && N <= 64, "bounds must fit 64 bits") }
+        let buckets = [const { Cell64(AtomicU64::new(0)) }; N];
+        Self { buckets, sum_ns: Cell64::default() }
+    }
+}
+
+impl<const BASE_NS: u64, const N: usize> CellHistogram<BASE_NS, N> {
+    /// Counts one duration. Only the owning worker may call this.
+    pub fn observe(&self, duration: Duration) {
+        self.observe_many(duration, 1);
+    }
+
+    /// Counts the same duration `times` times, for the messages of one segment. Only the owning
+    /// worker may call this.
+    pub fn observe_many(&self, duration: Duration, times: u64) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[Self::bucket(nanos)].add(times);
+        self.sum_ns.add(nanos.saturating_mul(times));
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn read(&self) -> HistogramReading {
+        HistogramReading {
+            base_ns: BASE_NS,
+            counts: self.buckets.iter().map(Cell64::get).collect(),
+            sum_ns: self.sum_ns.get(),
+        }
+    }
+
+    /// The bucket of a duration: a bound belongs to its bucket ("less or equal").
+    fn bucket(nanos: u64) -> usize {
+        let doublings = 64 - (nanos.saturating_sub(1) / BASE_NS).leading_zeros();
+        usize::try_from(doublings).map_or(N - 1, |bucket| bucket.min(N - 1))
+    }
+}
+
+/// A histogram for each value of a label.
+#[derive(Debug)]
+pub struct Histograms<L, const COUNT: usize, const BASE_NS: u64, const N: usize> {
+    histograms: [CellHistogram<BASE_NS, N>; COUNT],
+    label: PhantomData<fn() -> L>,
+}
+
+impl<L: Label, const COUNT: usize, const BASE_NS: u64, const N: usize> Default
+    for Histograms<L, COUNT, BASE_NS, N>
+{
+    fn default() -> Self {
+        const { assert!(COUNT == L::COUNT, "COUNT must be the number of values of the label") }
+        Self { histograms: std::array::from_fn(|_| CellHistogram::default()), label: PhantomData }
+    }
+}
+
+impl<L: Label, const COUNT: usize, const BASE_NS: u64, const N: usize>
+    Histograms<L, COUNT, BASE_NS, N>
+{
+    /// The histogram of one value.
+    #[must_use]
+    pub fn at(&self, label: L) -> &CellHistogram<BASE_NS, N> {
+        &self.histograms[label.index()]
+    }
+
+    /// Every histogram, in the order of the label's values.
+    pub fn iter(&self) -> impl Iterator<Item = (L, HistogramReading)> {
+        self.histograms.iter().enumerate().map(|(index, cells)| (L::at(index), cells.read()))
+    }
+}
+
+/// A histogram's numbers, read once; readings of several workers are added up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistogramReading {
+    base_ns: u64,
+    counts: Vec<u64>,
+    sum_ns: u64,
+}
+
+impl HistogramReading {
+    /// Adds another worker's reading of the same histogram.
+    pub fn add(&mut self, other: &Self) {
+        debug_assert_eq!((self.base_ns, self.counts.len()), (other.base_ns, other.counts.len()));
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.wrapping_add(*theirs);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
+    }
+
+    /// The bounded buckets: upper bound in nanoseconds and the count of everything up to it.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut bound = self.base_ns;
+        let mut below = 0_u64;
+        let bounded = self.counts.len().saturating_sub(1);
+        self.counts.iter().take(bounded).map(move |count| {
+            below = below.wrapping_add(*count);
+            let row = (bound, below);
+            bound = bound.saturating_mul(2);
+            row
+        })
+    }
+
+    /// How many durations were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
+
+    /// Their sum in nanoseconds.
+    #[must_use]
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opened_less_closed_is_open_for_each_role() {
+        let cells = Cells::default();
+        let transport = Transport::Rtmp;
+        for _ in 0..3 {
+            cells.opened(transport);
+        }
+        cells.changed_role(Role::Pending, Role::Publisher, transport);
+        cells.changed_role(Role::Pending, Role::Player, transport);
+        cells.closed(Role::Player, transport, CloseReason::Slow);
+
+        for (expected, role) in [(1, Role::Pending), (1, Role::Publisher), (0, Role::Player)] {
+            let opened = cells.connections_opened.at((role, transport)).get();
+            let closed: u64 = cells
+                .connections_closed
+                .iter()
+                .filter(|((closed, _, _), _)| *closed == role)
+                .map(|(_, count)| count)
+                .sum();
+            assert_eq!(cells.connections.at((role, transport)).get(), expected, "{role:?}");
+            assert_eq!(opened - closed, expected, "{role:?}");
+        }
+        assert_eq!(cells.connections.total(), 2);
+    }
+
+    #[test]
+    fn a_gauge_stops_at_zero() {
+        let cell = Cell64::default();
+        cell.add(3);
+        cell.subtract(5);
+        assert_eq!(cell.get(), 0);
+    }
+
+    #[test]
+    fn each_tuple_of_labels_has_a_cell_of_its_own() {
+        let cells = Cells::default();
+        for ((kind, reason), _) in cells.messages_dropped.iter() {
+            cells.messages_dropped.at((kind, reason)).increment();
+        }
+        assert!(cells.messages_dropped.iter().all(|(_, count)| count == 1));
+        assert_eq!(
+            cells.messages_dropped.total(),
+            u64::try_from(MessageKind::COUNT * DropReason::COUNT).unwrap_or(0)
+        );
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_bucket_whose_bound_is_not_below_it() {
+        fn check(nanos: u64, bucket: usize) {
+            let histogram = CellHistogram::<1_000, 4>::default();
+            histogram.observe(Duration::from_nanos(nanos));
+            let reading = histogram.read();
+            let found = reading.counts.iter().position(|count| *count == 1);
+            assert_eq!(found, Some(bucket), "{nanos} ns");
+            assert_eq!((reading.count(), reading.sum_ns()), (1, nanos));
+        }
+        check(0, 0);
+        check(1, 0);
+        check(1_000, 0);
+        check(1_001, 1);
+        check(2_000, 1);
+        check(2_001, 2);
+        check(4_000, 2);
+        check(4_001, 3);
+        check(u64::MAX, 3);
+    }
+
+    #[test]
+    fn readings_add_up_and_accumulate() {
+        let one = CellHistogram::<1_000, 4>::default();
+        let two = CellHistogram::<1_000, 4>::default();
+        one.observe_many(Duration::from_nanos(1_500), 3);
+        two.observe(Duration::from_nanos(500));
+        two.observe(Duration::from_secs(1));
+        let mut sum = one.read();
+        sum.add(&two.read());
+        let rows: Vec<_> = sum.cumulative().collect();
+        assert_eq!(rows, [(1_000, 1), (2_000, 4), (4_000, 4)]);
+        assert_eq!(sum.count(), 5);
+        assert_eq!(sum.sum_ns(), 4_500 + 500 + 1_000_000_000);
+    }
+}

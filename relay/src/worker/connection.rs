@@ -1,0 +1,208 @@
+//! One connection: its session, what it publishes and plays, and what is under way to its peer.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::labels::{CloseReason, Role, Transport};
+use super::report::ConnectionId;
+use crate::reactor::{Batch, ConnectionKey};
+use crate::session::ServerSession;
+use crate::stream::{Cursor, StreamKey, ViewKind};
+
+/// A connection of this worker. It belongs to it for life.
+pub(super) struct Connection {
+    pub(super) key: ConnectionKey,
+    /// The id in log lines and in the API.
+    pub(super) id: ConnectionId,
+    pub(super) peer: SocketAddr,
+    pub(super) since: Duration,
+    pub(super) session: ServerSession,
+    pub(super) role: Role,
+    /// The last role other than pending, for the line that says how it ended.
+    pub(super) purpose: Role,
+    /// Bytes received behind a request whose verdict is outstanding; at most one receive buffer.
+    pub(super) unread: Vec<u8>,
+    /// Replies that wait for the send under way.
+    pub(super) outbox: VecDeque<Bytes>,
+    pub(super) sending: Option<Sending>,
+    pub(super) publishes: Vec<Publish>,
+    pub(super) plays: Vec<Play>,
+    pub(super) closing: Option<Closing>,
+    pub(super) last_received: Duration,
+    pub(super) handshake_counted: bool,
+    /// A receive is outstanding.
+    pub(super) receiving: bool,
+    /// It was ended; nothing more is done with it.
+    pub(super) ended: bool,
+    /// It ended what it published or played by itself.
+    pub(super) said_goodbye: bool,
+    /// What it last published or played, for log lines.
+    pub(super) stream_name: Option<Arc<str>>,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) jumps: u64,
+}
+
+/// The batch under way.
+pub(super) struct Sending {
+    /// When it was submitted; it must be gone within `send_stall_max` of this.
+    pub(super) since: Duration,
+    pub(super) what: What,
+}
+
+/// What a batch carries.
+pub(super) enum What {
+    /// Replies.
+    Replies,
+    /// Media for the play on this message stream.
+    Media {
+        message_stream: u32,
+        /// When the oldest message in it was complete at ingest.
+        ingested: Duration,
+    },
+}
+
+/// One publish that was granted.
+pub(super) struct Publish {
+    pub(super) message_stream: u32,
+    /// The worker's own number of the stream.
+    pub(super) local: usize,
+    pub(super) log: StreamKey,
+    pub(super) since: Duration,
+}
+
+/// One play that was accepted.
+pub(super) struct Play {
+    pub(super) message_stream: u32,
+    /// The worker's own number of the stream.
+    pub(super) local: usize,
+    /// The position, once the stream has a log on this worker.
+    pub(super) cursor: Option<Cursor>,
+    pub(super) view: ViewKind,
+    pub(super) paused: bool,
+    /// Neither audio nor video is wanted.
+    pub(super) silenced: bool,
+    /// Whether it stands in the send ring or among those who wait for the next seal.
+    pub(super) parked: bool,
+    pub(super) asked: Duration,
+    /// Whether it was sent its first media.
+    pub(super) started: bool,
+    /// Whether a key frame was there when it asked.
+    pub(super) warm: bool,
+}
+
+/// A connection that is to end once its last replies are gone.
+#[derive(Clone, Copy)]
+pub(super) struct Closing {
+    pub(super) reason: CloseReason,
+    /// When it is closed even if the peer has not done so.
+    pub(super) at: Duration,
+}
+
+impl Play {
+    /// Whether nothing more is to be sent for now.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.paused || self.silenced
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        key: ConnectionKey,
+        id: ConnectionId,
+        peer: SocketAddr,
+        session: ServerSession,
+        now: Duration,
+    ) -> Self {
+        Self {
+            key,
+            id,
+            peer,
+            since: now,
+            session,
+            role: Role::Pending,
+            purpose: Role::Pending,
+            unread: Vec::new(),
+            outbox: VecDeque::new(),
+            sending: None,
+            publishes: Vec::new(),
+            plays: Vec::new(),
+            closing: None,
+            last_received: now,
+            handshake_counted: false,
+            receiving: true,
+            ended: false,
+            said_goodbye: false,
+            stream_name: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            jumps: 0,
+        }
+    }
+
+    /// How it speaks.
+    pub(super) fn transport(&self) -> Transport {
+        Transport::Rtmp
+    }
+
+    /// What the client calls itself; empty before connect.
+    pub(super) fn client(&self) -> &str {
+        self.session.client().map_or("", |client| &client.flash_ver)
+    }
+
+    /// User-space bytes that it holds besides its unfinished messages.
+    pub(super) fn held_bytes(&self) -> usize {
+        let replies: usize = self.outbox.iter().map(Bytes::len).sum();
+        let plays = self.plays.capacity() * size_of::<Play>();
+        let publishes = self.publishes.capacity() * size_of::<Publish>();
+        size_of::<Self>() + self.unread.capacity() + replies + plays + publishes
+    }
+
+    /// The publish on a message stream.
+    pub(super) fn publish(&self, message_stream: u32) -> Option<&Publish> {
+        self.publishes.iter().find(|publish| publish.message_stream == message_stream)
+    }
+
+    /// The play on a message stream.
+    pub(super) fn play_mut(&mut self, message_stream: u32) -> Option<&mut Play> {
+        self.plays.iter_mut().find(|play| play.message_stream == message_stream)
+    }
+
+    /// Whether replies may be sent now: no send is under way and no message is cut in half.
+    pub(super) fn may_reply(&self) -> bool {
+        self.sending.is_none()
+            && self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+    }
+
+    /// Whether every other play's messages are whole, so that one of this play may begin: they
+    /// share their chunk streams.
+    pub(super) fn others_at_boundary(&self, message_stream: u32) -> bool {
+        let mut others = self.plays.iter().filter(|play| play.message_stream != message_stream);
+        others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+    }
+
+    /// Takes the session's replies over, in order.
+    pub(super) fn collect_replies(&mut self) {
+        while let Some(reply) = self.session.take_output() {
+            self.outbox.push_back(reply);
+        }
+    }
+
+    /// All replies that wait, as one batch.
+    pub(super) fn take_replies(&mut self) -> Option<Batch> {
+        match self.outbox.len() {
+            0 => None,
+            1 => self.outbox.pop_front().map(Batch::One),
+            _ => Some(Batch::Many(self.outbox.drain(..).collect())),
+        }
+    }
+
+    /// When the batch under way was submitted.
+    pub(super) fn sending_since(&self) -> Option<Duration> {
+        self.sending.as_ref().map(|sending| sending.since)
+    }
+}

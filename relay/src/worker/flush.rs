@@ -1,0 +1,187 @@
+//! From sealed segments to sends: the hot path of egress.
+//!
+//! A seal touches no player: the list of those who wait moves to the send ring as it is, and each
+//! player is looked at once, when its turn comes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::connection::{Connection, Sending, What};
+use super::labels::{DropReason, Hop, JoinSource, JumpReason, MessageKind};
+use super::local::Place;
+use super::mail::Mail;
+use super::ring::Share;
+use crate::reactor::{Batch, ConnectionKey, Operation};
+use crate::stream::{self, Cursor, Next};
+
+impl Worker {
+    /// Seals what is due, mails it to the workers that read it and queues the players that wait for
+    /// it.
+    pub(super) fn flush(&mut self, now: Duration) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.hub.flush(now, &mut ready);
+        for log in ready.drain(..) {
+            let Some(local) = self.streams.find_log(log) else { continue };
+            let Some(entry) = self.streams.get_mut(local) else { continue };
+            for waiting in entry.waiting.drain(..) {
+                self.ring.push_head(waiting);
+            }
+            let Place::Here { readers, .. } = &entry.place else { continue };
+            for segment in self.hub.take_sealed(log) {
+                for reader in readers {
+                    let mail = Mail::Segment { stream: entry.id, segment: segment.clone() };
+                    let sent = self.mailbox.send_or_lose(*reader, mail);
+                    let cell = if sent { &self.cells.mail_sent } else { &self.cells.mail_lost };
+                    cell.increment();
+                }
+            }
+        }
+        self.ready = ready;
+    }
+
+    /// Submits this turn's share of sends.
+    pub(super) fn send_ring(&mut self, now: Duration) {
+        let mut share = Share::of_turn(self.limits.sends_per_turn);
+        while let Some((key, message_stream)) = self.ring.pop(&mut share) {
+            self.send_media(key, message_stream, now);
+        }
+    }
+
+    fn send_media(&mut self, key: ConnectionKey, message_stream: u32, now: Duration) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let others_whole = connection.others_at_boundary(message_stream);
+        let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
+        let Some(play) = connection.play_mut(message_stream) else { return };
+        play.parked = false;
+        let stopped = play.is_stopped();
+        let Some(cursor) = play.cursor.as_mut() else { return };
+        if busy || (stopped && cursor.at_boundary()) {
+            // What is under way queues it again once it is gone.
+            return;
+        }
+        let Some(entry) = self.streams.get_mut(play.local) else { return };
+        let Some(log) = entry.log else { return };
+        let reads = self.hub.log(log).and_then(|log| log.get(cursor.segment()));
+        let ingested = reads.map_or(now, |segment| segment.ingested);
+        let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
+        match batch.next {
+            Next::Send { bytes } => {
+                let batch = one_or_many(&mut self.slices);
+                self.operations.push(Operation::Send { connection: key, batch });
+                entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+                let what = What::Media { message_stream, ingested };
+                connection.sending = Some(Sending { since: now, what });
+            }
+            Next::AtHead | Next::WaitingForKey => {
+                play.parked = true;
+                entry.waiting.push((key, message_stream));
+            }
+            Next::Busy | Next::Gone => {}
+        }
+        self.count_batch(key, &batch);
+    }
+
+    fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
+        if let Some(jump) = batch.jumped {
+            let reason = match jump {
+                stream::JumpReason::Lag => JumpReason::Lag,
+                stream::JumpReason::Trimmed => JumpReason::Trimmed,
+            };
+            self.cells.player_jumps.at(reason).increment();
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.jumps += 1;
+                tracing::debug!(id = %connection.id, reason = ?jump, "player moved forward");
+            }
+        }
+        let carried = &batch.carried;
+        for (kind, count) in [
+            (MessageKind::Audio, carried.audio),
+            (MessageKind::Video, carried.video),
+            (MessageKind::Data, carried.data),
+        ] {
+            if count > 0 {
+                self.cells.egress_messages.at(kind).add(u64::from(count));
+            }
+        }
+        if batch.skipped > 0 {
+            let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
+            cell.add(batch.skipped);
+        }
+    }
+
+    /// A batch is gone.
+    pub(super) fn sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(sending) = connection.sending.take() else { return };
+        let count = u64::try_from(bytes).unwrap_or(u64::MAX);
+        connection.bytes_out += count;
+        self.cells.egress_bytes.at(connection.role).add(count);
+        if let What::Media { message_stream, ingested } = sending.what {
+            self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+            if let Some(play) = connection.play_mut(message_stream)
+                && let Some(cursor) = play.cursor.as_mut()
+            {
+                cursor.advance(bytes);
+                if !std::mem::replace(&mut play.started, true) {
+                    let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
+                    let took = now.saturating_sub(play.asked);
+                    self.cells.join_time.at(source).observe(took);
+                }
+            }
+        }
+        if !connection.outbox.is_empty() {
+            self.work(key, now, |worker, connection| worker.send_replies(connection, now));
+        }
+        self.queue_again(key);
+    }
+
+    /// Queues the plays of a connection that nothing else will queue.
+    fn queue_again(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.sending.is_some() {
+            return;
+        }
+        for play in &mut connection.plays {
+            let Some(cursor) = play.cursor.as_ref() else { continue };
+            let may_go = !play.is_stopped() || !cursor.at_boundary();
+            if !play.parked && may_go {
+                play.parked = true;
+                let party = (key, play.message_stream);
+                match self.streams.get_mut(play.local) {
+                    Some(entry) if has_all(&self.hub, entry.log, cursor) => {
+                        entry.waiting.push(party);
+                    }
+                    _ => self.ring.push_behind(party),
+                }
+            }
+        }
+    }
+
+    /// Sends the replies that wait, unless something is under way.
+    pub(super) fn send_replies(&mut self, connection: &mut Connection, now: Duration) {
+        if !connection.may_reply() {
+            return;
+        }
+        if let Some(batch) = connection.take_replies() {
+            self.operations.push(Operation::Send { connection: connection.key, batch });
+            connection.sending = Some(Sending { since: now, what: What::Replies });
+        }
+    }
+}
+
+/// Whether a playing cursor has everything that was sealed.
+fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
+    let next = log.and_then(|log| hub.log(log)).map(stream::Log::next);
+    cursor.at_boundary() && cursor.is_playing() && next == Some(cursor.segment())
+}
+
+fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
+    if slices.len() == 1
+        && let Some(only) = slices.pop()
+    {
+        return Batch::One(only);
+    }
+    Batch::Many(std::mem::take(slices))
+}

@@ -1,0 +1,258 @@
+//! The labels under which workers count: closed lists, as enums, so that counting never touches a
+//! string and no peer can make a new series.
+//!
+//! One row per value: variant, text in `/metrics`, meaning. A new row is all that a new value
+//! needs.
+
+/// A closed list of values, numbered from 0. Tuples of labels are labels.
+pub trait Label: Copy + 'static {
+    /// How many values there are.
+    const COUNT: usize;
+
+    /// The number of this value, below `COUNT`.
+    fn index(self) -> usize;
+
+    /// The value of a number; numbers of `COUNT` and above give the last value.
+    fn at(index: usize) -> Self;
+
+    /// Appends the text of this value; a tuple appends that of each part in order.
+    fn texts(self, out: &mut Vec<&'static str>);
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident {
+        $first:ident = $first_text:literal, $first_why:literal;
+        $($variant:ident = $text:literal, $why:literal;)*
+    })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            #[doc = $first_why]
+            $first,
+            $(#[doc = $why] $variant,)*
+        }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[Self::$first, $(Self::$variant),*];
+            /// How many values there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The text in `/metrics`, in the API and in log lines.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    Self::$first => $first_text,
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+
+        impl Label for $name {
+            const COUNT: usize = Self::ALL.len();
+
+            fn index(self) -> usize {
+                // A plain enum's discriminants are its positions in `ALL`.
+                self as usize
+            }
+
+            fn at(index: usize) -> Self {
+                Self::ALL[index.min(Self::ALL.len() - 1)]
+            }
+
+            fn texts(self, out: &mut Vec<&'static str>) {
+                out.push(self.label());
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.label())
+            }
+        }
+    )*};
+}
+
+labels! {
+    /// What a connection is there for.
+    Role {
+        Pending = "pending", "It has neither asked to publish nor to play yet.";
+        Publisher = "publisher", "It publishes a stream.";
+        Player = "player", "It plays a stream.";
+    }
+
+    /// How a client speaks to us.
+    Transport {
+        Rtmp = "rtmp", "RTMP over TCP.";
+    }
+
+    /// Why a connection left its role.
+    CloseReason {
+        RoleChanged = "role_changed", "It took another role; the connection goes on.";
+        Client = "client", "The client said that it was done, then ended.";
+        Eof = "eof", "The client ended its direction without a word.";
+        Reset = "reset", "The client ended by resetting the connection.";
+        Error = "error", "The socket failed (unreachable, timed out in the kernel).";
+        Timeout = "timeout", "A deadline passed: connect, idle, or a silent publisher.";
+        Slow = "slow", "A batch was not gone in time, or replies were not read.";
+        Protocol = "protocol", "The peer broke the protocol.";
+        Refused = "refused", "Its publish or play was refused.";
+        Takeover = "takeover", "Another publisher took its stream over.";
+        Ended = "ended", "Its stream ended for good.";
+        Limit = "limit", "It passed a limit.";
+        Operator = "operator", "An operator closed it.";
+        Drain = "drain", "The node is ending.";
+        Fault = "fault", "We failed: a panic was caught and cost this connection.";
+    }
+
+    /// What was turned away.
+    RefuseReason {
+        Connections = "connections", "A connection, since connections_max are open.";
+        Pending = "pending", "A connection, since pending_connections_max wait already.";
+        Files = "files", "A connection, since the process has no file descriptor left.";
+        Draining = "draining", "A connection, publish or play, since the node is ending.";
+        Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
+        Streams = "streams", "A publish, since streams_max names are live.";
+        Memory = "memory", "A publish, since all logs together are at log_bytes_total.";
+        Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
+        Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
+        Players = "players", "A play, since the stream has players_per_stream_max players.";
+        UnknownStream = "unknown_stream", "A play, since the name is not live.";
+        Name = "name", "A publish or play whose application or name is empty or too long.";
+    }
+
+    /// How a handshake ended.
+    HandshakeResult {
+        Ok = "ok", "Complete.";
+        Timeout = "timeout", "Not complete in time.";
+        BadVersion = "bad_version", "The first byte was none we speak.";
+        Eof = "eof", "The peer left before its end.";
+    }
+
+    /// What a message carries.
+    MessageKind {
+        Audio = "audio", "Audio.";
+        Video = "video", "Video.";
+        Data = "data", "Metadata and other data.";
+        Control = "control", "Commands and protocol control.";
+    }
+
+    /// Why a message was not taken from a publisher or not given to a player.
+    DropReason {
+        Limit = "limit", "Longer than its limit.";
+        Aggregate = "aggregate", "In the part of an aggregate beyond aggregate_parts_max, or cut off.";
+        Malformed = "malformed", "It could not be understood where it has to be.";
+        Unknown = "unknown", "A message type that has no meaning here.";
+        Unpublished = "unpublished", "Media on a message stream that does not publish.";
+        BeforeKey = "before_key", "A frame of a returning publisher before its first key frame.";
+        Lag = "lag", "A slow player jumped over it.";
+    }
+
+    /// Why a player was closed by us, or lost.
+    PlayerDropReason {
+        Slow = "slow", "A batch was not gone within send_stall_max, or replies were not read.";
+        Limit = "limit", "It passed a limit.";
+        Drain = "drain", "The node is ending.";
+        Error = "error", "Its socket failed, or it broke the protocol.";
+    }
+
+    /// Why a slow player was moved forward.
+    JumpReason {
+        Lag = "lag", "It was further behind than player_lag_max.";
+        Trimmed = "trimmed", "The log no longer reached back to it.";
+    }
+
+    /// Where a stream comes from.
+    Source {
+        Local = "local", "It is published on this node.";
+    }
+
+    /// What a message passed between ingest and the player.
+    Hop {
+        Local = "local", "Nothing but this node.";
+    }
+
+    /// What a joining player found.
+    JoinSource {
+        Local = "local", "A key frame in the log of this node.";
+        Cold = "cold", "No key frame, or no stream yet: it had to wait.";
+    }
+
+    /// What holds memory.
+    MemoryKind {
+        Log = "log", "The segments of streams' logs.";
+        Partial = "partial", "Unfinished messages.";
+        View = "view", "Logs rendered for readers that need other bytes.";
+        Connection = "connection", "Connections themselves, their input and their replies.";
+    }
+}
+
+impl<A: Label, B: Label> Label for (A, B) {
+    const COUNT: usize = A::COUNT * B::COUNT;
+
+    fn index(self) -> usize {
+        self.0.index() * B::COUNT + self.1.index()
+    }
+
+    fn at(index: usize) -> Self {
+        (A::at(index / B::COUNT), B::at(index % B::COUNT))
+    }
+
+    fn texts(self, out: &mut Vec<&'static str>) {
+        self.0.texts(out);
+        self.1.texts(out);
+    }
+}
+
+impl<A: Label, B: Label, C: Label> Label for (A, B, C) {
+    const COUNT: usize = A::COUNT * B::COUNT * C::COUNT;
+
+    fn index(self) -> usize {
+        (self.0, (self.1, self.2)).index()
+    }
+
+    fn at(index: usize) -> Self {
+        let (first, (second, third)) = <(A, (B, C))>::at(index);
+        (first, second, third)
+    }
+
+    fn texts(self, out: &mut Vec<&'static str>) {
+        (self.0, (self.1, self.2)).texts(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_values_of_a_label_agree() {
+        fn check<L: Label + PartialEq + std::fmt::Debug>() {
+            let mut seen = std::collections::BTreeSet::new();
+            for index in 0..L::COUNT {
+                assert_eq!(L::at(index).index(), index);
+                let mut texts = Vec::new();
+                L::at(index).texts(&mut texts);
+                let plain = |text: &&str| text.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+                assert!(texts.iter().all(plain), "{texts:?}");
+                assert!(seen.insert(texts), "two values of one text");
+            }
+        }
+        check::<Role>();
+        check::<Transport>();
+        check::<CloseReason>();
+        check::<RefuseReason>();
+        check::<HandshakeResult>();
+        check::<MessageKind>();
+        check::<DropReason>();
+        check::<PlayerDropReason>();
+        check::<JumpReason>();
+        check::<Source>();
+        check::<Hop>();
+        check::<JoinSource>();
+        check::<MemoryKind>();
+        check::<(Role, Transport)>();
+        check::<(Role, Transport, CloseReason)>();
+        check::<(MessageKind, DropReason)>();
+    }
+}

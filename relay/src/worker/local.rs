@@ -1,0 +1,150 @@
+//! The streams that this worker has to do with: as their home, or because it has players of them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::mail::{Party, StreamId, WorkerIndex};
+use super::settings::Join;
+use crate::reactor::ConnectionKey;
+use crate::stream::StreamKey;
+
+/// One stream on this worker.
+pub(super) struct LocalStream {
+    pub(super) id: StreamId,
+    pub(super) name: Arc<str>,
+    /// Where joining players of its application start.
+    pub(super) join: Join,
+    /// The log, once there is one.
+    pub(super) log: Option<StreamKey>,
+    pub(super) place: Place,
+    /// Every play of it on this worker.
+    pub(super) players: HashSet<(ConnectionKey, u32)>,
+    /// Plays that have all that was sealed, and wait for the next seal.
+    pub(super) waiting: Vec<(ConnectionKey, u32)>,
+    /// Since when it has had no players.
+    pub(super) empty_since: Option<Duration>,
+    /// Bytes sent to its players.
+    pub(super) bytes_out: u64,
+    /// A publisher that was granted before the old home's handover arrived.
+    pub(super) granted: Option<Party>,
+    /// Workers that asked for it before it was here.
+    pub(super) early_readers: Vec<WorkerIndex>,
+}
+
+/// Where the log is filled.
+pub(super) enum Place {
+    /// Nobody has published it yet.
+    Nowhere,
+    /// On this worker.
+    Here {
+        /// Who publishes; `None` during grace.
+        publisher: Option<Party>,
+        /// Workers that are mailed its segments.
+        readers: Vec<WorkerIndex>,
+        /// When this worker became its home.
+        since: Duration,
+        /// Publishers so far, on this worker.
+        epoch: u64,
+    },
+    /// On another worker.
+    There {
+        home: WorkerIndex,
+        /// A subscription is asked for and its snapshot has not come, so segments mean nothing yet.
+        awaiting_snapshot: bool,
+    },
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct LocalStreams {
+    streams: Slab<LocalStream>,
+    by_id: HashMap<StreamId, usize>,
+    by_log: HashMap<StreamKey, usize>,
+}
+
+impl LocalStreams {
+    /// The stream of this number, new if need be.
+    pub(super) fn enter(
+        &mut self,
+        id: StreamId,
+        name: &Arc<str>,
+        join: Join,
+        now: Duration,
+    ) -> usize {
+        *self.by_id.entry(id).or_insert_with(|| {
+            self.streams.insert(LocalStream {
+                id,
+                name: Arc::clone(name),
+                join,
+                log: None,
+                place: Place::Nowhere,
+                players: HashSet::new(),
+                waiting: Vec::new(),
+                empty_since: Some(now),
+                bytes_out: 0,
+                granted: None,
+                early_readers: Vec::new(),
+            })
+        })
+    }
+
+    /// The local number of a stream.
+    pub(super) fn find(&self, id: StreamId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The local number of a log's stream.
+    pub(super) fn find_log(&self, log: StreamKey) -> Option<usize> {
+        self.by_log.get(&log).copied()
+    }
+
+    /// Gives a stream its log.
+    pub(super) fn set_log(&mut self, local: usize, log: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(local) {
+            stream.log = Some(log);
+            self.by_log.insert(log, local);
+        }
+    }
+
+    pub(super) fn get(&self, local: usize) -> Option<&LocalStream> {
+        self.streams.get(local)
+    }
+
+    pub(super) fn get_mut(&mut self, local: usize) -> Option<&mut LocalStream> {
+        self.streams.get_mut(local)
+    }
+
+    /// Forgets a stream and gives back what there was.
+    pub(super) fn remove(&mut self, local: usize) -> Option<LocalStream> {
+        let stream = self.streams.try_remove(local)?;
+        self.by_id.remove(&stream.id);
+        if let Some(log) = stream.log {
+            self.by_log.remove(&log);
+        }
+        if self.by_id.capacity() > 64 && self.by_id.len() * 4 < self.by_id.capacity() {
+            self.streams.shrink_to_fit();
+            self.by_id.shrink_to_fit();
+            self.by_log.shrink_to_fit();
+        }
+        Some(stream)
+    }
+
+    /// Whether any is filled by another worker.
+    pub(super) fn reads_remote(&self) -> bool {
+        self.streams.iter().any(|(_, entry)| matches!(entry.place, Place::There { .. }))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &LocalStream)> {
+        self.streams.iter()
+    }
+}
+
+impl LocalStream {
+    /// Whether this worker is its home.
+    pub(super) fn is_here(&self) -> bool {
+        matches!(self.place, Place::Here { .. })
+    }
+}

@@ -1,0 +1,105 @@
+//! What workers say to each other. Names are decided by the registrar on worker 0; segments travel
+//! from a stream's home to the workers that read it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::settings::{PublishConflict, UnknownStream};
+use crate::reactor::ConnectionKey;
+use crate::stream::{Heritage, Segment};
+
+/// A worker of this node: 0 is the registrar.
+pub(super) type WorkerIndex = usize;
+
+/// A name while it is in use, numbered by the registrar. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct StreamId(pub(super) u64);
+
+/// One publish or play: which connection of which worker, and which of its message streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Party {
+    /// The worker that owns the connection.
+    pub(super) worker: WorkerIndex,
+    /// The connection.
+    pub(super) connection: ConnectionKey,
+    /// Its message stream id.
+    pub(super) message_stream: u32,
+}
+
+/// Why a publisher is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The name has a publisher and the application does not allow take-over.
+    Busy,
+    /// This publisher was taken over a moment ago and the holder is well.
+    HeldOff,
+    /// `streams_max` is reached.
+    TooManyStreams,
+    /// `log_bytes_total` is reached.
+    OutOfMemory,
+    /// The node is ending.
+    Draining,
+    /// `control_mail_max` is reached.
+    Overloaded,
+}
+
+/// To the registrar.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A publisher asks for a name.
+    Claim { publisher: Party, name: Arc<str>, address: IpAddr, conflict: PublishConflict },
+    /// A publisher is gone; its stream's grace begins.
+    Release { stream: StreamId, publisher: Party },
+    /// A player asks for a name.
+    Want { player: Party, name: Arc<str>, unknown: UnknownStream },
+    /// The last player of a stream left this worker.
+    Unwant { worker: WorkerIndex, stream: StreamId },
+    /// The home's answer to [`Order::Yield`].
+    Yielded { stream: StreamId, yielded: bool },
+}
+
+/// From the registrar.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise
+    /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on.
+    Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool },
+    /// The publisher is refused.
+    Refuse { publisher: Party, refusal: Refusal },
+    /// To the home: let `to` continue the stream, `if_silent` only when its own publisher has been
+    /// silent. Answered by [`Request::Yielded`], after a [`Mail::Handover`] when `to` is elsewhere.
+    Yield { stream: StreamId, to: Party, if_silent: bool },
+    /// Play: the name has this number; its home, when it has one, is named.
+    Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
+    /// The player is refused.
+    RefusePlay { player: Party, name: Arc<str> },
+    /// To workers with players: the stream has a (new) home, or the same home a new publisher.
+    Appeared { stream: StreamId, home: WorkerIndex },
+    /// To the home and to workers with players: the grace is over, the name is free.
+    Ended { stream: StreamId },
+}
+
+/// Anything that one worker sends another.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// To worker 0.
+    Request(Request),
+    /// From worker 0.
+    Order(Order),
+    /// To a stream's home: send me this stream.
+    Subscribe { stream: StreamId, worker: WorkerIndex },
+    /// To a stream's home: no longer.
+    Unsubscribe { stream: StreamId, worker: WorkerIndex },
+    /// From a stream's home, first: what a reader needs to begin.
+    Snapshot { stream: StreamId, segments: Vec<Segment> },
+    /// From a stream's home, in order. The only mail that may be lost (the ring was full); the
+    /// reader sees the gap and subscribes again.
+    Segment { stream: StreamId, segment: Segment },
+    /// From the old home to the new one.
+    Handover {
+        stream: StreamId,
+        name: Arc<str>,
+        heritage: Box<Heritage>,
+        readers: Vec<WorkerIndex>,
+    },
+}

@@ -1,0 +1,296 @@
+//! One core: the only room that introduces the other rooms to each other.
+//!
+//! A [`Worker`] owns connections, streams and a hub, and nothing of it is shared: what other
+//! workers must know travels by mail (`mail.rs`), what the control thread must know lies in cells
+//! (`cells.rs`) or is asked for (`report.rs`). A worker does not know its reactor: completions come
+//! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
+//!
+//! ```text
+//!   accept.rs   connections come and go
+//!   receive.rs  bytes -> session events -> publish.rs, play.rs
+//!   publish.rs  asking for a name, media into the hub, handing a stream over
+//!   play.rs     asking for a stream, positions, the end of a stream
+//!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
+//!   post.rs     mail from other workers
+//!   sweep.rs    deadlines, limits of memory
+//!   answer.rs   queries of the control thread
+//! ```
+
+mod accept;
+mod answer;
+pub mod cells;
+pub mod clock;
+mod connection;
+mod flush;
+pub mod handle;
+pub mod labels;
+mod local;
+mod mail;
+pub mod mailbox;
+mod play;
+mod post;
+mod publish;
+mod receive;
+mod registrar;
+pub mod report;
+mod ring;
+pub mod settings;
+mod shared;
+mod sweep;
+mod table;
+pub mod turn;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::cells::Cells;
+use self::connection::Connection;
+use self::handle::QueryInbox;
+use self::local::LocalStreams;
+use self::mail::{Mail, Request};
+use self::mailbox::Mailbox;
+use self::registrar::Registrar;
+use self::ring::SendRing;
+use self::settings::Settings;
+pub use self::shared::Shared;
+use self::sweep::Sweep;
+use self::table::Table;
+use crate::limits::Limits;
+use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
+use crate::stream::{Hub, StreamKey};
+
+/// The worker that decides names.
+const REGISTRAR: mail::WorkerIndex = 0;
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Configuration.
+    pub settings: Arc<Settings>,
+    /// Its end of the post; its index is the worker's number.
+    pub mailbox: Mailbox,
+    /// Where it counts.
+    pub cells: Arc<Cells>,
+    /// What the control thread asks.
+    pub queries: QueryInbox,
+    /// Sums of the whole node.
+    pub shared: Arc<Shared>,
+    /// The listeners of its reactor.
+    pub listeners: Vec<ListenerKey>,
+    /// Seed of all its randomness (handshakes only). The same seed gives the same run.
+    pub seed: u64,
+}
+
+/// One core's share of the node.
+pub struct Worker {
+    settings: Arc<Settings>,
+    limits: Arc<Limits>,
+    mailbox: Mailbox,
+    cells: Arc<Cells>,
+    queries: QueryInbox,
+    shared: Arc<Shared>,
+    listeners: Vec<ListenerKey>,
+    random: fastrand::Rng,
+    registrar: Option<Registrar>,
+    connections: Table,
+    /// Connections accepted so far; the newest one's number.
+    numbered: u64,
+    /// Connections that neither publish nor play.
+    pending: usize,
+    /// Plays.
+    players: u64,
+    /// Whether segments may come from other workers, so that this one looks at its mail by itself.
+    reads_remote: bool,
+    streams: LocalStreams,
+    /// Plays that the registrar was asked for and has not answered, by name.
+    wanted: HashMap<Arc<str>, u32>,
+    hub: Hub,
+    ring: SendRing,
+    sweep: Sweep,
+    operations: Vec<Operation>,
+    /// Streams with new segments; kept to be used again.
+    ready: Vec<StreamKey>,
+    /// Slices of the batch being made; kept to be used again.
+    slices: Vec<bytes::Bytes>,
+    ending: Ending,
+}
+
+/// How far a worker is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// No more connections; those that are there may stay until then.
+    Draining {
+        until: Option<Duration>,
+        window: Duration,
+    },
+    /// Everything is closed with the next turn.
+    Now,
+    Ended,
+}
+
+impl Worker {
+    /// A worker at rest; [`turn::run`] starts it.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let limits = Arc::new(parts.settings.limits.clone());
+        let registrar = (parts.mailbox.index() == REGISTRAR).then(Registrar::default);
+        Self {
+            hub: Hub::new(Arc::clone(&limits)),
+            limits,
+            registrar,
+            settings: parts.settings,
+            mailbox: parts.mailbox,
+            cells: parts.cells,
+            queries: parts.queries,
+            shared: parts.shared,
+            listeners: parts.listeners,
+            random: fastrand::Rng::with_seed(parts.seed),
+            connections: Table::default(),
+            numbered: 0,
+            pending: 0,
+            players: 0,
+            reads_remote: false,
+            streams: LocalStreams::default(),
+            wanted: HashMap::new(),
+            ring: SendRing::default(),
+            sweep: Sweep::default(),
+            operations: Vec::new(),
+            ready: Vec::new(),
+            slices: Vec::new(),
+            ending: Ending::No,
+        }
+    }
+
+    /// Starts accepting.
+    pub fn start(&mut self) {
+        for listener in self.listeners.clone() {
+            self.operations.push(Operation::Accept { listener, on: true });
+        }
+    }
+
+    /// Everything that is due at `now`; leaves operations.
+    pub fn prepare(&mut self, now: Duration) {
+        self.mailbox.push_waiting();
+        self.read_mail(now);
+        self.answer_queries(now);
+        self.sweep(now);
+        self.flush(now);
+        self.send_ring(now);
+    }
+
+    /// Hands the operations over.
+    pub fn submit(&mut self, reactor: &mut dyn Reactor) {
+        let count = u64::try_from(self.operations.len()).unwrap_or(u64::MAX);
+        self.cells.submissions.add(count);
+        reactor.submit(&mut self.operations);
+    }
+
+    /// One completion.
+    pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
+        match completion {
+            Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
+            Completion::AcceptFailed { listener, error } => {
+                self.accept_failed(listener, &error, now)
+            }
+            Completion::Received { connection, bytes } => self.received(connection, bytes, now),
+            Completion::ReceiveEnded { connection, error } => {
+                self.receive_ended(connection, error, now);
+            }
+            Completion::Sent { connection, bytes } => self.sent(connection, bytes, now),
+            Completion::SendFailed { connection, error } => {
+                self.send_failed(connection, &error, now)
+            }
+            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
+            // yet.
+            Completion::Closed { .. }
+            | Completion::ListenerClosed { .. }
+            | Completion::Connected { .. }
+            | Completion::ConnectFailed { .. } => {}
+        }
+    }
+
+    /// How long the worker may sleep; it is asleep from here on when its mail allows it.
+    pub fn sleep_for(&mut self, now: Duration) -> Duration {
+        if !self.ring.is_empty() || self.ending == Ending::Now {
+            return Duration::ZERO;
+        }
+        let mut until = self.sweep.next(now);
+        if let Some(due) = self.hub.next_flush() {
+            until = until.min(due);
+        }
+        let limits = &self.limits;
+        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
+        if looks_by_itself {
+            until = until.min(now + limits.mail_poll);
+        } else if !self.mailbox.fall_asleep() {
+            return Duration::ZERO;
+        }
+        until.saturating_sub(now)
+    }
+
+    /// The wait is over.
+    pub fn wake_up(&mut self, waited: Duration) {
+        self.mailbox.awake();
+        self.cells.wait_ns.add(nanos(waited));
+        self.cells.turns.increment();
+    }
+
+    /// Counts the working time of a turn.
+    pub fn count_work(&self, busy: Duration) {
+        self.cells.busy_ns.add(nanos(busy));
+        self.cells.turn_duration.observe(busy);
+    }
+
+    /// Copies what the reactor counted.
+    pub fn count_reactor(&self, counters: ReactorCounters) {
+        self.cells.syscalls.set(counters.syscalls);
+        self.cells.sends.set(counters.sends);
+        self.cells.short_sends.set(counters.short_sends);
+    }
+
+    /// Whether everything is closed.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ending == Ending::Ended
+    }
+
+    /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn index(&self) -> mail::WorkerIndex {
+        self.mailbox.index()
+    }
+
+    /// Whether so much mail waits that nothing new is taken on.
+    fn is_overloaded(&self) -> bool {
+        self.mailbox.waiting() >= self.limits.control_mail_max
+    }
+
+    fn ask_registrar(&mut self, request: Request) {
+        self.mailbox.send(REGISTRAR, Mail::Request(request));
+    }
+
+    /// Takes a connection out of the table, works on it, puts it back unless it ended, and then
+    /// sees to its replies and its next receive.
+    fn work(
+        &mut self,
+        key: ConnectionKey,
+        now: Duration,
+        work: impl FnOnce(&mut Self, &mut Connection),
+    ) {
+        let Some(mut connection) = self.connections.take(key) else { return };
+        work(self, &mut connection);
+        self.settle(&mut connection, now);
+        if !connection.ended {
+            self.connections.put(connection);
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,311 @@
+//! Playing: asking the registrar for a stream, taking a seat in it, and leaving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Connection, Play};
+use super::labels::{CloseReason, RefuseReason};
+use super::local::Place;
+use super::mail::{Mail, Party, Request, StreamId, WorkerIndex};
+use super::publish::app_of;
+use super::settings;
+use crate::reactor::ConnectionKey;
+use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
+use crate::stream::{Join, ViewKind, ViewTracks};
+
+impl Worker {
+    pub(super) fn ask_to_play(&mut self, connection: &mut Connection, request: &StreamRequest) {
+        let player = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: request.message_stream,
+        };
+        let name: Arc<str> = request.address.name.as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
+        let refused = if self.shared.is_draining() {
+            Some((RefuseReason::Draining, "The server is about to end"))
+        } else if self.is_overloaded() {
+            Some((RefuseReason::Overload, "The server is overloaded"))
+        } else {
+            None
+        };
+        if let Some((reason, description)) = refused {
+            connection.session.reject_play(request.message_stream, &failed(description));
+            self.cells.refused.at(reason).increment();
+            return;
+        }
+        *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
+        let unknown = self.settings.app(request.address.name.app()).unknown_stream;
+        self.ask_registrar(Request::Want { player, name, unknown });
+    }
+
+    /// The registrar knows the stream.
+    pub(super) fn play_granted(
+        &mut self,
+        stream: StreamId,
+        player: Party,
+        name: &Arc<str>,
+        home: Option<WorkerIndex>,
+        now: Duration,
+    ) {
+        self.no_longer_wanted(name);
+        let join = self.settings.app(app_of(name)).join;
+        let local = self.streams.enter(stream, name, join, now);
+        if let Some(home) = home {
+            self.look_to(local, home);
+        }
+        let message_stream = player.message_stream;
+        self.work(player.connection, now, |worker, connection| {
+            let Some(entry) = worker.streams.get_mut(local) else { return };
+            if connection.closing.is_some() {
+                return;
+            }
+            if entry.players.len() >= worker.limits.players_per_stream_max {
+                worker.cells.refused.at(RefuseReason::Players).increment();
+                let refusal = failed("The stream has as many players as it may");
+                connection.session.reject_play(message_stream, &refusal);
+                return;
+            }
+            entry.players.insert((connection.key, message_stream));
+            entry.empty_since = None;
+            connection.session.accept_play(message_stream);
+            connection.plays.push(Play {
+                message_stream,
+                local,
+                cursor: None,
+                view: ViewKind { message_stream, ..ViewKind::default() },
+                paused: false,
+                silenced: false,
+                parked: false,
+                asked: now,
+                started: false,
+                warm: false,
+            });
+            worker.players += 1;
+            worker.count_players();
+            worker.update_role(connection);
+            tracing::info!(
+                id = %connection.id,
+                stream = connection.stream_name.as_deref().unwrap_or("-"),
+                client = connection.client(),
+                "play started"
+            );
+            worker.seat(connection, message_stream, now);
+            worker.resume(connection, now);
+        });
+    }
+
+    pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
+        self.no_longer_wanted(name);
+        self.cells.refused.at(RefuseReason::UnknownStream).increment();
+        self.work(player.connection, now, |_, connection| {
+            let refusal = PlayRefusal {
+                code: PlayRefusalCode::StreamNotFound,
+                description: "Nobody publishes this stream".into(),
+            };
+            connection.session.reject_play(player.message_stream, &refusal);
+        });
+    }
+
+    fn no_longer_wanted(&mut self, name: &Arc<str>) {
+        if let Some(count) = self.wanted.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.wanted.remove(name);
+            }
+        }
+    }
+
+    /// Reads the stream from this home from now on.
+    fn look_to(&mut self, local: usize, home: WorkerIndex) {
+        let own = self.index();
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        match &mut entry.place {
+            _ if home == own => return,
+            // This worker has not yet been told to yield.
+            Place::Here { .. } => return,
+            // The old home names us to the new one, or passes our subscription on.
+            Place::There { home: known, .. } => {
+                *known = home;
+                return;
+            }
+            Place::Nowhere => {}
+        }
+        entry.place = Place::There { home, awaiting_snapshot: true };
+        self.reads_remote = true;
+        let stream = entry.id;
+        self.mailbox.send(home, Mail::Subscribe { stream, worker: own });
+    }
+
+    /// The registrar says that the stream has a publisher, here or elsewhere.
+    pub(super) fn appeared(&mut self, stream: StreamId, home: WorkerIndex, now: Duration) {
+        let Some(local) = self.streams.find(stream) else { return };
+        self.look_to(local, home);
+        self.notify_players(local, now);
+    }
+
+    /// Tells players that waited for a publisher that there is one.
+    pub(super) fn notify_players(&mut self, local: usize, now: Duration) {
+        let Some(entry) = self.streams.get(local) else { return };
+        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+            self.work(key, now, |_, connection| {
+                let play = connection.plays.iter().find(|p| p.message_stream == message_stream);
+                if play.is_some_and(|play| !play.started && play.asked < now) {
+                    connection.session.publish_notify(message_stream);
+                }
+            });
+        }
+    }
+
+    /// Gives every player of a stream whose log is now there its position.
+    pub(super) fn seat_players(&mut self, local: usize, now: Duration) {
+        let Some(entry) = self.streams.get(local) else { return };
+        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+            self.work(key, now, |worker, connection| worker.seat(connection, message_stream, now));
+        }
+    }
+
+    fn seat(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+        let key = connection.key;
+        let Some(play) = connection.play_mut(message_stream) else { return };
+        if play.cursor.is_some() {
+            return;
+        }
+        let Some(entry) = self.streams.get(play.local) else { return };
+        let Some(log) = entry.log else { return };
+        let join = match entry.join {
+            settings::Join::Gop => Join::Gop,
+            settings::Join::Live => Join::Live,
+        };
+        play.warm = self.hub.log(log).is_some_and(|log| log.newest_key().is_some());
+        play.cursor = self.hub.open(log, join, play.view, now);
+        if play.cursor.is_some() && !std::mem::replace(&mut play.parked, true) {
+            self.ring.push_behind((key, message_stream));
+        }
+    }
+
+    pub(super) fn pause(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        paused: bool,
+        now: Duration,
+    ) {
+        let Some(play) = connection.play_mut(message_stream) else { return };
+        let changed = std::mem::replace(&mut play.paused, paused) != paused;
+        if changed && !paused {
+            self.go_on(connection, message_stream, now);
+        }
+    }
+
+    pub(super) fn choose_tracks(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        audio: bool,
+        video: bool,
+        now: Duration,
+    ) {
+        let Some(play) = connection.play_mut(message_stream) else { return };
+        let tracks = match (audio, video) {
+            (true, true) => ViewTracks::Both,
+            (true, false) => ViewTracks::AudioOnly,
+            (false, true) => ViewTracks::VideoOnly,
+            (false, false) => {
+                play.silenced = true;
+                return;
+            }
+        };
+        play.view = ViewKind { tracks, message_stream };
+        let was_silenced = std::mem::take(&mut play.silenced);
+        if let Some(cursor) = play.cursor.as_mut() {
+            cursor.set_view(play.view);
+        }
+        if was_silenced {
+            self.go_on(connection, message_stream, now);
+        }
+    }
+
+    /// Plays on after a pause, from the next key frame and with fresh headers.
+    fn go_on(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+        let key = connection.key;
+        let Some(play) = connection.play_mut(message_stream) else { return };
+        let log = self.streams.get(play.local).and_then(|entry| entry.log);
+        if play.is_stopped() {
+            return;
+        }
+        if let (Some(log), Some(cursor)) = (log, play.cursor.as_mut()) {
+            self.hub.rejoin(log, cursor, now);
+            if !std::mem::replace(&mut play.parked, true) {
+                self.ring.push_behind((key, message_stream));
+            }
+        }
+    }
+
+    pub(super) fn end_play(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        now: Duration,
+    ) {
+        let place = connection.plays.iter().position(|p| p.message_stream == message_stream);
+        let Some(place) = place else { return };
+        let mut play = connection.plays.swap_remove(place);
+        connection.said_goodbye = true;
+        // A message cut in half must be finished, or the peer could read nothing more.
+        let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest).unwrap_or_default();
+        if !rest.is_empty() {
+            connection.outbox.push_front(rest);
+        }
+        self.play_ended(connection.key, play, now);
+        self.update_role(connection);
+    }
+
+    /// A play is over, whatever ended it.
+    pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+        self.players -= 1;
+        self.count_players();
+        let Some(entry) = self.streams.get_mut(play.local) else { return };
+        entry.players.remove(&(key, play.message_stream));
+        if entry.players.is_empty() {
+            entry.empty_since = Some(now);
+            entry.players.shrink_to_fit();
+        }
+        if let (Some(log), Some(cursor)) = (entry.log, play.cursor) {
+            self.hub.close(log, cursor);
+        }
+    }
+
+    /// The grace is over: the stream is gone for good, on this worker and everywhere.
+    pub(super) fn ended(&mut self, stream: StreamId, now: Duration) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get(local) else { return };
+        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+            self.work(key, now, |worker, connection| {
+                let place =
+                    connection.plays.iter().position(|p| p.message_stream == message_stream);
+                let Some(place) = place else { return };
+                let mut play = connection.plays.swap_remove(place);
+                let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest);
+                connection.outbox.extend(rest.filter(|rest| !rest.is_empty()));
+                worker.play_ended(connection.key, play, now);
+                connection.session.unpublish_notify(message_stream);
+                if connection.plays.is_empty() && connection.publishes.is_empty() {
+                    worker.close_soon(connection, CloseReason::Ended, now);
+                }
+            });
+        }
+        self.forget_stream(local);
+    }
+
+    pub(super) fn forget_stream(&mut self, local: usize) {
+        if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
+            self.hub.remove(log);
+        }
+    }
+}
+
+fn failed(description: &'static str) -> PlayRefusal {
+    PlayRefusal { code: PlayRefusalCode::Failed, description: description.into() }
+}

@@ -1,0 +1,143 @@
+//! Mail from other workers.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::local::Place;
+use super::mail::{Mail, Order, StreamId, WorkerIndex};
+use crate::stream::Segment;
+
+/// Pieces of mail read in one turn; the rest waits for the next.
+const MAIL_PER_TURN: usize = 4_096;
+
+impl Worker {
+    pub(super) fn read_mail(&mut self, now: Duration) {
+        for _ in 0..MAIL_PER_TURN {
+            let Some(mail) = self.mailbox.receive() else { return };
+            match mail {
+                Mail::Request(request) => self.decide(request, now),
+                Mail::Order(order) => self.obey(order, now),
+                Mail::Subscribe { stream, worker } => self.subscribed(stream, worker, now),
+                Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
+                Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
+                Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
+                Mail::Handover { stream, name, heritage, readers } => {
+                    self.inherit(stream, &name, *heritage, readers, now);
+                }
+            }
+        }
+    }
+
+    /// A request to the registrar, which lives on this worker.
+    fn decide(&mut self, request: super::mail::Request, now: Duration) {
+        let Some(registrar) = self.registrar.as_mut() else { return };
+        let mailbox = &mut self.mailbox;
+        registrar.handle(request, now, &self.limits, &mut |to, mail| mailbox.send(to, mail));
+    }
+
+    fn obey(&mut self, order: Order, now: Duration) {
+        match order {
+            Order::Grant { stream, publisher, name, fresh } => {
+                self.granted(stream, publisher, &name, fresh, now);
+            }
+            Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
+            Order::Yield { stream, to, if_silent } => {
+                self.asked_to_yield(stream, to, if_silent, now)
+            }
+            Order::Play { stream, player, name, home } => {
+                self.play_granted(stream, player, &name, home, now);
+            }
+            Order::RefusePlay { player, name } => self.play_refused(player, &name, now),
+            Order::Appeared { stream, home } => self.appeared(stream, home, now),
+            Order::Ended { stream } => self.ended(stream, now),
+        }
+    }
+
+    /// Another worker reads this stream from now on; it is sent what there is.
+    pub(super) fn subscribed(&mut self, stream: StreamId, reader: WorkerIndex, now: Duration) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let readers = match &mut entry.place {
+            Place::Here { readers, .. } => readers,
+            // It has moved on since the reader was told: so does the request.
+            Place::There { home, .. } if entry.granted.is_none() => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Subscribe { stream, worker: reader });
+                return;
+            }
+            // It is about to come here.
+            Place::There { .. } | Place::Nowhere => {
+                if !entry.early_readers.contains(&reader) {
+                    entry.early_readers.push(reader);
+                }
+                return;
+            }
+        };
+        let first = !readers.contains(&reader);
+        let Some(log) = entry.log else { return };
+        // What is sealed by now goes into the snapshot, and to the others, before the new one is
+        // listed.
+        let segments = self.hub.snapshot(log);
+        self.flush(now);
+        if first
+            && let Some(Place::Here { readers, .. }) =
+                self.streams.get_mut(local).map(|entry| &mut entry.place)
+        {
+            readers.push(reader);
+        }
+        self.cells.mail_snapshots.increment();
+        self.mailbox.send(reader, Mail::Snapshot { stream, segments });
+    }
+
+    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        entry.early_readers.retain(|early| *early != reader);
+        match &mut entry.place {
+            Place::Here { readers, .. } => readers.retain(|listed| *listed != reader),
+            Place::There { home, .. } => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+            }
+            Place::Nowhere => {}
+        }
+    }
+
+    fn take_snapshot(&mut self, stream: StreamId, segments: &[Segment], now: Duration) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let Place::There { awaiting_snapshot, .. } = &mut entry.place else { return };
+        *awaiting_snapshot = false;
+        let log = match entry.log {
+            Some(log) => log,
+            None => {
+                let log = self.hub.create();
+                self.streams.set_log(local, log);
+                log
+            }
+        };
+        for segment in segments {
+            self.hub.receive(log, segment);
+        }
+        self.seat_players(local, now);
+    }
+
+    fn take_segment(&mut self, stream: StreamId, segment: &Segment) {
+        let own = self.index();
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let Place::There { home, awaiting_snapshot } = &mut entry.place else { return };
+        let Some(log) = entry.log else { return };
+        if *awaiting_snapshot {
+            return;
+        }
+        let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
+        if segment.number > next {
+            // One was lost because our ring was full: begin again with what the home has.
+            *awaiting_snapshot = true;
+            self.mailbox.send(*home, Mail::Subscribe { stream, worker: own });
+            return;
+        }
+        self.hub.receive(log, segment);
+    }
+}

@@ -1,0 +1,306 @@
+//! Publishing: asking the registrar for a name, media into the hub, and passing a stream on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::{Connection, Publish};
+use super::labels::{CloseReason, DropReason, RefuseReason};
+use super::local::Place;
+use super::mail::{Mail, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::receive::message_kind;
+use crate::reactor::ConnectionKey;
+use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
+use crate::stream::{Dropped, Heritage, StreamKey};
+use crate::wire::message::MediaMessage;
+
+/// A publisher that sent nothing for so long no longer defends its name.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+
+impl Worker {
+    pub(super) fn ask_to_publish(&mut self, connection: &mut Connection, request: &StreamRequest) {
+        let publisher = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: request.message_stream,
+        };
+        let name: Arc<str> = request.address.name.as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
+        if self.shared.is_draining() {
+            self.refuse_publish(connection, request.message_stream, Refusal::Draining);
+            return;
+        }
+        if self.is_overloaded() {
+            self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
+            return;
+        }
+        if self.shared.log_bytes() >= self.limits.log_bytes_total {
+            self.refuse_publish(connection, request.message_stream, Refusal::OutOfMemory);
+            return;
+        }
+        let conflict = self.settings.app(request.address.name.app()).publish_conflict;
+        let address = connection.peer.ip();
+        self.ask_registrar(Request::Claim { publisher, name, address, conflict });
+    }
+
+    /// The registrar granted a name: this worker is its home now.
+    pub(super) fn granted(
+        &mut self,
+        stream: StreamId,
+        publisher: Party,
+        name: &Arc<str>,
+        fresh: bool,
+        now: Duration,
+    ) {
+        let app = self.settings.app(app_of(name)).clone();
+        let local = self.streams.enter(stream, name, app.join, now);
+        let entry = self.streams.get_mut(local).expect("just entered");
+        if !fresh && !entry.is_here() {
+            // The old home's handover comes by another ring and may be later than this.
+            entry.granted = Some(publisher);
+            return;
+        }
+        if !entry.is_here() {
+            let log = self.hub.create();
+            self.make_home(local, log, Vec::new(), now);
+        }
+        if let Some(age) = app.flush
+            && let Some(log) = self.streams.get(local).and_then(|entry| entry.log)
+        {
+            self.hub.set_flush_age(log, age);
+        }
+        self.begin_publish(local, publisher, now);
+    }
+
+    /// The old home gave its stream up to this worker.
+    pub(super) fn inherit(
+        &mut self,
+        stream: StreamId,
+        name: &Arc<str>,
+        heritage: Heritage,
+        mut readers: Vec<WorkerIndex>,
+        now: Duration,
+    ) {
+        let join = self.settings.app(app_of(name)).join;
+        let local = self.streams.enter(stream, name, join, now);
+        let log = self.streams.get(local).and_then(|entry| entry.log);
+        let log = log.unwrap_or_else(|| self.hub.create());
+        self.hub.inherit(log, heritage);
+        let own = self.index();
+        readers.retain(|reader| *reader != own);
+        self.make_home(local, log, readers, now);
+        let granted = self.streams.get_mut(local).and_then(|entry| entry.granted.take());
+        if let Some(publisher) = granted {
+            self.begin_publish(local, publisher, now);
+        }
+    }
+
+    fn make_home(
+        &mut self,
+        local: usize,
+        log: StreamKey,
+        readers: Vec<WorkerIndex>,
+        now: Duration,
+    ) {
+        self.streams.set_log(local, log);
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        entry.place = Place::Here { publisher: None, readers, since: now, epoch: 0 };
+        let stream = entry.id;
+        for reader in std::mem::take(&mut entry.early_readers) {
+            self.subscribed(stream, reader, now);
+        }
+        self.seat_players(local, now);
+    }
+
+    fn begin_publish(&mut self, local: usize, party: Party, now: Duration) {
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let log = entry.log.expect("a home has a log");
+        if let Place::Here { publisher, epoch, .. } = &mut entry.place {
+            *publisher = Some(party);
+            *epoch += 1;
+        }
+        let mut present = false;
+        self.work(party.connection, now, |worker, connection| {
+            present = connection.closing.is_none();
+            if !present {
+                return;
+            }
+            worker.hub.begin_publish(log);
+            connection.session.accept_publish(party.message_stream);
+            let message_stream = party.message_stream;
+            connection.publishes.push(Publish { message_stream, local, log, since: now });
+            worker.update_role(connection);
+            tracing::info!(
+                id = %connection.id,
+                stream = connection.stream_name.as_deref().unwrap_or("-"),
+                client = connection.client(),
+                "publish started"
+            );
+            worker.resume(connection, now);
+        });
+        if present {
+            self.notify_players(local, now);
+        } else {
+            self.vacate(local, party);
+        }
+    }
+
+    /// The publisher is gone: the stream's grace begins.
+    fn vacate(&mut self, local: usize, party: Party) {
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let stream = entry.id;
+        if let Place::Here { publisher, .. } = &mut entry.place
+            && *publisher == Some(party)
+        {
+            *publisher = None;
+        }
+        self.ask_registrar(Request::Release { stream, publisher: party });
+    }
+
+    pub(super) fn refused(&mut self, publisher: Party, refusal: Refusal, now: Duration) {
+        self.work(publisher.connection, now, |worker, connection| {
+            worker.refuse_publish(connection, publisher.message_stream, refusal);
+        });
+    }
+
+    fn refuse_publish(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        refusal: Refusal,
+    ) {
+        use PublishRefusalCode::{BadName, Rejected};
+        let (reason, code, description) = match refusal {
+            Refusal::Busy => (RefuseReason::Conflict, BadName, "Stream already publishing"),
+            Refusal::HeldOff => {
+                (RefuseReason::Holdoff, BadName, "Another publisher took the stream over just now")
+            }
+            Refusal::TooManyStreams => {
+                (RefuseReason::Streams, Rejected, "The server carries as many streams as it may")
+            }
+            Refusal::OutOfMemory => {
+                (RefuseReason::Memory, Rejected, "The server has no memory left for streams")
+            }
+            Refusal::Overloaded => (RefuseReason::Overload, Rejected, "The server is overloaded"),
+            Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
+        };
+        self.cells.refused.at(reason).increment();
+        tracing::warn!(
+            id = %connection.id,
+            peer = %connection.peer,
+            stream = connection.stream_name.as_deref().unwrap_or("-"),
+            reason = ?refusal,
+            "publish refused"
+        );
+        let refusal = PublishRefusal { code, description: description.into() };
+        connection.session.reject_publish(message_stream, &refusal);
+    }
+
+    /// One media message into the log. The hot path of ingest.
+    pub(super) fn append(&mut self, log: StreamKey, message: &mut MediaMessage, now: Duration) {
+        let kind = message_kind(message);
+        self.cells.ingest_messages.at(kind).increment();
+        match self.hub.append(log, message, now).dropped {
+            None => {}
+            Some(Dropped::BeforeKey) => self.count_drop(kind, DropReason::BeforeKey),
+            Some(Dropped::NoPublisher) => self.count_drop(kind, DropReason::Unpublished),
+        }
+    }
+
+    pub(super) fn end_publish(&mut self, connection: &mut Connection, message_stream: u32) {
+        let place = connection.publishes.iter().position(|p| p.message_stream == message_stream);
+        let Some(place) = place else { return };
+        let publish = connection.publishes.swap_remove(place);
+        connection.said_goodbye = true;
+        self.publish_ended(connection.key, &publish);
+        self.update_role(connection);
+    }
+
+    /// A publish is over, whatever ended it.
+    pub(super) fn publish_ended(&mut self, key: ConnectionKey, publish: &Publish) {
+        self.hub.end_publish(publish.log);
+        let (worker, message_stream) = (self.index(), publish.message_stream);
+        self.vacate(publish.local, Party { worker, connection: key, message_stream });
+    }
+
+    /// Another publisher wants the stream of which this worker is the home.
+    pub(super) fn asked_to_yield(
+        &mut self,
+        stream: StreamId,
+        to: Party,
+        if_silent: bool,
+        now: Duration,
+    ) {
+        let yielded = self.try_to_yield(stream, to, if_silent, now);
+        self.ask_registrar(Request::Yielded { stream, yielded });
+    }
+
+    fn try_to_yield(
+        &mut self,
+        stream: StreamId,
+        to: Party,
+        if_silent: bool,
+        now: Duration,
+    ) -> bool {
+        let Some(local) = self.streams.find(stream) else { return true };
+        let Some(entry) = self.streams.get(local) else { return true };
+        let Place::Here { publisher, .. } = &entry.place else { return true };
+        let publisher = *publisher;
+        if let Some(holder) = publisher {
+            let connection = self.connections.get(holder.connection);
+            let last = connection.map_or(Duration::ZERO, |connection| connection.last_received);
+            if if_silent && now.saturating_sub(last) < SILENT_AFTER {
+                return false;
+            }
+            self.take_over(holder, now);
+        }
+        if to.worker != self.index() {
+            self.hand_over(local, to.worker, now);
+        }
+        true
+    }
+
+    fn take_over(&mut self, holder: Party, now: Duration) {
+        self.work(holder.connection, now, |worker, connection| {
+            let message_stream = holder.message_stream;
+            let place =
+                connection.publishes.iter().position(|p| p.message_stream == message_stream);
+            let Some(place) = place else { return };
+            let publish = connection.publishes.swap_remove(place);
+            worker.hub.end_publish(publish.log);
+            if let Some(entry) = worker.streams.get_mut(publish.local)
+                && let Place::Here { publisher, .. } = &mut entry.place
+            {
+                *publisher = None;
+            }
+            connection.session.publish_ended_by_server(message_stream, PublishEnd::TakenOver);
+            worker.close_soon(connection, CloseReason::Takeover, now);
+            worker.update_role(connection);
+        });
+    }
+
+    /// Sends the stream's log on its way to its new home; from here on this worker only reads it.
+    fn hand_over(&mut self, local: usize, to: WorkerIndex, now: Duration) {
+        let own = self.index();
+        let Some(log) = self.streams.get(local).and_then(|entry| entry.log) else { return };
+        self.hub.end_publish(log);
+        // What was just sealed goes to the readers before the handover does.
+        self.flush(now);
+        let Some(heritage) = self.hub.hand_over(log) else { return };
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let place = Place::There { home: to, awaiting_snapshot: false };
+        let Place::Here { mut readers, .. } = std::mem::replace(&mut entry.place, place) else {
+            return;
+        };
+        readers.push(own);
+        self.reads_remote = true;
+        let (stream, name) = (entry.id, Arc::clone(&entry.name));
+        self.mailbox
+            .send(to, Mail::Handover { stream, name, heritage: Box::new(heritage), readers });
+    }
+}
+
+/// The application in a stream's name: what comes before the last `/`.
+pub(super) fn app_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(app, _)| app)
+}

@@ -1,0 +1,330 @@
+//! Who owns a name. Worker 0 holds this table; every publish and every play asks it once.
+//!
+//! Pure: requests and time in, mail out. A name is in the table while it is live, in its grace, or
+//! wanted by a player. A stream's log lives on the worker of its publisher (its *home*); when the
+//! next publisher arrives elsewhere, the old home is told to yield and the log goes on at the new
+//! one.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mail::{Mail, Order, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::settings::{PublishConflict, UnknownStream};
+use crate::limits::Limits;
+
+/// Claims of one name that may wait for its home's answer; more are refused as busy.
+const CLAIMS_WAITING_MAX: usize = 16;
+
+/// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
+const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
+
+/// The table of names.
+#[derive(Debug, Default)]
+pub(super) struct Registrar {
+    names: HashMap<Arc<str>, StreamId>,
+    streams: HashMap<StreamId, Entry>,
+    issued: u64,
+    /// Names that were never published, only wanted by players.
+    unpublished: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    /// The worker that holds the log, once there was a publisher.
+    home: Option<WorkerIndex>,
+    holder: Option<Holder>,
+    /// When the grace ends; only while there is no holder.
+    grace_until: Option<Duration>,
+    /// Workers with players of this stream.
+    readers: Vec<WorkerIndex>,
+    /// A yield is under way for the first of these.
+    claims: VecDeque<Claim>,
+    contest: Contest,
+}
+
+#[derive(Debug)]
+struct Holder {
+    publisher: Party,
+    address: IpAddr,
+}
+
+#[derive(Debug)]
+struct Claim {
+    publisher: Party,
+    address: IpAddr,
+}
+
+/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
+/// off, each refused try renews the hold-off, and each further take-over doubles it.
+#[derive(Debug, Default)]
+struct Contest {
+    loser: Option<IpAddr>,
+    until: Duration,
+    takeovers: u32,
+}
+
+impl Registrar {
+    /// Names in the table.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Handles one request; `send` takes each piece of mail that follows from it.
+    pub(super) fn handle(
+        &mut self,
+        request: Request,
+        now: Duration,
+        limits: &Limits,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        match request {
+            Request::Claim { publisher, name, address, conflict } => {
+                let claim = Claim { publisher, address };
+                self.claim(claim, &name, conflict, now, limits, send);
+            }
+            Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
+            Request::Want { player, name, unknown } => {
+                self.want(player, &name, unknown, limits, send);
+            }
+            Request::Unwant { worker, stream } => self.unwant(worker, stream),
+            Request::Yielded { stream, yielded } => {
+                self.yielded(stream, yielded, now, limits, send)
+            }
+        }
+    }
+
+    /// Ends graces that are over. Called at every sweep.
+    pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+        let over = |entry: &Entry| entry.grace_until.is_some_and(|until| until <= now);
+        let ended: Vec<StreamId> =
+            self.streams.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
+        for stream in ended {
+            let entry = self.streams.get_mut(&stream).expect("just found");
+            let mut told = entry.readers.clone();
+            told.extend(entry.home.filter(|home| !entry.readers.contains(home)));
+            for worker in told {
+                send(worker, Mail::Order(Order::Ended { stream }));
+            }
+            self.forget(stream);
+        }
+    }
+
+    fn claim(
+        &mut self,
+        claim: Claim,
+        name: &Arc<str>,
+        conflict: PublishConflict,
+        now: Duration,
+        limits: &Limits,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let published = self.streams.len() - self.unpublished;
+        let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
+        let counted = known.is_some_and(|entry| entry.home.is_some());
+        let is_free = counted || published < limits.streams_max;
+        let Some(stream) = is_free.then(|| self.intern(name)) else {
+            refuse(claim.publisher, Refusal::TooManyStreams, send);
+            return;
+        };
+        let entry = self.streams.get_mut(&stream).expect("interned");
+        if !entry.claims.is_empty() {
+            if entry.claims.len() < CLAIMS_WAITING_MAX && conflict == PublishConflict::Takeover {
+                entry.claims.push_back(claim);
+            } else {
+                refuse(claim.publisher, Refusal::Busy, send);
+            }
+            return;
+        }
+        if entry.holder.is_some() && conflict == PublishConflict::Reject {
+            refuse(claim.publisher, Refusal::Busy, send);
+            return;
+        }
+        entry.claims.push_back(claim);
+        let was_unpublished = entry.home.is_none();
+        entry.proceed(stream, now, send);
+        self.unpublished -= usize::from(was_unpublished && entry.home.is_some());
+    }
+
+    fn release(&mut self, stream: StreamId, publisher: Party, now: Duration, limits: &Limits) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if entry.holder.as_ref().is_some_and(|holder| holder.publisher == publisher) {
+            entry.holder = None;
+            entry.grace_until = Some(now + limits.stream_grace);
+        }
+    }
+
+    fn want(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        unknown: UnknownStream,
+        limits: &Limits,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
+        let unpublished = known.is_none_or(|entry| entry.home.is_none());
+        let stream = if unpublished && unknown == UnknownStream::Reject {
+            None
+        } else {
+            self.names.get(name).copied().or_else(|| {
+                let room = self.unpublished < limits.wanted_names_max;
+                room.then(|| self.intern(name))
+            })
+        };
+        let Some(stream) = stream else {
+            send(player.worker, Mail::Order(Order::RefusePlay { player, name: Arc::clone(name) }));
+            return;
+        };
+        let entry = self.streams.get_mut(&stream).expect("interned");
+        if !entry.readers.contains(&player.worker) {
+            entry.readers.push(player.worker);
+        }
+        let (name, home) = (Arc::clone(name), entry.home);
+        send(player.worker, Mail::Order(Order::Play { stream, player, name, home }));
+    }
+
+    fn unwant(&mut self, worker: WorkerIndex, stream: StreamId) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        entry.readers.retain(|reader| *reader != worker);
+        if entry.home.is_none() && entry.readers.is_empty() && entry.claims.is_empty() {
+            self.forget(stream);
+        }
+    }
+
+    fn yielded(
+        &mut self,
+        stream: StreamId,
+        yielded: bool,
+        now: Duration,
+        limits: &Limits,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        let Some(claim) = entry.claims.pop_front() else { return };
+        if yielded {
+            if let Some(loser) = entry.holder.take() {
+                entry.contest.taken_over(loser.address, now, limits);
+            }
+            entry.grant(stream, claim, false, send);
+        } else {
+            entry.contest.refused(now, limits);
+            refuse(claim.publisher, Refusal::HeldOff, send);
+        }
+        entry.proceed(stream, now, send);
+    }
+
+    /// The number of a name, new when it has none.
+    fn intern(&mut self, name: &Arc<str>) -> StreamId {
+        if let Some(stream) = self.names.get(name) {
+            return *stream;
+        }
+        self.issued += 1;
+        self.unpublished += 1;
+        let stream = StreamId(self.issued);
+        self.names.insert(Arc::clone(name), stream);
+        self.streams.insert(
+            stream,
+            Entry {
+                name: Arc::clone(name),
+                home: None,
+                holder: None,
+                grace_until: None,
+                readers: Vec::new(),
+                claims: VecDeque::new(),
+                contest: Contest::default(),
+            },
+        );
+        stream
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        if let Some(entry) = self.streams.remove(&stream) {
+            self.names.remove(&entry.name);
+            self.unpublished -= usize::from(entry.home.is_none());
+        }
+        if self.streams.capacity() > 64 && self.streams.len() * 4 < self.streams.capacity() {
+            self.streams.shrink_to_fit();
+            self.names.shrink_to_fit();
+        }
+    }
+}
+
+impl Entry {
+    /// Moves the first claim on: granted at once when there is no log yet, else its home must
+    /// yield.
+    fn proceed(
+        &mut self,
+        stream: StreamId,
+        now: Duration,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let Some(claim) = self.claims.front() else { return };
+        let Some(home) = self.home else {
+            let claim = self.claims.pop_front().expect("just seen");
+            self.grant(stream, claim, true, send);
+            return;
+        };
+        let if_silent = self.holder.is_some() && self.contest.holds_off(claim.address, now);
+        let order = Order::Yield { stream, to: claim.publisher, if_silent };
+        // While the yield is under way the grace must not end the stream.
+        self.grace_until = None;
+        send(home, Mail::Order(order));
+    }
+
+    fn grant(
+        &mut self,
+        stream: StreamId,
+        claim: Claim,
+        fresh: bool,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let home = claim.publisher.worker;
+        let moved = self.home != Some(home);
+        self.home = Some(home);
+        self.grace_until = None;
+        let publisher = claim.publisher;
+        self.holder = Some(Holder { publisher, address: claim.address });
+        let name = Arc::clone(&self.name);
+        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh }));
+        for reader in &self.readers {
+            if moved || *reader != home {
+                send(*reader, Mail::Order(Order::Appeared { stream, home }));
+            }
+        }
+    }
+}
+
+impl Contest {
+    fn taken_over(&mut self, loser: IpAddr, now: Duration, limits: &Limits) {
+        // A quiet spell makes the next take-over the first one again.
+        let quiet = now > self.until + limits.takeover_holdoff * 10;
+        self.takeovers = if quiet { 1 } else { self.takeovers.saturating_add(1) };
+        self.loser = Some(loser);
+        self.until = now + self.holdoff(limits);
+    }
+
+    fn refused(&mut self, now: Duration, limits: &Limits) {
+        self.until = now + self.holdoff(limits);
+    }
+
+    fn holds_off(&self, address: IpAddr, now: Duration) -> bool {
+        self.loser == Some(address) && now < self.until
+    }
+
+    fn holdoff(&self, limits: &Limits) -> Duration {
+        let doublings = self.takeovers.saturating_sub(1).min(HOLDOFF_DOUBLINGS_MAX);
+        limits.takeover_holdoff * 2u32.pow(doublings)
+    }
+}
+
+fn refuse(publisher: Party, refusal: Refusal, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+    send(publisher.worker, Mail::Order(Order::Refuse { publisher, refusal }));
+}
+
+#[cfg(test)]
+#[path = "registrar_tests.rs"]
+mod tests;

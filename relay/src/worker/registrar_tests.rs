@@ -1,0 +1,218 @@
+//! The registrar's decisions, as scripts of requests and the mail that they cause.
+
+use super::*;
+use crate::reactor::ConnectionKey;
+
+struct Table {
+    registrar: Registrar,
+    limits: Limits,
+    now: Duration,
+}
+
+fn party(worker: WorkerIndex, connection: u64) -> Party {
+    Party { worker, connection: ConnectionKey(connection), message_stream: 1 }
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+impl Table {
+    fn new() -> Self {
+        let limits = Limits { streams_max: 3, wanted_names_max: 3, ..Limits::default() };
+        Self { registrar: Registrar::default(), limits, now: Duration::from_secs(100) }
+    }
+
+    fn ask(&mut self, request: Request) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut send = |worker, mail| out.push(describe(worker, &mail));
+        self.registrar.handle(request, self.now, &self.limits, &mut send);
+        out
+    }
+
+    fn claim(&mut self, publisher: Party, from: u8) -> Vec<String> {
+        let (name, address) = ("live/a".into(), address(from));
+        let conflict = PublishConflict::Takeover;
+        self.ask(Request::Claim { publisher, name, address, conflict })
+    }
+
+    fn want(&mut self, player: Party, name: &str, unknown: UnknownStream) -> Vec<String> {
+        self.ask(Request::Want { player, name: name.into(), unknown })
+    }
+
+    fn yielded(&mut self, yielded: bool) -> Vec<String> {
+        self.ask(Request::Yielded { stream: StreamId(1), yielded })
+    }
+
+    fn pass(&mut self, time: Duration) -> Vec<String> {
+        self.now += time;
+        let mut out = Vec::new();
+        self.registrar.tick(self.now, &mut |worker, mail| out.push(describe(worker, &mail)));
+        out
+    }
+}
+
+fn describe(worker: WorkerIndex, mail: &Mail) -> String {
+    let Mail::Order(order) = mail else { panic!("the registrar sends orders, not {mail:?}") };
+    let text = match order {
+        Order::Grant { stream, publisher, fresh, .. } => {
+            format!("grant {} to {} fresh={fresh}", stream.0, publisher.connection.0)
+        }
+        Order::Refuse { publisher, refusal } => {
+            format!("refuse {} {refusal:?}", publisher.connection.0)
+        }
+        Order::Yield { to, if_silent, .. } => {
+            format!("yield to {} if_silent={if_silent}", to.connection.0)
+        }
+        Order::Play { stream, player, home, .. } => {
+            format!("play {} by {} home={home:?}", stream.0, player.connection.0)
+        }
+        Order::RefusePlay { player, .. } => format!("no play for {}", player.connection.0),
+        Order::Appeared { stream, home } => format!("{} appeared at {home}", stream.0),
+        Order::Ended { stream } => format!("{} ended", stream.0),
+    };
+    format!("{worker}: {text}")
+}
+
+#[test]
+fn a_publisher_is_granted_and_its_readers_are_told() {
+    let mut table = Table::new();
+    assert_eq!(
+        table.want(party(1, 7), "live/a", UnknownStream::Wait),
+        ["1: play 1 by 7 home=None"]
+    );
+    let granted = table.claim(party(0, 5), 1);
+    assert_eq!(granted, ["0: grant 1 to 5 fresh=true", "1: 1 appeared at 0"]);
+    let known = table.want(party(1, 8), "live/a", UnknownStream::Reject);
+    assert_eq!(known, ["1: play 1 by 8 home=Some(0)"]);
+}
+
+#[test]
+fn an_unknown_name_is_refused_where_the_application_says_so() {
+    let mut table = Table::new();
+    let refused = table.want(party(1, 7), "live/b", UnknownStream::Reject);
+    assert_eq!(refused, ["1: no play for 7"]);
+    assert_eq!(table.registrar.names(), 0);
+}
+
+#[test]
+fn a_name_is_free_after_its_grace() {
+    let mut table = Table::new();
+    table.claim(party(0, 5), 1);
+    table.want(party(1, 7), "live/a", UnknownStream::Wait);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 5) });
+    assert!(table.pass(table.limits.stream_grace - Duration::from_millis(1)).is_empty());
+    assert_eq!(table.pass(Duration::from_millis(1)), ["1: 1 ended", "0: 1 ended"]);
+    assert_eq!(table.registrar.names(), 0);
+    assert_eq!(table.claim(party(0, 6), 1), ["0: grant 2 to 6 fresh=true"]);
+}
+
+#[test]
+fn a_publisher_that_returns_in_its_grace_continues_the_log() {
+    let mut table = Table::new();
+    table.claim(party(0, 5), 1);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 5) });
+    assert_eq!(table.claim(party(1, 6), 1), ["0: yield to 6 if_silent=false"]);
+    assert!(table.pass(Duration::from_secs(100)).is_empty(), "no grace ends during a yield");
+    assert_eq!(table.yielded(true), ["1: grant 1 to 6 fresh=false"]);
+}
+
+#[test]
+fn a_release_by_somebody_else_is_ignored() {
+    let mut table = Table::new();
+    table.claim(party(0, 5), 1);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 4) });
+    assert!(table.pass(Duration::from_secs(1000)).is_empty());
+    assert_eq!(table.registrar.names(), 1);
+}
+
+#[test]
+fn two_encoders_that_fight_end_with_one_of_them() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    assert_eq!(table.claim(party(0, 2), 2), ["0: yield to 2 if_silent=false"]);
+    table.yielded(true);
+    // The loser returns every second: refused, and every try renews the hold-off.
+    for connection in 3..60 {
+        table.pass(Duration::from_secs(1));
+        let asked = table.claim(party(0, connection), 1);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=true")]);
+        assert_eq!(table.yielded(false), [format!("0: refuse {connection} HeldOff")]);
+    }
+    // Long after, it may take over again; then the other one is held off, twice as long.
+    table.pass(Duration::from_secs(11));
+    assert_eq!(table.claim(party(0, 70), 1), ["0: yield to 70 if_silent=false"]);
+    table.yielded(true);
+    table.pass(Duration::from_secs(19));
+    assert_eq!(table.claim(party(0, 71), 2), ["0: yield to 71 if_silent=true"]);
+    // A holder that fell silent yields even so.
+    assert_eq!(table.yielded(true), ["0: grant 1 to 71 fresh=false"]);
+}
+
+#[test]
+fn encoders_behind_one_address_are_held_off_too() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    table.claim(party(0, 2), 1);
+    table.yielded(true);
+    assert_eq!(table.claim(party(0, 3), 1), ["0: yield to 3 if_silent=true"]);
+}
+
+#[test]
+fn claims_wait_while_a_yield_is_under_way() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    table.claim(party(0, 2), 2);
+    assert!(table.claim(party(1, 3), 3).is_empty());
+    let answer = table.yielded(true);
+    assert_eq!(answer, ["0: grant 1 to 2 fresh=false", "0: yield to 3 if_silent=false"]);
+    for connection in 10..10 + CLAIMS_WAITING_MAX as u64 - 1 {
+        assert!(table.claim(party(1, connection), 3).is_empty());
+    }
+    assert_eq!(table.claim(party(1, 99), 3), ["1: refuse 99 Busy"]);
+}
+
+#[test]
+fn a_second_publisher_is_refused_where_the_application_says_so() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    let request = Request::Claim {
+        publisher: party(0, 2),
+        name: "live/a".into(),
+        address: address(2),
+        conflict: PublishConflict::Reject,
+    };
+    assert_eq!(table.ask(request), ["0: refuse 2 Busy"]);
+}
+
+#[test]
+fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
+    let mut table = Table::new();
+    for (n, name) in ["a", "b", "live/a"].iter().enumerate() {
+        table.want(party(1, n as u64), name, UnknownStream::Wait);
+    }
+    let full = table.want(party(1, 9), "d", UnknownStream::Wait);
+    assert_eq!(full, ["1: no play for 9"]);
+    // Players of made-up names keep no publisher out.
+    assert_eq!(table.claim(party(0, 1), 1), ["0: grant 3 to 1 fresh=true", "1: 3 appeared at 0"]);
+    // A published name no longer counts as wanted.
+    assert_eq!(table.want(party(1, 9), "d", UnknownStream::Wait), ["1: play 4 by 9 home=None"]);
+    table.ask(Request::Unwant { worker: 1, stream: StreamId(2) });
+    assert_eq!(table.registrar.names(), 3);
+    assert_eq!(table.want(party(1, 5), "e", UnknownStream::Wait), ["1: play 5 by 5 home=None"]);
+}
+
+#[test]
+fn published_names_are_bounded() {
+    let mut table = Table::new();
+    let mut claim = |connection, name: &str| {
+        let (name, conflict) = (name.into(), PublishConflict::Takeover);
+        let publisher = party(0, connection);
+        table.ask(Request::Claim { publisher, name, address: address(1), conflict })
+    };
+    for (n, name) in ["a", "b", "c"].iter().enumerate() {
+        assert_eq!(claim(n as u64, name).len(), 1);
+    }
+    assert_eq!(claim(9, "d"), ["0: refuse 9 TooManyStreams"]);
+    assert_eq!(claim(9, "a"), ["0: yield to 9 if_silent=false"]);
+}

@@ -1,0 +1,61 @@
+//! The few numbers that all workers of a node share: sums against limits of the node as a whole.
+//!
+//! Each worker adds its own changes; nobody waits for anybody.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Sums over the workers of one node.
+#[derive(Debug, Default)]
+pub struct Shared {
+    connections: AtomicUsize,
+    log_bytes: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    /// Counts a connection unless `max` are open. Returns whether it was counted.
+    pub(super) fn enter_connection(&self, max: usize) -> bool {
+        let counted = self.connections.fetch_add(1, Ordering::Relaxed) < max;
+        if !counted {
+            self.leave_connection();
+        }
+        counted
+    }
+
+    /// Uncounts a connection.
+    pub(super) fn leave_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a worker's share of the bytes in logs, `before`, by `after`.
+    pub(super) fn move_log_bytes(&self, before: usize, after: usize) {
+        if after >= before {
+            self.log_bytes.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.log_bytes.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes in the logs of all workers.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Turns further publishers and players away from now on.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node is ending.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

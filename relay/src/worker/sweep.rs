@@ -1,0 +1,190 @@
+//! Deadlines and limits that need no better than half a second: each connection and each stream is
+//! looked at twice a second, a fifth of the connections at a time.
+
+use std::time::Duration;
+
+use super::labels::{CloseReason, MemoryKind, Source};
+use super::local::Place;
+use super::mail::{Mail, Request};
+use super::{Ending, Worker};
+use crate::reactor::{ListenerKey, Operation};
+
+/// From one sweep to the next.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Sweeps in which each connection is looked at once.
+const PARTS: usize = 5;
+
+/// After accepting failed, it is tried again so much later.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the sweep is.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    due: Duration,
+    part: usize,
+    accept_again: Vec<(Duration, ListenerKey)>,
+    /// This worker's share of the node's log bytes, as last reported.
+    log_bytes: usize,
+}
+
+impl Sweep {
+    pub(super) fn next(&self, now: Duration) -> Duration {
+        self.due.max(now)
+    }
+
+    pub(super) fn accept_later(&mut self, listener: ListenerKey, now: Duration) {
+        self.accept_again.push((now + ACCEPT_PAUSE, listener));
+    }
+}
+
+impl Worker {
+    pub(super) fn sweep(&mut self, now: Duration) {
+        self.sweep_ending(now);
+        if now < self.sweep.due {
+            return;
+        }
+        self.sweep.due = now + INTERVAL;
+        self.accept_again(now);
+        if let Some(registrar) = self.registrar.as_mut() {
+            let mailbox = &mut self.mailbox;
+            registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
+        }
+        let part = self.sweep.part;
+        self.sweep.part = (part + 1) % PARTS;
+        for slot in (part..self.connections.slots()).step_by(PARTS) {
+            if let Some(key) = self.connections.key_at(slot) {
+                self.check_deadlines(key, now);
+            }
+        }
+        if part == 0 {
+            self.connections.shrink();
+            self.leave_empty_streams(now);
+            self.reads_remote = self.streams.reads_remote();
+            self.watch_memory();
+        }
+    }
+
+    fn accept_again(&mut self, now: Duration) {
+        let operations = &mut self.operations;
+        self.sweep.accept_again.retain(|(at, listener)| {
+            let wait = *at > now;
+            if !wait {
+                operations.push(Operation::Accept { listener: *listener, on: true });
+            }
+            wait
+        });
+    }
+
+    fn check_deadlines(&mut self, key: crate::reactor::ConnectionKey, now: Duration) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let stalled = connection
+            .sending_since()
+            .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
+        let over = connection.closing.filter(|closing| closing.at <= now);
+        let late = connection.session.check_deadline(now).err();
+        if !stalled && over.is_none() && late.is_none() {
+            return;
+        }
+        self.work(key, now, |worker, connection| {
+            if let Some(closing) = over {
+                worker.close(connection, closing.reason, None, now);
+            } else if stalled {
+                let detail = "a batch was not gone within send_stall_max";
+                worker.close(connection, CloseReason::Slow, Some(&detail), now);
+            } else if let Some(error) = late {
+                worker.close(connection, CloseReason::Timeout, Some(&error), now);
+            }
+        });
+    }
+
+    /// Streams of which this worker has had no players for a while are no longer mailed here.
+    fn leave_empty_streams(&mut self, now: Duration) {
+        let linger = self.limits.unsubscribe_linger;
+        let is_left = |since: Option<Duration>| since.is_some_and(|since| now >= since + linger);
+        let left: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|(_, entry)| !entry.is_here() && entry.granted.is_none())
+            .filter(|(_, entry)| {
+                is_left(entry.empty_since) && !self.wanted.contains_key(&entry.name)
+            })
+            .map(|(local, _)| local)
+            .collect();
+        let worker = self.index();
+        for local in left {
+            let Some(entry) = self.streams.get(local) else { continue };
+            let stream = entry.id;
+            if let Place::There { home, .. } = entry.place {
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker });
+            }
+            self.ask_registrar(Request::Unwant { worker, stream });
+            self.forget_stream(local);
+        }
+    }
+
+    /// Reports this worker's share of the logs, and shrinks it when the node holds too much.
+    fn watch_memory(&mut self) {
+        let mut held = self.hub.held_bytes();
+        self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
+        self.sweep.log_bytes = held.home;
+        let total = self.shared.log_bytes();
+        if total > self.limits.log_bytes_total {
+            let excess = total - self.limits.log_bytes_total;
+            let all = held.home + held.remote;
+            self.hub.shrink(all.saturating_sub(excess));
+            held = self.hub.held_bytes();
+            self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
+            self.sweep.log_bytes = held.home;
+        }
+        let set = |kind, bytes: usize| {
+            self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));
+        };
+        set(MemoryKind::Log, held.home);
+        set(MemoryKind::View, held.views);
+        let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
+        set(MemoryKind::Connection, self.connections.iter().map(of_connection).sum());
+        let partial = self.connections.iter().map(|c| c.session.partial_bytes());
+        set(MemoryKind::Partial, partial.sum());
+        self.cells.copied_bytes.set(self.hub.copied_bytes());
+        let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
+        let cell = self.cells.streams.at(Source::Local);
+        cell.set(u64::try_from(homes).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn count_players(&self) {
+        self.cells.players.at(Source::Local).set(self.players);
+    }
+
+    fn sweep_ending(&mut self, now: Duration) {
+        match self.ending {
+            Ending::No | Ending::Ended => {}
+            Ending::Draining { until, window } => {
+                let until = until.unwrap_or(now + window);
+                let over = now >= until || self.connections.len() == 0;
+                self.ending = if over {
+                    Ending::Now
+                } else {
+                    Ending::Draining { until: Some(until), window }
+                };
+                if over {
+                    self.end(now);
+                }
+            }
+            Ending::Now => self.end(now),
+        }
+    }
+
+    fn end(&mut self, now: Duration) {
+        for slot in 0..self.connections.slots() {
+            let Some(key) = self.connections.key_at(slot) else { continue };
+            self.work(key, now, |worker, connection| {
+                worker.close(connection, CloseReason::Drain, None, now);
+            });
+        }
+        for listener in std::mem::take(&mut self.listeners) {
+            self.operations.push(Operation::CloseListener { listener });
+        }
+        self.ending = Ending::Ended;
+    }
+}

@@ -1,0 +1,52 @@
+//! One turn of a worker, and the loop of turns.
+//!
+//! ```text
+//!   prepare(now)  mail, queries, due segments, deadlines, the send ring   -> operations
+//!   submit        the kernel gets the operations; nothing waits
+//!   clock, wait   the only place where the thread sleeps
+//!   clock, drain  completions are handled                                 -> operations
+//! ```
+//!
+//! The clock is read twice, so that time spent waiting and time spent working can be told apart,
+//! and everything that happens within one turn happens at one time.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::clock::Clock;
+use crate::reactor::Reactor;
+
+/// Longest sleep: a worker turns at least this often, which is its heartbeat.
+const SLEEP_MAX: Duration = Duration::from_millis(500);
+
+/// Runs a worker until it was told to end and has ended.
+pub fn run(worker: &mut Worker, reactor: &mut dyn Reactor, clock: Clock) {
+    let mut awake_since = clock.now();
+    worker.start();
+    while !worker.has_ended() {
+        let now = clock.now();
+        worker.prepare(now);
+        worker.submit(reactor);
+        let before = clock.now();
+        let timeout = worker.sleep_for(before).min(SLEEP_MAX);
+        worker.count_work(before.saturating_sub(awake_since));
+        reactor.wait(Some(timeout));
+        awake_since = clock.now();
+        worker.wake_up(awake_since.saturating_sub(before));
+        reactor.drain(&mut |completion| worker.handle(completion, awake_since));
+        worker.count_reactor(reactor.counters());
+    }
+    worker.submit(reactor);
+}
+
+/// One turn under virtual time: everything happens at `now` and nothing waits. Gives the time by
+/// which the next turn must come.
+pub fn step(worker: &mut Worker, reactor: &mut dyn Reactor, now: Duration) -> Duration {
+    worker.prepare(now);
+    worker.submit(reactor);
+    let timeout = worker.sleep_for(now).min(SLEEP_MAX);
+    reactor.wait(Some(Duration::ZERO));
+    worker.wake_up(Duration::ZERO);
+    reactor.drain(&mut |completion| worker.handle(completion, now));
+    now + timeout
+}

@@ -1,0 +1,204 @@
+//! What goes in comes out: real publishers, real players, every packet compared.
+
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::support::client::{Client, Player};
+use crate::support::clip::{Clip, LENGTH};
+use crate::support::packets::Recording;
+use crate::support::process::Process;
+use crate::support::relay::{Options, Relay};
+use crate::support::{Scratch, ffmpeg, gstreamer, rtmpdump, wait_for};
+
+/// From a publisher's last packet to the end of every player: the grace below and room to spare.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// Short, so that players end soon after their publisher.
+const SHORT_GRACE: &str = "[limits]\nstream_grace = \"2s\"\n";
+
+/// A relay with a short grace in a directory of its own.
+struct Scene {
+    relay: Relay,
+    scratch: Scratch,
+}
+
+impl Scene {
+    fn new(test: &str, rtmp: &str) -> Self {
+        let scratch = Scratch::new(test);
+        let options = Options { rtmp, configuration: SHORT_GRACE, ..Options::default() };
+        Self { relay: Relay::start(scratch.path(), &options), scratch }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.scratch.file(&format!("{name}.flv"))
+    }
+
+    fn url(&self) -> String {
+        self.relay.url("clip")
+    }
+
+    fn ffmpeg_player(&self, name: &str) -> Process {
+        ffmpeg::record(self.scratch.path(), name, &self.url(), &self.file(name))
+    }
+
+    fn rtmpdump_player(&self, name: &str) -> Process {
+        rtmpdump::record(self.scratch.path(), name, &self.url(), &self.file(name))
+    }
+
+    fn gstreamer_player(&self, name: &str) -> Process {
+        gstreamer::record(self.scratch.path(), name, &self.url(), &self.file(name))
+    }
+
+    /// A player that hides nothing, read on a thread until its stream has ended.
+    fn bare_player(&self) -> JoinHandle<Result<Recording, String>> {
+        let client = Client::open(self.relay.rtmp).unwrap();
+        let mut player = Player::join(client, "live", "clip").unwrap();
+        thread::spawn(move || {
+            let end = Instant::now() + LENGTH + END_MAX * 2;
+            let why = player.read(end, |player| player.ends > 0)?;
+            if player.ends == 0 {
+                return Err(format!("{why:?} before the end of the stream was told"));
+            }
+            Ok(player.recording)
+        })
+    }
+
+    fn recording(&self, name: &str) -> Recording {
+        Recording::of_file(&self.file(name))
+    }
+}
+
+/// Publishes `clip` with FFmpeg to four kinds of players that wait, and one that joins half-way.
+fn four_players(test: &str, clip: Clip) {
+    let scene = Scene::new(test, "127.0.0.1:0");
+    let mut players = [
+        scene.ffmpeg_player("early"),
+        scene.rtmpdump_player("dump"),
+        scene.gstreamer_player("gst"),
+    ];
+    let bare = scene.bare_player();
+    scene.relay.wait_for_role("player", 4);
+    let mut publisher = ffmpeg::publish(scene.scratch.path(), "publisher", clip, &scene.url());
+    thread::sleep(LENGTH / 2);
+    let mut late = scene.ffmpeg_player("late");
+    publisher.succeed(LENGTH + END_MAX);
+    for player in players.iter_mut().chain([&mut late]) {
+        player.succeed(END_MAX);
+    }
+
+    let sent = clip.sent();
+    let bare = bare.join().unwrap().unwrap();
+    assert_eq!(sent.check_whole(&bare), Ok(()), "bare");
+    for name in ["early", "dump", "gst"] {
+        assert_eq!(sent.check_whole(&scene.recording(name)), Ok(()), "{name}");
+    }
+    let before = sent.check_from_key_frame(&scene.recording("late")).unwrap();
+    assert!(before > 200, "the late player joined after only {before} packets");
+
+    // FFmpeg writes metadata of its own; the others show the bytes that came.
+    let metadata = sent.data()[0];
+    for (name, recording) in
+        [("bare", &bare), ("dump", &scene.recording("dump")), ("gst", &scene.recording("gst"))]
+    {
+        let found = recording.data().iter().any(|data| data.same_payload(&metadata));
+        assert!(found, "{name}: {metadata:?} was sent, {:?} came", recording.data());
+    }
+}
+
+#[test]
+fn an_ffmpeg_stream_reaches_four_players_packet_by_packet() {
+    four_players("four", Clip::Plain);
+}
+
+#[test]
+fn an_ffmpeg_stream_with_b_frames_reaches_four_players_packet_by_packet() {
+    four_players("four-b", Clip::BFrames);
+}
+
+#[test]
+fn a_gstreamer_stream_reaches_ffmpeg_and_rtmpdump_packet_by_packet() {
+    let scene = Scene::new("gst", "127.0.0.1:0");
+    let dir = scene.scratch.path();
+    let mut players = [scene.ffmpeg_player("early"), scene.rtmpdump_player("dump")];
+    scene.relay.wait_for_role("player", 2);
+    let mut publisher = gstreamer::publish(dir, "publisher", Clip::Plain, &scene.url());
+    let reference = scene.file("reference");
+    gstreamer::publish_to_file(dir, "reference", Clip::Plain, &reference).succeed(END_MAX);
+    publisher.succeed(LENGTH + END_MAX);
+    let sent = Recording::of_file(&reference);
+    for (player, name) in players.iter_mut().zip(["early", "dump"]) {
+        player.succeed(END_MAX);
+        assert_eq!(sent.check_whole(&scene.recording(name)), Ok(()), "{name}");
+    }
+}
+
+/// Publishes a clip that has one kind of media only; `late` says how a late recording is judged.
+fn one_kind(
+    test: &str,
+    clip: Clip,
+    late: impl FnOnce(&Recording, &Recording) -> Result<usize, String>,
+) {
+    let scene = Scene::new(test, "127.0.0.1:0");
+    let mut players = [scene.ffmpeg_player("early"), scene.rtmpdump_player("dump")];
+    scene.relay.wait_for_role("player", 2);
+    let mut publisher = ffmpeg::publish(scene.scratch.path(), "publisher", clip, &scene.url());
+    thread::sleep(LENGTH / 2);
+    let mut joiner = scene.rtmpdump_player("late");
+    publisher.succeed(LENGTH + END_MAX);
+    for player in players.iter_mut().chain([&mut joiner]) {
+        player.succeed(END_MAX);
+    }
+    let sent = clip.sent();
+    for name in ["early", "dump"] {
+        assert_eq!(sent.check_whole(&scene.recording(name)), Ok(()), "{name}");
+    }
+    let before = late(&sent, &scene.recording("late")).unwrap();
+    assert!(before > 100, "the late player joined after only {before} packets");
+}
+
+#[test]
+fn a_stream_of_audio_alone_is_relayed_and_can_be_joined_anywhere() {
+    one_kind("audio", Clip::AudioOnly, Recording::check_from_anywhere);
+}
+
+#[test]
+fn a_stream_of_video_alone_is_relayed_and_is_joined_at_a_key_frame() {
+    one_kind("video", Clip::VideoOnly, Recording::check_from_key_frame);
+}
+
+#[test]
+fn publisher_and_player_meet_over_ipv6() {
+    let scene = Scene::new("ipv6", "[::1]:0");
+    assert!(scene.relay.rtmp.is_ipv6());
+    let mut player = scene.ffmpeg_player("player");
+    scene.relay.wait_for_role("player", 1);
+    let dir = scene.scratch.path();
+    ffmpeg::publish(dir, "publisher", Clip::Plain, &scene.url()).succeed(LENGTH + END_MAX);
+    player.succeed(END_MAX);
+    assert_eq!(Clip::Plain.sent().check_whole(&scene.recording("player")), Ok(()));
+}
+
+#[test]
+fn players_end_in_order_when_the_publisher_is_gone_for_good() {
+    let scene = Scene::new("gone", "127.0.0.1:0");
+    let mut ffmpeg_player = scene.ffmpeg_player("player");
+    let mut dump = scene.rtmpdump_player("dump");
+    scene.relay.wait_for_role("player", 2);
+    let dir = scene.scratch.path();
+    let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &scene.url());
+    wait_for("three seconds of recording", END_MAX, || {
+        let file = std::fs::metadata(scene.file("player")).ok()?;
+        (file.len() > 300_000).then_some(())
+    });
+    publisher.kill();
+    let gone = Instant::now();
+    for player in [&mut ffmpeg_player, &mut dump] {
+        player.succeed(END_MAX);
+        let after = gone.elapsed();
+        let within = Duration::from_millis(1_900)..Duration::from_secs(8);
+        assert!(within.contains(&after), "ended {after:?} after a publisher with 2 s of grace");
+    }
+    let sent = Clip::Plain.sent();
+    assert_eq!(sent.check_start(&scene.recording("player")), Ok(()));
+}

@@ -1,0 +1,305 @@
+//! Keeps the house: rooms import one way, nothing below the worker knows a clock or a socket,
+//! `unsafe` stays in one file, files stay short. Every rule is a plain function with a test that
+//! sees it fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file of the workspace, cut at the start of its unit tests.
+struct Source {
+    /// Path below the workspace, with `/`.
+    path: String,
+    /// The whole text.
+    text: String,
+}
+
+impl Source {
+    /// The lines that ship, with their numbers: no comments, nothing from `#[cfg(test)] mod` on.
+    fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test = self.is_test();
+        let end = self.text.find("#[cfg(test)]\nmod ").unwrap_or(self.text.len());
+        self.text[..end]
+            .lines()
+            .enumerate()
+            .filter(move |_| !is_test)
+            .map(|(number, line)| (number + 1, line))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests/")
+            || self.path.ends_with("tests.rs")
+            || self.path.contains("/contract")
+            || self.path.contains("/benches/")
+            || self.path.contains("/testing")
+    }
+
+    /// The room that a file of the relay library belongs to.
+    fn room(&self) -> Option<&str> {
+        let inside = self.path.strip_prefix("relay/src/")?;
+        Some(inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs"))
+    }
+}
+
+type Rule = fn(&Source) -> Vec<String>;
+
+const RULES: &[(&str, Rule)] = &[
+    ("rooms import one way", imports),
+    ("pure rooms name no clock, chance, socket, thread, lock or logger", purity),
+    ("the clock is read in one file of the worker", clock),
+    ("the reactor knows no RTMP", reactor_knows_no_rtmp),
+    ("unsafe stays in reactor/uring.rs", unsafe_code),
+    ("files are short", file_length),
+    ("comments are at most 100 columns wide", comment_width),
+    ("files say why they exist", opening_words),
+    ("nothing is left for later", leftovers),
+];
+
+/// Rooms that each room may import, besides itself and `limits`.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("limits", &[]),
+    ("wire", &[]),
+    ("session", &["wire"]),
+    ("stream", &["wire"]),
+    ("cluster", &[]),
+    ("reactor", &[]),
+    ("worker", &["wire", "session", "stream", "cluster", "reactor"]),
+    ("control", &["worker", "config"]),
+    ("config", &["worker"]),
+    ("node", &["wire", "session", "stream", "cluster", "reactor", "worker", "control", "config"]),
+    ("main", &["node", "config"]),
+];
+
+fn imports(source: &Source) -> Vec<String> {
+    let Some(room) = source.room() else { return Vec::new() };
+    let Some((_, allowed)) = IMPORTS.iter().find(|(name, _)| *name == room) else {
+        return if room == "lib" { Vec::new() } else { vec![format!("'{room}' is no known room")] };
+    };
+    let prefix = if room == "main" { "relay::" } else { "crate::" };
+    let mut wrong = Vec::new();
+    for (number, line) in source.shipped() {
+        for (at, _) in line.match_indices(prefix) {
+            let rest = &line[at + prefix.len()..];
+            let named: String =
+                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let known = IMPORTS.iter().any(|(name, _)| *name == named);
+            let fine = named == room || named == "limits" || allowed.contains(&named.as_str());
+            if known && !fine {
+                wrong.push(format!("{number}: '{room}' imports '{named}'"));
+            }
+        }
+    }
+    wrong
+}
+
+fn purity(source: &Source) -> Vec<String> {
+    const BANNED: &[&str] = &[
+        "Instant",
+        "SystemTime",
+        "std::thread",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+        "Mutex",
+        "RwLock",
+        "fastrand",
+        "tracing::",
+        "log::info",
+        "log::warn",
+        "log::debug",
+        "println!",
+        "mio::",
+        "tokio",
+    ];
+    if !matches!(source.room(), Some("wire" | "session" | "stream" | "cluster")) {
+        return Vec::new();
+    }
+    banned(source, BANNED)
+}
+
+fn clock(source: &Source) -> Vec<String> {
+    let exempt = source.path == "relay/src/worker/clock.rs";
+    let watched = matches!(source.room(), Some("worker" | "reactor"));
+    if watched && !exempt {
+        banned(source, &["Instant::now", "SystemTime::now"])
+    } else {
+        Vec::new()
+    }
+}
+
+fn reactor_knows_no_rtmp(source: &Source) -> Vec<String> {
+    if source.room() != Some("reactor") {
+        return Vec::new();
+    }
+    banned(source, &["rtmp", "Rtmp", "chunk_stream", "publish", "player"])
+}
+
+fn unsafe_code(source: &Source) -> Vec<String> {
+    if source.path == "relay/src/reactor/uring.rs" {
+        return Vec::new();
+    }
+    // Spelt in two halves so that this file does not name it.
+    let word = concat!("uns", "afe");
+    let mut wrong = banned(source, &[&format!("{word} {{"), &format!("{word} fn")]);
+    wrong.extend(banned(source, &[&format!("allow({word}_code)")]));
+    wrong
+}
+
+fn file_length(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count();
+    if lines > 600 {
+        vec![format!("{lines} lines: find the second idea in it")]
+    } else {
+        Vec::new()
+    }
+}
+
+fn comment_width(source: &Source) -> Vec<String> {
+    let wide = |line: &str| line.trim_start().starts_with("//") && line.chars().count() > 100;
+    let lines = source.text.lines().enumerate();
+    lines.filter(|(_, line)| wide(line)).map(|(n, _)| format!("{}: too wide", n + 1)).collect()
+}
+
+fn opening_words(source: &Source) -> Vec<String> {
+    // A `tests.rs` beside its parent is explained by its parent.
+    if source.text.starts_with("//!") || source.path.ends_with("/tests.rs") {
+        Vec::new()
+    } else {
+        vec!["1: the file does not open with //! and its reason".to_owned()]
+    }
+}
+
+fn leftovers(source: &Source) -> Vec<String> {
+    let words = ["TO", "FIX", "XX"].map(|half| match half {
+        "TO" => "TODO",
+        "FIX" => "FIXME",
+        _ => "XXX",
+    });
+    if source.path.ends_with("tests/tidy.rs") {
+        return Vec::new();
+    }
+    let lines = source.text.lines().enumerate();
+    lines
+        .filter(|(_, line)| {
+            words.iter().any(|word| line.contains(word))
+                || line.contains("todo!(")
+                || line.contains("unimplemented!(")
+                || line.contains("#[ignore")
+        })
+        .map(|(number, line)| format!("{}: {}", number + 1, line.trim()))
+        .collect()
+}
+
+fn banned(source: &Source, words: &[&str]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (number, line) in source.shipped() {
+        for word in words {
+            if line.contains(word) {
+                wrong.push(format!("{number}: names {word}"));
+            }
+        }
+    }
+    wrong
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").into()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() {
+            if !path.ends_with("target") {
+                collect(&path, files);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = workspace();
+    let mut files = Vec::new();
+    for part in ["relay", "loadgen", "bench"] {
+        collect(&root.join(part), &mut files);
+    }
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| Source {
+            path: file.strip_prefix(&root).expect("found below it").display().to_string(),
+            text: fs::read_to_string(&file).expect("sources are text"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_house_is_tidy() {
+    let sources = sources();
+    assert!(sources.len() > 10, "the sources were not found");
+    let mut wrong = String::new();
+    for (name, rule) in RULES {
+        for source in &sources {
+            for line in rule(source) {
+                wrong.push_str(&format!("{}:{line} ({name})\n", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn the_top_level_is_fixed() {
+    const FIXED: &[&str] = &[
+        "Cargo.toml",
+        "Cargo.lock",
+        "LICENSE",
+        "README.md",
+        "bench",
+        "dashboards",
+        "k8s",
+        "loadgen",
+        "relay",
+        "rustfmt.toml",
+        "target",
+    ];
+    for entry in fs::read_dir(workspace()).expect("the workspace can be read") {
+        let name = entry.expect("the entry can be read").file_name().into_string().expect("text");
+        assert!(
+            name.starts_with('.') || FIXED.contains(&name.as_str()),
+            "'{name}' at the top level"
+        );
+    }
+}
+
+#[test]
+fn every_rule_has_been_seen_failing() {
+    let check = |rule: Rule, path: &str, text: &str, fails: bool| {
+        let source = Source { path: path.to_owned(), text: text.to_owned() };
+        assert_eq!(!rule(&source).is_empty(), fails, "{path}: {text}");
+    };
+    check(imports, "relay/src/wire/amf0.rs", "use crate::stream::Log;", true);
+    check(imports, "relay/src/stream/log.rs", "use crate::wire::message;", false);
+    check(imports, "relay/src/stream/log.rs", "use crate::limits::Limits;", false);
+    check(imports, "relay/src/session/server.rs", "fn f(l: crate::stream::Log) {}", true);
+    check(imports, "relay/src/kitchen/sink.rs", "", true);
+    check(imports, "relay/src/main.rs", "use relay::worker::Turn;", true);
+    check(purity, "relay/src/stream/log.rs", "let now = Instant::now();", true);
+    check(purity, "relay/src/stream/log.rs", "// never Instant::now()", false);
+    check(purity, "relay/src/stream/log.rs", "#[cfg(test)]\nmod tests { use fastrand; }", false);
+    check(purity, "relay/src/wire/x.rs", "tracing::info!()", true);
+    check(clock, "relay/src/worker/turn.rs", "Instant::now()", true);
+    check(clock, "relay/src/worker/clock.rs", "Instant::now()", false);
+    check(reactor_knows_no_rtmp, "relay/src/reactor/poll.rs", "fn publish() {}", true);
+    check(unsafe_code, "relay/src/reactor/poll.rs", concat!("uns", "afe { f() }"), true);
+    check(unsafe_code, "relay/src/reactor/uring.rs", concat!("uns", "afe { f() }"), false);
+    check(file_length, "relay/src/a.rs", &"x\n".repeat(601), true);
+    check(file_length, "relay/src/a.rs", &"x\n".repeat(600), false);
+    check(comment_width, "relay/src/a.rs", &format!("// {}", "x".repeat(98)), true);
+    check(comment_width, "relay/src/a.rs", &format!("// {}", "x".repeat(97)), false);
+    check(opening_words, "relay/src/a.rs", "use x;", true);
+    check(leftovers, "relay/src/a.rs", concat!("// TO", "DO: later"), true);
+    check(leftovers, "relay/src/a.rs", concat!("to", "do!()"), true);
+}
