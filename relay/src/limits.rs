@@ -137,10 +137,9 @@ limits! {
     streams_max: Count = 20_000, "Live names of one node.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
-    reads_per_turn: Count = 4, "Receive buffers handled per connection and turn, so that one fast publisher cannot starve the rest.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
-    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full stops taking in new requests.";
+    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
     flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

@@ -1,7 +1,7 @@
 //! From running to ended: what signals ask for, the drain window, and the ends of workers.
 //!
-//! Every step has a deadline. A worker that does not end in time makes the node fail; it never makes
-//! it hang.
+//! Every step has a deadline. A worker that does not end in time makes the node fail; it never
+//! makes it hang.
 
 use std::io;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub(super) fn wishes() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
     Ok(receiver)
 }
 
-/// From running to ended. The first SIGTERM drains, if there is a window for it; everything further,
-/// or a failing worker, stops.
+/// From running to ended. The first SIGTERM drains, if there is a window for it; everything
+/// further, or a failing worker, stops.
 pub(super) async fn live(
     state: &State,
     mut endings: Endings,
@@ -70,7 +70,7 @@ pub(super) async fn live(
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
                 if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
-                    tracing::info!(window_ms = window.as_millis(), "draining");
+                    tracing::info!(seconds = window.as_secs_f64(), "draining");
                     state.set_phase(Phase::Draining);
                     tell(state, move || Query::Drain { window });
                     deadline = Some(Instant::now() + window + patience);

@@ -1,8 +1,9 @@
 //! The slow side of a node, on one thread: HTTP for operators, metrics, health, and the way out.
 //!
-//! Ordinary libraries (tokio, axum, hyper) live here and nowhere else. Nothing here is on the way of a
-//! media byte: workers are read through their cells, asked through bounded rings with a deadline, and
-//! never waited for without one. A worker that hangs can make an answer fail, not hang.
+//! Ordinary libraries (tokio, axum, hyper) live here and nowhere else. Nothing here is on the way
+//! of a media byte: workers are read through their cells, asked through bounded rings with a
+//! deadline, and never waited for without one. A worker that hangs can make an answer fail, not
+//! hang.
 //!
 //! ```text
 //!   life      from running to ended: signals, drain, the ends of workers

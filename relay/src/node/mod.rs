@@ -80,8 +80,8 @@ pub fn run(effective: Effective) -> Result<(), NodeError> {
     }
 }
 
-/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes after
-/// ours, so that ours carries the reason.
+/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes
+/// after ours, so that ours carries the reason.
 fn socket_options(config: &Config) -> SocketOptions {
     let mut options = SocketOptions::default();
     let ours = config.settings.limits.send_stall_max + Duration::from_secs(15);
@@ -122,7 +122,18 @@ fn lines(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: Sock
         version = env!("CARGO_PKG_VERSION"),
         node = config.node.name,
         count = workers.len(),
+        rtmp = reachable(rtmp),
+        http = reachable(http),
     )
+}
+
+/// An address to type: every address of the host is written as `localhost`.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
 }
 
 /// The one source of chance of a node: the keys that the standard library draws for its hash maps.

@@ -1,8 +1,8 @@
 //! How many workers this process has processors for, and whether to pin them.
 //!
 //! A container sees all processors of its host but may be given less: by affinity (exclusive
-//! processors) or by a quota of time (shared ones). Everything here is a function of file contents and
-//! lists, so that it can be tried without a container; only the last functions ask the kernel.
+//! processors) or by a quota of time (shared ones). Everything here is a function of file contents
+//! and lists, so that it can be tried without a container; only the last functions ask the kernel.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ pub(super) struct Quota {
     period: u64,
 }
 
-/// Workers for this many processors under this quota: rounded down, since a worker that is throttled
-/// in mid-turn delays all of its streams, and at least 1.
+/// Workers for this many processors under this quota: rounded down, since a worker that is
+/// throttled in mid-turn delays all of its streams, and at least 1.
 pub(super) fn workers(processors: usize, quota: Option<Quota>) -> usize {
     let by_quota = quota.map_or(usize::MAX, |quota| {
         usize::try_from(quota.time / quota.period).unwrap_or(usize::MAX)
@@ -24,13 +24,15 @@ pub(super) fn workers(processors: usize, quota: Option<Quota>) -> usize {
     processors.min(by_quota).max(1)
 }
 
-/// The processor of each worker, when there are exactly as many as workers: then they are most likely
-/// ours alone. Otherwise the kernel places the threads, and a busy neighbour does not stall one of them.
+/// The processor of each worker, when there are exactly as many as workers: then they are most
+/// likely ours alone. Otherwise the kernel places the threads, and a busy neighbour does not stall
+/// one of them.
 pub(super) fn places(processors: &[usize], workers: usize) -> Option<Vec<usize>> {
     (processors.len() == workers).then(|| processors.to_vec())
 }
 
-/// The tightest quota of this process's control groups, version 2 or 1. `read` gives a file's content.
+/// The tightest quota of this process's control groups, version 2 or 1. `read` gives a file's
+/// content.
 pub(super) fn quota(read: impl Fn(&Path) -> Option<String>) -> Option<Quota> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let mut quotas = Vec::new();
@@ -88,7 +90,8 @@ fn made(time: &str, period: &str) -> Option<Quota> {
     (period > 0).then_some(Quota { time, period })
 }
 
-/// The processors that this thread may run on, ascending; processor 0 when the kernel does not tell.
+/// The processors that this thread may run on, ascending; processor 0 when the kernel does not
+/// tell.
 pub(super) fn ours() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else { return vec![0] };
     (0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect()

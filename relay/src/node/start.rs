@@ -1,4 +1,5 @@
-//! Starting workers: each on its own thread, where it makes its reactor, all let go at the same time.
+//! Starting workers: each on its own thread, where it makes its reactor, all let go at the same
+//! time.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -67,7 +68,8 @@ struct Seat {
     reason: &'static str,
 }
 
-/// Starts every worker, one listener and one guard each. They begin to turn when all of them are there.
+/// Starts every worker, one listener and one guard each. They begin to turn when all of them are
+/// there.
 pub(super) fn workers(
     plan: &Plan,
     settings: &Arc<Settings>,

@@ -1,9 +1,9 @@
 //! What the publisher's worker does to a message before it is part of the log.
 //!
 //! Places it on the stream's timeline, keeps it for joining players if it is a header, and makes it
-//! part of a segment: copied behind the pending one if it is small, a segment by itself, uncopied, if
-//! it is large. A key frame always starts a segment. Other workers have none of this: they are sent
-//! segments.
+//! part of a segment: copied behind the pending one if it is small, a segment by itself, uncopied,
+//! if it is large. A key frame always starts a segment. Other workers have none of this: they are
+//! sent segments.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,8 @@ pub struct Appended {
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dropped {
-    /// A video frame of a returning publisher before its first key frame: what it refers to is gone.
+    /// A video frame of a returning publisher before its first key frame: what it refers to is
+    /// gone.
     BeforeKey,
     /// Nobody publishes the stream here.
     NoPublisher,
@@ -187,7 +188,9 @@ impl Home {
             log.push(whole(message, number, start, video), limits);
             return Appended { sealed: sealed + 1, dropped: None };
         }
-        self.pending.append(message, start);
+        // sealed at this size, a segment ends below that and one message of less than that
+        let room = limits.segment_bytes.min(SEGMENT_BYTES_CEILING).saturating_mul(2);
+        self.pending.append(message, room, start);
         self.prelude.keep(message, limits);
         if self.pending.len() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING) {
             sealed += usize::from(self.seal(limits, log));

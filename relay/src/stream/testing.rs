@@ -129,7 +129,7 @@ pub(super) fn segment(number: u64, ingested: Duration, messages: &mut [MediaMess
     let mut pending = Pending::default();
     for message in messages {
         let start = Start { ingested, first_seq: number * 100, prelude: std::sync::Arc::default() };
-        pending.append(message, || start);
+        pending.append(message, 1 << 20, || start);
     }
     pending.seal(number, Video::Flowing).expect("at least one message")
 }

@@ -67,7 +67,13 @@ pub(super) struct LocalStreams {
 
 impl LocalStreams {
     /// The stream of this number, new if need be.
-    pub(super) fn enter(&mut self, id: StreamId, name: &Arc<str>, join: Join, now: Duration) -> usize {
+    pub(super) fn enter(
+        &mut self,
+        id: StreamId,
+        name: &Arc<str>,
+        join: Join,
+        now: Duration,
+    ) -> usize {
         *self.by_id.entry(id).or_insert_with(|| {
             self.streams.insert(LocalStream {
                 id,

@@ -41,7 +41,9 @@ impl Worker {
                 self.granted(stream, publisher, &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
-            Order::Yield { stream, to, if_silent } => self.asked_to_yield(stream, to, if_silent, now),
+            Order::Yield { stream, to, if_silent } => {
+                self.asked_to_yield(stream, to, if_silent, now)
+            }
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
@@ -63,7 +65,8 @@ impl Worker {
         };
         let first = !readers.contains(&reader);
         let Some(log) = entry.log else { return };
-        // What is sealed by now goes into the snapshot, and to the others, before the new one is listed.
+        // What is sealed by now goes into the snapshot, and to the others, before the new one is
+        // listed.
         let segments = self.hub.snapshot(log);
         self.flush(now);
         if first
@@ -121,10 +124,5 @@ impl Worker {
             return;
         }
         self.hub.receive(log, segment);
-    }
-
-    /// Whether segments may arrive for which this worker looks by itself instead of being woken.
-    pub(super) fn reads_remote_streams(&self) -> bool {
-        self.streams.reads_remote()
     }
 }

@@ -1,8 +1,9 @@
 //! Who owns a name. Worker 0 holds this table; every publish and every play asks it once.
 //!
 //! Pure: requests and time in, mail out. A name is in the table while it is live, in its grace, or
-//! wanted by a player. A stream's log lives on the worker of its publisher (its *home*); when the next
-//! publisher arrives elsewhere, the old home is told to yield and the log goes on at the new one.
+//! wanted by a player. A stream's log lives on the worker of its publisher (its *home*); when the
+//! next publisher arrives elsewhere, the old home is told to yield and the log goes on at the new
+//! one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -54,8 +55,8 @@ struct Claim {
     address: IpAddr,
 }
 
-/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held off, each refused try
-/// renews the hold-off, and each further take-over doubles it.
+/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
+/// off, each refused try renews the hold-off, and each further take-over doubles it.
 #[derive(Debug, Default)]
 struct Contest {
     loser: Option<IpAddr>,
@@ -65,6 +66,7 @@ struct Contest {
 
 impl Registrar {
     /// Names in the table.
+    #[cfg(test)]
     pub(super) fn names(&self) -> usize {
         self.streams.len()
     }
@@ -87,7 +89,9 @@ impl Registrar {
                 self.want(player, &name, unknown, limits, send);
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
-            Request::Yielded { stream, yielded } => self.yielded(stream, yielded, now, limits, send),
+            Request::Yielded { stream, yielded } => {
+                self.yielded(stream, yielded, now, limits, send)
+            }
         }
     }
 
@@ -240,7 +244,8 @@ impl Registrar {
 }
 
 impl Entry {
-    /// Moves the first claim on: granted at once when there is no log yet, else its home must yield.
+    /// Moves the first claim on: granted at once when there is no log yet, else its home must
+    /// yield.
     fn proceed(
         &mut self,
         stream: StreamId,

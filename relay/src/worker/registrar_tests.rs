@@ -77,7 +77,10 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
 #[test]
 fn a_publisher_is_granted_and_its_readers_are_told() {
     let mut table = Table::new();
-    assert_eq!(table.want(party(1, 7), "live/a", UnknownStream::Wait), ["1: play 1 by 7 home=None"]);
+    assert_eq!(
+        table.want(party(1, 7), "live/a", UnknownStream::Wait),
+        ["1: play 1 by 7 home=None"]
+    );
     let granted = table.claim(party(0, 5), 1);
     assert_eq!(granted, ["0: grant 1 to 5 fresh=true", "1: 1 appeared at 0"]);
     let known = table.want(party(1, 8), "live/a", UnknownStream::Reject);

@@ -7,8 +7,8 @@
 //!   clock, drain  completions are handled                                 -> operations
 //! ```
 //!
-//! The clock is read twice, so that time spent waiting and time spent working can be told apart, and
-//! everything that happens within one turn happens at one time.
+//! The clock is read twice, so that time spent waiting and time spent working can be told apart,
+//! and everything that happens within one turn happens at one time.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub fn run(worker: &mut Worker, reactor: &mut dyn Reactor, clock: Clock) {
     worker.submit(reactor);
 }
 
-/// One turn under virtual time: everything happens at `now` and nothing waits. Gives the time by which
-/// the next turn must come.
+/// One turn under virtual time: everything happens at `now` and nothing waits. Gives the time by
+/// which the next turn must come.
 pub fn step(worker: &mut Worker, reactor: &mut dyn Reactor, now: Duration) -> Duration {
     worker.prepare(now);
     worker.submit(reactor);
