@@ -207,7 +207,8 @@ impl Worker {
     }
 }
 
-/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes unread.
+/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes
+/// unread.
 fn failure(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
