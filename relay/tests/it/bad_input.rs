@@ -76,7 +76,7 @@ fn cases() -> Vec<Case> {
     vec![
         Case {
             leaves: true,
-            ..case("handshake cut off", Fresh, ("eof", "Eof"), hello(3)[..700].to_vec())
+            ..case("handshake cut off", Fresh, ("eof", "eof"), hello(3)[..700].to_vec())
         },
         case("wrong version", Fresh, protocol("version 9"), hello(9)),
         case("random bytes", Fresh, protocol("0xe1"), random(4096)),
