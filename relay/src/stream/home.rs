@@ -92,7 +92,8 @@ impl Home {
         }
     }
 
-    /// Continues a stream of which only the log is here. What the log does not tell is taken as unknown.
+    /// Continues a stream of which only the log is here. What the log does not tell is taken as
+    /// unknown.
     pub(super) fn after(log: &Log) -> Self {
         let Some(newest) = log.newest() else { return Self::default() };
         let coded = |segment: &Segment| {
