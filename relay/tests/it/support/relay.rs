@@ -103,10 +103,19 @@ impl Relay {
         self.process.must_run();
     }
 
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for a relay that was told to end.
+    pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
+        self.process.wait(limit)
+    }
+
     /// Asks the relay to end and waits for it.
     pub(crate) fn terminate(mut self, limit: Duration) -> ExitStatus {
-        self.process.signal(Signal::TERM);
-        self.process.wait(limit)
+        self.signal(Signal::TERM);
+        self.wait(limit)
     }
 }
 
