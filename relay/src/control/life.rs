@@ -70,7 +70,7 @@ pub(super) async fn live(
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
                 if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
-                    tracing::info!(window_ms = window.as_millis(), "draining");
+                    tracing::info!(seconds = window.as_secs_f64(), "draining");
                     state.set_phase(Phase::Draining);
                     tell(state, move || Query::Drain { window });
                     deadline = Some(Instant::now() + window + patience);

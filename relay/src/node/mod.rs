@@ -122,7 +122,18 @@ fn lines(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: Sock
         version = env!("CARGO_PKG_VERSION"),
         node = config.node.name,
         count = workers.len(),
+        rtmp = reachable(rtmp),
+        http = reachable(http),
     )
+}
+
+/// An address to type: every address of the host is written as `localhost`.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
 }
 
 /// The one source of chance of a node: the keys that the standard library draws for its hash maps.

@@ -11,7 +11,7 @@
 //!   submit: Send ---- written at once --------------------> Sent --+
 //!                \--- refused: kept until writable                 |
 //!           Receive - if readable ---------> Receive --+           v
-//!   wait:   epoll --- flags ---> Receive, Write, Accept, Connect: queue ---> drain ---> completions
+//!   wait:   epoll --- flags ---> Receive, Write, Accept, Connect: queue --> drain --> completions
 //! ```
 //!
 //! It never blocks outside `wait` and never keeps a connection's bytes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::segment::Carried;
 use super::view::ViewKind;
 
 /// Where a joining player starts.
@@ -37,24 +38,28 @@ pub struct Cursor {
     pub(super) view: ViewKind,
     /// What is to be read: from the next key frame if that adds video, else from the next segment.
     pub(super) wanted: ViewKind,
-    /// Version of the headers that the player was told; `None` when it was told none.
-    pub(super) told: Option<u64>,
-    /// The stream's count of messages before the position; `None` when what comes before was never
-    /// meant to be sent.
-    pub(super) seq: Option<u64>,
-    /// How far behind the player was when it joined, or less since it caught up: not its fault.
-    pub(super) allowance: Duration,
+    /// What the player has behind it; `None` when what lies before the position was never meant for
+    /// it.
+    pub(super) reached: Option<Reached>,
+}
+
+/// What a player knows at its position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// Version of the headers that it was told.
+    pub(super) version: u64,
+    /// The stream's count of messages before the position.
+    pub(super) seq: u64,
 }
 
 /// Whether a cursor has a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It waits for a place to start, not before `Cursor::segment` unless `join` is [`Join::Gop`].
-    Waiting {
-        since: Duration,
-        join: Join,
-    },
-    Playing,
+    Waiting { since: Duration, join: Join },
+    /// It plays. `allowance` is how far behind it was when it joined, or less since it caught up:
+    /// that is not its fault.
+    Playing { allowance: Duration },
 }
 
 /// What a player is to do next.
@@ -88,6 +93,8 @@ pub struct Batch {
     /// Messages that it was moved over. Those passed while waiting are counted when it starts
     /// again.
     pub skipped: u64,
+    /// Messages of the log that were put out, preludes not counted.
+    pub carried: Carried,
 }
 
 /// Why a player was moved forward.
@@ -109,9 +116,7 @@ impl Cursor {
             phase: Phase::Waiting { since: now, join },
             view,
             wanted: view,
-            told: None,
-            seq: None,
-            allowance: Duration::ZERO,
+            reached: None,
         }
     }
 
@@ -144,7 +149,7 @@ impl Cursor {
     /// Whether it plays; else it waits for a place to start.
     #[must_use]
     pub fn is_playing(&self) -> bool {
-        self.phase == Phase::Playing
+        matches!(self.phase, Phase::Playing { .. })
     }
 
     /// The segment to read next.
@@ -170,7 +175,6 @@ impl Cursor {
         self.segment = segment;
         self.offset = 0;
         self.phase = Phase::Waiting { since: now, join: Join::Live };
-        self.told = None;
-        self.seq = None;
+        self.reached = None;
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::log::Log;
 use super::pending::{Pending, Start, whole};
 use super::prelude::PreludeBuilder;
 use super::segment::{Segment, Video};
@@ -89,6 +90,23 @@ impl Home {
             last_video: heritage.last_video,
             ..Self::default()
         }
+    }
+
+    /// Continues a stream of which only the log is here. What the log does not tell is taken as unknown.
+    pub(super) fn after(log: &Log) -> Self {
+        let Some(newest) = log.newest() else { return Self::default() };
+        let coded = |segment: &Segment| {
+            let mut entries = segment.index.iter().rev();
+            entries.find(|entry| entry.role.is_coded()).map(|entry| entry.timestamp)
+        };
+        Self::inherit(Heritage {
+            next_number: log.next(),
+            next_seq: newest.end_seq(),
+            version: newest.prelude.version() + 1,
+            timeline: Timeline::after(log.newest_first().find_map(coded)),
+            began: log.from(0).next().map(|segment| segment.ingested),
+            last_video: (newest.video == Video::Flowing).then_some(newest.ingested),
+        })
     }
 
     /// What another worker needs to continue. Nothing may be pending.
@@ -188,7 +206,9 @@ impl Home {
             log.push(whole(message, number, start, video), limits);
             return Appended { sealed: sealed + 1, dropped: None };
         }
-        self.pending.append(message, start);
+        // sealed at this size, a segment ends below that and one message of less than that
+        let room = limits.segment_bytes.min(SEGMENT_BYTES_CEILING).saturating_mul(2);
+        self.pending.append(message, room, start);
         self.prelude.keep(message, limits);
         if self.pending.len() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING) {
             sealed += usize::from(self.seal(limits, log));

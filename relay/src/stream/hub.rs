@@ -157,11 +157,17 @@ impl Hub {
     // ---- the publisher's side
 
     /// A publisher begins. After another one it continues the stream: numbers, counts and time go
-    /// on, headers start empty, and its inter frames are dropped until its first key frame.
+    /// on, headers start empty, and its inter frames are dropped until its first key frame. A
+    /// stream that was mailed here is continued as far as its log tells, unless [`Self::inherit`]
+    /// told all.
     pub fn begin_publish(&mut self, key: StreamKey) {
         self.seal(key);
         if let Some(stream) = self.stream_mut(key) {
-            stream.home.get_or_insert_default().begin();
+            let log = &stream.renditions.log;
+            if stream.home.is_none() {
+                stream.mailed = log.next();
+            }
+            stream.home.get_or_insert_with(|| Box::new(Home::after(log))).begin();
         }
     }
 
@@ -258,8 +264,8 @@ impl Hub {
         {
             self.seal(key);
         }
-        for key in std::mem::take(&mut self.ready) {
-            if let Some(stream) = self.stream_mut(key) {
+        for key in self.ready.drain(..) {
+            if let Some(stream) = find(&mut self.streams, key) {
                 stream.ready = false;
                 ready.push(key);
             }

@@ -69,6 +69,11 @@ impl Log {
         self.segments.iter().skip(skip)
     }
 
+    /// All segments, the newest one first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().rev()
+    }
+
     /// How far the segment of this number lies behind the newest one, by time of ingest. Zero at
     /// the head and beyond; for a segment no longer held, the oldest one's.
     #[must_use]

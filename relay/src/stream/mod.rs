@@ -36,19 +36,36 @@ mod view;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod hub_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod join_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod lag_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod log_tests;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod model_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod prelude_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod timeline_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod view_tests;
 
 pub use cursor::{Batch, Cursor, Join, JumpReason, Next};
 pub use home::{Appended, Dropped, Heritage};
 pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
 pub use log::Log;
 pub use prelude::Prelude;
-pub use segment::{Entry, Segment, Video};
+pub use segment::{Carried, Entry, Segment, Video};
 pub use view::{ViewKind, ViewTracks};

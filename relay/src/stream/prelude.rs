@@ -52,6 +52,13 @@ impl Prelude {
         self.items.iter().map(|item| item.payload.len()).sum()
     }
 
+    /// The payload of `onMetaData`, if one is kept.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&[u8]> {
+        let metadata = self.items.iter().find(|item| item.role == Role::Metadata);
+        metadata.map(|item| &*item.payload)
+    }
+
     /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:
     /// metadata, audio headers, multichannel layouts, video headers, video metadata, each in order
     /// of tracks.

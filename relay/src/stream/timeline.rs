@@ -30,6 +30,11 @@ enum Offset {
 }
 
 impl Timeline {
+    /// A timeline whose newest frame was at this time, if there was any.
+    pub(super) fn after(newest: Option<Timestamp>) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
     /// A publisher begins.
     pub(super) fn begin(&mut self) {
         self.floor = self.newest;

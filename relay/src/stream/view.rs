@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::log::Log;
-use super::segment::{Entry, Segment};
+use super::segment::{Carried, Entry, Segment};
 use crate::limits::Limits;
 use crate::wire::media::Role;
 use crate::wire::message::MEDIA_STREAM;
@@ -94,7 +94,8 @@ impl ViewKind {
                 bytes
             }
         };
-        Segment { bytes, index: index.into(), ..source.clone() }
+        let carried = Carried::of(&index);
+        Segment { bytes, index: index.into(), carried, ..source.clone() }
     }
 
     fn copy(self, source: &Segment) -> Bytes {

@@ -185,7 +185,7 @@ impl Worker {
         let Some(mut connection) = self.connections.take(key) else { return };
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
-            (None, Some(_)) => CloseReason::Error,
+            (None, Some(error)) => failure(error),
             (None, None) if connection.said_goodbye => CloseReason::Client,
             (None, None) => CloseReason::Eof,
         };
@@ -195,7 +195,7 @@ impl Worker {
 
     pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
         let Some(mut connection) = self.connections.take(key) else { return };
-        let reason = connection.closing.map_or(CloseReason::Error, |closing| closing.reason);
+        let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
         self.close(&mut connection, reason, Some(error), now);
     }
 
@@ -204,5 +204,13 @@ impl Worker {
         let transport = connection.transport();
         self.cells.handshakes.at((HandshakeResult::Ok, transport)).increment();
         self.cells.handshake_duration.observe(now.saturating_sub(connection.since));
+    }
+}
+
+/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes unread.
+fn failure(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
+        _ => CloseReason::Error,
     }
 }

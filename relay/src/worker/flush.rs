@@ -95,6 +95,16 @@ impl Worker {
                 tracing::debug!(id = %connection.id, reason = ?jump, "player moved forward");
             }
         }
+        let carried = &batch.carried;
+        for (kind, count) in [
+            (MessageKind::Audio, carried.audio),
+            (MessageKind::Video, carried.video),
+            (MessageKind::Data, carried.data),
+        ] {
+            if count > 0 {
+                self.cells.egress_messages.at(kind).add(u64::from(count));
+            }
+        }
         if batch.skipped > 0 {
             let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
             cell.add(batch.skipped);

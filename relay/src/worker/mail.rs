@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     OutOfMemory,
     /// The node is ending.
     Draining,
+    /// `control_mail_max` is reached.
+    Overloaded,
 }
 
 /// To the registrar.

@@ -97,6 +97,10 @@ pub struct Worker {
     numbered: u64,
     /// Connections that neither publish nor play.
     pending: usize,
+    /// Plays.
+    players: u64,
+    /// Whether segments may come from other workers, so that this one looks at its mail by itself.
+    reads_remote: bool,
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
@@ -145,6 +149,8 @@ impl Worker {
             connections: Table::default(),
             numbered: 0,
             pending: 0,
+            players: 0,
+            reads_remote: false,
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
             ring: SendRing::default(),
@@ -214,7 +220,7 @@ impl Worker {
             until = until.min(due);
         }
         let limits = &self.limits;
-        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote_streams();
+        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
         if looks_by_itself {
             until = until.min(now + limits.mail_poll);
         } else if !self.mailbox.fall_asleep() {
@@ -257,6 +263,11 @@ impl Worker {
 
     fn index(&self) -> mail::WorkerIndex {
         self.mailbox.index()
+    }
+
+    /// Whether so much mail waits that nothing new is taken on.
+    fn is_overloaded(&self) -> bool {
+        self.mailbox.waiting() >= self.limits.control_mail_max
     }
 
     fn ask_registrar(&mut self, request: Request) {

@@ -23,10 +23,16 @@ impl Worker {
         };
         let name: Arc<str> = request.address.name.as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
-        if self.shared.is_draining() {
-            let refusal = failed("The server is about to end");
-            connection.session.reject_play(request.message_stream, &refusal);
-            self.cells.refused.at(RefuseReason::Draining).increment();
+        let refused = if self.shared.is_draining() {
+            Some((RefuseReason::Draining, "The server is about to end"))
+        } else if self.is_overloaded() {
+            Some((RefuseReason::Overload, "The server is overloaded"))
+        } else {
+            None
+        };
+        if let Some((reason, description)) = refused {
+            connection.session.reject_play(request.message_stream, &failed(description));
+            self.cells.refused.at(reason).increment();
             return;
         }
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
@@ -76,6 +82,8 @@ impl Worker {
                 started: false,
                 warm: false,
             });
+            worker.players += 1;
+            worker.count_players();
             worker.update_role(connection);
             tracing::info!(
                 id = %connection.id,
@@ -86,7 +94,6 @@ impl Worker {
             worker.seat(connection, message_stream, now);
             worker.resume(connection, now);
         });
-        self.count_players();
     }
 
     pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
@@ -114,16 +121,19 @@ impl Worker {
     fn look_to(&mut self, local: usize, home: WorkerIndex) {
         let own = self.index();
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let known = match entry.place {
-            // Only this worker knows better than the registrar: a handover may be on its way here.
-            Place::Here { .. } => true,
-            Place::There { home: known, .. } => known == home,
-            Place::Nowhere => false,
-        };
-        if known || home == own {
-            return;
+        match &mut entry.place {
+            _ if home == own => return,
+            // This worker has not yet been told to yield.
+            Place::Here { .. } => return,
+            // The old home names us to the new one, or passes our subscription on.
+            Place::There { home: known, .. } => {
+                *known = home;
+                return;
+            }
+            Place::Nowhere => {}
         }
         entry.place = Place::There { home, awaiting_snapshot: true };
+        self.reads_remote = true;
         let stream = entry.id;
         self.mailbox.send(home, Mail::Subscribe { stream, worker: own });
     }
@@ -254,6 +264,8 @@ impl Worker {
 
     /// A play is over, whatever ended it.
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+        self.players -= 1;
+        self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
         entry.players.remove(&(key, play.message_stream));
         if entry.players.is_empty() {
@@ -263,7 +275,6 @@ impl Worker {
         if let (Some(log), Some(cursor)) = (entry.log, play.cursor) {
             self.hub.close(log, cursor);
         }
-        self.count_players();
     }
 
     /// The grace is over: the stream is gone for good, on this worker and everywhere.

@@ -30,6 +30,10 @@ impl Worker {
             self.refuse_publish(connection, request.message_stream, Refusal::Draining);
             return;
         }
+        if self.is_overloaded() {
+            self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
+            return;
+        }
         if self.shared.log_bytes() >= self.limits.log_bytes_total {
             self.refuse_publish(connection, request.message_stream, Refusal::OutOfMemory);
             return;
@@ -177,6 +181,7 @@ impl Worker {
             Refusal::OutOfMemory => {
                 (RefuseReason::Memory, Rejected, "The server has no memory left for streams")
             }
+            Refusal::Overloaded => (RefuseReason::Overload, Rejected, "The server is overloaded"),
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
         };
         self.cells.refused.at(reason).increment();
@@ -288,6 +293,7 @@ impl Worker {
             return;
         };
         readers.push(own);
+        self.reads_remote = true;
         let (stream, name) = (entry.id, Arc::clone(&entry.name));
         self.mailbox
             .send(to, Mail::Handover { stream, name, heritage: Box::new(heritage), readers });

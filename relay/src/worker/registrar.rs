@@ -26,6 +26,8 @@ pub(super) struct Registrar {
     names: HashMap<Arc<str>, StreamId>,
     streams: HashMap<StreamId, Entry>,
     issued: u64,
+    /// Names that were never published, only wanted by players.
+    unpublished: usize,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,11 @@ impl Registrar {
         limits: &Limits,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
-        let Some(stream) = self.intern(name, limits) else {
+        let published = self.streams.len() - self.unpublished;
+        let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
+        let counted = known.is_some_and(|entry| entry.home.is_some());
+        let is_free = counted || published < limits.streams_max;
+        let Some(stream) = is_free.then(|| self.intern(name)) else {
             refuse(claim.publisher, Refusal::TooManyStreams, send);
             return;
         };
@@ -138,7 +144,9 @@ impl Registrar {
             return;
         }
         entry.claims.push_back(claim);
+        let was_unpublished = entry.home.is_none();
         entry.proceed(stream, now, send);
+        self.unpublished -= usize::from(was_unpublished && entry.home.is_some());
     }
 
     fn release(&mut self, stream: StreamId, publisher: Party, now: Duration, limits: &Limits) {
@@ -162,7 +170,10 @@ impl Registrar {
         let stream = if unpublished && unknown == UnknownStream::Reject {
             None
         } else {
-            self.intern(name, limits)
+            self.names.get(name).copied().or_else(|| {
+                let room = self.unpublished < limits.wanted_names_max;
+                room.then(|| self.intern(name))
+            })
         };
         let Some(stream) = stream else {
             send(player.worker, Mail::Order(Order::RefusePlay { player, name: Arc::clone(name) }));
@@ -206,15 +217,13 @@ impl Registrar {
         entry.proceed(stream, now, send);
     }
 
-    /// The number of a name, new when it has none. `None` when the table is full.
-    fn intern(&mut self, name: &Arc<str>, limits: &Limits) -> Option<StreamId> {
+    /// The number of a name, new when it has none.
+    fn intern(&mut self, name: &Arc<str>) -> StreamId {
         if let Some(stream) = self.names.get(name) {
-            return Some(*stream);
-        }
-        if self.streams.len() >= limits.streams_max {
-            return None;
+            return *stream;
         }
         self.issued += 1;
+        self.unpublished += 1;
         let stream = StreamId(self.issued);
         self.names.insert(Arc::clone(name), stream);
         self.streams.insert(
@@ -229,12 +238,13 @@ impl Registrar {
                 contest: Contest::default(),
             },
         );
-        Some(stream)
+        stream
     }
 
     fn forget(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.remove(&stream) {
             self.names.remove(&entry.name);
+            self.unpublished -= usize::from(entry.home.is_none());
         }
         if self.streams.capacity() > 64 && self.streams.len() * 4 < self.streams.capacity() {
             self.streams.shrink_to_fit();

@@ -166,11 +166,11 @@ pub struct StreamHome {
     pub bytes_in: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
-    /// The video codec as FourCC (`avc1`, `hvc1`, `av01`, ...), once its sequence header was seen.
+    /// The video codec (`avc`, `hevc`, `av1`, ...), once its sequence header was seen.
     pub video: Option<String>,
     /// Width and height in pixels, where metadata tells them.
     pub size: Option<(u32, u32)>,
-    /// The audio codec as FourCC (`mp4a`, `Opus`, ...), once known.
+    /// The audio codec (`aac`, `opus`, ...), once known.
     pub audio: Option<String>,
     /// When the newest key frame was complete.
     pub last_key: Option<Duration>,

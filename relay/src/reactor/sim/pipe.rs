@@ -25,7 +25,7 @@ pub(super) struct Pipe {
     latest: Duration,
     /// When the end arrives, once the writer has ended.
     end: Option<Duration>,
-    /// The reader has seen the end.
+    /// The end has arrived.
     ended: bool,
 }
 
@@ -58,9 +58,9 @@ impl Pipe {
         self.bytes.is_empty()
     }
 
-    /// Whether the reader has read everything and the end has come.
+    /// Whether the end has arrived, which it does after all bytes.
     pub(super) fn at_end(&self) -> bool {
-        self.ended && self.bytes.is_empty()
+        self.ended
     }
 
     /// Whether the writer has ended.
@@ -110,13 +110,6 @@ impl Pipe {
     /// Loses what is in flight.
     pub(super) fn lose_flights(&mut self) {
         self.bytes.truncate(self.arrived);
-        self.flights.clear();
-    }
-
-    /// Forgets all bytes; nobody will read them.
-    pub(super) fn clear(&mut self) {
-        self.bytes = VecDeque::new();
-        self.arrived = 0;
         self.flights.clear();
     }
 }

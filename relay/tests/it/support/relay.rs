@@ -91,8 +91,10 @@ impl Relay {
         resident_bytes(self.process.id())
     }
 
-    /// Everything logged so far.
-    pub(crate) fn log(&self) -> String {
+    /// Ends the relay and gives everything it has logged.
+    pub(crate) fn log_at_end(mut self, limit: Duration) -> String {
+        self.process.signal(Signal::TERM);
+        self.process.succeed(limit);
         self.process.log()
     }
 
