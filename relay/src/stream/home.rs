@@ -102,8 +102,6 @@ impl Home {
             next_seq: newest.end_seq(),
             version: newest.prelude.version() + 1,
             timeline: Timeline::after(log.newest_first().find_map(coded)),
-            began: log.from(0).next().map(|segment| segment.ingested),
-            last_video: (newest.video == Video::Flowing).then_some(newest.ingested),
         })
     }
 
