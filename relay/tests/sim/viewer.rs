@@ -4,8 +4,8 @@
 //! - A play starts with the headers in force and a key frame (without video, anywhere).
 //! - Then message follows message as they were published. A gap is a jump: forward, to a key frame,
 //!   with every header known that is in force there.
-//! - Timestamps of coded audio and of coded video never go back, and within an epoch they keep their
-//!   distances.
+//! - Timestamps of coded audio and of coded video never go back, and within an epoch they keep
+//!   their distances.
 //! - When the player chooses other tracks, no message of those it sees before and after is missing.
 
 use std::time::Duration;
