@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod churn;
+mod edges;
+mod ending;
 mod line;
 mod material;
 mod node;
