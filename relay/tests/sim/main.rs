@@ -12,6 +12,7 @@ mod line;
 mod material;
 mod node;
 mod player;
+mod playing;
 mod publisher;
 mod viewer;
 mod world;
