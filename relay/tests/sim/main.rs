@@ -14,5 +14,6 @@ mod node;
 mod player;
 mod playing;
 mod publisher;
+mod rivals;
 mod viewer;
 mod world;
