@@ -31,10 +31,16 @@ impl Worker {
             let Place::Here { readers, .. } = &entry.place else { continue };
             for segment in self.hub.take_sealed(log) {
                 for reader in readers {
+                    if self.lost.contains(&(local, *reader)) {
+                        continue;
+                    }
                     let mail = Mail::Segment { stream: entry.id, segment: segment.clone() };
                     let sent = self.mailbox.send_or_lose(*reader, mail);
                     let cell = if sent { &self.cells.mail_sent } else { &self.cells.mail_lost };
                     cell.increment();
+                    if !sent {
+                        self.lost.push((local, *reader));
+                    }
                 }
             }
         }

@@ -92,8 +92,9 @@ pub(super) enum Mail {
     Unsubscribe { stream: StreamId, worker: WorkerIndex },
     /// From a stream's home, first: what a reader needs to begin.
     Snapshot { stream: StreamId, segments: Vec<Segment> },
-    /// From a stream's home, in order. The only mail that may be lost (the ring was full); the
-    /// reader sees the gap and subscribes again.
+    /// From a stream's home, in order. The only mail that may be lost (the ring was full); a new
+    /// snapshot follows. A reader that sees a gap all the same subscribes again: after a move, two
+    /// homes' segments may pass each other.
     Segment { stream: StreamId, segment: Segment },
     /// From the old home to the new one.
     Handover {

@@ -85,14 +85,32 @@ impl Worker {
         {
             readers.push(reader);
         }
+        self.lost.retain(|lost| *lost != (local, reader));
         self.cells.mail_snapshots.increment();
         self.mailbox.send(reader, Mail::Snapshot { stream, segments });
+    }
+
+    /// Sends a new snapshot to each reader that a segment did not reach, as soon as it has room. The
+    /// reader cannot be relied on to see the gap: perhaps no later segment reaches it either.
+    pub(super) fn renew_lost(&mut self, now: Duration) {
+        for (local, reader) in self.lost.clone() {
+            let entry = self.streams.get(local).filter(|entry| entry.is_here());
+            match entry.map(|entry| entry.id) {
+                Some(stream) if self.mailbox.has_room(reader) => {
+                    self.subscribed(stream, reader, now);
+                }
+                Some(_) => {}
+                // A new home's first segment shows the gap.
+                None => self.lost.retain(|lost| *lost != (local, reader)),
+            }
+        }
     }
 
     fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.early_readers.retain(|early| *early != reader);
+        self.lost.retain(|lost| *lost != (local, reader));
         match &mut entry.place {
             Place::Here { readers, .. } => readers.retain(|listed| *listed != reader),
             Place::There { home, .. } => {
@@ -133,7 +151,7 @@ impl Worker {
         }
         let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
         if segment.number > next {
-            // One was lost because our ring was full: begin again with what the home has.
+            // One is missing: begin again with what the home has.
             *awaiting_snapshot = true;
             self.mailbox.send(*home, Mail::Subscribe { stream, worker: own });
             return;
