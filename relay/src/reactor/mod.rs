@@ -8,7 +8,7 @@
 //! ```text
 //!   worker --Operation--> submit() ----> kernel            never waits
 //!                         wait(timeout) <--- kernel        the only place where the thread sleeps
-//!   worker <-Completion-- drain(each)                  received bytes are lent, gone after the call
+//!   worker <-Completion-- drain(each)                 bytes received are lent, gone after the call
 //! ```
 //!
 //! Contract, checked by one suite for every backend:

@@ -2,7 +2,7 @@
 //! here.
 //!
 //! ```text
-//!   append  ->  flush(now) -> ready keys -> take_sealed -> mail to the workers that read the stream
+//!   append  ->  flush(now) -> ready keys -> take_sealed -> mail to workers that read the stream
 //!   receive ->                           -> next_batch for each waiting player of the stream
 //! ```
 //!

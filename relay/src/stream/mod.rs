@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   publisher's worker                                   every worker that has players
-//!   MediaMessage -> Timeline -> Pending -> Segment ---+--> Log ------------> Cursor::head, position
+//!   MediaMessage -> Timeline -> Pending -> Segment ---+--> Log ----------> Cursor::head, position
 //!                   (offset)    (copy)     (sealed)   |     |
 //!                       \-> Prelude (headers kept)    |     +-> View -> Log -> Cursor
 //!                                                     +--> mail to other workers, Hub::receive

@@ -1,9 +1,9 @@
 //! The pending segment: where small messages gather on the publisher's worker until it is sealed.
 //!
 //! This is the one copy of media between assembly and the socket. Each segment gets an allocation
-//! of its own, so that a segment that lives long pins nothing else. It is made large enough for the
-//! largest segment, so that it never has to grow, which would be another copy; what was not needed
-//! is given back in place when the segment is sealed.
+//! of its own, so that a segment that lives long pins nothing else. It is made large enough for
+//! the largest segment, so that it never has to grow, which would be another copy; what was not
+//! needed is given back in place when the segment is sealed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -91,6 +91,11 @@ impl LocalStreams {
         })
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// The local number of a stream.
     pub(super) fn find(&self, id: StreamId) -> Option<usize> {
         self.by_id.get(&id).copied()
@@ -143,6 +148,13 @@ impl LocalStreams {
 }
 
 impl LocalStream {
+    /// Its players, in an order that does not change from run to run.
+    pub(super) fn players_in_order(&self) -> Vec<(ConnectionKey, u32)> {
+        let mut players: Vec<_> = self.players.iter().copied().collect();
+        players.sort_unstable();
+        players
+    }
+
     /// Whether this worker is its home.
     pub(super) fn is_here(&self) -> bool {
         matches!(self.place, Place::Here { .. })

@@ -148,7 +148,7 @@ impl Worker {
     /// Tells players that waited for a publisher that there is one.
     pub(super) fn notify_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |_, connection| {
                 let play = connection.plays.iter().find(|p| p.message_stream == message_stream);
                 if play.is_some_and(|play| !play.started && play.asked < now) {
@@ -161,7 +161,7 @@ impl Worker {
     /// Gives every player of a stream whose log is now there its position.
     pub(super) fn seat_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| worker.seat(connection, message_stream, now));
         }
     }
@@ -281,7 +281,7 @@ impl Worker {
     pub(super) fn ended(&mut self, stream: StreamId, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| {
                 let place =
                     connection.plays.iter().position(|p| p.message_stream == message_stream);

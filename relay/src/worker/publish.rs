@@ -300,7 +300,7 @@ impl Worker {
     }
 }
 
-/// The application in a stream's name: what comes before the last `/`.
+/// The application in a stream's name: its first part, wherever the client cut it.
 pub(super) fn app_of(name: &str) -> &str {
-    name.rsplit_once('/').map_or("", |(app, _)| app)
+    name.split_once('/').map_or("", |(app, _)| app)
 }
