@@ -134,13 +134,13 @@ limits! {
     stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
     takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
-    streams_max: Count = 20_000, "Live names of one node.";
+    streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
+    wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
-    reads_per_turn: Count = 4, "Receive buffers handled per connection and turn, so that one fast publisher cannot starve the rest.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
-    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full stops taking in new requests.";
+    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
     flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

@@ -1,9 +1,9 @@
 //! Data messages (types 15 and 18): which of a publisher's go to players, and in which form.
 //!
-//! One data message in an unexpected form makes an FFmpeg player lose a third of a clip or fail to open,
-//! so players are sent only what every player can walk: a short name first, and metadata whose body is
-//! one object that ends where the message ends. Metadata that does not is written anew from what can be
-//! read of it; everything else is relayed byte for byte or not at all.
+//! One data message in an unexpected form makes an FFmpeg player lose a third of a clip or fail to
+//! open, so players are sent only what every player can walk: a short name first, and metadata
+//! whose body is one object that ends where the message ends. Metadata that does not is written
+//! anew from what can be read of it; everything else is relayed byte for byte or not at all.
 
 use std::borrow::Cow;
 
@@ -46,7 +46,8 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Longest key in metadata that all players stand, in bytes.
 pub const KEY_BYTES_MAX: usize = 127;
 
-/// The name by which publishers mark what is to be kept for joining players (16 bytes with its marker).
+/// The name by which publishers mark what is to be kept for joining players (16 bytes with its
+/// marker).
 pub const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 
 const CLEAR_DATA_FRAME: &[u8] = b"@clearDataFrame";
@@ -116,8 +117,8 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
     DataAction::Relay { role, payload: Cow::Owned(out.into()) }
 }
 
-/// The payload of a type 15 message: as it is, unless values are in AMF3, which no player of type 18
-/// reads.
+/// The payload of a type 15 message: as it is, unless values are in AMF3, which no player of type
+/// 18 reads.
 fn plain_values<'a>(name: &[u8], payload: &'a [u8], mut reader: Amf0Reader<'a>) -> Cow<'a, [u8]> {
     let mut values = Vec::new();
     while !reader.is_at_end() {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::labels::{CloseReason, Role, Transport};
-use super::mail::StreamId;
 use super::report::ConnectionId;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::ServerSession;
@@ -23,6 +22,8 @@ pub(super) struct Connection {
     pub(super) since: Duration,
     pub(super) session: ServerSession,
     pub(super) role: Role,
+    /// The last role other than pending, for the line that says how it ended.
+    pub(super) purpose: Role,
     /// Bytes received behind a request whose verdict is outstanding; at most one receive buffer.
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
@@ -68,7 +69,6 @@ pub(super) enum What {
 /// One publish that was granted.
 pub(super) struct Publish {
     pub(super) message_stream: u32,
-    pub(super) stream: StreamId,
     /// The worker's own number of the stream.
     pub(super) local: usize,
     pub(super) log: StreamKey,
@@ -125,6 +125,7 @@ impl Connection {
             since: now,
             session,
             role: Role::Pending,
+            purpose: Role::Pending,
             unread: Vec::new(),
             outbox: VecDeque::new(),
             sending: None,
@@ -174,14 +175,11 @@ impl Connection {
     /// Whether replies may be sent now: no send is under way and no message is cut in half.
     pub(super) fn may_reply(&self) -> bool {
         self.sending.is_none()
-            && self
-                .plays
-                .iter()
-                .all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+            && self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
-    /// Whether every other play's messages are whole, so that one of this play may begin: they share
-    /// their chunk streams.
+    /// Whether every other play's messages are whole, so that one of this play may begin: they
+    /// share their chunk streams.
     pub(super) fn others_at_boundary(&self, message_stream: u32) -> bool {
         let mut others = self.plays.iter().filter(|play| play.message_stream != message_stream);
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))

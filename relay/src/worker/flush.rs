@@ -17,7 +17,8 @@ use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 
 impl Worker {
-    /// Seals what is due, mails it to the workers that read it and queues the players that wait for it.
+    /// Seals what is due, mails it to the workers that read it and queues the players that wait for
+    /// it.
     pub(super) fn flush(&mut self, now: Duration) {
         let mut ready = std::mem::take(&mut self.ready);
         self.hub.flush(now, &mut ready);
@@ -92,6 +93,16 @@ impl Worker {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.jumps += 1;
                 tracing::debug!(id = %connection.id, reason = ?jump, "player moved forward");
+            }
+        }
+        let carried = &batch.carried;
+        for (kind, count) in [
+            (MessageKind::Audio, carried.audio),
+            (MessageKind::Video, carried.video),
+            (MessageKind::Data, carried.data),
+        ] {
+            if count > 0 {
+                self.cells.egress_messages.at(kind).add(u64::from(count));
             }
         }
         if batch.skipped > 0 {
@@ -174,4 +185,3 @@ fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     }
     Batch::Many(std::mem::take(slices))
 }
-

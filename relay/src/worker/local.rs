@@ -67,7 +67,13 @@ pub(super) struct LocalStreams {
 
 impl LocalStreams {
     /// The stream of this number, new if need be.
-    pub(super) fn enter(&mut self, id: StreamId, name: &Arc<str>, join: Join, now: Duration) -> usize {
+    pub(super) fn enter(
+        &mut self,
+        id: StreamId,
+        name: &Arc<str>,
+        join: Join,
+        now: Duration,
+    ) -> usize {
         *self.by_id.entry(id).or_insert_with(|| {
             self.streams.insert(LocalStream {
                 id,
@@ -83,6 +89,11 @@ impl LocalStreams {
                 early_readers: Vec::new(),
             })
         })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
     }
 
     /// The local number of a stream.
@@ -137,6 +148,13 @@ impl LocalStreams {
 }
 
 impl LocalStream {
+    /// Its players, in an order that does not change from run to run.
+    pub(super) fn players_in_order(&self) -> Vec<(ConnectionKey, u32)> {
+        let mut players: Vec<_> = self.players.iter().copied().collect();
+        players.sort_unstable();
+        players
+    }
+
     /// Whether this worker is its home.
     pub(super) fn is_here(&self) -> bool {
         matches!(self.place, Place::Here { .. })

@@ -41,7 +41,9 @@ impl Worker {
                 self.granted(stream, publisher, &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
-            Order::Yield { stream, to, if_silent } => self.asked_to_yield(stream, to, if_silent, now),
+            Order::Yield { stream, to, if_silent } => {
+                self.asked_to_yield(stream, to, if_silent, now)
+            }
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
@@ -55,15 +57,26 @@ impl Worker {
     pub(super) fn subscribed(&mut self, stream: StreamId, reader: WorkerIndex, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let Place::Here { readers, .. } = &mut entry.place else {
-            if !entry.early_readers.contains(&reader) {
-                entry.early_readers.push(reader);
+        let readers = match &mut entry.place {
+            Place::Here { readers, .. } => readers,
+            // It has moved on since the reader was told: so does the request.
+            Place::There { home, .. } if entry.granted.is_none() => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Subscribe { stream, worker: reader });
+                return;
             }
-            return;
+            // It is about to come here.
+            Place::There { .. } | Place::Nowhere => {
+                if !entry.early_readers.contains(&reader) {
+                    entry.early_readers.push(reader);
+                }
+                return;
+            }
         };
         let first = !readers.contains(&reader);
         let Some(log) = entry.log else { return };
-        // What is sealed by now goes into the snapshot, and to the others, before the new one is listed.
+        // What is sealed by now goes into the snapshot, and to the others, before the new one is
+        // listed.
         let segments = self.hub.snapshot(log);
         self.flush(now);
         if first
@@ -80,8 +93,13 @@ impl Worker {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.early_readers.retain(|early| *early != reader);
-        if let Place::Here { readers, .. } = &mut entry.place {
-            readers.retain(|listed| *listed != reader);
+        match &mut entry.place {
+            Place::Here { readers, .. } => readers.retain(|listed| *listed != reader),
+            Place::There { home, .. } => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+            }
+            Place::Nowhere => {}
         }
     }
 
@@ -121,10 +139,5 @@ impl Worker {
             return;
         }
         self.hub.receive(log, segment);
-    }
-
-    /// Whether segments may arrive for which this worker looks by itself instead of being woken.
-    pub(super) fn reads_remote_streams(&self) -> bool {
-        self.streams.reads_remote()
     }
 }
