@@ -4,12 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use relay::limits::Limits;
-use relay::stream::{Entry, Hub, Log, Prelude, Segment, StreamKey, Video};
-use relay::wire::media::Role;
+use relay::stream::{Hub, Log, Segment, StreamKey};
 use relay::wire::message::MediaMessage;
-use relay::wire::timestamp::Timestamp;
 
 use super::material::{self, Message};
 use crate::case::{Case, Per, Work};
@@ -121,7 +118,7 @@ fn window() -> Work {
 
 fn push() -> Work {
     let limits = material::limits();
-    let (mut log, mut segments) = (Log::default(), Segments::default());
+    let (mut log, mut segments) = (Log::default(), Segments::new());
     for _ in 0..1_000 {
         log.push(segments.next());
         log.trim(&limits);
@@ -134,14 +131,14 @@ fn push() -> Work {
                 log.trim(&limits);
             }
         });
-        assert_eq!(log.next(), segments.number, "segments taken");
+        assert_eq!(log.next(), segments.made, "segments taken");
         assert!(log.next() - log.first() < 1_000, "segments are trimmed");
     })
 }
 
 fn receive() -> Work {
     let limits = material::limits();
-    let (mut hub, mut segments) = (Hub::new(limits), Segments::default());
+    let (mut hub, mut segments) = (Hub::new(limits), Segments::new());
     let key = hub.create();
     let mut ready = Vec::new();
     for _ in 0..1_000 {
@@ -156,44 +153,48 @@ fn receive() -> Work {
         });
         hub.flush(Duration::ZERO, &mut ready);
         ready.clear();
-        assert_eq!(hub.log(key).map(Log::next), Some(segments.number), "segments taken");
+        assert_eq!(hub.log(key).map(Log::next), Some(segments.made), "segments taken");
     })
 }
 
-/// Segments of a stream of 2.5 Mbit/s at 20 ms, a key frame every 2 s.
-#[derive(Default)]
+/// Segments of a stream of 2.5 Mbit/s at 20 ms, a key frame every 2 s, as the home worker mails them.
 struct Segments {
-    number: u64,
-    prelude: Arc<Prelude>,
+    hub: Hub,
+    key: StreamKey,
+    frames: [MediaMessage; 3],
+    now: Duration,
+    ready: Vec<StreamKey>,
+    made: u64,
 }
 
 impl Segments {
+    fn new() -> Self {
+        // nothing is kept here, so that who takes a segment has it alone
+        let none = Duration::ZERO;
+        let limits = Limits { log_span: none, gop_span_max: none, ..Limits::default() };
+        let (hub, key) = published(&Arc::new(limits));
+        let frames = [
+            material::video(true, 0, 5_900),
+            material::video(false, 0, 5_900),
+            material::audio(0, 340),
+        ];
+        let frames = frames.map(|frame| frame.assembled());
+        Self { hub, key, frames, now: Duration::ZERO, ready: Vec::new(), made: 0 }
+    }
+
     fn next(&mut self) -> Segment {
-        let number = self.number;
-        self.number += 1;
-        let key = number.is_multiple_of(100);
-        let role = if key { Role::KeyFrame } else { Role::InterFrame };
-        let step = u32::try_from(number).expect("far fewer are asked for");
-        let timestamp = Timestamp(step.wrapping_mul(20));
-        let entries = [(0, 5_912, role), (5_912, 352, Role::AudioFrame)];
-        let index = entries.map(|(offset, length, role)| Entry {
-            offset,
-            length,
-            timestamp,
-            role,
-            track: 0,
-        });
-        Segment {
-            number,
-            bytes: Bytes::from(vec![0; 6_264]),
-            index: Arc::from(index),
-            ingested: WINDOW * step,
-            first_seq: number * 2,
-            messages: 2,
-            key,
-            video: Video::Flowing,
-            prelude: Arc::clone(&self.prelude),
-        }
+        let [key_frame, inter_frame, audio] = &mut self.frames;
+        let video = if self.made.is_multiple_of(100) { key_frame } else { inter_frame };
+        self.made += 1;
+        self.hub.append(self.key, video, self.now);
+        self.hub.append(self.key, audio, self.now);
+        self.now += WINDOW;
+        self.hub.flush(self.now, &mut self.ready);
+        self.ready.clear();
+        let mut sealed = self.hub.take_sealed(self.key);
+        let segment = sealed.next().expect("one segment a window").clone();
+        assert!(sealed.next().is_none(), "one segment a window");
+        segment
     }
 }
 
