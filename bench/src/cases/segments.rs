@@ -157,7 +157,8 @@ fn receive() -> Work {
     })
 }
 
-/// Segments of a stream of 2.5 Mbit/s at 20 ms, a key frame every 2 s, as the home worker mails them.
+/// Segments of a stream of 2.5 Mbit/s at 20 ms, a key frame every 2 s, as the home worker mails
+/// them.
 struct Segments {
     hub: Hub,
     key: StreamKey,

@@ -301,8 +301,8 @@ impl Worker {
     }
 }
 
-/// Keeps the rest of a message that this play had begun. Only one play of a connection can be within
-/// a message.
+/// Keeps the rest of a message that this play had begun. Only one play of a connection can be
+/// within a message.
 fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
