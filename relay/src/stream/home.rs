@@ -122,7 +122,8 @@ impl Home {
         self.timeline.begin();
         self.counts.audio_codec = None;
         self.counts.video_codec = None;
-        // Whether it sends video is not known by what the one before did, or by how long it was gone.
+        // Whether it sends video is not known by what the one before did, or by how long it was
+        // gone.
         self.began = None;
         self.last_video = None;
         self.awaiting_key = self.timeline.continues();

@@ -131,7 +131,7 @@ impl Worker {
                 }
             }
         }
-        if !connection.outbox.is_empty() {
+        if connection.has_replies() {
             self.work(key, now, |worker, connection| worker.send_replies(connection, now));
         }
         self.queue_again(key);

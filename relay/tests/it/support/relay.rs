@@ -138,8 +138,8 @@ pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_relay"))
 }
 
-/// The socket address in the line of `said` that names `what`. A relay that listens on all addresses
-/// calls itself `localhost`.
+/// The socket address in the line of `said` that names `what`. A relay that listens on all
+/// addresses calls itself `localhost`.
 fn address(said: &str, what: &str) -> Option<SocketAddr> {
     let whole = &said[..=said.rfind('\n')?];
     let line = whole.lines().find(|line| line.split([' ', ':', '=']).any(|word| word == what))?;
