@@ -28,6 +28,9 @@ pub(super) struct Connection {
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
+    /// The rest of a message whose play has ended when it was half sent. It goes before anything
+    /// else, or the peer could read nothing more.
+    pub(super) rest: Bytes,
     pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
     pub(super) plays: Vec<Play>,
@@ -130,6 +133,7 @@ impl Connection {
             purpose: Role::Pending,
             unread: Vec::new(),
             outbox: VecDeque::new(),
+            rest: Bytes::new(),
             sending: None,
             publishes: Vec::new(),
             plays: Vec::new(),
@@ -196,8 +200,16 @@ impl Connection {
         }
     }
 
-    /// All replies that wait, as one batch.
+    /// Whether anything but media of a play waits to be sent.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.rest.is_empty() || !self.outbox.is_empty()
+    }
+
+    /// All replies that wait, as one batch, behind the rest of a message.
     pub(super) fn take_replies(&mut self) -> Option<Batch> {
+        if !self.rest.is_empty() {
+            self.outbox.push_front(std::mem::take(&mut self.rest));
+        }
         match self.outbox.len() {
             0 => None,
             1 => self.outbox.pop_front().map(Batch::One),

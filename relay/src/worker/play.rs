@@ -253,11 +253,7 @@ impl Worker {
         let Some(place) = place else { return };
         let mut play = connection.plays.swap_remove(place);
         connection.said_goodbye = true;
-        // A message cut in half must be finished, or the peer could read nothing more.
-        let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest).unwrap_or_default();
-        if !rest.is_empty() {
-            connection.outbox.push_front(rest);
-        }
+        leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
         self.update_role(connection);
     }
@@ -287,8 +283,7 @@ impl Worker {
                     connection.plays.iter().position(|p| p.message_stream == message_stream);
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
-                let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest);
-                connection.outbox.extend(rest.filter(|rest| !rest.is_empty()));
+                leave_rest(connection, &mut play);
                 worker.play_ended(connection.key, play, now);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
@@ -303,6 +298,14 @@ impl Worker {
         if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
             self.hub.remove(log);
         }
+    }
+}
+
+/// Keeps the rest of a message that this play had begun. Only one play of a connection can be
+/// within a message.
+fn leave_rest(connection: &mut Connection, play: &mut Play) {
+    if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
+        connection.rest = cursor.take_rest();
     }
 }
 

@@ -11,7 +11,6 @@ use relay::reactor::sim::SimFaults;
 use relay::worker::labels::{CloseReason, DropReason, JumpReason, MessageKind, RefuseReason};
 use relay::worker::settings::Settings;
 
-use super::node::sum_where;
 use super::player::Pace;
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
@@ -90,10 +89,7 @@ impl Outcome {
     fn new(world: &World, homes: usize) -> Self {
         let node = &world.node;
         let jumps = |reason| node.sum(|cells| cells.player_jumps.at(reason).get());
-        let closed = |of: CloseReason| {
-            node.sum(|cells| sum_where(&cells.connections_closed, |(_, _, reason)| reason == of))
-        };
-        let refused = |of: RefuseReason| node.sum(|cells| cells.refused.at(of).get());
+        let (closed, refused) = (|of| world.closed(of), |of| world.refused(of));
         let counts = BTreeMap::from([
             ("messages published", world.ledger.borrow().messages().try_into().unwrap()),
             ("bytes played", world.players.iter().map(|player| player.bytes).sum()),
@@ -103,7 +99,7 @@ impl Outcome {
             ("closed by takeover", closed(CloseReason::Takeover)),
             ("closed for slowness", closed(CloseReason::Slow)),
             ("closed for silence", closed(CloseReason::Timeout)),
-            ("closed by a fault of the network", closed(CloseReason::Error)),
+            ("closed by a fault of the network", closed(CloseReason::Reset)),
             ("closed at the end of a stream", closed(CloseReason::Ended)),
             ("publishers held off", refused(RefuseReason::Holdoff)),
             ("snapshots", node.sum(|cells| cells.mail_snapshots.get())),
@@ -235,10 +231,7 @@ fn quiet(world: &mut World) {
     });
     // Whoever jumped to the head meanwhile waits for a key frame.
     world.run(secs(2));
-    world.publishers.iter_mut().for_each(|publisher| publisher.silent = true);
-    world.expect("every player has everything", |world| {
-        world.players.iter().all(|player| player.viewer.is_up_to_date())
-    });
+    world.catch_up();
     world.node.check_accounts();
 }
 

@@ -60,11 +60,6 @@ impl Line {
         Self { endpoint, session, outgoing: Vec::new(), incoming: Vec::new(), tape: None }
     }
 
-    /// The session's message stream.
-    pub(crate) fn message_stream(&self) -> u32 {
-        self.session.message_stream()
-    }
-
     /// Bytes that wait for room.
     pub(crate) fn waiting(&self) -> usize {
         self.outgoing.len()
@@ -78,10 +73,16 @@ impl Line {
     }
 
     /// Queues a command on a message stream, which the session does not know of.
-    pub(crate) fn command(&mut self, message_stream: u32, name: &str, values: &[Value<'_>]) {
+    pub(crate) fn command(
+        &mut self,
+        message_stream: u32,
+        name: &str,
+        transaction: u32,
+        values: &[Value<'_>],
+    ) {
         self.collect();
         let mut payload = BytesMut::new();
-        reply::call(&mut payload, name, 0.0, values);
+        reply::call(&mut payload, name, transaction.into(), values);
         let header = MessageHeader {
             timestamp: Timestamp(0),
             length: 0,

@@ -6,10 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod churn;
+mod edges;
+mod ending;
 mod line;
 mod material;
 mod node;
 mod player;
+mod playing;
 mod publisher;
+mod rivals;
 mod viewer;
 mod world;

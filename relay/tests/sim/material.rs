@@ -150,6 +150,18 @@ impl Ledger {
         );
     }
 
+    /// The relay's time of a coded message that some player was sent.
+    pub(crate) fn relayed_time(&self, id: Id) -> u32 {
+        let offset = self.offsets[&(id.stream, id.epoch)];
+        self.get(id).unwrap().timestamp.wrapping_add(offset)
+    }
+
+    /// The last message of an epoch, as all who missed nothing saw it.
+    pub(crate) fn tail(&self, stream: u8, epoch: u16) -> Option<Id> {
+        let seq = *self.tails.get(&(stream, epoch))?.first()?;
+        Some(Id { stream, epoch, seq })
+    }
+
     /// A player that misses nothing went over from this message to the next epoch.
     pub(crate) fn note_tail(&mut self, id: Id) {
         self.tails.entry((id.stream, id.epoch)).or_default().insert(id.seq);

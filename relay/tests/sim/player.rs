@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use relay::reactor::sim::SimNet;
 use relay::session::{ClientEvent, ClientRole, SessionError};
+use relay::wire::amf::Value;
 
 use super::line::{Heard, Line};
 use super::material::SharedLedger;
@@ -40,6 +41,8 @@ pub(crate) struct Player {
     /// A player that loses its connection calls again after so long.
     pub(crate) again_after: Option<Duration>,
     pub(crate) splits: bool,
+    /// Goes on when it is told that a play has ended: it has another one.
+    pub(crate) stays: bool,
     retry_at: Option<Duration>,
     next_read: Duration,
     random: fastrand::Rng,
@@ -69,6 +72,7 @@ impl Player {
             bytes: 0,
             again_after: None,
             splits: false,
+            stays: false,
             retry_at: None,
             next_read: Duration::ZERO,
             random: fastrand::Rng::with_seed(seed),
@@ -91,6 +95,17 @@ impl Player {
         self.line = None;
         self.retry_at = None;
         self.started = false;
+    }
+
+    /// Sends a command, of which the session does not know, on a message stream.
+    pub(crate) fn command(&mut self, message_stream: u32, name: &str, values: &[Value<'_>]) {
+        let line = self.line.as_mut().unwrap();
+        line.command(message_stream, name, 77, values);
+    }
+
+    /// Whether a status of this code came.
+    pub(crate) fn heard(&self, code: &str) -> bool {
+        self.codes.iter().any(|heard| heard == code)
     }
 
     /// When it next does something by itself.
@@ -123,6 +138,7 @@ impl Player {
         let Some(line) = &mut self.line else { return false };
         let (viewer, second, codes) = (&mut self.viewer, &mut self.second, &mut self.codes);
         let (trace, who, started) = (&self.trace, self.who, &mut self.started);
+        let stays = self.stays;
         let mut over = false;
         let heard = line.read(most, now, &mut |event| match event {
             // Part of the answer to play, and no media of the stream.
@@ -138,6 +154,7 @@ impl Player {
             }
             Ok(ClientEvent::Started { .. }) => *started = true,
             Ok(ClientEvent::Status { code, .. }) => codes.push(code),
+            Ok(ClientEvent::Ended { code }) if stays => codes.push(code),
             Ok(ClientEvent::Ended { code }) | Err(SessionError::Refused { code, .. }) => {
                 codes.push(code);
                 over = true;

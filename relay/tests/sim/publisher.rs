@@ -8,7 +8,7 @@ use relay::reactor::sim::SimNet;
 use relay::session::{ClientEvent, ClientRole, SessionError};
 
 use super::line::{Heard, Line};
-use super::material::{Id, Kind, Sent, SharedLedger, payload};
+use super::material::{Kind, Sent, SharedLedger, payload};
 use super::node::Trace;
 
 /// What a publisher's media is like.
@@ -135,6 +135,11 @@ impl Publisher {
         self.line.take()
     }
 
+    /// It goes on after a silence, by its clock.
+    pub(crate) fn speak(&mut self) {
+        self.silent = false;
+    }
+
     /// It says that it has finished, and closes once that is written.
     pub(crate) fn finish(&mut self) {
         self.again_after = None;
@@ -145,6 +150,11 @@ impl Publisher {
             while line.write(usize::MAX) {}
         }
         self.line = None;
+    }
+
+    /// Whether a status of this code came; `lost` is an end without one.
+    pub(crate) fn heard(&self, code: &str) -> bool {
+        self.codes.iter().any(|heard| heard == code)
     }
 
     /// When it next does something by itself.
@@ -242,14 +252,8 @@ impl Publisher {
         }
     }
 
-    /// Sends one more frame out of its turn; gives its name.
-    pub(crate) fn send_key_now(&mut self) -> Option<Id> {
-        let time = self.next_time();
-        self.send(Kind::Key, 900, time)
-    }
-
     /// Metadata and the headers of what it sends.
-    pub(crate) fn send_headers(&mut self, time: u32) {
+    fn send_headers(&mut self, time: u32) {
         self.send(Kind::Metadata, 60, time);
         if self.plan.video {
             self.send(Kind::VideoHeader, 48, time);
@@ -259,22 +263,15 @@ impl Publisher {
         }
     }
 
-    /// The timestamp of the next tick.
-    fn next_time(&self) -> u32 {
-        let tick = u32::try_from(self.plan.tick.as_millis()).unwrap();
-        self.plan.first_timestamp.wrapping_add(tick.wrapping_mul(self.ticks))
-    }
-
     fn size(&mut self, (least, more): (usize, usize)) -> usize {
         least + self.random.usize(0..=more)
     }
 
-    fn send(&mut self, kind: Kind, bytes: usize, timestamp: u32) -> Option<Id> {
-        let (line, epoch) = (self.line.as_mut()?, self.epoch?);
+    fn send(&mut self, kind: Kind, bytes: usize, timestamp: u32) {
+        let (Some(line), Some(epoch)) = (&mut self.line, self.epoch) else { return };
         let sent = Sent { kind, bytes, timestamp };
         let id = self.ledger.borrow_mut().note(self.stream, epoch, sent);
         line.publish(kind.media(), timestamp, &payload(id, kind, bytes));
-        Some(id)
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct Viewer {
     /// Audio may come first, until there is a key frame.
     pub(crate) audio_first: bool,
     /// It missed something on purpose (a pause), so the next message may be a jump of any length.
-    pub(crate) restarted: bool,
+    restarted: bool,
     /// It is meant to miss nothing: what it saw an epoch end with goes into the ledger.
     pub(crate) prompt: bool,
     times: [Option<Timestamp>; 2],
@@ -101,6 +101,12 @@ impl Viewer {
         let fresh = Self::new(&self.ledger, self.stream, std::mem::take(&mut self.who));
         *self = Self { wanted: self.wanted, prompt: self.prompt, ..fresh };
         self.shows = self.wanted;
+    }
+
+    /// The player comes back from a pause: it is told everything anew and may have missed anything.
+    pub(crate) fn resume(&mut self) {
+        self.restarted = true;
+        self.known = Headers::default();
     }
 
     /// Whether a message belongs to this viewer's stream.

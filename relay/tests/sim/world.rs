@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::reactor::sim::{SimFaults, SimNet};
+use relay::worker::labels::{CloseReason, RefuseReason};
 use relay::worker::report::{Query, StreamKey};
 use relay::worker::settings::Settings;
 
 use super::line::Line;
 use super::material::SharedLedger;
-use super::node::{ANY_WORKER, FIRST_WORKER, Node, Trace, on};
+use super::node::{ANY_WORKER, FIRST_WORKER, Node, Trace, on, sum_where};
 use super::player::Player;
 use super::publisher::{Plan, Publisher};
 
@@ -169,6 +170,33 @@ impl World {
             .enumerate()
             .find(|(_, share)| share.as_ref().is_some_and(|s| s.home.is_some()))
             .map(|(core, _)| core)
+    }
+
+    /// Waits until every publisher and every player is well under way.
+    pub(crate) fn under_way(&mut self) {
+        self.expect("all are under way", |world| {
+            world.publishers.iter().all(Publisher::is_live)
+                && world.players.iter().all(|player| player.viewer.position.is_some())
+        });
+    }
+
+    /// Publishers fall silent; every player must then have everything that was published.
+    pub(crate) fn catch_up(&mut self) {
+        self.publishers.iter_mut().for_each(|publisher| publisher.silent = true);
+        self.expect("every player has everything", |world| {
+            world.players.iter().all(|player| player.viewer.is_up_to_date())
+        });
+        self.publishers.iter_mut().for_each(Publisher::speak);
+    }
+
+    /// Connections that the node closed for this reason.
+    pub(crate) fn closed(&self, of: CloseReason) -> u64 {
+        self.node.sum(|cells| sum_where(&cells.connections_closed, |(_, _, reason)| reason == of))
+    }
+
+    /// What the node turned away for this reason.
+    pub(crate) fn refused(&self, reason: RefuseReason) -> u64 {
+        self.node.sum(|cells| cells.refused.at(reason).get())
     }
 
     /// Everybody leaves in order; then nothing must be left of anybody.
