@@ -130,6 +130,7 @@ pub struct ClientSession {
     message_stream: u32,
     media: MediaMessage,
     begun_at: Duration,
+    redirect: Option<String>,
 }
 
 impl ClientSession {
@@ -152,6 +153,7 @@ impl ClientSession {
             message_stream: 0,
             media: MediaMessage::empty(),
             begun_at: now,
+            redirect: None,
             limits,
         }
     }
@@ -208,6 +210,13 @@ impl ClientSession {
     #[must_use]
     pub fn message_stream(&self) -> u32 {
         self.message_stream
+    }
+
+    /// Where a server that refused connect sent us instead: the `tcUrl` of its `ex.redirect`, as some
+    /// clusters do.
+    #[must_use]
+    pub fn redirect(&self) -> Option<&str> {
+        self.redirect.as_deref()
     }
 
     /// Bytes received, the handshake included.
@@ -374,7 +383,10 @@ impl ClientSession {
 
     fn hear(&mut self, heard: Heard) -> Result<Option<Step>, SessionError> {
         match heard {
-            Heard::Answer { transaction, success, id, code, description } => {
+            Heard::Answer { transaction, success, id, code, description, redirect } => {
+                if transaction == transaction::CONNECT && !success {
+                    self.redirect = redirect;
+                }
                 self.hear_answer(transaction, success, id, code, description)
             }
             Heard::Status { code, level, description, tc_url } => {
@@ -483,8 +495,20 @@ impl ClientSession {
 
 /// What is of interest in a server's command, no longer borrowed from it.
 enum Heard {
-    Answer { transaction: f64, success: bool, id: Option<u32>, code: String, description: String },
-    Status { code: String, level: String, description: String, tc_url: Option<String> },
+    Answer {
+        transaction: f64,
+        success: bool,
+        id: Option<u32>,
+        code: String,
+        description: String,
+        redirect: Option<String>,
+    },
+    Status {
+        code: String,
+        level: String,
+        description: String,
+        tc_url: Option<String>,
+    },
     Close,
     Nothing,
 }
@@ -494,12 +518,14 @@ impl Heard {
         match &call.command {
             Command::Answer(Answer { success, value, .. }) => {
                 let status = Status::from_value(value);
+                let redirect = value.get("ex").and_then(|ex| ex.get("redirect"));
                 Self::Answer {
                     transaction: call.transaction,
                     success: *success,
                     id: value.as_u32(),
                     code: printable(status.code),
                     description: printable(status.description),
+                    redirect: redirect.and_then(Value::as_bytes).map(printable),
                 }
             }
             Command::Status(status) => Self::Status {
