@@ -1,10 +1,84 @@
-//! relay: a zero-copy RTMP relay cluster.
+//! relay: a zero-copy RTMP relay.
+//!
+//! # One idea
+//!
+//! **A stream is a log of wire bytes; a player is a position in it.** A message becomes wire bytes
+//! once, when it is complete. From then on it is counted and pointed at: fan-out, sharing between
+//! cores, late joiners and slow players are all readings of the same log. The bytes can be equal
+//! for everybody because four things are fixed: the outbound chunk size, the chunk stream ids, the
+//! message stream id, and absolute timestamps in type 0 headers ([`wire::message`]).
+//!
+//! Sending costs far more per send than per byte. So small messages gather for one flush window, 20
+//! ms by default, into a *segment*, which every player is sent whole; and players hold no queues.
+//!
+//! # The rooms
+//!
+//! | room | what it is | may import |
+//! | --- | --- | --- |
+//! | [`limits`] | every limit: name, unit, default, reason | nothing |
+//! | [`wire`] | RTMP as bytes and values | - |
+//! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
+//! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
+//! | [`reactor`] | operations in, completions out: mio, or the simulation | - |
+//! | [`worker`] | one core; the only room that introduces the others to each other | those above |
+//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
+//! | [`config`] | flags, environment, file, defaults | `worker`'s settings |
+//! | [`node`] | puts the rooms together and starts the threads | all |
+//!
+//! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
+//! 2012), which comments cite by section, and from Enhanced RTMP v2.
+//!
+//! # The way of a video message
+//!
+//! ```text
+//! publisher's socket
+//!   Reactor::drain -> Completion::Received { bytes: &[u8] }   lent; gone after the handler
+//!   ServerSession::next_event                                 pulled until there is none
+//!     ChunkReader::next -> Fragment                           header judged, limits applied
+//!     MessageAssembler::push                                  copy 1, into outbound chunk layout
+//!   Hub::append                                               copy 2 when below 16 KiB: into the
+//!                                                             pending segment; else none
+//!   Hub::flush                                                sealed by age, by size, at a key
+//!   Worker::flush                                             mailed once to each worker that
+//!                                                             reads; players join the send ring
+//!   Hub::next_batch(cursor) -> Bytes                          no copy; one slice, at most 61,440 B
+//!   Operation::Send
+//! player's socket
+//!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
+//! ```
+//!
+//! # Laws
+//!
+//! A test (`tests/tidy.rs`) and lints keep most of them.
+//!
+//! - **Imports run one way**, as in the table.
+//! - **Time and chance enter at one door.** `wire`, `session` and `stream` name no clock, socket,
+//!   thread, lock, random source or logger. The worker reads the clock twice a turn and owns one
+//!   seeded generator; so whole nodes run on one thread under virtual time, and the same seed gives
+//!   the same run.
+//! - **One owner.** A connection belongs to one worker for life. Workers share nothing but mail,
+//!   cells that one writes and others read, and a few sums.
+//! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
+//!   does work per player except the send itself.
+//! - **`unsafe` is denied** in every room but the io_uring backend, when there is one.
+//! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
+//! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
+//!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
+//!   else it ends the process, and whoever runs it starts it again.
+//!
+//! # Where names are decided
+//!
+//! Worker 0 holds the registrar. Every publish and play asks it once, by mail. A stream's log is
+//! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
+//! and are sent segments. When the next publisher arrives on another worker, the home moves there
+//! and the log, its numbers and its time go on.
 
 pub mod config;
 pub mod control;
 pub mod limits;
+pub mod node;
 pub mod reactor;
-pub mod stream;
 pub mod session;
+pub mod stream;
 pub mod wire;
 pub mod worker;

@@ -101,6 +101,8 @@ limits! {
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     close_linger: Time = secs(1), "After a final status the peer has this long to close by itself before we do.";
     chunk_streams_max: Count = 64, "Chunk stream ids per connection and direction; real encoders use fewer than ten.";
+    small_chunk_bytes: Bytes = 64, "Chunks smaller than this cost more to read than they carry; no message longer than small_chunk_message_bytes_max is taken in them.";
+    small_chunk_message_bytes_max: Bytes = 64 * KIB, "Longest message in chunks smaller than small_chunk_bytes; no encoder is known that cuts video so small.";
     message_bytes_max: Bytes = 16 * MIB - 1, "Longest audio, video or aggregate message; the 24-bit length field allows no more.";
     command_bytes_max: Bytes = 64 * KIB, "Longest command message; longer ones are abuse and close the connection.";
     data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";
@@ -134,13 +136,13 @@ limits! {
     stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
     takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
-    streams_max: Count = 20_000, "Live names of one node.";
+    streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
+    wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
-    reads_per_turn: Count = 4, "Receive buffers handled per connection and turn, so that one fast publisher cannot starve the rest.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
-    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full stops taking in new requests.";
+    control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
     flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

@@ -1,5 +1,5 @@
-//! A configuration in the making: values are taken source by source, each one judged when it is taken,
-//! so that a mistake is found even where a stronger source hides it.
+//! A configuration in the making: values are taken source by source, each one judged when it is
+//! taken, so that a mistake is found even where a stronger source hides it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};

@@ -1,7 +1,8 @@
 //! Settings from the environment: `RELAY_SECTION__NAME`, and `RELAY_APPS__<application>__NAME`.
 //!
-//! Only names with `RELAY_` and two underscores together are looked at: Kubernetes puts variables such
-//! as `RELAY_PORT` into the environment of every program beside a Service that is called relay.
+//! Only names with `RELAY_` and two underscores together are looked at: Kubernetes puts variables
+//! such as `RELAY_PORT` into the environment of every program beside a Service that is called
+//! relay.
 
 use std::ffi::OsString;
 

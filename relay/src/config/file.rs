@@ -50,8 +50,8 @@ fn walk(
     for (key, value) in table {
         parts.push(key.get_ref().to_string());
         let start = key.span().start;
-        // A table that exists may be empty; another one is looked at like a value, so that a mistyped
-        // section is found even when all of its lines are commented out.
+        // A table that exists may be empty; another one is looked at like a value, so that a
+        // mistyped section is found even when all of its lines are commented out.
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() || is_section(parts) => {
                 walk(name, text, parts, inner, out);

@@ -1,4 +1,5 @@
-//! The name of a setting: a section and a name, with the application's name between them for `[apps]`.
+//! The name of a setting: a section and a name, with the application's name between them for
+//! `[apps]`.
 
 use std::fmt;
 

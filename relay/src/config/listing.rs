@@ -2,7 +2,8 @@
 
 use super::Row;
 
-/// The configuration in force as a file that would give the same one, with the source of each value.
+/// The configuration in force as a file that would give the same one, with the source of each
+/// value.
 pub(super) fn check(rows: &[Row]) -> String {
     let mut out = String::new();
     let mut section = "";

@@ -1,9 +1,9 @@
 //! What an operator decides: flags > environment > file > defaults, made into one [`Config`].
 //!
-//! Every setting is documented once, in the table of `settings.rs` (the limits in `limits.rs`); `--help`,
-//! `--check` and all sources read that table. A mistake is one sentence that names the setting, the
-//! value and what is allowed. Nothing here opens a socket or starts a thread; secrets are only ever named
-//! by the file they are in.
+//! Every setting is documented once, in the table of `settings.rs` (the limits in `limits.rs`);
+//! `--help`, `--check` and all sources read that table. A mistake is one sentence that names the
+//! setting, the value and what is allowed. Nothing here opens a socket or starts a thread; secrets
+//! are only ever named by the file they are in.
 
 mod arguments;
 mod draft;

@@ -1,6 +1,7 @@
 //! The table of settings: name, meaning, and how a text becomes a value and a value a text.
 //!
-//! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said here.
+//! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
+//! here.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

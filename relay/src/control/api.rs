@@ -1,5 +1,6 @@
-//! `/api/v1`: lists from workers, in pages, as JSON. Unknown values are null, moments are milliseconds
-//! since 1970 (`..._unix_ms`), spans are milliseconds (`..._ms`), bytes are payload and headers.
+//! `/api/v1`: lists from workers, in pages, as JSON. Unknown values are null, moments are
+//! milliseconds since 1970 (`..._unix_ms`), spans are milliseconds (`..._ms`), bytes are payload
+//! and headers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -196,7 +197,9 @@ fn wide(number: usize) -> u128 {
 }
 
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
-    paging.map(|UrlQuery(query)| query).map_err(|error| ApiError::bad_request(error.body_text() + "."))
+    paging
+        .map(|UrlQuery(query)| query)
+        .map_err(|error| ApiError::bad_request(error.body_text() + "."))
 }
 
 /// The shares of one stream, added up.
@@ -204,8 +207,8 @@ fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
 struct Merged {
     players: usize,
     bytes_out: u64,
-    /// The home and its core. While a stream moves from one worker to another both may call themselves
-    /// its home; the later publisher's is right.
+    /// The home and its core. While a stream moves from one worker to another both may call
+    /// themselves its home; the later publisher's is right.
     home: Option<(usize, StreamHome)>,
 }
 

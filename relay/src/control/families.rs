@@ -87,7 +87,8 @@ impl Family<'_> {
         self
     }
 
-    /// Adds a series for each cell of a family; `before` are the values of the labels before its own.
+    /// Adds a series for each cell of a family; `before` are the values of the labels before its
+    /// own.
     pub(super) fn cells<L: Label>(
         &mut self,
         before: &[&str],

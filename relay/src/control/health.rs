@@ -1,7 +1,8 @@
 //! Three questions that Kubernetes asks, each on a path of its own.
 //!
-//! Alive is: every worker has turned lately. It never depends on peers, load or limits, since a restart
-//! helps against none of them. Answered by the control thread from the workers' turn counters.
+//! Alive is: every worker has turned lately. It never depends on peers, load or limits, since a
+//! restart helps against none of them. Answered by the control thread from the workers' turn
+//! counters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Routes, who may use them, and how errors look.
 //!
-//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is for connections that
-//! come from loopback themselves; forwarded headers count for nothing. Errors are
+//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is for connections
+//! that come from loopback themselves; forwarded headers count for nothing. Errors are
 //! `{"error":{"code","message"}}`.
 
 use std::net::SocketAddr;
@@ -98,8 +98,8 @@ async fn guard(request: Request, next: Next) -> Response {
 }
 
 /// A page in a browser on this host can reach loopback under a name of its own, by giving that name
-/// our address (DNS rebinding), and a proxy on this host can bring anybody. Both give themselves away
-/// by the host they ask for.
+/// our address (DNS rebinding), and a proxy on this host can bring anybody. Both give themselves
+/// away by the host they ask for.
 fn foreign_host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let host = uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));

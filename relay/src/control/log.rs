@@ -1,7 +1,7 @@
 //! Log lines on standard error: text or JSON, counted by level, never waited for.
 //!
-//! A thread of its own writes the lines. When standard error is slower than the lines come, lines are
-//! dropped and counted, since no worker may wait for a pipe that nobody reads.
+//! A thread of its own writes the lines. When standard error is slower than the lines come, lines
+//! are dropped and counted, since no worker may wait for a pipe that nobody reads.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Pages: `?limit=` and `?cursor=` of a list, and the cursor of the next page.
 //!
-//! A cursor is the key of the last row, in hexadecimal digits so that no name in it needs escaping. It
-//! says where to go on, and stays good whatever came or went in between.
+//! A cursor is the key of the last row, in hexadecimal digits so that no name in it needs escaping.
+//! It says where to go on, and stays good whatever came or went in between.
 
 use serde::{Deserialize, Serialize};
 

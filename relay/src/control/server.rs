@@ -1,7 +1,7 @@
 //! Connections of operators: bounded in number, in the size and time of their requests, and in age.
 //!
-//! Past the bound a connection is closed at once, without an answer. What is open is never waited for
-//! when the node ends.
+//! Past the bound a connection is closed at once, without an answer. What is open is never waited
+//! for when the node ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,3 +88,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         let _ = timeout(bounds.linger, connection).await;
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

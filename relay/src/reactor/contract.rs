@@ -1,8 +1,8 @@
 //! The contract of [`crate::reactor`] as one suite of tests, run on every backend.
 //!
 //! A case is a function of a [`rig::Rig`], which drives any backend, real or simulated, and keeps a
-//! ledger of its own: completions nobody asked for, asked-for ones that come twice and those of closed
-//! connections fail any case. Cases name no backend. Adding one here runs it on all of them.
+//! ledger of its own: completions nobody asked for, asked-for ones that come twice and those of
+//! closed connections fail any case. Cases name no backend. Adding one here runs it on all of them.
 
 mod accepting;
 mod bytes;

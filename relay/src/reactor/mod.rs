@@ -1,39 +1,41 @@
 //! The reactor: operations in, completions out. It knows bytes and connections, not RTMP.
 //!
 //! A worker hands over [`Operation`]s and gets [`Completion`]s back; it never sees a socket, a
-//! readiness flag or a file descriptor. Buffers to be sent are owned ([`Batch`]); bytes received are
-//! lent for the duration of one call. The shape is that of io_uring, because readiness can be turned
-//! into completions cheaply, and not the other way round.
+//! readiness flag or a file descriptor. Buffers to be sent are owned ([`Batch`]); bytes received
+//! are lent for the duration of one call. The shape is that of io_uring, because readiness can be
+//! turned into completions cheaply, and not the other way round.
 //!
 //! ```text
 //!   worker --Operation--> submit() ----> kernel            never waits
 //!                         wait(timeout) <--- kernel        the only place where the thread sleeps
-//!   worker <-Completion-- drain(each)                      received bytes are lent, gone after the call
+//!   worker <-Completion-- drain(each)                 bytes received are lent, gone after the call
 //! ```
 //!
 //! Contract, checked by one suite for every backend:
-//! - One receive and one send at most are outstanding per connection. A `Receive` is single-shot: it
-//!   gives exactly one `Received` or `ReceiveEnded`; while one is outstanding, another changes
+//! - One receive and one send at most are outstanding per connection. A `Receive` is single-shot:
+//!   it gives exactly one `Received` or `ReceiveEnded`; while one is outstanding, another changes
 //!   nothing. Not receiving again *is* how a worker pauses a peer.
 //! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one
 //!   `SendFailed`, and the batch is released by then. Backends retry short writes themselves; the
 //!   worker holds the deadline. A second `Send` while one is outstanding fails with `InvalidInput`,
 //!   one after `Shutdown` with `BrokenPipe`.
 //! - `Shutdown` takes effect after the outstanding send, if any.
-//! - `ReceiveEnded` and `SendFailed` leave the connection in place: only `Close` ends it. A failure is
-//!   told by the operation that meets it, so a worker that neither receives nor sends learns nothing.
-//! - After `Close` every outstanding operation of the connection is abandoned without a completion of
-//!   its own, its buffers are released, and then exactly one `Closed` comes. The key is never valid
-//!   again (generation).
-//! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections, and
-//!   does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener` gives
-//!   exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had queued
-//!   (less those after an `AcceptFailed`, which it resets).
-//! - A `Connect` gives exactly one `Connected` or `ConnectFailed`, at the latest when the kernel gives
-//!   up ([`SocketOptions::user_timeout`]). A worker that no longer wants it closes it when it comes.
+//! - `ReceiveEnded` and `SendFailed` leave the connection in place: only `Close` ends it. A failure
+//!   is told by the operation that meets it, so a worker that neither receives nor sends learns
+//!   nothing.
+//! - After `Close` every outstanding operation of the connection is abandoned without a completion
+//!   of its own, its buffers are released, and then exactly one `Closed` comes. The key is never
+//!   valid again (generation).
+//! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections,
+//!   and does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener`
+//!   gives exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had
+//!   queued (less those after an `AcceptFailed`, which it resets).
+//! - A `Connect` gives exactly one `Connected` or `ConnectFailed`, at the latest when the kernel
+//!   gives up ([`SocketOptions::user_timeout`]). A worker that no longer wants it closes it when it
+//!   comes.
 //! - An operation that names a connection or listener no longer there is ignored.
-//! - Nothing is unbounded: a `drain` handles what was at hand when it began, at most one receive and
-//!   one send per connection, and a bounded number of accepts per listener.
+//! - Nothing is unbounded: a `drain` handles what was at hand when it began, at most one receive
+//!   and one send per connection, and a bounded number of accepts per listener.
 
 pub mod poll;
 pub mod sim;
@@ -53,13 +55,14 @@ use bytes::Bytes;
 pub use self::poll::PollReactor;
 pub use self::socket::SocketOptions;
 
-/// A connection of one reactor: slot and generation, so that a late operation cannot hit a successor.
+/// A connection of one reactor: slot and generation, so that a late operation cannot hit a
+/// successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub u64);
 
 impl ConnectionKey {
-    /// A small number that no other open connection of the reactor has, for tables. A later connection
-    /// may have it again.
+    /// A small number that no other open connection of the reactor has, for tables. A later
+    /// connection may have it again.
     #[must_use]
     pub fn slot(self) -> usize {
         slots::slot_of(self)
@@ -160,8 +163,8 @@ pub enum Completion<'a> {
         /// Our end's address.
         local: SocketAddr,
     },
-    /// Accepting failed and was turned off (for example: no file descriptor left). The worker says so
-    /// and turns it on again later.
+    /// Accepting failed and was turned off (for example: no file descriptor left). The worker says
+    /// so and turns it on again later.
     AcceptFailed {
         /// The listener.
         listener: ListenerKey,

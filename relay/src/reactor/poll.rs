@@ -2,16 +2,16 @@
 //! used, and within a tenth of it.
 //!
 //! Readiness is edge-triggered, so whoever is told of it must remember it until the kernel answers
-//! "would block". That burden stays in this room: `Connection` keeps two flags, only a refused read or
-//! write clears one, and only an event of the kernel sets it. A send is tried when it is submitted;
-//! all other work waits in one queue, in order, and is done by `drain`, so that a worker's clock books
-//! it as work and not as waiting.
+//! "would block". That burden stays in this room: `Connection` keeps two flags, only a refused read
+//! or write clears one, and only an event of the kernel sets it. A send is tried when it is
+//! submitted; all other work waits in one queue, in order, and is done by `drain`, so that a
+//! worker's clock books it as work and not as waiting.
 //!
 //! ```text
 //!   submit: Send ---- written at once --------------------> Sent --+
 //!                \--- refused: kept until writable                 |
 //!           Receive - if readable ---------> Receive --+           v
-//!   wait:   epoll --- flags ---> Receive, Write, Accept, Connect: queue ---> drain ---> completions
+//!   wait:   epoll --- flags ---> Receive, Write, Accept, Connect: queue --> drain --> completions
 //! ```
 //!
 //! It never blocks outside `wait` and never keeps a connection's bytes.
@@ -66,8 +66,8 @@ enum Item {
 type Each<'a> = dyn FnMut(Completion<'_>) + 'a;
 
 impl PollReactor {
-    /// A reactor whose reads take at most `receive_bytes` (at least 1) and whose dialled connections
-    /// get `options`.
+    /// A reactor whose reads take at most `receive_bytes` (at least 1) and whose dialled
+    /// connections get `options`.
     ///
     /// # Errors
     ///

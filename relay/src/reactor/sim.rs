@@ -9,12 +9,13 @@
 //!   SimReactor      <================= pipes ==================> SimReactor
 //! ```
 //!
-//! A driver runs the turn of every worker whose [`SimWatch::has_work`] until none has, then moves the
-//! clock by [`SimNet::advance_to`] to the earliest of [`SimNet::next_event_time`] and the workers' own
-//! deadlines. Nothing here sleeps, reads a clock or draws a number that does not come from the seed.
+//! A driver runs the turn of every worker whose [`SimWatch::has_work`] until none has, then moves
+//! the clock by [`SimNet::advance_to`] to the earliest of [`SimNet::next_event_time`] and the
+//! workers' own deadlines. Nothing here sleeps, reads a clock or draws a number that does not come
+//! from the seed.
 //!
-//! What it leaves out: acknowledgements, so a write is free as soon as the other end has read it, and a
-//! connection whose peer vanished behind a cut never times out by itself.
+//! What it leaves out: acknowledgements, so a write is free as soon as the other end has read it,
+//! and a connection whose peer vanished behind a cut never times out by itself.
 
 mod endpoint;
 mod net;
@@ -33,8 +34,8 @@ pub use self::endpoint::{SimEndpoint, SimRead};
 use self::net::{Net, Owner};
 pub use self::reactor::{SimReactor, SimWatch};
 
-/// What goes wrong, and how often. `Default` is a network without faults or delays. Probabilities lie
-/// between 0 and 1.
+/// What goes wrong, and how often. `Default` is a network without faults or delays. Probabilities
+/// lie between 0 and 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SimFaults {
     /// A reactor's read gives less than has arrived.
@@ -94,8 +95,8 @@ impl SimNet {
         self.0.borrow_mut().capacity = bytes;
     }
 
-    /// Shows `observer` each slice that a reactor is asked to send, when it is asked, so that a test
-    /// can prove by its address range that it was never copied.
+    /// Shows `observer` each slice that a reactor is asked to send, when it is asked, so that a
+    /// test can prove by its address range that it was never copied.
     pub fn set_send_observer(&self, observer: Box<dyn FnMut(&Bytes)>) {
         self.0.borrow_mut().observer = Some(observer);
     }
@@ -125,8 +126,8 @@ impl SimNet {
         SimReactor::new(Rc::clone(&self.0), host)
     }
 
-    /// A client of the host 192.0.2.1 that connects. It may write at once; when the call is refused,
-    /// it finds itself reset.
+    /// A client of the host 192.0.2.1 that connects. It may write at once; when the call is
+    /// refused, it finds itself reset.
     #[must_use]
     pub fn connect(&self, to: SocketAddr) -> SimEndpoint {
         self.connect_from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), to)
@@ -143,8 +144,8 @@ impl SimNet {
         SimEndpoint::new(Rc::clone(&self.0), link, from)
     }
 
-    /// The number of connections in the network, those being opened included. Zero when all sides of
-    /// all connections were closed.
+    /// The number of connections in the network, those being opened included. Zero when all sides
+    /// of all connections were closed.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.borrow().links.len()

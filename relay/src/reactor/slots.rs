@@ -1,15 +1,16 @@
 //! A slab whose keys are never reused: slot and generation packed into a [`ConnectionKey`].
 //!
-//! Every backend keeps its connections here, so that an operation that comes too late finds nothing,
-//! even when another connection has moved into the slot. It never grows by a number from outside: a
-//! slot exists per connection that the kernel really gave us.
+//! Every backend keeps its connections here, so that an operation that comes too late finds
+//! nothing, even when another connection has moved into the slot. It never grows by a number from
+//! outside: a slot exists per connection that the kernel really gave us.
 
 use slab::Slab;
 
 use super::ConnectionKey;
 
-/// Connections by key. The low [`SLOT_BITS`] bits of a key are the slot, the rest is the generation,
-/// a counter of all insertions: at a thousand connections a second it lasts for 34 years.
+/// Connections by key. The low [`SLOT_BITS`] bits of a key are the slot, the rest is the
+/// generation, a counter of all insertions: at a thousand connections a second it lasts for 34
+/// years.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     entries: Slab<(u64, T)>,

@@ -1,4 +1,5 @@
-//! Sockets as the relay wants them: listening, dialling, their options, and the limit on open files.
+//! Sockets as the relay wants them: listening, dialling, their options, and the limit on open
+//! files.
 //!
 //! Every option is set on the listener, from which Linux copies it to each accepted connection, so
 //! that accepting costs no further system call. This file never reads, writes or waits.
@@ -11,23 +12,24 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-/// Options of every connection, and the accept queue of every listener. `Default` gives the documented
-/// defaults; `None` leaves the kernel's own setting.
+/// Options of every connection, and the accept queue of every listener. `Default` gives the
+/// documented defaults; `None` leaves the kernel's own setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// TCP_NODELAY: send at once. On by default: the flush window has merged small messages already.
+    /// TCP_NODELAY: send at once. On by default: the flush window has merged small messages
+    /// already.
     pub nodelay: bool,
     /// TCP_NOTSENT_LOWAT in bytes, 64 KiB by default: what waits in the kernel for a peer that does
     /// not read. A stuck player costs some 100 KB with it and up to 4 MB without.
     pub notsent_bytes_max: Option<u32>,
-    /// TCP_USER_TIMEOUT, 60 s by default: a connection whose peer acknowledges nothing for this long
-    /// fails, one that is being opened too. Above the worker's own deadline for a stalled send, so
-    /// that the worker's verdict comes first and carries the reason.
+    /// TCP_USER_TIMEOUT, 60 s by default: a connection whose peer acknowledges nothing for this
+    /// long fails, one that is being opened too. Above the worker's own deadline for a stalled
+    /// send, so that the worker's verdict comes first and carries the reason.
     pub user_timeout: Option<Duration>,
     /// Probes of a connection on which nothing moves in either direction.
     pub keepalive: Option<Keepalive>,
-    /// TCP_CONGESTION, `cubic` by default, so that a host whose default is a pacing algorithm behaves
-    /// as measured. A name that the kernel does not offer is passed over.
+    /// TCP_CONGESTION, `cubic` by default, so that a host whose default is a pacing algorithm
+    /// behaves as measured. A name that the kernel does not offer is passed over.
     pub congestion: Option<String>,
     /// Connections that wait to be accepted, per listener: 4,096 by default. The kernel caps it at
     /// `net.core.somaxconn`.
@@ -66,8 +68,8 @@ impl Default for SocketOptions {
 }
 
 /// Opens `count` listeners on one address, one per worker; the kernel spreads connections over them
-/// (SO_REUSEPORT). `[::]` takes IPv4 as well, and becomes `0.0.0.0` on a host without IPv6. With port 0
-/// the first listener chooses and the others follow: ask it for its `local_addr`.
+/// (SO_REUSEPORT). `[::]` takes IPv4 as well, and becomes `0.0.0.0` on a host without IPv6. With
+/// port 0 the first listener chooses and the others follow: ask it for its `local_addr`.
 ///
 /// # Errors
 ///

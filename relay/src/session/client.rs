@@ -1,9 +1,10 @@
 //! The client's side of a connection: publishes to a server, or plays from one.
 //!
 //! Used for pushing to and pulling from other servers, by the load generator and in tests. It takes
-//! what servers are seen to send: answers are matched by transaction id and not by order, any id of a
-//! message stream is good, unknown commands are passed over.
+//! what servers are seen to send: answers are matched by transaction id and not by order, any id of
+//! a message stream is good, unknown commands are passed over.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::wire::reply;
 use crate::wire::timestamp::Timestamp;
 
 /// What a client wants from a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The application, as the server shall see it.
     pub app: String,
@@ -36,8 +37,20 @@ pub struct ClientSettings {
     pub name: String,
     /// Whether to publish or to play.
     pub role: ClientRole,
-    /// Whether to name the E-RTMP capabilities; some servers refuse properties that they do not know.
+    /// Whether to name the E-RTMP capabilities; some servers refuse properties that they do not
+    /// know.
     pub enhanced: bool,
+}
+
+/// Queries of URL and name may carry secrets.
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientSettings")
+            .field("role", &self.role)
+            .field("enhanced", &self.enhanced)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Publish or play.
@@ -54,8 +67,8 @@ pub enum ClientRole {
 pub enum ClientEvent<'a> {
     /// The server accepted connect.
     Connected,
-    /// The server accepted publish or play. A publisher sends metadata, sequence headers, and from a
-    /// key frame on.
+    /// The server accepted publish or play. A publisher sends metadata, sequence headers, and from
+    /// a key frame on.
     Started {
         /// The id of the message stream.
         message_stream: u32,
@@ -118,7 +131,6 @@ mod transaction {
 const BUFFER_MILLISECONDS: u32 = 3_000;
 
 /// One connection to a server.
-#[derive(Debug)]
 pub struct ClientSession {
     settings: ClientSettings,
     limits: Arc<Limits>,
@@ -133,9 +145,21 @@ pub struct ClientSession {
     redirect: Option<String>,
 }
 
+impl fmt::Debug for ClientSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClientSession")
+            .field("settings", &self.settings)
+            .field("state", &self.state)
+            .field("message_stream", &self.message_stream)
+            .field("bytes_received", &self.bytes_received())
+            .finish_non_exhaustive()
+    }
+}
+
 impl ClientSession {
-    /// A connection just made; the first output is there at once. `seed` becomes the random bytes of
-    /// the handshake.
+    /// A connection just made; the first output is there at once. `seed` becomes the random bytes
+    /// of the handshake.
     #[must_use]
     pub fn new(settings: ClientSettings, limits: Arc<Limits>, seed: u64, now: Duration) -> Self {
         let mut handshake = Box::new(ClientHandshake::new(seed));
@@ -205,8 +229,8 @@ impl ClientSession {
     }
 
     /// The id of our message stream; 0 until the server gave one. When it is
-    /// [`MEDIA_STREAM`](crate::wire::message::MEDIA_STREAM), the wire bytes of a [`MediaMessage`] may be
-    /// sent as they are, once started (metadata excepted: see [`Self::media_output`]).
+    /// [`MEDIA_STREAM`](crate::wire::message::MEDIA_STREAM), the wire bytes of a [`MediaMessage`]
+    /// may be sent as they are, once started (metadata excepted: see [`Self::media_output`]).
     #[must_use]
     pub fn message_stream(&self) -> u32 {
         self.message_stream
@@ -226,7 +250,8 @@ impl ClientSession {
     }
 
     /// A message of a publisher as wire bytes for this connection, to be sent behind what
-    /// [`Self::take_output`] gave. Metadata gets the `@setDataFrame` by which servers know what to keep.
+    /// [`Self::take_output`] gave. Metadata gets the `@setDataFrame` by which servers know what to
+    /// keep.
     ///
     /// # Panics
     /// When the payload is longer than a message can be (16 MiB - 1).
@@ -459,7 +484,7 @@ impl ClientSession {
             return Ok(Some(Step::ReconnectRequest { tc_url }));
         }
         let is_error = level == "error";
-        if self.state == State::Starting && is_error {
+        if is_error && !matches!(self.state, State::Running | State::Ended) {
             return Err(SessionError::Refused { code, description });
         }
         let started = match self.settings.role {

@@ -12,12 +12,12 @@ use crate::wire::connect::ConnectProperties;
 use crate::wire::data::DataFault;
 use crate::wire::message::MediaMessage;
 use crate::wire::reply::Level;
-use crate::wire::stream_name::{NameError, StreamAddress, app_name, tc_url_host};
+use crate::wire::stream_name::{NameError, StreamAddress, app_name, connect_query, tc_url_host};
 
 use super::error::SessionError;
 
-/// Something that happened on a connection, in order. `Connect`, `Publish` and `Play` want a verdict,
-/// until which the session takes no more bytes.
+/// Something that happened on a connection, in order. `Connect`, `Publish` and `Play` want a
+/// verdict, until which the session takes no more bytes.
 #[derive(Debug)]
 pub enum ServerEvent<'a> {
     /// The handshake is complete.
@@ -233,6 +233,12 @@ impl ConnectRequest {
     #[must_use]
     pub fn tc_url(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.raw_tc_url)
+    }
+
+    /// The query of app and tcUrl, for hooks. May carry secrets.
+    #[must_use]
+    pub fn query(&self) -> String {
+        connect_query(&self.raw_app, &self.raw_tc_url)
     }
 
     /// The stream that a name of publish or play means on this connection.

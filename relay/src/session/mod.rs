@@ -1,4 +1,5 @@
-//! Sessions: one RTMP connection as a state machine. Bytes and time go in, events and bytes come out.
+//! Sessions: one RTMP connection as a state machine. Bytes and time go in, events and bytes come
+//! out.
 //!
 //! ```text
 //!   input bytes --> next_event --> events, at most one verdict outstanding
@@ -6,9 +7,10 @@
 //!   now --------> next_deadline, check_deadline
 //! ```
 //!
-//! A session speaks for one connection and knows no stream, no other session, no socket and no clock.
-//! [`ServerSession`] is what a client connects to; [`ClientSession`] connects to a server, ours or
-//! another. Both stand on the same transport: chunks, assembly, acknowledgements and control messages.
+//! A session speaks for one connection and knows no stream, no other session, no socket and no
+//! clock. [`ServerSession`] is what a client connects to; [`ClientSession`] connects to a server,
+//! ours or another. Both stand on the same transport: chunks, assembly, acknowledgements and
+//! control messages.
 
 mod client;
 mod error;
@@ -24,3 +26,8 @@ pub use event::{
     PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
 };
 pub use server::{ServerSession, SessionState};
+
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What a session has to say: replies as wire bytes, in order and bounded.
 //!
-//! Media never passes through here, except where a client session writes its own. The buffer is given
-//! away whole, so that a connection with nothing to say holds no memory for it.
+//! Media never passes through here, except where a client session writes its own. The buffer is
+//! given away whole, so that a connection with nothing to say holds no memory for it.
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,7 +12,6 @@ use crate::wire::message::{CHUNK_BYTES, MessageHeader, MessageType, chunk_stream
 use crate::wire::timestamp::Timestamp;
 
 /// Replies waiting to be taken.
-#[derive(Debug)]
 pub(super) struct Output {
     bytes: BytesMut,
     chunk_size: usize,

@@ -17,7 +17,6 @@ use crate::wire::control::{BandwidthLimit, ControlMessage, UserControl};
 pub(super) const WINDOW_BYTES: u32 = 2_500_000;
 
 /// The receiving half of a connection after the handshake.
-#[derive(Debug)]
 pub(super) struct Transport {
     reader: ChunkReader,
     assembler: MessageAssembler,
@@ -78,7 +77,9 @@ impl Transport {
             match self.reader.next(input)? {
                 Some(fragment) if fragment.last => break Some(fragment),
                 // Only a last fragment completes a message.
-                Some(fragment) => drop(self.assembler.push(&fragment)?),
+                Some(fragment) => {
+                    self.assembler.push(&fragment)?;
+                }
                 None => break None,
             }
         };
@@ -147,7 +148,6 @@ impl Transport {
 }
 
 /// So many in each second, counted from the first of them.
-#[derive(Debug)]
 struct RateLimit {
     per_second: usize,
     since: Duration,

@@ -1,13 +1,14 @@
 //! A player's position in a stream.
 //!
-//! A cursor holds no queue: a position, the rest of what must be sent before it, and what the player
-//! was last told. So a player costs the same whether it is at the head or seconds behind, and a slow
-//! one costs nobody else anything. How it moves is in `reader.rs`.
+//! A cursor holds no queue: a position, the rest of what must be sent before it, and what the
+//! player was last told. So a player costs the same whether it is at the head or seconds behind,
+//! and a slow one costs nobody else anything. How it moves is in `reader.rs`.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::segment::Carried;
 use super::view::ViewKind;
 
 /// Where a joining player starts.
@@ -23,7 +24,8 @@ pub enum Join {
 #[derive(Debug)]
 pub struct Cursor {
     /// Bytes that precede the position: a rendered prelude, or the rest of a message that one batch
-    /// could not hold. They are pinned here because the log may be trimmed under a message half sent.
+    /// could not hold. They are pinned here because the log may be trimmed under a message half
+    /// sent.
     pub(super) head: Bytes,
     /// The segment to read next.
     pub(super) segment: u64,
@@ -36,24 +38,28 @@ pub struct Cursor {
     pub(super) view: ViewKind,
     /// What is to be read: from the next key frame if that adds video, else from the next segment.
     pub(super) wanted: ViewKind,
-    /// Version of the headers that the player was told; `None` when it was told none.
-    pub(super) told: Option<u64>,
-    /// The stream's count of messages before the position; `None` when what comes before was never
-    /// meant to be sent.
-    pub(super) seq: Option<u64>,
-    /// How far behind the player was when it joined, or less since it caught up: not its fault.
-    pub(super) allowance: Duration,
+    /// What the player has behind it; `None` when what lies before the position was never meant for
+    /// it.
+    pub(super) reached: Option<Reached>,
+}
+
+/// What a player knows at its position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    /// Version of the headers that it was told.
+    pub(super) version: u64,
+    /// The stream's count of messages before the position.
+    pub(super) seq: u64,
 }
 
 /// Whether a cursor has a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It waits for a place to start, not before `Cursor::segment` unless `join` is [`Join::Gop`].
-    Waiting {
-        since: Duration,
-        join: Join,
-    },
-    Playing,
+    Waiting { since: Duration, join: Join },
+    /// It plays. `allowance` is how far behind it was when it joined, or less since it caught up:
+    /// that is not its fault.
+    Playing { allowance: Duration },
 }
 
 /// What a player is to do next.
@@ -84,8 +90,11 @@ pub struct Batch {
     pub joined: bool,
     /// The player was moved forward.
     pub jumped: Option<JumpReason>,
-    /// Messages that it was moved over. Those passed while waiting are counted when it starts again.
+    /// Messages that it was moved over. Those passed while waiting are counted when it starts
+    /// again.
     pub skipped: u64,
+    /// Messages of the log that were put out, preludes not counted.
+    pub carried: Carried,
 }
 
 /// Why a player was moved forward.
@@ -107,14 +116,12 @@ impl Cursor {
             phase: Phase::Waiting { since: now, join },
             view,
             wanted: view,
-            told: None,
-            seq: None,
-            allowance: Duration::ZERO,
+            reached: None,
         }
     }
 
-    /// `bytes` of the batch under way are gone: sent, encrypted, or taken by a poll. The next batch is
-    /// to be had once all of it is.
+    /// `bytes` of the batch under way are gone: sent, encrypted, or taken by a poll. The next batch
+    /// is to be had once all of it is.
     pub fn advance(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.outstanding, "more bytes gone than were handed out");
         self.outstanding = self.outstanding.saturating_sub(bytes);
@@ -126,14 +133,15 @@ impl Cursor {
         self.outstanding
     }
 
-    /// Whether what was handed out ends where a message ends, so that another message may follow it.
+    /// Whether what was handed out ends where a message ends, so that another message may follow
+    /// it.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
         self.head.is_empty()
     }
 
-    /// The rest of a message, or of a prelude, that was begun: it must be sent before anything else, even
-    /// when the player leaves. Empty at a boundary.
+    /// The rest of a message, or of a prelude, that was begun: it must be sent before anything
+    /// else, even when the player leaves. Empty at a boundary.
     pub fn take_rest(&mut self) -> Bytes {
         std::mem::take(&mut self.head)
     }
@@ -141,7 +149,7 @@ impl Cursor {
     /// Whether it plays; else it waits for a place to start.
     #[must_use]
     pub fn is_playing(&self) -> bool {
-        self.phase == Phase::Playing
+        matches!(self.phase, Phase::Playing { .. })
     }
 
     /// The segment to read next.
@@ -167,7 +175,6 @@ impl Cursor {
         self.segment = segment;
         self.offset = 0;
         self.phase = Phase::Waiting { since: now, join: Join::Live };
-        self.told = None;
-        self.seq = None;
+        self.reached = None;
     }
 }

@@ -1,13 +1,14 @@
 //! What the publisher's worker does to a message before it is part of the log.
 //!
 //! Places it on the stream's timeline, keeps it for joining players if it is a header, and makes it
-//! part of a segment: copied behind the pending one if it is small, a segment by itself, uncopied, if
-//! it is large. A key frame always starts a segment. Other workers have none of this: they are sent
-//! segments.
+//! part of a segment: copied behind the pending one if it is small, a segment by itself, uncopied,
+//! if it is large. A key frame always starts a segment. Other workers have none of this: they are
+//! sent segments.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::log::Log;
 use super::pending::{Pending, Start, whole};
 use super::prelude::PreludeBuilder;
 use super::segment::{Segment, Video};
@@ -28,6 +29,7 @@ pub(super) struct Home {
     publishing: bool,
     /// A later publisher has not yet sent a key frame: its inter frames mean nothing to anybody.
     awaiting_key: bool,
+    /// When the first message of the present publisher came, and the last coded video of it.
     began: Option<Duration>,
     last_video: Option<Duration>,
     counts: Counts,
@@ -59,7 +61,8 @@ pub struct Appended {
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dropped {
-    /// A video frame of a returning publisher before its first key frame: what it refers to is gone.
+    /// A video frame of a returning publisher before its first key frame: what it refers to is
+    /// gone.
     BeforeKey,
     /// Nobody publishes the stream here.
     NoPublisher,
@@ -72,8 +75,6 @@ pub struct Heritage {
     next_seq: u64,
     version: u64,
     timeline: Timeline,
-    began: Option<Duration>,
-    last_video: Option<Duration>,
 }
 
 impl Home {
@@ -84,10 +85,24 @@ impl Home {
             timeline: heritage.timeline,
             next_number: heritage.next_number,
             next_seq: heritage.next_seq,
-            began: heritage.began,
-            last_video: heritage.last_video,
             ..Self::default()
         }
+    }
+
+    /// Continues a stream of which only the log is here. What the log does not tell is taken as
+    /// unknown.
+    pub(super) fn after(log: &Log) -> Self {
+        let Some(newest) = log.newest() else { return Self::default() };
+        let coded = |segment: &Segment| {
+            let mut entries = segment.index.iter().rev();
+            entries.find(|entry| entry.role.is_coded()).map(|entry| entry.timestamp)
+        };
+        Self::inherit(Heritage {
+            next_number: log.next(),
+            next_seq: newest.end_seq(),
+            version: newest.prelude.version() + 1,
+            timeline: Timeline::after(log.newest_first().find_map(coded)),
+        })
     }
 
     /// What another worker needs to continue. Nothing may be pending.
@@ -98,8 +113,6 @@ impl Home {
             // headers do not pass from one publisher to the next, only the count of their changes
             version: self.prelude.current().version() + 1,
             timeline: self.timeline,
-            began: self.began,
-            last_video: self.last_video,
         }
     }
 
@@ -109,6 +122,10 @@ impl Home {
         self.timeline.begin();
         self.counts.audio_codec = None;
         self.counts.video_codec = None;
+        // Whether it sends video is not known by what the one before did, or by how long it was
+        // gone.
+        self.began = None;
+        self.last_video = None;
         self.awaiting_key = self.timeline.continues();
         self.publishing = true;
     }
@@ -187,7 +204,9 @@ impl Home {
             log.push(whole(message, number, start, video), limits);
             return Appended { sealed: sealed + 1, dropped: None };
         }
-        self.pending.append(message, start);
+        // sealed at this size, a segment ends below that and one message of less than that
+        let room = limits.segment_bytes.min(SEGMENT_BYTES_CEILING).saturating_mul(2);
+        self.pending.append(message, room, start);
         self.prelude.keep(message, limits);
         if self.pending.len() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING) {
             sealed += usize::from(self.seal(limits, log));

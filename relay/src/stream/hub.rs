@@ -1,13 +1,14 @@
-//! The hub: all streams of one worker, those whose publisher is here and those that are mailed here.
+//! The hub: all streams of one worker, those whose publisher is here and those that are mailed
+//! here.
 //!
 //! ```text
-//!   append  ->  flush(now) -> ready keys -> take_sealed -> mail to the workers that read the stream
+//!   append  ->  flush(now) -> ready keys -> take_sealed -> mail to workers that read the stream
 //!   receive ->                           -> next_batch for each waiting player of the stream
 //! ```
 //!
 //! The worker calls [`Hub::flush`] once a turn; it never has to look at a stream in which nothing
-//! happened. A key names a stream for as long as it is there; calls with a key of one that is gone do
-//! nothing, because the news may still be on its way.
+//! happened. A key names a stream for as long as it is there; calls with a key of one that is gone
+//! do nothing, because the news may still be on its way.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -155,12 +156,18 @@ impl Hub {
 
     // ---- the publisher's side
 
-    /// A publisher begins. After another one it continues the stream: numbers, counts and time go on,
-    /// headers start empty, and its inter frames are dropped until its first key frame.
+    /// A publisher begins. After another one it continues the stream: numbers, counts and time go
+    /// on, headers start empty, and its inter frames are dropped until its first key frame. A
+    /// stream that was mailed here is continued as far as its log tells, unless [`Self::inherit`]
+    /// told all.
     pub fn begin_publish(&mut self, key: StreamKey) {
         self.seal(key);
         if let Some(stream) = self.stream_mut(key) {
-            stream.home.get_or_insert_default().begin();
+            let log = &stream.renditions.log;
+            if stream.home.is_none() {
+                stream.mailed = log.next();
+            }
+            stream.home.get_or_insert_with(|| Box::new(Home::after(log))).begin();
         }
     }
 
@@ -172,8 +179,8 @@ impl Hub {
         }
     }
 
-    /// The next publisher is on another worker: gives up what that worker must know, and from now on
-    /// the stream here is one that is mailed. `None` when no publisher was here.
+    /// The next publisher is on another worker: gives up what that worker must know, and from now
+    /// on the stream here is one that is mailed. `None` when no publisher was here.
     pub fn hand_over(&mut self, key: StreamKey) -> Option<Heritage> {
         self.seal(key);
         let stream = self.stream_mut(key)?;
@@ -193,7 +200,8 @@ impl Hub {
         }
     }
 
-    /// Takes a message of the publisher; its timestamp may be moved, and a large one's bytes are taken.
+    /// Takes a message of the publisher; its timestamp may be moved, and a large one's bytes are
+    /// taken.
     pub fn append(
         &mut self,
         key: StreamKey,
@@ -247,8 +255,8 @@ impl Hub {
         None
     }
 
-    /// Seals what is due and puts the keys of all streams with new segments into `ready`, each once:
-    /// sealed here or received since the last call.
+    /// Seals what is due and puts the keys of all streams with new segments into `ready`, each
+    /// once: sealed here or received since the last call.
     pub fn flush(&mut self, now: Duration, ready: &mut Vec<StreamKey>) {
         while let Some(due) = self.next_flush()
             && due <= now
@@ -256,8 +264,8 @@ impl Hub {
         {
             self.seal(key);
         }
-        for key in std::mem::take(&mut self.ready) {
-            if let Some(stream) = self.stream_mut(key) {
+        for key in self.ready.drain(..) {
+            if let Some(stream) = find(&mut self.streams, key) {
                 stream.ready = false;
                 ready.push(key);
             }
@@ -291,7 +299,8 @@ impl Hub {
         log.from(from).cloned().collect()
     }
 
-    /// Takes a segment that was mailed here. `false` when it is held already, or the stream is gone.
+    /// Takes a segment that was mailed here. `false` when it is held already, or the stream is
+    /// gone.
     pub fn receive(&mut self, key: StreamKey, segment: &Segment) -> bool {
         let Some(stream) = find(&mut self.streams, key) else { return false };
         let added = stream.renditions.push(segment.rewrap(), &self.limits);
@@ -378,8 +387,8 @@ impl Hub {
         held
     }
 
-    /// Shrinks logs to their newest group of pictures, largest first, until all of them together hold
-    /// at most `target` bytes. Gives the bytes held then, which may still be more.
+    /// Shrinks logs to their newest group of pictures, largest first, until all of them together
+    /// hold at most `target` bytes. Gives the bytes held then, which may still be more.
     pub fn shrink(&mut self, target: usize) -> usize {
         let sizes =
             self.streams.iter().map(|(slot, stream)| (stream.renditions.log.held_bytes(), slot));

@@ -1,7 +1,8 @@
 //! The log: the newest segments of a stream, within its limits.
 //!
-//! A log is made of segments alone, so that the log of a worker that only reads a stream is the same
-//! as the one of the worker that the publisher is connected to. It never copies a byte of media.
+//! A log is made of segments alone, so that the log of a worker that only reads a stream is the
+//! same as the one of the worker that the publisher is connected to. It never copies a byte of
+//! media.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,8 +69,13 @@ impl Log {
         self.segments.iter().skip(skip)
     }
 
-    /// How far the segment of this number lies behind the newest one, by time of ingest. Zero at the
-    /// head and beyond; for a segment no longer held, the oldest one's.
+    /// All segments, the newest one first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().rev()
+    }
+
+    /// How far the segment of this number lies behind the newest one, by time of ingest. Zero at
+    /// the head and beyond; for a segment no longer held, the oldest one's.
     #[must_use]
     pub fn lag(&self, number: u64) -> Duration {
         match (self.get(number.max(self.first())), self.newest()) {
@@ -97,8 +103,8 @@ impl Log {
     }
 
     /// Drops the oldest segments until the log is within its limits. The newest key frame and what
-    /// follows it stay beyond `log_span`, up to `gop_span_max`; nothing stays beyond `log_bytes_max`
-    /// but the newest segment.
+    /// follows it stay beyond `log_span`, up to `gop_span_max`; nothing stays beyond
+    /// `log_bytes_max` but the newest segment.
     pub fn trim(&mut self, limits: &Limits) {
         while self.segments.len() > 1 {
             let age = self.lag(self.first());

@@ -1,7 +1,9 @@
 //! The pending segment: where small messages gather on the publisher's worker until it is sealed.
 //!
-//! This is the one copy of media between assembly and the socket. Each segment gets an allocation of
-//! its own, so that a segment that lives long pins nothing else.
+//! This is the one copy of media between assembly and the socket. Each segment gets an allocation
+//! of its own, so that a segment that lives long pins nothing else. It is made large enough for
+//! the largest segment, so that it never has to grow, which would be another copy; what was not
+//! needed is given back in place when the segment is sealed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::prelude::Prelude;
-use super::segment::{Entry, Segment, Video};
+use super::segment::{Carried, Entry, Segment, Video};
 use crate::wire::media::Role;
 use crate::wire::message::MediaMessage;
 
@@ -19,8 +21,6 @@ pub(super) struct Pending {
     bytes: BytesMut,
     entries: Vec<Entry>,
     start: Option<Start>,
-    /// Smoothed size of recent segments: what to allocate for the next one.
-    smoothed: usize,
     copied: u64,
 }
 
@@ -56,14 +56,21 @@ impl Pending {
         self.copied
     }
 
-    /// Copies a message behind the others; `start` is asked for if it is the first.
-    pub(super) fn append(&mut self, message: &mut MediaMessage, start: impl FnOnce() -> Start) {
+    /// Copies a message behind the others; `start` is asked for if it is the first. A segment is
+    /// never longer than `room`.
+    pub(super) fn append(
+        &mut self,
+        message: &mut MediaMessage,
+        room: usize,
+        start: impl FnOnce() -> Start,
+    ) {
         let length = message.wire_bytes();
         if self.start.is_none() {
             self.start = Some(start());
-            self.bytes.reserve(length.max(self.smoothed));
+            self.bytes.reserve(room);
         }
-        self.entries.push(entry(message, self.bytes.len(), length));
+        debug_assert!(self.bytes.len() + length <= self.bytes.capacity(), "growing is a copy");
+        self.entries.push(entry(message, self.entries.len(), self.bytes.len(), length));
         message.append_to(&mut self.bytes);
         self.copied += u64::try_from(length).unwrap_or(u64::MAX);
     }
@@ -74,19 +81,9 @@ impl Pending {
         let key = self.starts_with_key();
         let index = Arc::from(self.entries.as_slice());
         self.entries.clear();
-        // rises fast and falls slowly: too small an allocation costs a second copy, and what is too
-        // large is given back below
-        let length = self.bytes.len();
-        self.smoothed = length.max(self.smoothed - self.smoothed / 8);
-        let bytes = if length < self.bytes.capacity() / 2 {
-            // a small segment in a large allocation: copy it out and keep the allocation
-            let bytes = Bytes::copy_from_slice(&self.bytes);
-            self.bytes.clear();
-            self.copied += u64::try_from(length).unwrap_or(u64::MAX);
-            bytes
-        } else {
-            std::mem::take(&mut self.bytes).freeze()
-        };
+        let mut bytes = Vec::from(std::mem::take(&mut self.bytes));
+        bytes.shrink_to_fit();
+        let bytes = Bytes::from(bytes);
         Some(segment(number, bytes, index, start, key, video))
     }
 }
@@ -98,7 +95,7 @@ pub(super) fn whole(
     start: Start,
     video: Video,
 ) -> Segment {
-    let entry = entry(message, 0, message.wire_bytes());
+    let entry = entry(message, 0, 0, message.wire_bytes());
     let key = entry.role == Role::KeyFrame;
     segment(number, message.take(), Arc::from([entry]), start, key, video)
 }
@@ -113,10 +110,11 @@ fn segment(
 ) -> Segment {
     let Start { ingested, first_seq, prelude } = start;
     let messages = u32::try_from(index.len()).unwrap_or(u32::MAX);
-    Segment { number, bytes, index, ingested, first_seq, messages, key, video, prelude }
+    let carried = Carried::of(index.iter());
+    Segment { number, bytes, index, ingested, first_seq, messages, carried, key, video, prelude }
 }
 
-fn entry(message: &MediaMessage, offset: usize, length: usize) -> Entry {
+fn entry(message: &MediaMessage, place: usize, offset: usize, length: usize) -> Entry {
     let class = message.class();
     Entry {
         offset: position(offset),
@@ -124,6 +122,7 @@ fn entry(message: &MediaMessage, offset: usize, length: usize) -> Entry {
         timestamp: message.timestamp(),
         role: class.role,
         track: class.tracks.ids().first().copied().unwrap_or(0),
+        place: position(place),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The prelude: what a player must be told before the first frame it gets.
 //!
-//! Metadata, codec headers per track, multichannel layouts and video metadata, as own copies, so that
-//! keeping a header does not keep the segment that it came in. Snapshots are immutable: a segment
-//! holds the one in force before its first message, and a header that changes makes a new one.
+//! Metadata, codec headers per track, multichannel layouts and video metadata, as own copies, so
+//! that keeping a header does not keep the segment that it came in. Snapshots are immutable: a
+//! segment holds the one in force before its first message, and a header that changes makes a new
+//! one.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ pub struct Prelude {
     items: Vec<Item>,
 }
 
-/// One kept message: the newest of its role for each of its tracks. A message that holds the headers
-/// of many tracks is one item and so is sent once.
+/// One kept message: the newest of its role for each of its tracks. A message that holds the
+/// headers of many tracks is one item and so is sent once.
 #[derive(Clone, Debug)]
 struct Item {
     role: Role,
@@ -51,8 +52,16 @@ impl Prelude {
         self.items.iter().map(|item| item.payload.len()).sum()
     }
 
-    /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`: metadata,
-    /// audio headers, multichannel layouts, video headers, video metadata, each in order of tracks.
+    /// The payload of `onMetaData`, if one is kept.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&[u8]> {
+        let metadata = self.items.iter().find(|item| item.role == Role::Metadata);
+        metadata.map(|item| &*item.payload)
+    }
+
+    /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:
+    /// metadata, audio headers, multichannel layouts, video headers, video metadata, each in order
+    /// of tracks.
     #[must_use]
     pub fn render(&self, kind: ViewKind, timestamp: Timestamp) -> Bytes {
         let mut out = BytesMut::new();
@@ -93,8 +102,8 @@ impl PreludeBuilder {
         self.copied
     }
 
-    /// Keeps a message if its role is kept. One that repeats what is kept changes nothing. One longer
-    /// than `header_bytes_max` is not kept, and neither is what it replaces; a track beyond
+    /// Keeps a message if its role is kept. One that repeats what is kept changes nothing. One
+    /// longer than `header_bytes_max` is not kept, and neither is what it replaces; a track beyond
     /// `tracks_max` is not kept.
     pub(super) fn keep(&mut self, message: &MediaMessage, limits: &Limits) {
         let Class { role, tracks } = *message.class();

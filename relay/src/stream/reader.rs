@@ -1,14 +1,16 @@
-//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in between.
+//! How a cursor moves: joining, falling behind, jumping, changing views, and the batches in
+//! between.
 //!
-//! The common case comes first and is a straight line: a player at the head takes the newest segment
-//! whole, by count. Everything decided here is decided where a message ends, and every move is forward.
+//! The common case comes first and is a straight line: a player at the head takes the newest
+//! segment whole, by count. Everything decided here is decided where a message ends, and every move
+//! is forward.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase};
-use super::segment::{Segment, Video};
+use super::cursor::{Batch, Cursor, Join, JumpReason, Next, Phase, Reached};
+use super::segment::{Carried, Segment, Video};
 use super::view::{Renditions, ViewKind, ViewTracks};
 use crate::limits::Limits;
 
@@ -46,7 +48,7 @@ pub(super) fn next_batch(
     cursor.outstanding = bytes;
     batch.next = match cursor.phase {
         _ if bytes > 0 => Next::Send { bytes },
-        Phase::Playing => Next::AtHead,
+        Phase::Playing { .. } => Next::AtHead,
         Phase::Waiting { .. } => Next::WaitingForKey,
     };
     batch
@@ -87,8 +89,8 @@ impl Cursor {
     fn pass(&mut self, segment: &Segment) {
         self.segment = segment.number + 1;
         self.offset = 0;
-        self.told = Some(segment.prelude.version());
-        self.seq = Some(segment.end_seq());
+        let version = segment.prelude.version();
+        self.reached = Some(Reached { version, seq: segment.end_seq() });
     }
 }
 
@@ -120,10 +122,14 @@ impl Reader<'_> {
             if rest <= room.bytes {
                 if rest > 0 {
                     room.put(segment.bytes.slice(start..));
+                    self.batch.carried.add(segment.carried_from(start));
                 }
                 cursor.pass(segment);
             } else {
-                return split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                let carried =
+                    split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);
+                self.batch.carried.add(carried);
+                return;
             }
         }
     }
@@ -132,24 +138,25 @@ impl Reader<'_> {
     fn keep_up(&mut self) {
         let cursor = &mut *self.cursor;
         let log = &self.renditions.log;
+        let Phase::Playing { allowance } = &mut cursor.phase else { return };
         if cursor.segment >= log.next() {
-            cursor.allowance = Duration::ZERO;
+            *allowance = Duration::ZERO;
             return;
         }
         let Some(segment) = log.get(cursor.segment) else { return self.jump(JumpReason::Trimmed) };
         let newest = log.newest().map_or(segment.ingested, |newest| newest.ingested);
         let lag = newest.saturating_sub(segment.ingested);
-        cursor.allowance = cursor.allowance.min(lag);
-        if lag > self.limits.player_lag_max.saturating_add(cursor.allowance) {
-            if cursor.offset == 0 {
-                cursor.told = Some(segment.prelude.version());
+        *allowance = lag.min(*allowance);
+        if lag > self.limits.player_lag_max.saturating_add(*allowance) {
+            if let (0, Some(reached)) = (cursor.offset, &mut cursor.reached) {
+                reached.version = segment.prelude.version();
             }
             self.jump(JumpReason::Lag);
         }
     }
 
-    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else to
-    /// the head, to wait for the next key frame, or to go on there where none is needed.
+    /// To the newest key frame if that lies ahead and leaves the player below half the limit; else
+    /// to the head, to wait for the next key frame, or to go on there where none is needed.
     fn jump(&mut self, reason: JumpReason) {
         self.batch.jumped = Some(reason);
         let log = &self.renditions.log;
@@ -189,7 +196,7 @@ impl Reader<'_> {
         });
         if let Some(key) = key {
             self.start_at(key, wanted);
-            self.cursor.allowance = self.renditions.lag(key);
+            self.cursor.phase = Phase::Playing { allowance: self.renditions.lag(key) };
         } else if number < from {
             return;
         } else if let Some(view) = without_key(wanted, video) {
@@ -202,24 +209,23 @@ impl Reader<'_> {
         self.batch.joined = true;
     }
 
-    /// Puts the player at the start of a segment that is held, telling it the headers in force there
-    /// unless it knows them.
+    /// Puts the player at the start of a segment that is held, telling it the headers in force
+    /// there unless it knows them.
     fn start_at(&mut self, number: u64, view: ViewKind) {
         let Some(segment) = self.renditions.log.get(number) else { return };
         let (version, seq) = (segment.prelude.version(), segment.first_seq);
         let more = adds(self.cursor.view, view);
         self.read(view);
         let cursor = &mut *self.cursor;
-        if more || cursor.told != Some(version) {
+        if more || cursor.reached.is_none_or(|reached| reached.version != version) {
             cursor.head = self.renditions.prelude_at(number, view);
         }
-        self.batch.skipped += cursor.seq.map_or(0, |reached| seq.saturating_sub(reached));
+        let passed = cursor.reached.map_or(0, |reached| seq.saturating_sub(reached.seq));
+        self.batch.skipped += passed;
         cursor.segment = number;
         cursor.offset = 0;
-        cursor.phase = Phase::Playing;
-        cursor.told = Some(version);
-        cursor.seq = Some(seq);
-        cursor.allowance = Duration::ZERO;
+        cursor.phase = Phase::Playing { allowance: Duration::ZERO };
+        cursor.reached = Some(Reached { version, seq });
     }
 
     /// At the start of a segment: goes over to the wanted view if that is possible here.
@@ -255,21 +261,32 @@ impl Reader<'_> {
     }
 }
 
-/// Puts out the part of a segment that fits, at most to where a message ends. A message that no batch
-/// could hold is cut, and its rest becomes the cursor's head; any other waits for the next batch.
-fn split(cursor: &mut Cursor, segment: &Segment, start: usize, whole: usize, room: &mut Room<'_>) {
+/// Puts out the part of a segment that fits, at most to where a message ends. A message that no
+/// batch could hold is cut, and its rest becomes the cursor's head; any other waits for the next
+/// batch.
+fn split(
+    cursor: &mut Cursor,
+    segment: &Segment,
+    start: usize,
+    whole: usize,
+    room: &mut Room<'_>,
+) -> Carried {
     let end = segment.boundary_before(start + room.bytes);
     if end > start {
         room.put(segment.bytes.slice(start..end));
-        return cursor.move_to(segment, end);
+        let carried = segment.carried_between(start, end);
+        cursor.move_to(segment, end);
+        return carried;
     }
-    let Some(place) = segment.message_at(start) else { return };
+    let Some(place) = segment.message_at(start) else { return Carried::default() };
     let end = segment.index[place].end();
     if end - start > whole {
         cursor.head = segment.bytes.slice(start..end);
         cursor.move_to(segment, end);
         cursor.put_head(room);
+        return segment.carried_between(start, end);
     }
+    Carried::default()
 }
 
 impl Cursor {
@@ -278,9 +295,9 @@ impl Cursor {
             return self.pass(segment);
         }
         self.offset = u32::try_from(end).unwrap_or(u32::MAX);
-        // exact in the log itself; a view that leaves messages out counts from the segment's start
-        let passed = segment.message_at(end).and_then(|place| u64::try_from(place).ok());
-        self.seq = Some(segment.first_seq + passed.unwrap_or(0));
+        let next = segment.message_at(end).map_or(0, |next| segment.index[next].place);
+        let seq = segment.first_seq + u64::from(next);
+        self.reached = Some(Reached { version: segment.prelude.version(), seq });
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Segment {
     pub first_seq: u64,
     /// Messages of the stream in this segment. A view's segment may carry fewer of them.
     pub messages: u32,
+    /// The messages in `bytes`, by kind.
+    pub carried: Carried,
     /// Whether it starts with a key frame of the default track.
     pub key: bool,
     /// What the publisher's worker knew of the stream's video when it sealed this segment.
@@ -52,6 +54,45 @@ pub struct Entry {
     pub role: Role,
     /// Its first track.
     pub track: u8,
+    /// Its place among the stream's messages of this segment: its count is `first_seq` plus this. A
+    /// view that leaves messages out leaves gaps here.
+    pub place: u32,
+}
+
+/// Messages by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Audio messages.
+    pub audio: u32,
+    /// Video messages.
+    pub video: u32,
+    /// Data messages.
+    pub data: u32,
+}
+
+impl Carried {
+    /// Counts messages by their roles.
+    pub(super) fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Self {
+        let mut carried = Self::default();
+        for entry in entries {
+            let kind = if entry.role.is_video() {
+                &mut carried.video
+            } else if entry.role.is_audio() {
+                &mut carried.audio
+            } else {
+                &mut carried.data
+            };
+            *kind += 1;
+        }
+        carried
+    }
+
+    /// Adds another count.
+    pub(super) fn add(&mut self, other: Self) {
+        self.audio += other.audio;
+        self.video += other.video;
+        self.data += other.data;
+    }
 }
 
 /// Whether a stream has video, by which joining players know what to wait for.
@@ -95,7 +136,7 @@ impl Segment {
     }
 
     /// Bytes that holding this segment costs, for limits: its bytes, its index and a share of fixed
-    /// overhead. The allocation behind `bytes` may be up to twice as long.
+    /// overhead.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + self.index.len() * size_of::<Entry>() + OVERHEAD
@@ -106,6 +147,17 @@ impl Segment {
     #[must_use]
     pub fn rewrap(&self) -> Self {
         Self { bytes: Bytes::from_owner(self.bytes.clone()), ..self.clone() }
+    }
+
+    /// The messages from a boundary on.
+    pub(super) fn carried_from(&self, start: usize) -> Carried {
+        if start == 0 { self.carried } else { self.carried_between(start, self.bytes.len()) }
+    }
+
+    /// The messages between two boundaries.
+    pub(super) fn carried_between(&self, start: usize, end: usize) -> Carried {
+        let inside = |entry: &&Entry| entry.start() >= start && entry.end() <= end;
+        Carried::of(self.index.iter().filter(inside))
     }
 
     /// The message that begins at or before `offset` and ends behind it, by its place in the index.
@@ -121,6 +173,6 @@ impl Segment {
     }
 }
 
-/// What a segment costs besides its bytes and index: itself in the log's ring, two reference counts,
-/// and the allocator's share.
+/// What a segment costs besides its bytes and index: itself in the log's ring, two reference
+/// counts, and the allocator's share.
 const OVERHEAD: usize = 256;

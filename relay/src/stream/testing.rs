@@ -123,13 +123,29 @@ pub(super) fn step(
     batch
 }
 
+/// Takes batches until the player is at the head.
+pub(super) fn to_head(
+    hub: &mut Hub,
+    key: StreamKey,
+    cursor: &mut Cursor,
+    now: Duration,
+    player: &mut Player,
+) {
+    for _ in 0..10_000 {
+        if step(hub, key, cursor, now, player, 61_440).next == Next::AtHead {
+            return;
+        }
+    }
+    panic!("the player never gets to the head: {cursor:?}");
+}
+
 /// A segment made of messages, outside of any hub.
 pub(super) fn segment(number: u64, ingested: Duration, messages: &mut [MediaMessage]) -> Segment {
     use super::pending::{Pending, Start};
     let mut pending = Pending::default();
     for message in messages {
         let start = Start { ingested, first_seq: number * 100, prelude: std::sync::Arc::default() };
-        pending.append(message, || start);
+        pending.append(message, 1 << 20, || start);
     }
     pending.seal(number, Video::Flowing).expect("at least one message")
 }

@@ -2,8 +2,8 @@
 //!
 //! The first publisher's timestamps pass unchanged. A later one starts anywhere, often at zero; one
 //! offset for audio and video, fixed by its first coded frame, puts that frame one frame behind the
-//! newest that the previous publisher sent. Headers carry no time of their own worth keeping: one that
-//! would land before that point is stamped with the stream's newest time instead.
+//! newest that the previous publisher sent. Headers carry no time of their own worth keeping: one
+//! that would land before that point is stamped with the stream's newest time instead.
 
 use crate::wire::media::Role;
 use crate::wire::timestamp::Timestamp;
@@ -15,7 +15,8 @@ pub(super) struct Timeline {
     /// Newest time of any coded frame, and the newest that a previous publisher reached.
     newest: Option<Timestamp>,
     floor: Option<Timestamp>,
-    /// Last frame of each kind, and the last step between two frames of video (of audio, without one).
+    /// Last frame of each kind, and the last step between two frames of video (of audio, without
+    /// one).
     video: Option<Timestamp>,
     audio: Option<Timestamp>,
     step: Option<u32>,
@@ -29,6 +30,11 @@ enum Offset {
 }
 
 impl Timeline {
+    /// A timeline whose newest frame was at this time, if there was any.
+    pub(super) fn after(newest: Option<Timestamp>) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
     /// A publisher begins.
     pub(super) fn begin(&mut self) {
         self.floor = self.newest;
@@ -81,7 +87,8 @@ impl Timeline {
         if (1..=STEP_MAX).contains(&step) && (role.is_video() || self.video.is_none()) {
             self.step = Some(step.unsigned_abs());
         }
-        // a frame slightly older than the newest is interleaving; a far older one moves the stream back
+        // a frame slightly older than the newest is interleaving; a far older one moves the stream
+        // back
         if !self.newest.is_some_and(|newest| (1..DISORDER_MAX).contains(&newest.since(placed))) {
             self.newest = Some(placed);
         }
@@ -92,7 +99,8 @@ impl Timeline {
 const STEP_DEFAULT: u32 = 20;
 /// Longest step between two frames believed to be the rate, in milliseconds.
 const STEP_MAX: i32 = 100;
-/// How far before the previous publisher's end a frame may land and be moved up to it, in milliseconds.
+/// How far before the previous publisher's end a frame may land and be moved up to it, in
+/// milliseconds.
 const INTERLEAVE_MAX: i32 = 1_000;
 /// How much older than the newest a frame may be without moving the stream back, in milliseconds.
 const DISORDER_MAX: i32 = 10_000;

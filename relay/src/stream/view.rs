@@ -1,15 +1,16 @@
 //! Views: readings of a log in other bytes.
 //!
 //! A view is a log of its own with the same segment numbers as its source. It is rendered once per
-//! worker from each sealed segment, from when its first reader comes until the last one goes, so its
-//! cost never grows per player. A segment of which a view shows one contiguous piece is not copied.
+//! worker from each sealed segment, from when its first reader comes until the last one goes, so
+//! its cost never grows per player. A segment of which a view shows one contiguous piece is not
+//! copied.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use super::log::Log;
-use super::segment::{Entry, Segment};
+use super::segment::{Carried, Entry, Segment};
 use crate::limits::Limits;
 use crate::wire::media::Role;
 use crate::wire::message::MEDIA_STREAM;
@@ -93,7 +94,8 @@ impl ViewKind {
                 bytes
             }
         };
-        Segment { bytes, index: index.into(), ..source.clone() }
+        let carried = Carried::of(&index);
+        Segment { bytes, index: index.into(), carried, ..source.clone() }
     }
 
     fn copy(self, source: &Segment) -> Bytes {
@@ -146,7 +148,8 @@ struct View {
 }
 
 impl Renditions {
-    /// Adds a sealed segment to the log and to every view, and trims them. `false`: it was held already.
+    /// Adds a sealed segment to the log and to every view, and trims them. `false`: it was held
+    /// already.
     pub(super) fn push(&mut self, segment: Segment, limits: &Limits) -> bool {
         for view in &mut self.views {
             view.log.push(view.kind.render(&segment, &mut self.copied));
@@ -197,8 +200,9 @@ impl Renditions {
         }
     }
 
-    /// The prelude for a reader of `kind` that joins at the segment `number`, stamped with the time of
-    /// the segment's first message. Rendered once per segment and kind. Empty when it is not held.
+    /// The prelude for a reader of `kind` that joins at the segment `number`, stamped with the time
+    /// of the segment's first message. Rendered once per segment and kind. Empty when it is not
+    /// held.
     pub(super) fn prelude_at(&mut self, number: u64, kind: ViewKind) -> Bytes {
         let Some(segment) = self.log.get(number) else { return Bytes::new() };
         let (prelude, at) = (segment.prelude.clone(), segment.timestamp().unwrap_or_default());

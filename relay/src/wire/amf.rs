@@ -3,8 +3,8 @@
 //! Everything is borrowed from the message: strings are byte slices, because a peer's invalid UTF-8
 //! must not fail a message, and containers are lists in the order of the wire. References are never
 //! followed, so a message cannot make a tree larger than itself, nor a cycle. The limits
-//! (`amf_depth_max`, `amf_values_max`, `amf_properties_max`) are judged by the [`Budget`] that every
-//! reader of one message shares; a count field on the wire is never used to allocate.
+//! (`amf_depth_max`, `amf_values_max`, `amf_properties_max`) are judged by the [`Budget`] that
+//! every reader of one message shares; a count field on the wire is never used to allocate.
 
 use thiserror::Error;
 
@@ -95,7 +95,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The properties of anything that has keys: objects and ECMA arrays are interchangeable on input.
+    /// The properties of anything that has keys: objects and ECMA arrays are interchangeable on
+    /// input.
     #[must_use]
     pub fn properties(&self) -> Option<&Properties<'a>> {
         match self {

@@ -1,8 +1,8 @@
 //! AMF0: the encoding of commands and data messages (Action Message Format AMF 0, section 2).
 //!
-//! [`Amf0Reader`] reads values one after the other from a message and stops wherever the caller stops;
-//! it never copies a string. [`write_value`] is the other direction. What follows the last value that is
-//! needed is not looked at.
+//! [`Amf0Reader`] reads values one after the other from a message and stops wherever the caller
+//! stops; it never copies a string. [`write_value`] is the other direction. What follows the last
+//! value that is needed is not looked at.
 
 use bytes::{BufMut, BytesMut};
 
@@ -103,8 +103,8 @@ impl<'a> Amf0Reader<'a> {
         }
     }
 
-    /// Reads an object or ECMA array as far as it can be read: the properties before the first fault,
-    /// and the fault if there was one. `None` when there is no object at all.
+    /// Reads an object or ECMA array as far as it can be read: the properties before the first
+    /// fault, and the fault if there was one. `None` when there is no object at all.
     pub fn read_object_leniently(&mut self) -> Option<(Properties<'a>, Option<AmfError>)> {
         let mut input = self.input;
         match input.byte().ok()? {
@@ -143,7 +143,8 @@ impl<'a> Amf0Reader<'a> {
         self.budget.enter()?;
         loop {
             let key = self.short_string()?;
-            // An empty key that is not followed by the end marker is an ordinary, nameless property.
+            // An empty key that is not followed by the end marker is an ordinary, nameless
+            // property.
             if key.is_empty() && self.input.0.first() == Some(&marker::OBJECT_END) {
                 self.input.byte()?;
                 break;
@@ -179,9 +180,10 @@ impl<'a> Amf0Reader<'a> {
     }
 }
 
-/// Writes a value in AMF0. What AMF0 or its readers lack is written as what comes nearest: references
-/// and undefined-like values as null or undefined, AMF3 byte arrays as null, dictionaries with string
-/// keys as objects. A property whose key is longer than 65,535 bytes is left out.
+/// Writes a value in AMF0. What AMF0 or its readers lack is written as what comes nearest:
+/// references and undefined-like values as null or undefined, AMF3 byte arrays as null,
+/// dictionaries with string keys as objects. A property whose key is longer than 65,535 bytes is
+/// left out.
 pub fn write_value(out: &mut BytesMut, value: &Value<'_>) {
     match value {
         Value::Number(number) => {

@@ -1,8 +1,9 @@
-//! AMF3, as far as it occurs inside AMF0 values (marker 11): Action Message Format AMF 3, section 3.
+//! AMF3, as far as it occurs inside AMF0 values (marker 11): Action Message Format AMF 3, section
+//! 3.
 //!
-//! Only a reader: every answer is in AMF0. References to strings and traits are resolved, because names
-//! are made of them; references to objects read as nothing. The three tables live as long as one value
-//! that AMF0 introduces.
+//! Only a reader: every answer is in AMF0. References to strings and traits are resolved, because
+//! names are made of them; references to objects read as nothing. The three tables live as long as
+//! one value that AMF0 introduces.
 
 use super::amf::{AmfError, Budget, Input, Properties, Value};
 
@@ -61,8 +62,8 @@ impl<'r, 'a> Amf3Reader<'r, 'a> {
     /// Reads one value.
     ///
     /// # Errors
-    /// When the message ends inside the value, the value is of no known or readable kind, a reference
-    /// points to nothing, or a limit is passed.
+    /// When the message ends inside the value, the value is of no known or readable kind, a
+    /// reference points to nothing, or a limit is passed.
     pub fn read(&mut self) -> Result<Value<'a>, AmfError> {
         self.budget.value()?;
         match self.input.byte()? {

@@ -1,10 +1,11 @@
 //! Commands: the calls that a peer makes (RTMP 1.0 section 7.2), as typed values borrowed from the
 //! message.
 //!
-//! A command message is a name, a transaction id, an object or null, and arguments. Types 20 (AMF0) and
-//! 17 (AMF3, in practice AMF0 behind a selector byte) are read alike. Arguments that nobody needs are
-//! not looked at, an argument of the wrong kind reads as absent, and only for the three calls that decide
-//! what a connection is (connect, publish, play) an unreadable message is a fault.
+//! A command message is a name, a transaction id, an object or null, and arguments. Types 20 (AMF0)
+//! and 17 (AMF3, in practice AMF0 behind a selector byte) are read alike. Arguments that nobody
+//! needs are not looked at, an argument of the wrong kind reads as absent, and only for the three
+//! calls that decide what a connection is (connect, publish, play) an unreadable message is a
+//! fault.
 
 use thiserror::Error;
 
@@ -56,7 +57,8 @@ pub enum Command<'a> {
     ReceiveAudio(bool),
     /// `receiveVideo` (section 7.2.2.5).
     ReceiveVideo(bool),
-    /// `deleteStream` (section 7.2.2.3). `None` when a name stands in the place of the id (GStreamer).
+    /// `deleteStream` (section 7.2.2.3). `None` when a name stands in the place of the id
+    /// (GStreamer).
     DeleteStream(Option<u32>),
     /// `closeStream`, and `publish` or `play` with `false` instead of a name, which mean the same.
     CloseStream,

@@ -1,8 +1,8 @@
-//! The properties of `connect` (RTMP 1.0 section 7.2.1.1, and E-RTMP "Enhancing NetConnection connect
-//! Command"), borrowed from the message.
+//! The properties of `connect` (RTMP 1.0 section 7.2.1.1, and E-RTMP "Enhancing NetConnection
+//! connect Command"), borrowed from the message.
 //!
-//! Only `app` matters to every client; everything may be missing, null, or of another kind than written
-//! down, and keys are compared without regard to case.
+//! Only `app` matters to every client; everything may be missing, null, or of another kind than
+//! written down, and keys are compared without regard to case.
 
 use super::amf::Value;
 

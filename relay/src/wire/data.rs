@@ -1,9 +1,10 @@
 //! Data messages (types 15 and 18): which of a publisher's go to players, and in which form.
 //!
-//! One data message in an unexpected form makes an FFmpeg player lose a third of a clip or fail to open,
-//! so players are sent only what every player can walk: a short name first, and metadata whose body is
-//! one object that ends where the message ends. Metadata that does not is written anew from what can be
-//! read of it; everything else is relayed byte for byte or not at all.
+//! One data message in an unexpected form makes an FFmpeg player lose a third of a clip or fail to
+//! open, so players are sent only what every player can walk: a short name first, and metadata
+//! whose body is one object that ends where the message ends. Metadata that does not is written
+//! anew from what can be read of it, and so is metadata that claims a duration, by which ExoPlayer
+//! takes a live stream for a recording; everything else is relayed byte for byte or not at all.
 
 use std::borrow::Cow;
 
@@ -46,7 +47,8 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Longest key in metadata that all players stand, in bytes.
 pub const KEY_BYTES_MAX: usize = 127;
 
-/// The name by which publishers mark what is to be kept for joining players (16 bytes with its marker).
+/// The name by which publishers mark what is to be kept for joining players (16 bytes with its
+/// marker).
 pub const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 
 const CLEAR_DATA_FRAME: &[u8] = b"@clearDataFrame";
@@ -105,19 +107,21 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
     }
     let role = Role::Metadata;
     let is_clean = is_walkable && fault.is_none() && !reader.amf3_seen();
-    if is_clean && properties.iter().all(is_plain_property) {
+    if is_clean && properties.iter().all(|entry| is_plain_property(entry) && !is_duration(entry)) {
         // What follows the body would be read as more of its properties.
         let end = payload.len() - reader.rest().len();
         return DataAction::Relay { role, payload: Cow::Borrowed(&payload[..end]) };
     }
     let mut out = BytesMut::with_capacity(payload.len());
+    let mut properties = plain_properties(properties);
+    properties.retain(|entry| !is_duration(entry));
     write_string(&mut out, ON_META_DATA);
-    write_value(&mut out, &Value::EcmaArray(plain_properties(properties)));
+    write_value(&mut out, &Value::EcmaArray(properties));
     DataAction::Relay { role, payload: Cow::Owned(out.into()) }
 }
 
-/// The payload of a type 15 message: as it is, unless values are in AMF3, which no player of type 18
-/// reads.
+/// The payload of a type 15 message: as it is, unless values are in AMF3, which no player of type
+/// 18 reads.
 fn plain_values<'a>(name: &[u8], payload: &'a [u8], mut reader: Amf0Reader<'a>) -> Cow<'a, [u8]> {
     let mut values = Vec::new();
     while !reader.is_at_end() {
@@ -139,6 +143,11 @@ fn plain_values<'a>(name: &[u8], payload: &'a [u8], mut reader: Amf0Reader<'a>) 
 
 fn is_plain_property((key, value): &(&[u8], Value<'_>)) -> bool {
     key.len() <= KEY_BYTES_MAX && is_plain(value)
+}
+
+/// Whether the property says how long the stream is. Live encoders write 0, which does no harm.
+fn is_duration((key, value): &(&[u8], Value<'_>)) -> bool {
+    *key == b"duration" && value.as_number().is_some_and(|seconds| seconds != 0.0)
 }
 
 /// Whether FFmpeg can step over the value; it knows neither undefined nor references nor classes.

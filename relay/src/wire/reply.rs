@@ -1,8 +1,8 @@
 //! What a server says: the payloads of answers and status messages (type 20) and of
 //! `|RtmpSampleAccess` (type 18).
 //!
-//! The name is always a short string and comes first, because FFmpeg compares bytes at fixed offsets;
-//! the information object is always the fourth value.
+//! The name is always a short string and comes first, because FFmpeg compares bytes at fixed
+//! offsets; the information object is always the fourth value.
 
 use bytes::BytesMut;
 
@@ -37,8 +37,8 @@ const CAN_FORWARD: f64 = 4.0;
 /// All four capability bits of E-RTMP.
 const CAPS_EX: f64 = 15.0;
 
-/// The answer to a successful `connect`. The E-RTMP fields are named only to a client that named some
-/// itself, and then in both objects, because the specification does not say in which.
+/// The answer to a successful `connect`. The E-RTMP fields are named only to a client that named
+/// some itself, and then in both objects, because the specification does not say in which.
 pub fn connect_result(out: &mut BytesMut, transaction: f64, object_encoding: f64, enhanced: bool) {
     let enhanced_fields = || {
         let every = |bits| Value::object([("*", Value::Number(bits))]);

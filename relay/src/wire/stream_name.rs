@@ -1,10 +1,10 @@
-//! Names of streams: what clients put into `app`, `tcUrl` and the name of publish and play, brought to
-//! one form.
+//! Names of streams: what clients put into `app`, `tcUrl` and the name of publish and play, brought
+//! to one form.
 //!
-//! Every client cuts `rtmp://host/a/b/c?k=v` at other places. A stream is therefore known by the joined
-//! text `app/name`, in which it no longer shows where the cut was; the query and the host are kept aside.
-//! Names become labels and lines of text, so control characters and the like are refused here. The query
-//! may carry secrets: it is never printed.
+//! Every client cuts `rtmp://host/a/b/c?k=v` at other places. A stream is therefore known by the
+//! joined text `app/name`, in which it no longer shows where the cut was; the query and the host
+//! are kept aside. Names become labels and lines of text, so control characters and the like are
+//! refused here. The query may carry secrets: it is never printed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use crate::limits::Limits;
 
-/// The name of a stream: the joined text `app/name`. Never empty, no query, no control characters, no
-/// empty or dotted segments. Cheap to clone.
+/// The name of a stream: the joined text `app/name`. Never empty, no query, no control characters,
+/// no empty or dotted segments. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Arc<str>);
 
@@ -147,6 +147,13 @@ pub fn app_name(app: &[u8], limits: &Limits) -> Result<String, NameError> {
         return Ok(String::new());
     }
     join(app, "").map(|name| name.as_str().to_owned())
+}
+
+/// The merged query of app and tcUrl, without the question mark. May carry secrets.
+#[must_use]
+pub fn connect_query(app: &[u8], tc_url: &[u8]) -> String {
+    let query = |bytes| split_query(text(bytes).unwrap_or_default()).1;
+    merge_queries(["", query(app), query(tc_url)])
 }
 
 /// The host of a tcUrl without its port; empty when there is none.

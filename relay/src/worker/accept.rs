@@ -4,10 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::connection::{Closing, Connection};
-use super::labels::{CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport};
-use super::report::ConnectionId;
 use super::Worker;
+use super::connection::{Closing, Connection};
+use super::labels::{
+    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
+};
+use super::report::ConnectionId;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 use crate::session::ServerSession;
 
@@ -24,7 +26,7 @@ impl Worker {
         };
         if let Some(reason) = refused {
             self.cells.refused.at(reason).increment();
-            tracing::warn!(%peer, reason = ?reason, "connection refused");
+            tracing::warn!(%peer, reason = reason.label(), "connection refused");
             self.operations.push(Operation::Close { connection: key });
             return;
         }
@@ -38,7 +40,12 @@ impl Worker {
         self.operations.push(Operation::Receive { connection: key });
     }
 
-    pub(super) fn accept_failed(&mut self, listener: ListenerKey, error: &io::Error, now: Duration) {
+    pub(super) fn accept_failed(
+        &mut self,
+        listener: ListenerKey,
+        error: &io::Error,
+        now: Duration,
+    ) {
         self.cells.refused.at(RefuseReason::Files).increment();
         tracing::error!(%error, "accepting failed and is tried again in a second; raise the limit of open files");
         self.sweep.accept_later(listener, now);
@@ -63,10 +70,18 @@ impl Worker {
             self.pending += 1;
         }
         connection.role = role;
+        if role != Role::Pending {
+            connection.purpose = role;
+        }
     }
 
     /// Ends a connection once its replies are gone and the peer had time to close by itself.
-    pub(super) fn close_soon(&mut self, connection: &mut Connection, reason: CloseReason, now: Duration) {
+    pub(super) fn close_soon(
+        &mut self,
+        connection: &mut Connection,
+        reason: CloseReason,
+        now: Duration,
+    ) {
         if connection.closing.is_none() {
             let at = now + self.limits.close_linger;
             connection.closing = Some(Closing { reason, at });
@@ -97,9 +112,9 @@ impl Worker {
         tracing::info!(
             id = %connection.id,
             peer = %connection.peer,
-            role = ?role,
+            role = connection.purpose.label(),
             stream,
-            reason = ?reason,
+            reason = reason.label(),
             detail,
             seconds = now.saturating_sub(connection.since).as_secs_f32(),
             bytes_in = connection.bytes_in,
@@ -161,11 +176,16 @@ impl Worker {
         }
     }
 
-    pub(super) fn receive_ended(&mut self, key: ConnectionKey, error: Option<io::Error>, now: Duration) {
+    pub(super) fn receive_ended(
+        &mut self,
+        key: ConnectionKey,
+        error: Option<io::Error>,
+        now: Duration,
+    ) {
         let Some(mut connection) = self.connections.take(key) else { return };
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
-            (None, Some(_)) => CloseReason::Error,
+            (None, Some(error)) => failure(error),
             (None, None) if connection.said_goodbye => CloseReason::Client,
             (None, None) => CloseReason::Eof,
         };
@@ -175,7 +195,7 @@ impl Worker {
 
     pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
         let Some(mut connection) = self.connections.take(key) else { return };
-        let reason = connection.closing.map_or(CloseReason::Error, |closing| closing.reason);
+        let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
         self.close(&mut connection, reason, Some(error), now);
     }
 
@@ -184,5 +204,14 @@ impl Worker {
         let transport = connection.transport();
         self.cells.handshakes.at((HandshakeResult::Ok, transport)).increment();
         self.cells.handshake_duration.observe(now.saturating_sub(connection.since));
+    }
+}
+
+/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes
+/// unread.
+fn failure(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
+        _ => CloseReason::Error,
     }
 }

@@ -11,6 +11,7 @@ use super::report::{
     StreamState,
 };
 use super::{Ending, Worker};
+use crate::wire::amf0::Amf0Reader;
 
 impl Worker {
     pub(super) fn answer_queries(&mut self, now: Duration) {
@@ -95,11 +96,20 @@ impl Worker {
             bytes_in: stats.payload_bytes,
             log_bytes: u64::try_from(stats.log_bytes).unwrap_or(u64::MAX),
             video: stats.video_codec.map(|codec| codec.name().to_owned()),
-            size: None,
+            size: self.size_of(entry),
             audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
             last_key: stats.last_key,
             gop: stats.gop,
         })
+    }
+
+    /// Width and height in pixels, as the publisher's metadata tells them.
+    fn size_of(&self, entry: &LocalStream) -> Option<(u32, u32)> {
+        let newest = self.hub.log(entry.log?)?.newest()?;
+        let mut metadata = Amf0Reader::new(newest.prelude.metadata()?, &self.limits);
+        metadata.read().ok()?;
+        let properties = metadata.read().ok()?;
+        Some((properties.get("width")?.as_u32()?, properties.get("height")?.as_u32()?))
     }
 
     fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {

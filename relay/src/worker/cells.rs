@@ -1,10 +1,10 @@
 //! The cells in which a worker counts, and which the control thread sums when it is scraped.
 //!
-//! Every worker owns one [`Cells`]. Only that worker writes to it, with a relaxed load and a relaxed
-//! store and no locked instruction, so counting costs a few nanoseconds; anybody may read. A reader
-//! sees each cell whole and never falling (counters), but two cells need not be of the same moment.
-//! There are no locks, no strings and no clocks here: durations are handed in, labels are enums
-//! (`labels.rs`), names of metrics are the control room's affair.
+//! Every worker owns one [`Cells`]. Only that worker writes to it, with a relaxed load and a
+//! relaxed store and no locked instruction, so counting costs a few nanoseconds; anybody may read.
+//! A reader sees each cell whole and never falling (counters), but two cells need not be of the
+//! same moment. There are no locks, no strings and no clocks here: durations are handed in, labels
+//! are enums (`labels.rs`), names of metrics are the control room's affair.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,8 +44,8 @@ pub struct Cells {
     pub ingest_messages: Family<MessageKind, { MessageKind::COUNT }>,
     /// Messages handed to the kernel, once for each player that is sent one.
     pub egress_messages: Family<MessageKind, { MessageKind::COUNT }>,
-    /// Media bytes that this worker copied in user space (assembling, small messages into a segment,
-    /// rendering a view). It must not grow with the number of players.
+    /// Media bytes that this worker copied in user space (assembling, small messages into a
+    /// segment, rendering a view). It must not grow with the number of players.
     pub copied_bytes: Cell64,
     /// Messages that a reader was not given, or that were not taken from a publisher.
     pub messages_dropped:
@@ -205,8 +205,8 @@ impl<const BASE_NS: u64, const N: usize> CellHistogram<BASE_NS, N> {
         self.observe_many(duration, 1);
     }
 
-    /// Counts the same duration `times` times, for the messages of one segment. Only the owning worker
-    /// may call this.
+    /// Counts the same duration `times` times, for the messages of one segment. Only the owning
+    /// worker may call this.
     pub fn observe_many(&self, duration: Duration, times: u64) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[Self::bucket(nanos)].add(times);

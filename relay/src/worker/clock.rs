@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Time since the node's start. Every worker of a node holds a copy of the same clock, so their times compare.
+/// Time since the node's start. Every worker of a node holds a copy of the same clock, so their
+/// times compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 

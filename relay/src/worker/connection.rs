@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::labels::{CloseReason, Role, Transport};
-use super::mail::StreamId;
 use super::report::ConnectionId;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::ServerSession;
@@ -23,10 +22,15 @@ pub(super) struct Connection {
     pub(super) since: Duration,
     pub(super) session: ServerSession,
     pub(super) role: Role,
+    /// The last role other than pending, for the line that says how it ended.
+    pub(super) purpose: Role,
     /// Bytes received behind a request whose verdict is outstanding; at most one receive buffer.
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
+    /// The rest of a message whose play has ended when it was half sent. It goes before anything
+    /// else, or the peer could read nothing more.
+    pub(super) rest: Bytes,
     pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
     pub(super) plays: Vec<Play>,
@@ -68,7 +72,6 @@ pub(super) enum What {
 /// One publish that was granted.
 pub(super) struct Publish {
     pub(super) message_stream: u32,
-    pub(super) stream: StreamId,
     /// The worker's own number of the stream.
     pub(super) local: usize,
     pub(super) log: StreamKey,
@@ -125,8 +128,10 @@ impl Connection {
             since: now,
             session,
             role: Role::Pending,
+            purpose: Role::Pending,
             unread: Vec::new(),
             outbox: VecDeque::new(),
+            rest: Bytes::new(),
             sending: None,
             publishes: Vec::new(),
             plays: Vec::new(),
@@ -174,14 +179,11 @@ impl Connection {
     /// Whether replies may be sent now: no send is under way and no message is cut in half.
     pub(super) fn may_reply(&self) -> bool {
         self.sending.is_none()
-            && self
-                .plays
-                .iter()
-                .all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+            && self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
-    /// Whether every other play's messages are whole, so that one of this play may begin: they share
-    /// their chunk streams.
+    /// Whether every other play's messages are whole, so that one of this play may begin: they
+    /// share their chunk streams.
     pub(super) fn others_at_boundary(&self, message_stream: u32) -> bool {
         let mut others = self.plays.iter().filter(|play| play.message_stream != message_stream);
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
@@ -194,8 +196,16 @@ impl Connection {
         }
     }
 
-    /// All replies that wait, as one batch.
+    /// Whether anything but media of a play waits to be sent.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.rest.is_empty() || !self.outbox.is_empty()
+    }
+
+    /// All replies that wait, as one batch, behind the rest of a message.
     pub(super) fn take_replies(&mut self) -> Option<Batch> {
+        if !self.rest.is_empty() {
+            self.outbox.push_front(std::mem::take(&mut self.rest));
+        }
         match self.outbox.len() {
             0 => None,
             1 => self.outbox.pop_front().map(Batch::One),

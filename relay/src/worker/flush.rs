@@ -17,7 +17,8 @@ use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 
 impl Worker {
-    /// Seals what is due, mails it to the workers that read it and queues the players that wait for it.
+    /// Seals what is due, mails it to the workers that read it and queues the players that wait for
+    /// it.
     pub(super) fn flush(&mut self, now: Duration) {
         let mut ready = std::mem::take(&mut self.ready);
         self.hub.flush(now, &mut ready);
@@ -27,14 +28,21 @@ impl Worker {
             for waiting in entry.waiting.drain(..) {
                 self.ring.push_head(waiting);
             }
-            let Place::Here { readers, .. } = &entry.place else { continue };
+            let Place::Here { readers, .. } = &mut entry.place else { continue };
+            let stream = entry.id;
             for segment in self.hub.take_sealed(log) {
-                for reader in readers {
-                    let mail = Mail::Segment { stream: entry.id, segment: segment.clone() };
+                readers.retain(|reader| {
+                    let mail = Mail::Segment { stream, segment: segment.clone() };
                     let sent = self.mailbox.send_or_lose(*reader, mail);
-                    let cell = if sent { &self.cells.mail_sent } else { &self.cells.mail_lost };
-                    cell.increment();
-                }
+                    if sent {
+                        self.cells.mail_sent.increment();
+                    } else {
+                        // It does not keep up. What it missed it is told, and asks for anew.
+                        self.cells.mail_lost.increment();
+                        self.mailbox.send(*reader, Mail::Lost { stream });
+                    }
+                    sent
+                });
             }
         }
         self.ready = ready;
@@ -94,6 +102,16 @@ impl Worker {
                 tracing::debug!(id = %connection.id, reason = ?jump, "player moved forward");
             }
         }
+        let carried = &batch.carried;
+        for (kind, count) in [
+            (MessageKind::Audio, carried.audio),
+            (MessageKind::Video, carried.video),
+            (MessageKind::Data, carried.data),
+        ] {
+            if count > 0 {
+                self.cells.egress_messages.at(kind).add(u64::from(count));
+            }
+        }
         if batch.skipped > 0 {
             let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
             cell.add(batch.skipped);
@@ -120,7 +138,7 @@ impl Worker {
                 }
             }
         }
-        if !connection.outbox.is_empty() {
+        if connection.has_replies() {
             self.work(key, now, |worker, connection| worker.send_replies(connection, now));
         }
         self.queue_again(key);
@@ -174,4 +192,3 @@ fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     }
     Batch::Many(std::mem::take(slices))
 }
-

@@ -1,4 +1,5 @@
-//! The two ends between the control thread and a worker: cells to read, and a bounded ring of queries.
+//! The two ends between the control thread and a worker: cells to read, and a bounded ring of
+//! queries.
 //!
 //! Nobody waits here. Asking pushes onto the ring and wakes the worker's reactor; a full ring is an
 //! error that the asker reports. The worker empties the ring once a turn and answers each query by

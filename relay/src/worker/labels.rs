@@ -1,7 +1,8 @@
-//! The labels under which workers count: closed lists, as enums, so that counting never touches a string
-//! and no peer can make a new series.
+//! The labels under which workers count: closed lists, as enums, so that counting never touches a
+//! string and no peer can make a new series.
 //!
-//! One row per value: variant, text in `/metrics`, meaning. A new row is all that a new value needs.
+//! One row per value: variant, text in `/metrics`, meaning. A new row is all that a new value
+//! needs.
 
 /// A closed list of values, numbered from 0. Tuples of labels are labels.
 pub trait Label: Copy + 'static {
@@ -90,7 +91,8 @@ labels! {
         RoleChanged = "role_changed", "It took another role; the connection goes on.";
         Client = "client", "The client said that it was done, then ended.";
         Eof = "eof", "The client ended its direction without a word.";
-        Error = "error", "The socket failed (reset, unreachable, timed out in the kernel).";
+        Reset = "reset", "The client ended by resetting the connection.";
+        Error = "error", "The socket failed (unreachable, timed out in the kernel).";
         Timeout = "timeout", "A deadline passed: connect, idle, or a silent publisher.";
         Slow = "slow", "A batch was not gone in time, or replies were not read.";
         Protocol = "protocol", "The peer broke the protocol.";
@@ -109,6 +111,7 @@ labels! {
         Pending = "pending", "A connection, since pending_connections_max wait already.";
         Files = "files", "A connection, since the process has no file descriptor left.";
         Draining = "draining", "A connection, publish or play, since the node is ending.";
+        Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
         Streams = "streams", "A publish, since streams_max names are live.";
         Memory = "memory", "A publish, since all logs together are at log_bytes_total.";
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";

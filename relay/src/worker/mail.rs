@@ -1,5 +1,5 @@
-//! What workers say to each other. Names are decided by the registrar on worker 0; segments travel from a
-//! stream's home to the workers that read it.
+//! What workers say to each other. Names are decided by the registrar on worker 0; segments travel
+//! from a stream's home to the workers that read it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub(super) enum Refusal {
     OutOfMemory,
     /// The node is ending.
     Draining,
+    /// `control_mail_max` is reached.
+    Overloaded,
 }
 
 /// To the registrar.
@@ -59,8 +61,8 @@ pub(super) enum Request {
 /// From the registrar.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise the
-    /// log of this very worker, or the [`Mail::Handover`] sent before, goes on.
+    /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise
+    /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on.
     Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool },
     /// The publisher is refused.
     Refuse { publisher: Party, refusal: Refusal },
@@ -90,9 +92,16 @@ pub(super) enum Mail {
     Unsubscribe { stream: StreamId, worker: WorkerIndex },
     /// From a stream's home, first: what a reader needs to begin.
     Snapshot { stream: StreamId, segments: Vec<Segment> },
-    /// From a stream's home, in order. The only mail that may be lost (the ring was full); the reader
-    /// sees the gap and subscribes again.
+    /// From a stream's home, in order. The only mail that may be lost, when the ring is full.
     Segment { stream: StreamId, segment: Segment },
+    /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
+    /// again.
+    Lost { stream: StreamId },
     /// From the old home to the new one.
-    Handover { stream: StreamId, name: Arc<str>, heritage: Box<Heritage>, readers: Vec<WorkerIndex> },
+    Handover {
+        stream: StreamId,
+        name: Arc<str>,
+        heritage: Box<Heritage>,
+        readers: Vec<WorkerIndex>,
+    },
 }

@@ -1,9 +1,9 @@
 //! Mail between workers: one bounded ring per ordered pair, and a flag that says who sleeps.
 //!
-//! A segment that does not fit is dropped (its reader sees the gap and takes a new snapshot). Everything else
-//! is never dropped: it waits in the sender's own queue and goes before anything newer, so that
-//! the order per pair holds. Waking another core costs as much as several sends, so a worker that looks at
-//! its mail by itself is not woken.
+//! A segment that does not fit is dropped (its reader is told, and takes a new snapshot).
+//! Everything else is never dropped: it waits in the sender's own queue and goes before anything
+//! newer, so that the order per pair holds. Waking another core costs as much as several sends, so
+//! a worker that looks at its mail by itself is not woken.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,6 @@ pub struct Mailbox {
     waiting: Vec<VecDeque<Mail>>,
     /// Mail to oneself.
     own: VecDeque<Mail>,
-    lost: u64,
 }
 
 /// Mailboxes for `workers` workers, each ring holding `capacity` pieces.
@@ -50,7 +49,6 @@ pub fn mailboxes(workers: usize, capacity: usize) -> Vec<Mailbox> {
         desks: Arc::clone(&desks),
         waiting: (0..workers).map(|_| VecDeque::new()).collect(),
         own: VecDeque::new(),
-        lost: 0,
     };
     (0..workers).map(mailbox).collect()
 }
@@ -59,11 +57,6 @@ impl Mailbox {
     /// This worker's number.
     pub(super) fn index(&self) -> WorkerIndex {
         self.index
-    }
-
-    /// How many workers there are.
-    pub(super) fn workers(&self) -> usize {
-        self.desks.len()
     }
 
     /// Says how this worker is woken. Called once, before the first turn.
@@ -95,7 +88,6 @@ impl Mailbox {
             self.wake(to);
             return true;
         }
-        self.lost += 1;
         false
     }
 
@@ -129,16 +121,12 @@ impl Mailbox {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    /// Pieces lost so far by [`Self::send_or_lose`].
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Says that this worker is about to sleep. Returns false when mail is there after all; then it must not.
+    /// Says that this worker is about to sleep. Returns false when mail is there after all; then it
+    /// must not.
     pub(super) fn fall_asleep(&mut self) -> bool {
         let desk = &self.desks[self.index];
-        // Sequentially consistent against the load in `wake`: either the sender sees the flag, or we see
-        // its mail below.
+        // Sequentially consistent against the load in `wake`: either the sender sees the flag, or
+        // we see its mail below.
         desk.asleep.store(true, Ordering::SeqCst);
         let empty = self.own.is_empty() && desk.rings.iter().all(ArrayQueue::is_empty);
         if !empty {
@@ -190,7 +178,6 @@ mod tests {
         }
         assert_eq!(sender.waiting(), 2);
         assert!(!sender.send_or_lose(1, mail(99, 0)), "it would overtake what waits");
-        assert_eq!(sender.lost(), 1);
         assert_eq!(number(receiver.receive()), Some(0));
         sender.push_waiting();
         assert_eq!(number(receiver.receive()), Some(1));

@@ -1,7 +1,7 @@
 //! One core: the only room that introduces the other rooms to each other.
 //!
-//! A [`Worker`] owns connections, streams and a hub, and nothing of it is shared: what other workers
-//! must know travels by mail (`mail.rs`), what the control thread must know lies in cells
+//! A [`Worker`] owns connections, streams and a hub, and nothing of it is shared: what other
+//! workers must know travels by mail (`mail.rs`), what the control thread must know lies in cells
 //! (`cells.rs`) or is asked for (`report.rs`). A worker does not know its reactor: completions come
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
@@ -57,9 +57,7 @@ pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
 use crate::limits::Limits;
-use crate::reactor::{
-    Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters,
-};
+use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
 
 /// The worker that decides names.
@@ -99,6 +97,10 @@ pub struct Worker {
     numbered: u64,
     /// Connections that neither publish nor play.
     pending: usize,
+    /// Plays.
+    players: u64,
+    /// Whether segments may come from other workers, so that this one looks at its mail by itself.
+    reads_remote: bool,
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
@@ -118,7 +120,10 @@ pub struct Worker {
 enum Ending {
     No,
     /// No more connections; those that are there may stay until then.
-    Draining { until: Option<Duration>, window: Duration },
+    Draining {
+        until: Option<Duration>,
+        window: Duration,
+    },
     /// Everything is closed with the next turn.
     Now,
     Ended,
@@ -144,6 +149,8 @@ impl Worker {
             connections: Table::default(),
             numbered: 0,
             pending: 0,
+            players: 0,
+            reads_remote: false,
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
             ring: SendRing::default(),
@@ -183,14 +190,19 @@ impl Worker {
     pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
         match completion {
             Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
-            Completion::AcceptFailed { listener, error } => self.accept_failed(listener, &error, now),
+            Completion::AcceptFailed { listener, error } => {
+                self.accept_failed(listener, &error, now)
+            }
             Completion::Received { connection, bytes } => self.received(connection, bytes, now),
             Completion::ReceiveEnded { connection, error } => {
                 self.receive_ended(connection, error, now);
             }
             Completion::Sent { connection, bytes } => self.sent(connection, bytes, now),
-            Completion::SendFailed { connection, error } => self.send_failed(connection, &error, now),
-            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled yet.
+            Completion::SendFailed { connection, error } => {
+                self.send_failed(connection, &error, now)
+            }
+            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
+            // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
             | Completion::Connected { .. }
@@ -208,7 +220,7 @@ impl Worker {
             until = until.min(due);
         }
         let limits = &self.limits;
-        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote_streams();
+        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
         if looks_by_itself {
             until = until.min(now + limits.mail_poll);
         } else if !self.mailbox.fall_asleep() {
@@ -243,6 +255,16 @@ impl Worker {
         self.ending == Ending::Ended
     }
 
+    /// Whether nothing is left of anybody: no connection, stream, name or mail. What a worker is
+    /// when everybody has gone, for tests.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let names = self.registrar.as_ref().map_or(0, Registrar::names);
+        let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
+        let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
+        left == 0 && idle && self.hub.is_empty()
+    }
+
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.
     #[must_use]
     pub fn hub(&self) -> &Hub {
@@ -253,13 +275,23 @@ impl Worker {
         self.mailbox.index()
     }
 
+    /// Whether so much mail waits that nothing new is taken on.
+    fn is_overloaded(&self) -> bool {
+        self.mailbox.waiting() >= self.limits.control_mail_max
+    }
+
     fn ask_registrar(&mut self, request: Request) {
         self.mailbox.send(REGISTRAR, Mail::Request(request));
     }
 
-    /// Takes a connection out of the table, works on it, puts it back unless it ended, and then sees to
-    /// its replies and its next receive.
-    fn work(&mut self, key: ConnectionKey, now: Duration, work: impl FnOnce(&mut Self, &mut Connection)) {
+    /// Takes a connection out of the table, works on it, puts it back unless it ended, and then
+    /// sees to its replies and its next receive.
+    fn work(
+        &mut self,
+        key: ConnectionKey,
+        now: Duration,
+        work: impl FnOnce(&mut Self, &mut Connection),
+    ) {
         let Some(mut connection) = self.connections.take(key) else { return };
         work(self, &mut connection);
         self.settle(&mut connection, now);

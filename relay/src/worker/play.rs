@@ -23,10 +23,16 @@ impl Worker {
         };
         let name: Arc<str> = request.address.name.as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
-        if self.shared.is_draining() {
-            let refusal = failed("The server is about to end");
-            connection.session.reject_play(request.message_stream, &refusal);
-            self.cells.refused.at(RefuseReason::Draining).increment();
+        let refused = if self.shared.is_draining() {
+            Some((RefuseReason::Draining, "The server is about to end"))
+        } else if self.is_overloaded() {
+            Some((RefuseReason::Overload, "The server is overloaded"))
+        } else {
+            None
+        };
+        if let Some((reason, description)) = refused {
+            connection.session.reject_play(request.message_stream, &failed(description));
+            self.cells.refused.at(reason).increment();
             return;
         }
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
@@ -76,6 +82,8 @@ impl Worker {
                 started: false,
                 warm: false,
             });
+            worker.players += 1;
+            worker.count_players();
             worker.update_role(connection);
             tracing::info!(
                 id = %connection.id,
@@ -86,7 +94,6 @@ impl Worker {
             worker.seat(connection, message_stream, now);
             worker.resume(connection, now);
         });
-        self.count_players();
     }
 
     pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
@@ -114,16 +121,19 @@ impl Worker {
     fn look_to(&mut self, local: usize, home: WorkerIndex) {
         let own = self.index();
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let known = match entry.place {
-            // Only this worker knows better than the registrar: a handover may be on its way here.
-            Place::Here { .. } => true,
-            Place::There { home: known, .. } => known == home,
-            Place::Nowhere => false,
-        };
-        if known || home == own {
-            return;
+        match &mut entry.place {
+            _ if home == own => return,
+            // This worker has not yet been told to yield.
+            Place::Here { .. } => return,
+            // The old home names us to the new one, or passes our subscription on.
+            Place::There { home: known, .. } => {
+                *known = home;
+                return;
+            }
+            Place::Nowhere => {}
         }
         entry.place = Place::There { home, awaiting_snapshot: true };
+        self.reads_remote = true;
         let stream = entry.id;
         self.mailbox.send(home, Mail::Subscribe { stream, worker: own });
     }
@@ -138,7 +148,7 @@ impl Worker {
     /// Tells players that waited for a publisher that there is one.
     pub(super) fn notify_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |_, connection| {
                 let play = connection.plays.iter().find(|p| p.message_stream == message_stream);
                 if play.is_some_and(|play| !play.started && play.asked < now) {
@@ -151,7 +161,7 @@ impl Worker {
     /// Gives every player of a stream whose log is now there its position.
     pub(super) fn seat_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| worker.seat(connection, message_stream, now));
         }
     }
@@ -233,22 +243,25 @@ impl Worker {
         }
     }
 
-    pub(super) fn end_play(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+    pub(super) fn end_play(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        now: Duration,
+    ) {
         let place = connection.plays.iter().position(|p| p.message_stream == message_stream);
         let Some(place) = place else { return };
         let mut play = connection.plays.swap_remove(place);
         connection.said_goodbye = true;
-        // A message cut in half must be finished, or the peer could read nothing more.
-        let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest).unwrap_or_default();
-        if !rest.is_empty() {
-            connection.outbox.push_front(rest);
-        }
+        leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
         self.update_role(connection);
     }
 
     /// A play is over, whatever ended it.
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+        self.players -= 1;
+        self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
         entry.players.remove(&(key, play.message_stream));
         if entry.players.is_empty() {
@@ -258,20 +271,19 @@ impl Worker {
         if let (Some(log), Some(cursor)) = (entry.log, play.cursor) {
             self.hub.close(log, cursor);
         }
-        self.count_players();
     }
 
     /// The grace is over: the stream is gone for good, on this worker and everywhere.
     pub(super) fn ended(&mut self, stream: StreamId, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| {
-                let place = connection.plays.iter().position(|p| p.message_stream == message_stream);
+                let place =
+                    connection.plays.iter().position(|p| p.message_stream == message_stream);
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
-                let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest);
-                connection.outbox.extend(rest.filter(|rest| !rest.is_empty()));
+                leave_rest(connection, &mut play);
                 worker.play_ended(connection.key, play, now);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
@@ -286,6 +298,14 @@ impl Worker {
         if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
             self.hub.remove(log);
         }
+    }
+}
+
+/// Keeps the rest of a message that this play had begun. Only one play of a connection can be
+/// within a message.
+fn leave_rest(connection: &mut Connection, play: &mut Play) {
+    if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
+        connection.rest = cursor.take_rest();
     }
 }
 

@@ -21,6 +21,7 @@ impl Worker {
                 Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
+                Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Handover { stream, name, heritage, readers } => {
                     self.inherit(stream, &name, *heritage, readers, now);
                 }
@@ -41,7 +42,9 @@ impl Worker {
                 self.granted(stream, publisher, &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
-            Order::Yield { stream, to, if_silent } => self.asked_to_yield(stream, to, if_silent, now),
+            Order::Yield { stream, to, if_silent } => {
+                self.asked_to_yield(stream, to, if_silent, now)
+            }
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
@@ -55,15 +58,26 @@ impl Worker {
     pub(super) fn subscribed(&mut self, stream: StreamId, reader: WorkerIndex, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let Place::Here { readers, .. } = &mut entry.place else {
-            if !entry.early_readers.contains(&reader) {
-                entry.early_readers.push(reader);
+        let readers = match &mut entry.place {
+            Place::Here { readers, .. } => readers,
+            // It has moved on since the reader was told: so does the request.
+            Place::There { home, .. } if entry.granted.is_none() => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Subscribe { stream, worker: reader });
+                return;
             }
-            return;
+            // It is about to come here.
+            Place::There { .. } | Place::Nowhere => {
+                if !entry.early_readers.contains(&reader) {
+                    entry.early_readers.push(reader);
+                }
+                return;
+            }
         };
         let first = !readers.contains(&reader);
         let Some(log) = entry.log else { return };
-        // What is sealed by now goes into the snapshot, and to the others, before the new one is listed.
+        // What is sealed by now goes into the snapshot, and to the others, before the new one is
+        // listed.
         let segments = self.hub.snapshot(log);
         self.flush(now);
         if first
@@ -80,8 +94,13 @@ impl Worker {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.early_readers.retain(|early| *early != reader);
-        if let Place::Here { readers, .. } = &mut entry.place {
-            readers.retain(|listed| *listed != reader);
+        match &mut entry.place {
+            Place::Here { readers, .. } => readers.retain(|listed| *listed != reader),
+            Place::There { home, .. } => {
+                let home = *home;
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+            }
+            Place::Nowhere => {}
         }
     }
 
@@ -104,27 +123,28 @@ impl Worker {
         self.seat_players(local, now);
     }
 
-    fn take_segment(&mut self, stream: StreamId, segment: &Segment) {
-        let own = self.index();
+    /// A segment is missing: what the home has is asked for anew.
+    fn begin_again(&mut self, stream: StreamId) {
+        let worker = self.index();
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let Place::There { home, awaiting_snapshot } = &mut entry.place else { return };
-        let Some(log) = entry.log else { return };
-        if *awaiting_snapshot {
-            return;
+        if !std::mem::replace(awaiting_snapshot, true) {
+            self.mailbox.send(*home, Mail::Subscribe { stream, worker });
         }
+    }
+
+    fn take_segment(&mut self, stream: StreamId, segment: &Segment) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get(local) else { return };
+        let Place::There { awaiting_snapshot: false, .. } = entry.place else { return };
+        let Some(log) = entry.log else { return };
         let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
         if segment.number > next {
-            // One was lost because our ring was full: begin again with what the home has.
-            *awaiting_snapshot = true;
-            self.mailbox.send(*home, Mail::Subscribe { stream, worker: own });
+            // Mail of the old home may still be on its way when the new home's is here.
+            self.begin_again(stream);
             return;
         }
         self.hub.receive(log, segment);
-    }
-
-    /// Whether segments may arrive for which this worker looks by itself instead of being woken.
-    pub(super) fn reads_remote_streams(&self) -> bool {
-        self.streams.reads_remote()
     }
 }

@@ -30,6 +30,10 @@ impl Worker {
             self.refuse_publish(connection, request.message_stream, Refusal::Draining);
             return;
         }
+        if self.is_overloaded() {
+            self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
+            return;
+        }
         if self.shared.log_bytes() >= self.limits.log_bytes_total {
             self.refuse_publish(connection, request.message_stream, Refusal::OutOfMemory);
             return;
@@ -85,13 +89,23 @@ impl Worker {
         let own = self.index();
         readers.retain(|reader| *reader != own);
         self.make_home(local, log, readers, now);
-        let granted = self.streams.get_mut(local).and_then(|entry| entry.granted.take());
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let (granted, yield_later) = (entry.granted.take(), entry.yield_later.take());
         if let Some(publisher) = granted {
             self.begin_publish(local, publisher, now);
         }
+        if let Some((to, if_silent)) = yield_later {
+            self.asked_to_yield(stream, to, if_silent, now);
+        }
     }
 
-    fn make_home(&mut self, local: usize, log: StreamKey, readers: Vec<WorkerIndex>, now: Duration) {
+    fn make_home(
+        &mut self,
+        local: usize,
+        log: StreamKey,
+        readers: Vec<WorkerIndex>,
+        now: Duration,
+    ) {
         self.streams.set_log(local, log);
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.place = Place::Here { publisher: None, readers, since: now, epoch: 0 };
@@ -104,7 +118,7 @@ impl Worker {
 
     fn begin_publish(&mut self, local: usize, party: Party, now: Duration) {
         let Some(entry) = self.streams.get_mut(local) else { return };
-        let (stream, log) = (entry.id, entry.log.expect("a home has a log"));
+        let log = entry.log.expect("a home has a log");
         if let Place::Here { publisher, epoch, .. } = &mut entry.place {
             *publisher = Some(party);
             *epoch += 1;
@@ -118,7 +132,7 @@ impl Worker {
             worker.hub.begin_publish(log);
             connection.session.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
-            connection.publishes.push(Publish { message_stream, stream, local, log, since: now });
+            connection.publishes.push(Publish { message_stream, local, log, since: now });
             worker.update_role(connection);
             tracing::info!(
                 id = %connection.id,
@@ -153,7 +167,12 @@ impl Worker {
         });
     }
 
-    fn refuse_publish(&mut self, connection: &mut Connection, message_stream: u32, refusal: Refusal) {
+    fn refuse_publish(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        refusal: Refusal,
+    ) {
         use PublishRefusalCode::{BadName, Rejected};
         let (reason, code, description) = match refusal {
             Refusal::Busy => (RefuseReason::Conflict, BadName, "Stream already publishing"),
@@ -166,6 +185,7 @@ impl Worker {
             Refusal::OutOfMemory => {
                 (RefuseReason::Memory, Rejected, "The server has no memory left for streams")
             }
+            Refusal::Overloaded => (RefuseReason::Overload, Rejected, "The server is overloaded"),
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
         };
         self.cells.refused.at(reason).increment();
@@ -208,12 +228,33 @@ impl Worker {
     }
 
     /// Another publisher wants the stream of which this worker is the home.
-    pub(super) fn asked_to_yield(&mut self, stream: StreamId, to: Party, if_silent: bool, now: Duration) {
+    pub(super) fn asked_to_yield(
+        &mut self,
+        stream: StreamId,
+        to: Party,
+        if_silent: bool,
+        now: Duration,
+    ) {
+        let local = self.streams.find(stream);
+        if let Some(entry) = local.and_then(|local| self.streams.get_mut(local))
+            && entry.granted.is_some()
+        {
+            // The handover comes by another ring and may be later than this: there is nothing to
+            // pass on yet.
+            entry.yield_later = Some((to, if_silent));
+            return;
+        }
         let yielded = self.try_to_yield(stream, to, if_silent, now);
         self.ask_registrar(Request::Yielded { stream, yielded });
     }
 
-    fn try_to_yield(&mut self, stream: StreamId, to: Party, if_silent: bool, now: Duration) -> bool {
+    fn try_to_yield(
+        &mut self,
+        stream: StreamId,
+        to: Party,
+        if_silent: bool,
+        now: Duration,
+    ) -> bool {
         let Some(local) = self.streams.find(stream) else { return true };
         let Some(entry) = self.streams.get(local) else { return true };
         let Place::Here { publisher, .. } = &entry.place else { return true };
@@ -235,7 +276,8 @@ impl Worker {
     fn take_over(&mut self, holder: Party, now: Duration) {
         self.work(holder.connection, now, |worker, connection| {
             let message_stream = holder.message_stream;
-            let place = connection.publishes.iter().position(|p| p.message_stream == message_stream);
+            let place =
+                connection.publishes.iter().position(|p| p.message_stream == message_stream);
             let Some(place) = place else { return };
             let publish = connection.publishes.swap_remove(place);
             worker.hub.end_publish(publish.log);
@@ -264,12 +306,14 @@ impl Worker {
             return;
         };
         readers.push(own);
+        self.reads_remote = true;
         let (stream, name) = (entry.id, Arc::clone(&entry.name));
-        self.mailbox.send(to, Mail::Handover { stream, name, heritage: Box::new(heritage), readers });
+        self.mailbox
+            .send(to, Mail::Handover { stream, name, heritage: Box::new(heritage), readers });
     }
 }
 
-/// The application in a stream's name: what comes before the last `/`.
+/// The application in a stream's name: its first part, wherever the client cut it.
 pub(super) fn app_of(name: &str) -> &str {
-    name.rsplit_once('/').map_or("", |(app, _)| app)
+    name.split_once('/').map_or("", |(app, _)| app)
 }

@@ -88,7 +88,8 @@ impl Worker {
         Some(match event {
             ServerEvent::Media { message_stream, message } => {
                 let publishes = connection.publishes.iter();
-                let log = publishes.clone().find(|publish| publish.message_stream == message_stream);
+                let log =
+                    publishes.clone().find(|publish| publish.message_stream == message_stream);
                 match log.map(|publish| publish.log) {
                     Some(log) => self.append(log, message, now),
                     None => self.count_drop(message_kind(message), DropReason::Unpublished),

@@ -1,8 +1,9 @@
 //! Who owns a name. Worker 0 holds this table; every publish and every play asks it once.
 //!
 //! Pure: requests and time in, mail out. A name is in the table while it is live, in its grace, or
-//! wanted by a player. A stream's log lives on the worker of its publisher (its *home*); when the next
-//! publisher arrives elsewhere, the old home is told to yield and the log goes on at the new one.
+//! wanted by a player. A stream's log lives on the worker of its publisher (its *home*); when the
+//! next publisher arrives elsewhere, the old home is told to yield and the log goes on at the new
+//! one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -25,6 +26,8 @@ pub(super) struct Registrar {
     names: HashMap<Arc<str>, StreamId>,
     streams: HashMap<StreamId, Entry>,
     issued: u64,
+    /// Names that were never published, only wanted by players.
+    unpublished: usize,
 }
 
 #[derive(Debug)]
@@ -54,8 +57,8 @@ struct Claim {
     address: IpAddr,
 }
 
-/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held off, each refused try
-/// renews the hold-off, and each further take-over doubles it.
+/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
+/// off, each refused try renews the hold-off, and each further take-over doubles it.
 #[derive(Debug, Default)]
 struct Contest {
     loser: Option<IpAddr>,
@@ -87,15 +90,19 @@ impl Registrar {
                 self.want(player, &name, unknown, limits, send);
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
-            Request::Yielded { stream, yielded } => self.yielded(stream, yielded, now, limits, send),
+            Request::Yielded { stream, yielded } => {
+                self.yielded(stream, yielded, now, limits, send)
+            }
         }
     }
 
     /// Ends graces that are over. Called at every sweep.
     pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
         let over = |entry: &Entry| entry.grace_until.is_some_and(|until| until <= now);
-        let ended: Vec<StreamId> =
+        let mut ended: Vec<StreamId> =
             self.streams.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
+        // In order, so that the same seed gives the same run.
+        ended.sort_unstable();
         for stream in ended {
             let entry = self.streams.get_mut(&stream).expect("just found");
             let mut told = entry.readers.clone();
@@ -116,7 +123,11 @@ impl Registrar {
         limits: &Limits,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
-        let Some(stream) = self.intern(name, limits) else {
+        let published = self.streams.len() - self.unpublished;
+        let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
+        let counted = known.is_some_and(|entry| entry.home.is_some());
+        let is_free = counted || published < limits.streams_max;
+        let Some(stream) = is_free.then(|| self.intern(name)) else {
             refuse(claim.publisher, Refusal::TooManyStreams, send);
             return;
         };
@@ -134,7 +145,9 @@ impl Registrar {
             return;
         }
         entry.claims.push_back(claim);
+        let was_unpublished = entry.home.is_none();
         entry.proceed(stream, now, send);
+        self.unpublished -= usize::from(was_unpublished && entry.home.is_some());
     }
 
     fn release(&mut self, stream: StreamId, publisher: Party, now: Duration, limits: &Limits) {
@@ -158,7 +171,10 @@ impl Registrar {
         let stream = if unpublished && unknown == UnknownStream::Reject {
             None
         } else {
-            self.intern(name, limits)
+            self.names.get(name).copied().or_else(|| {
+                let room = self.unpublished < limits.wanted_names_max;
+                room.then(|| self.intern(name))
+            })
         };
         let Some(stream) = stream else {
             send(player.worker, Mail::Order(Order::RefusePlay { player, name: Arc::clone(name) }));
@@ -202,15 +218,13 @@ impl Registrar {
         entry.proceed(stream, now, send);
     }
 
-    /// The number of a name, new when it has none. `None` when the table is full.
-    fn intern(&mut self, name: &Arc<str>, limits: &Limits) -> Option<StreamId> {
+    /// The number of a name, new when it has none.
+    fn intern(&mut self, name: &Arc<str>) -> StreamId {
         if let Some(stream) = self.names.get(name) {
-            return Some(*stream);
-        }
-        if self.streams.len() >= limits.streams_max {
-            return None;
+            return *stream;
         }
         self.issued += 1;
+        self.unpublished += 1;
         let stream = StreamId(self.issued);
         self.names.insert(Arc::clone(name), stream);
         self.streams.insert(
@@ -225,12 +239,13 @@ impl Registrar {
                 contest: Contest::default(),
             },
         );
-        Some(stream)
+        stream
     }
 
     fn forget(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.remove(&stream) {
             self.names.remove(&entry.name);
+            self.unpublished -= usize::from(entry.home.is_none());
         }
         if self.streams.capacity() > 64 && self.streams.len() * 4 < self.streams.capacity() {
             self.streams.shrink_to_fit();
@@ -240,7 +255,8 @@ impl Registrar {
 }
 
 impl Entry {
-    /// Moves the first claim on: granted at once when there is no log yet, else its home must yield.
+    /// Moves the first claim on: granted at once when there is no log yet, else its home must
+    /// yield.
     fn proceed(
         &mut self,
         stream: StreamId,

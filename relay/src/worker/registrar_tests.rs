@@ -19,7 +19,7 @@ fn address(last: u8) -> IpAddr {
 
 impl Table {
     fn new() -> Self {
-        let limits = Limits { streams_max: 3, ..Limits::default() };
+        let limits = Limits { streams_max: 3, wanted_names_max: 3, ..Limits::default() };
         Self { registrar: Registrar::default(), limits, now: Duration::from_secs(100) }
     }
 
@@ -77,7 +77,10 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
 #[test]
 fn a_publisher_is_granted_and_its_readers_are_told() {
     let mut table = Table::new();
-    assert_eq!(table.want(party(1, 7), "live/a", UnknownStream::Wait), ["1: play 1 by 7 home=None"]);
+    assert_eq!(
+        table.want(party(1, 7), "live/a", UnknownStream::Wait),
+        ["1: play 1 by 7 home=None"]
+    );
     let granted = table.claim(party(0, 5), 1);
     assert_eq!(granted, ["0: grant 1 to 5 fresh=true", "1: 1 appeared at 0"]);
     let known = table.want(party(1, 8), "live/a", UnknownStream::Reject);
@@ -183,15 +186,33 @@ fn a_second_publisher_is_refused_where_the_application_says_so() {
 }
 
 #[test]
-fn names_are_bounded_and_unwanted_ones_forgotten() {
+fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
     let mut table = Table::new();
-    for (n, name) in ["a", "b", "c"].iter().enumerate() {
+    for (n, name) in ["a", "b", "live/a"].iter().enumerate() {
         table.want(party(1, n as u64), name, UnknownStream::Wait);
     }
     let full = table.want(party(1, 9), "d", UnknownStream::Wait);
     assert_eq!(full, ["1: no play for 9"]);
-    assert_eq!(table.claim(party(0, 1), 1), ["0: refuse 1 TooManyStreams"]);
+    // Players of made-up names keep no publisher out.
+    assert_eq!(table.claim(party(0, 1), 1), ["0: grant 3 to 1 fresh=true", "1: 3 appeared at 0"]);
+    // A published name no longer counts as wanted.
+    assert_eq!(table.want(party(1, 9), "d", UnknownStream::Wait), ["1: play 4 by 9 home=None"]);
     table.ask(Request::Unwant { worker: 1, stream: StreamId(2) });
-    assert_eq!(table.registrar.names(), 2);
-    assert_eq!(table.claim(party(0, 1), 1), ["0: grant 4 to 1 fresh=true"]);
+    assert_eq!(table.registrar.names(), 3);
+    assert_eq!(table.want(party(1, 5), "e", UnknownStream::Wait), ["1: play 5 by 5 home=None"]);
+}
+
+#[test]
+fn published_names_are_bounded() {
+    let mut table = Table::new();
+    let mut claim = |connection, name: &str| {
+        let (name, conflict) = (name.into(), PublishConflict::Takeover);
+        let publisher = party(0, connection);
+        table.ask(Request::Claim { publisher, name, address: address(1), conflict })
+    };
+    for (n, name) in ["a", "b", "c"].iter().enumerate() {
+        assert_eq!(claim(n as u64, name).len(), 1);
+    }
+    assert_eq!(claim(9, "d"), ["0: refuse 9 TooManyStreams"]);
+    assert_eq!(claim(9, "a"), ["0: yield to 9 if_silent=false"]);
 }

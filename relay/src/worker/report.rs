@@ -1,9 +1,10 @@
 //! What the control thread asks of a worker, and what a worker answers.
 //!
 //! A worker answers from its own tables within one turn, so every answer is bounded: lists come in
-//! pages, at most [`PAGE_MAX`] rows each, in the order of their keys. A stream is spread over workers
-//! (one is its home, several may have players of it), therefore each answers with its share and the
-//! control thread adds the shares up. Moments are durations since the node's start, as everywhere.
+//! pages, at most [`PAGE_MAX`] rows each, in the order of their keys. A stream is spread over
+//! workers (one is its home, several may have players of it), therefore each answers with its share
+//! and the control thread adds the shares up. Moments are durations since the node's start, as
+//! everywhere.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -60,7 +61,8 @@ pub enum Query {
     Stop,
 }
 
-/// Where one answer goes. Dropping it unsent is an answer, too: the asker learns that none will come.
+/// Where one answer goes. Dropping it unsent is an answer, too: the asker learns that none will
+/// come.
 pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Reply<T> {
@@ -164,11 +166,11 @@ pub struct StreamHome {
     pub bytes_in: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
-    /// The video codec as FourCC (`avc1`, `hvc1`, `av01`, ...), once its sequence header was seen.
+    /// The video codec (`avc`, `hevc`, `av1`, ...), once its sequence header was seen.
     pub video: Option<String>,
     /// Width and height in pixels, where metadata tells them.
     pub size: Option<(u32, u32)>,
-    /// The audio codec as FourCC (`mp4a`, `Opus`, ...), once known.
+    /// The audio codec (`aac`, `opus`, ...), once known.
     pub audio: Option<String>,
     /// When the newest key frame was complete.
     pub last_key: Option<Duration>,

@@ -78,10 +78,12 @@ mod tests {
             ring.push_head((ConnectionKey(n), 1));
         }
         let mut share = Share::of_turn(8);
-        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
+        let turn: Vec<u64> =
+            std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
         assert_eq!(turn, [0, 1, 2, 3, 4, 100, 101]);
         let mut share = Share::of_turn(8);
-        let turn: Vec<u64> = std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
+        let turn: Vec<u64> =
+            std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
         assert_eq!(turn, [102, 103]);
         assert!(!ring.is_empty());
     }

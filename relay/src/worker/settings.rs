@@ -8,7 +8,8 @@ use crate::limits::Limits;
 /// Where a joining player starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Join {
-    /// At the newest key frame that the log holds: a picture at once, behind by part of a group of pictures.
+    /// At the newest key frame that the log holds: a picture at once, behind by part of a group of
+    /// pictures.
     #[default]
     Gop,
     /// At the next key frame: least delay, no picture until it comes.
@@ -18,7 +19,8 @@ pub enum Join {
 /// What happens when a second publisher asks for a live name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishConflict {
-    /// The new one takes over: a phone that lost its network cannot wait for its old connection to time out.
+    /// The new one takes over: a phone that lost its network cannot wait for its old connection to
+    /// time out.
     #[default]
     Takeover,
     /// The new one is refused.

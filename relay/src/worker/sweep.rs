@@ -60,6 +60,7 @@ impl Worker {
         if part == 0 {
             self.connections.shrink();
             self.leave_empty_streams(now);
+            self.reads_remote = self.streams.reads_remote();
             self.watch_memory();
         }
     }
@@ -105,7 +106,9 @@ impl Worker {
             .streams
             .iter()
             .filter(|(_, entry)| !entry.is_here() && entry.granted.is_none())
-            .filter(|(_, entry)| is_left(entry.empty_since) && !self.wanted.contains_key(&entry.name))
+            .filter(|(_, entry)| {
+                is_left(entry.empty_since) && !self.wanted.contains_key(&entry.name)
+            })
             .map(|(local, _)| local)
             .collect();
         let worker = self.index();
@@ -150,9 +153,7 @@ impl Worker {
     }
 
     pub(super) fn count_players(&self) {
-        let players: usize = self.streams.iter().map(|(_, entry)| entry.players.len()).sum();
-        let cell = self.cells.players.at(Source::Local);
-        cell.set(u64::try_from(players).unwrap_or(u64::MAX));
+        self.cells.players.at(Source::Local).set(self.players);
     }
 
     fn sweep_ending(&mut self, now: Duration) {

@@ -1,8 +1,8 @@
 //! The relay against programs by other people: FFmpeg, GStreamer, rtmpdump, OBS.
 //!
-//! Each test starts the relay and its programs on ports of its own, so all of them run side by side;
-//! most last as long as their media does, hence many threads (`RUST_TEST_THREADS=24`) rather than
-//! one per core. A program that is missing fails its tests: `.ci/install` brings them all.
+//! Each test starts the relay and its programs on ports of its own, so all of them run side by
+//! side; most last as long as their media does, hence many threads (`RUST_TEST_THREADS=24`) rather
+//! than one per core. A program that is missing fails its tests: `.ci/install` brings them all.
 //! `RELAY_TEST_LONG=1` asks for longer forms.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]

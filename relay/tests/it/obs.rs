@@ -1,4 +1,5 @@
-//! OBS Studio, the publisher that matters most: streams, and comes back after a restart of the relay.
+//! OBS Studio, the publisher that matters most: streams, and comes back after a restart of the
+//! relay.
 
 use std::thread;
 use std::time::Duration;

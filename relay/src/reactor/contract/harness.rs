@@ -1,4 +1,5 @@
-//! What a backend must offer to be put through the suite: a reactor, peers that talk to it, and time.
+//! What a backend must offer to be put through the suite: a reactor, peers that talk to it, and
+//! time.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};

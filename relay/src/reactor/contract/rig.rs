@@ -1,4 +1,5 @@
-//! Drives a backend through a case, and keeps the books on what the contract promises for every run.
+//! Drives a backend through a case, and keeps the books on what the contract promises for every
+//! run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;

@@ -159,7 +159,8 @@ impl Connection {
         }
     }
 
-    /// A `Send`: tried at once, unless the kernel is known to have no room.
+    /// A `Send`: tried at once. The kernel is known to have no room only while another is
+    /// outstanding.
     pub(super) fn send(&mut self, batch: Batch, counters: &mut ReactorCounters) -> WriteOutcome {
         if self.sending.is_some() {
             return WriteOutcome::Failed(ErrorKind::InvalidInput.into());
@@ -172,7 +173,7 @@ impl Connection {
             return WriteOutcome::Sent(0);
         }
         self.sending = Some(Outgoing { batch, bytes, sent: 0 });
-        if self.writable { self.write(counters) } else { WriteOutcome::Blocked }
+        self.write(counters)
     }
 
     /// Writes what is left of the batch, as far as the kernel has room.

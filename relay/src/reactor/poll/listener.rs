@@ -1,9 +1,9 @@
 //! One listener of the mio backend: registered while it accepts, forgotten while it does not.
 //!
 //! A listener that is off is not registered with epoll, so that connections knocking at it cannot
-//! wake the worker; turning it on registers it anew, and epoll then tells of those that wait already.
-//! No descriptor is kept in reserve against the day when none is left: those who knock stay queued in
-//! the kernel until the worker turns accepting on again.
+//! wake the worker; turning it on registers it anew, and epoll then tells of those that wait
+//! already. No descriptor is kept in reserve against the day when none is left: those who knock
+//! stay queued in the kernel until the worker turns accepting on again.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,14 +1,16 @@
 //! What the mio backend alone promises: real addresses, the price of a send, the kernel's patience.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::PollReactor;
+use super::connection::Connection;
 use crate::reactor::socket::{SocketOptions, dial, listen};
-use crate::reactor::{Batch, Completion, Operation, Reactor};
+use crate::reactor::{Batch, Completion, Operation, Reactor, ReactorCounters};
 
 /// Turns until `pick` gives something.
 fn until<T>(reactor: &mut PollReactor, mut pick: impl FnMut(Completion<'_>) -> Option<T>) -> T {
@@ -72,6 +74,33 @@ fn a_send_to_a_peer_that_keeps_up_is_one_system_call() {
 }
 
 #[test]
+fn a_socket_known_to_be_empty_is_not_read() {
+    let (mut reactor, port) = server(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    client.write_all(b"once").unwrap();
+    let connection = until(&mut reactor, |completion| match completion {
+        Completion::Accepted { connection, .. } => Some(connection),
+        _ => None,
+    });
+    let receive = || Operation::Receive { connection };
+    reactor.submit(&mut vec![receive()]);
+    until(&mut reactor, |completion| {
+        matches!(completion, Completion::Received { bytes: b"once", .. }).then_some(())
+    });
+    // This one finds out that there is nothing more; waiting and asking again read no more.
+    reactor.submit(&mut vec![receive()]);
+    reactor.drain(&mut |completion| panic!("{completion:?}"));
+    let before = reactor.counters().syscalls;
+    reactor.submit(&mut vec![receive(), receive()]);
+    reactor.drain(&mut |completion| panic!("{completion:?}"));
+    assert_eq!(reactor.counters().syscalls, before);
+    client.write_all(b"twice").unwrap();
+    until(&mut reactor, |completion| {
+        matches!(completion, Completion::Received { bytes: b"twice", .. }).then_some(())
+    });
+}
+
+#[test]
 fn a_connect_that_nobody_answers_is_given_up() {
     // A listener whose queue is full lets further calls go unanswered.
     let options = SocketOptions { backlog: 0, ..SocketOptions::default() };
@@ -90,4 +119,16 @@ fn a_connect_that_nobody_answers_is_given_up() {
     });
     assert_eq!(kind, ErrorKind::TimedOut);
     assert_eq!(reactor.connections(), 0);
+}
+
+#[test]
+fn a_connection_of_a_socket_to_itself_is_refused() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).unwrap();
+    socket.connect(&socket.local_addr().unwrap()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let stream = mio::net::TcpStream::from_std(socket.into());
+    let mut connection = Connection::new(stream, Some(1));
+    let error = connection.connected(&mut ReactorCounters::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }

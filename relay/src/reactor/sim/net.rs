@@ -1,9 +1,9 @@
 //! The inside of the simulated network: connections, listeners, timers, and who must be told.
 //!
-//! All state lies in one [`Net`], which its handles share on one thread. Whatever happens to one side
-//! of a connection ends in [`Net::touch`] of the other, at once or by a timer, and that alone decides
-//! whether a reactor has something to do. No real clock, socket or random source is used: the same
-//! calls with the same seed give the same run.
+//! All state lies in one [`Net`], which its handles share on one thread. Whatever happens to one
+//! side of a connection ends in [`Net::touch`] of the other, at once or by a timer, and that alone
+//! decides whether a reactor has something to do. No real clock, socket or random source is used:
+//! the same calls with the same seed give the same run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -137,8 +137,8 @@ impl Net {
         FIRST_FRESH_PORT + self.ports_given
     }
 
-    /// True with the probability `chance`. No random number is drawn for a fault that is turned off,
-    /// so that turning one on leaves the others' dice alone.
+    /// True with the probability `chance`. No random number is drawn for a fault that is turned
+    /// off, so that turning one on leaves the others' dice alone.
     pub(super) fn strikes(&mut self, chance: f64) -> bool {
         chance > 0.0 && self.rng.f64() < chance
     }
@@ -266,16 +266,7 @@ impl Net {
         if link.pipes[side].is_closed() {
             return Err(ErrorKind::BrokenPipe);
         }
-        let reader = &mut link.sides[1 - side];
-        if !reader.open {
-            // The other end is closed: what is sent to it is lost, and answered by a reset.
-            if link.sides[side].reset_at.is_none() {
-                link.sides[side].reset_at = Some(arrival);
-                self.at(arrival, Timer::Touch(key, side));
-            }
-            return Ok(data.len());
-        }
-        if let Some(counted) = &mut reader.counted {
+        if let Some(counted) = &mut link.sides[1 - side].counted {
             *counted += u64::try_from(data.len()).expect("a usize fits into 64 bits");
             return Ok(data.len());
         }
@@ -342,12 +333,8 @@ impl Net {
     pub(super) fn forget(&mut self, key: LinkKey, side: Side) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.sides[side].open = false;
-        link.pipes[1 - side].clear();
         if link.sides.iter().all(|side| !side.open) {
             self.links.remove(key);
-        } else {
-            // Its writer, if it was short of room, is to meet the closed end.
-            self.touch(key, 1 - side);
         }
     }
 
@@ -370,15 +357,22 @@ impl Net {
         }
     }
 
-    /// Tells the reactor of a side, if it has one, what it can do now.
+    /// Tells the reactor of a side, if it has one, what it can do now. Bytes that arrive at a
+    /// closed side are lost, and answered by a reset.
     pub(super) fn touch(&mut self, key: LinkKey, side: Side) {
         self.settle(key, side);
         let Some(link) = self.links.get_mut(key) else { return };
+        if !link.sides[side].open {
+            if link.pipes[1 - side].arrived() > 0 {
+                self.reset(key, side);
+            }
+            return;
+        }
         if let Owner::Reactor(reactor, connection) = link.sides[side].owner {
             let failed = link.sides[side].failed;
             let incoming = &link.pipes[1 - side];
             let readable = incoming.arrived() > 0 || incoming.at_end() || failed;
-            let writable = link.pipes[side].room() > 0 || !link.sides[1 - side].open || failed;
+            let writable = link.pipes[side].room() > 0 || failed;
             self.reactors[reactor].ready(connection, readable, writable);
         }
     }
@@ -420,7 +414,8 @@ impl Net {
     }
 }
 
-/// What one direction holds: what a TCP connection of the relay keeps for a peer that does not read.
+/// What one direction holds: what a TCP connection of the relay keeps for a peer that does not
+/// read.
 const CAPACITY: usize = 64 * 1024;
 
 /// How long a caller keeps trying, as long as `TCP_USER_TIMEOUT` lets a real one.

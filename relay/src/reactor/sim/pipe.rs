@@ -5,8 +5,8 @@
 //!            |<------------- at most `capacity` ------------>|
 //! ```
 //!
-//! It holds copies, as a kernel does, so that a sender's buffers are free once they were written. It
-//! knows no time of its own: a caller says what arrives, by `settle`.
+//! It holds copies, as a kernel does, so that a sender's buffers are free once they were written.
+//! It knows no time of its own: a caller says what arrives, by `settle`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct Pipe {
     latest: Duration,
     /// When the end arrives, once the writer has ended.
     end: Option<Duration>,
-    /// The reader has seen the end.
+    /// The end has arrived.
     ended: bool,
 }
 
@@ -58,9 +58,9 @@ impl Pipe {
         self.bytes.is_empty()
     }
 
-    /// Whether the reader has read everything and the end has come.
+    /// Whether the end has arrived, which it does after all bytes.
     pub(super) fn at_end(&self) -> bool {
-        self.ended && self.bytes.is_empty()
+        self.ended
     }
 
     /// Whether the writer has ended.
@@ -68,8 +68,8 @@ impl Pipe {
         self.end.is_some()
     }
 
-    /// Writes as much as there is room for. The bytes arrive at `arrival` or later; returns how many
-    /// and when.
+    /// Writes as much as there is room for. The bytes arrive at `arrival` or later; returns how
+    /// many and when.
     pub(super) fn write(&mut self, data: &[u8], arrival: Duration) -> (usize, Duration) {
         let count = data.len().min(self.room());
         self.latest = self.latest.max(arrival);
@@ -110,13 +110,6 @@ impl Pipe {
     /// Loses what is in flight.
     pub(super) fn lose_flights(&mut self) {
         self.bytes.truncate(self.arrived);
-        self.flights.clear();
-    }
-
-    /// Forgets all bytes; nobody will read them.
-    pub(super) fn clear(&mut self) {
-        self.bytes = VecDeque::new();
-        self.arrived = 0;
         self.flights.clear();
     }
 }

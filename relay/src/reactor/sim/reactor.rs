@@ -1,7 +1,8 @@
 //! The simulated backend: a worker's view of the simulated network.
 //!
 //! It does what a kernel and a backend would do together. `wait` never blocks: whoever drives the
-//! simulation moves the clock. No borrow of the network is held while the worker or an observer runs.
+//! simulation moves the clock. No borrow of the network is held while the worker or an observer
+//! runs.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -20,8 +21,8 @@ use crate::reactor::{
     Batch, Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters, Waker,
 };
 
-/// A reactor of the simulated network. Dropping it ends it like a process that died: its connections
-/// are closed, its listeners gone.
+/// A reactor of the simulated network. Dropping it ends it like a process that died: its
+/// connections are closed, its listeners gone.
 pub struct SimReactor {
     net: Rc<RefCell<Net>>,
     id: usize,
@@ -83,7 +84,8 @@ impl SimReactor {
         (key, address)
     }
 
-    /// Lets the reactor have at most so many connections; more fail as if no file descriptor was left.
+    /// Lets the reactor have at most so many connections; more fail as if no file descriptor was
+    /// left.
     pub fn set_files_max(&mut self, files_max: usize) {
         self.net.borrow_mut().reactors[self.id].files_max = files_max;
     }

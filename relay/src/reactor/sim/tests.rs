@@ -262,6 +262,32 @@ fn a_cut_holds_everything_back_in_its_direction() {
 }
 
 #[test]
+fn a_peer_that_closed_behind_a_cut_is_missed_only_when_mended() {
+    let net = SimNet::new(14, SimFaults::default());
+    let mut reactor = server(&net);
+    let mut client = net.connect(PORT);
+    let connection = accepted(&mut reactor);
+    net.set_cut(CLIENT, PORT.ip(), true);
+    net.set_cut(PORT.ip(), CLIENT, true);
+    client.close();
+    reactor.submit(&mut vec![Operation::Receive { connection }]);
+    let bytes = Bytes::from(vec![5; 65_536]);
+    send(&mut reactor, connection, &bytes);
+    assert_eq!(words(&mut reactor).len(), 1, "Sent: a direction holds that much");
+    send(&mut reactor, connection, &bytes);
+    net.advance(Duration::from_secs(100));
+    assert_eq!(words(&mut reactor), [""; 0], "stalled");
+    net.set_cut(PORT.ip(), CLIENT, false);
+    assert_eq!(words(&mut reactor), [""; 0], "the answer to what arrived there is held back");
+    net.set_cut(CLIENT, PORT.ip(), false);
+    let ends = words(&mut reactor);
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    for word in ["SendFailed", "ReceiveEnded"] {
+        assert!(ends.iter().any(|end| end.starts_with(word)), "{ends:?}");
+    }
+}
+
+#[test]
 fn a_call_into_a_cut_is_answered_when_mended_or_given_up() {
     let far = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
     let minute = Duration::from_secs(60);

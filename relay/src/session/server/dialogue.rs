@@ -1,7 +1,8 @@
 //! What clients ask for and what they are told: the commands of RTMP 1.0 section 7.2 on a server.
 //!
-//! Commands are taken strictly in order. What the session's owner has to know becomes a [`Step`]; what
-//! the client has to know is written to the output. Bytes, messages and time are not dealt with here.
+//! Commands are taken strictly in order. What the session's owner has to know becomes a [`Step`];
+//! what the client has to know is written to the output. Bytes, messages and time are not dealt
+//! with here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,7 +48,6 @@ enum Verdict {
 }
 
 /// The state of the conversation.
-#[derive(Debug)]
 pub(super) struct Dialogue {
     pub(super) output: Output,
     /// The last word is said.
@@ -183,8 +183,8 @@ impl Dialogue {
         let Some(client) = &self.client else { return };
         let (encoding, enhanced) = (client.object_encoding, client.enhanced.is_some());
         self.connected = true;
-        // All of it before the answer: OBS looks at nothing of this kind later, and FFmpeg publishes
-        // in chunks of the size that it was told before.
+        // All of it before the answer: OBS looks at nothing of this kind later, and FFmpeg
+        // publishes in chunks of the size that it was told before.
         transport.announce_window(WINDOW_BYTES, &mut self.output);
         self.output.control(ControlMessage::SetPeerBandwidth {
             window: WINDOW_BYTES,
@@ -334,8 +334,8 @@ impl Dialogue {
         self.steps.push_back(Step::ReceiveTracks { message_stream: stream, audio, video });
     }
 
-    /// Ends the use of a message stream and forgets it; no reply by specification. GStreamer names the
-    /// stream instead of its id, and then means the one it has.
+    /// Ends the use of a message stream and forgets it; no reply by specification. GStreamer names
+    /// the stream instead of its id, and then means the one it has.
     fn delete_stream(&mut self, id: Option<u32>) {
         let Some(id) = id.or_else(|| self.streams.newest()) else { return };
         match self.streams.remove(id) {

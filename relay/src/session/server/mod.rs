@@ -8,6 +8,7 @@ mod dialogue;
 mod streams;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,6 @@ pub enum SessionState {
 }
 
 /// One connection from a client.
-#[derive(Debug)]
 pub struct ServerSession {
     limits: Arc<Limits>,
     /// Gone when the handshake is done.
@@ -89,8 +89,8 @@ impl ServerSession {
     }
 
     /// Takes bytes from `input` until there is an event, or until all of it is consumed (`None`).
-    /// While a verdict is outstanding nothing is consumed and there is no event: the caller keeps the
-    /// rest of its input, receives no more, and calls again after the verdict.
+    /// While a verdict is outstanding nothing is consumed and there is no event: the caller keeps
+    /// the rest of its input, receives no more, and calls again after the verdict.
     ///
     /// # Errors
     /// What the client did wrong. The connection is to be closed, after [`Self::take_output`].
@@ -118,8 +118,8 @@ impl ServerSession {
         self.dialogue.is_waiting()
     }
 
-    /// Whether the last word is said: flush, give the peer `close_linger` to close, then close. What
-    /// it still sends is consumed and not looked at.
+    /// Whether the last word is said: flush, give the peer `close_linger` to close, then close.
+    /// What it still sends is consumed and not looked at.
     #[must_use]
     pub fn wants_close(&self) -> bool {
         self.dialogue.wants_close
@@ -131,8 +131,8 @@ impl ServerSession {
         self.dialogue.output.take()
     }
 
-    /// When [`Self::check_deadline`] may next be an error; `None` when time alone ends nothing. Moves
-    /// on whenever bytes come.
+    /// When [`Self::check_deadline`] may next be an error; `None` when time alone ends nothing.
+    /// Moves on whenever bytes come.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         match self.state() {
@@ -208,8 +208,8 @@ impl ServerSession {
         self.dialogue.publish_notify(message_stream);
     }
 
-    /// Tells a player that its stream is gone for good, and ends its playing. The connection is to be
-    /// closed unless it is used for something else.
+    /// Tells a player that its stream is gone for good, and ends its playing. The connection is to
+    /// be closed unless it is used for something else.
     pub fn unpublish_notify(&mut self, message_stream: u32) {
         self.dialogue.unpublish_notify(message_stream);
     }
@@ -225,8 +225,8 @@ impl ServerSession {
         self.dialogue.ping(now);
     }
 
-    /// Asks the client to connect again, to `tc_url` or to where it is (E-RTMP "Reconnect Request").
-    /// False, and nothing said, when the client never announced that it understands.
+    /// Asks the client to connect again, to `tc_url` or to where it is (E-RTMP "Reconnect
+    /// Request"). False, and nothing said, when the client never announced that it understands.
     pub fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
         self.dialogue.reconnect_request(tc_url)
     }
@@ -439,6 +439,19 @@ impl ServerSession {
             self.publishing = publishing;
             self.transport.set_publishing(publishing);
         }
+    }
+}
+
+/// Says what the connection is doing and no more: buffers hold what clients call secret.
+impl fmt::Debug for ServerSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ServerSession")
+            .field("state", &self.state())
+            .field("client", &self.client())
+            .field("streams", self.dialogue.streams())
+            .field("bytes_received", &self.bytes_received())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,8 @@
 //! The message streams of one connection and what each is used for (RTMP 1.0 section 7.2.1.3).
 //!
-//! Ids count up from 1: GStreamer takes 0 for an error, since it stands for the connection. A client
-//! that never asked for an id and uses one all the same gets it; a limit bounds both kinds together.
+//! Ids count up from 1: GStreamer takes 0 for an error, since it stands for the connection. A
+//! client that never asked for an id and uses one all the same gets it; a limit bounds both kinds
+//! together.
 
 use super::super::error::SessionError;
 use crate::wire::stream_name::StreamName;

@@ -138,6 +138,16 @@ fn the_application_of_connect_is_shown_clean() {
 }
 
 #[test]
+fn connect_has_a_query_of_its_own() {
+    let check = |app: &str, tc_url: &str, expected: &str| {
+        assert_eq!(connect_query(app.as_bytes(), tc_url.as_bytes()), expected);
+    };
+    check("live?a=1", "rtmp://h/live?a=2&b=2", "a=1&b=2");
+    check("live", "", "");
+    assert_eq!(connect_query(b"\xff", b"rtmp://h?a"), "a");
+}
+
+#[test]
 fn the_query_is_never_printed() {
     let address = resolve("live", "rtmp://h/live", "s?token=secret").unwrap();
     assert!(!format!("{address:?}").contains("secret"));

@@ -10,9 +10,9 @@ const STEP_MAX_MS: u32 = 15_000;
 
 impl Recording {
     /// Checks a recording made while the publisher sent `self` several times, each time from its
-    /// start but the last time alone to its end. Within a life of the publisher every packet must be
-    /// equal and all times moved by the same amount; the first life is not moved; the next begins
-    /// where the one before it ended, within some seconds. Gives the number of lives.
+    /// start but the last time alone to its end. Within a life of the publisher every packet must
+    /// be equal and all times moved by the same amount; the first life is not moved; the next
+    /// begins where the one before it ended, within some seconds. Gives the number of lives.
     pub(crate) fn check_resumed(&self, received: &Self) -> Result<usize, String> {
         let (sent, got) = (self.coded(), received.coded());
         let first_key = sent.iter().position(|packet| packet.key).ok_or("no key frame was sent")?;

@@ -1,9 +1,9 @@
 //! FFmpeg as publisher and as player.
 //!
-//! The player's options make it write what it received: timestamps as they came (`-copyts`), nothing
-//! left out before the first key frame (`-copyinkf`, `-copypriorss`). Payloads and timestamps of
-//! coded packets are then bit-equal to those sent. It writes metadata of its own, the sequence
-//! headers at the start of the file and an end of sequence at its end.
+//! The player's options make it write what it received: timestamps as they came (`-copyts`),
+//! nothing left out before the first key frame (`-copyinkf`, `-copypriorss`). Payloads and
+//! timestamps of coded packets are then bit-equal to those sent. It writes metadata of its own, the
+//! sequence headers at the start of the file and an end of sequence at its end.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,10 +1,10 @@
 //! GStreamer as publisher and as player, through its own RTMP implementation (`rtmp2`).
 //!
 //! As a player it writes the messages as FLV tags, timestamps and payloads untouched, data messages
-//! such as `|RtmpSampleAccess` included; a message that is still on its way inside when the server says
-//! that the stream has ended may be lost. As a publisher it takes a clip apart and puts it together
-//! again: coded packets keep payload and timestamp, the video sequence header loses the extension of
-//! its parameter sets, and metadata is sent again several times.
+//! such as `|RtmpSampleAccess` included; a message that is still on its way inside when the server
+//! says that the stream has ended may be lost. As a publisher it takes a clip apart and puts it
+//! together again: coded packets keep payload and timestamp, the video sequence header loses the
+//! extension of its parameter sets, and metadata is sent again several times.
 
 use std::path::Path;
 use std::process::Command;

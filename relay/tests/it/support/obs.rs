@@ -1,8 +1,9 @@
 //! OBS Studio as publisher: the real program on a display that exists in memory only.
 //!
 //! Everything OBS reads is written by the test into a fresh home: a profile with a small canvas and
-//! the software encoder, an empty scene, and the marks that keep first-run questions away. It starts
-//! to stream by itself and comes back by itself after a second whenever its connection breaks.
+//! the software encoder, an empty scene, and the marks that keep first-run questions away. It
+//! starts to stream by itself and comes back by itself after a second whenever its connection
+//! breaks.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -2,8 +2,8 @@
 //!
 //! A packet is (kind, timestamp, hash of its payload), read straight from the tags (FLV 10.1 annex
 //! E.4.1): no demuxer stands between the file and the verdict. Recordings are compared exactly and
-//! in order; what a recording program adds of its own (sequence headers at its own places, an end of
-//! sequence) is put into other roles than [`Role::Coded`] and judged apart.
+//! in order; what a recording program adds of its own (sequence headers at its own places, an end
+//! of sequence) is put into other roles than [`Role::Coded`] and judged apart.
 
 use std::fmt;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! rtmpdump (librtmp) as player.
 //!
-//! It writes the messages as FLV tags with timestamps and payloads untouched, metadata included, and
-//! drops data messages it does not know.
+//! It writes the messages as FLV tags with timestamps and payloads untouched, metadata included,
+//! and drops data messages it does not know.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,0 +1,142 @@
+//! A node: puts the rooms together, starts the threads, and ends with them.
+//!
+//! ```text
+//!   main thread    log, listeners, workers; then it is the control thread
+//!   relay-worker-N one per core: reactor and worker
+//!   relay-log      writes log lines
+//! ```
+//!
+//! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
+//! sentence; after the start a worker that fails ends it too, and who started it starts it again.
+
+mod processors;
+mod start;
+
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Effective};
+use crate::control::{self, Control, Outcome, ending, log};
+use crate::reactor::socket::{SocketOptions, listen, raise_file_limit};
+use crate::worker::clock::Clock;
+use crate::worker::handle::WorkerHandle;
+
+/// Why a node could not start, or how it failed: one sentence, for exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NodeError(String);
+
+/// Runs a node until it is told to end and has ended in order.
+///
+/// # Errors
+///
+/// What it needs cannot be had, or a worker failed.
+pub fn run(effective: Effective) -> Result<(), NodeError> {
+    let clock = Clock::start();
+    let config = effective.config.clone();
+    let logging = log::start(config.log)
+        .map_err(|error| NodeError(format!("The log cannot be set up: {error}.")))?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
+    match raise_file_limit() {
+        Ok((before, now)) => tracing::debug!(before, now, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+
+    let plan = start::Plan::new(&config)?;
+    let options = socket_options(&config);
+    let rtmp = open("rtmp", config.listen.rtmp, plan.workers, &options)?;
+    let http = open("http", config.listen.http, 1, &options)?;
+    let rtmp_address = bound(rtmp.first(), config.listen.rtmp);
+    let http_address = bound(http.first(), config.listen.http);
+    let listener = http.into_iter().next().expect("one was asked for");
+
+    let settings = Arc::new(config.settings.clone());
+    let (guards, endings) = ending::channel(plan.workers);
+    let workers = start::workers(&plan, &settings, rtmp, guards, &options, clock, seed())?;
+    let start_lines = lines(&config, &workers.handles, rtmp_address, http_address);
+    let log = logging.counts.clone();
+    let handles = workers.handles;
+    let control = Control { listener, workers: handles, endings, effective, clock, log };
+    let outcome = control::run(control, || {
+        // Whoever started us may not be listening; that is no reason not to run.
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(start_lines.as_bytes()).and_then(|()| out.flush());
+        tracing::info!(rtmp = %rtmp_address, http = %http_address, "started");
+    });
+    match outcome {
+        Ok(Outcome::InOrder) => {
+            for thread in workers.threads {
+                // A panic would have been told as a failed ending.
+                let _ = thread.join();
+            }
+            tracing::info!("ended");
+            Ok(())
+        }
+        Ok(Outcome::Failed) => Err(NodeError("A worker failed; the log says which.".to_owned())),
+        Err(error) => Err(NodeError(format!("The control thread cannot start: {error}."))),
+    }
+}
+
+/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes
+/// after ours, so that ours carries the reason.
+fn socket_options(config: &Config) -> SocketOptions {
+    let mut options = SocketOptions::default();
+    let ours = config.settings.limits.send_stall_max + Duration::from_secs(15);
+    options.user_timeout = options.user_timeout.map(|default| default.max(ours));
+    options
+}
+
+fn open(
+    name: &str,
+    address: SocketAddr,
+    count: usize,
+    options: &SocketOptions,
+) -> Result<Vec<TcpListener>, NodeError> {
+    listen(address, count, options).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "the port is taken".to_owned(),
+            io::ErrorKind::PermissionDenied => "this user may not open the port".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "this host does not have the address".to_owned(),
+            _ => format!("it cannot be opened: {error}"),
+        };
+        NodeError(format!("listen.{name} is {address}, but {why}."))
+    })
+}
+
+/// The address with the port that the kernel chose.
+fn bound(listener: Option<&TcpListener>, wanted: SocketAddr) -> SocketAddr {
+    listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(wanted)
+}
+
+/// What is printed at the start. Programs read the lines `rtmp` and `http`.
+fn lines(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> String {
+    let backend = workers.first().map_or("none", |worker| worker.backend);
+    format!(
+        "relay {version}, node {node}, {count} workers on {backend}\n\
+         rtmp  rtmp://{rtmp}/live/<name>\n\
+         http  http://{http}/\n\
+         Publish to the rtmp address and play from it; the http address has health, metrics and API.\n",
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node.name,
+        count = workers.len(),
+        rtmp = reachable(rtmp),
+        http = reachable(http),
+    )
+}
+
+/// An address to type: every address of the host is written as `localhost`.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}
+
+/// The one source of chance of a node: the keys that the standard library draws for its hash maps.
+fn seed() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,183 @@
+//! Bodies of the fuzz targets of AMF, commands, data messages and sessions: plain functions that
+//! take any bytes and must not panic.
+//!
+//! Each checks more than that: what is read must not depend on how the bytes were cut, and what is
+//! written must be read back as it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{ClientRole, ClientSession, ClientSettings, ServerEvent, ServerSession};
+use crate::limits::Limits;
+use crate::wire::amf::{Budget, Input, Value};
+use crate::wire::amf0::{Amf0Reader, write_value};
+use crate::wire::amf3::Amf3Reader;
+use crate::wire::command::Call;
+use crate::wire::data::{self, DataAction};
+use crate::wire::message::MessageType;
+use crate::wire::stream_name::{StreamAddress, StreamName};
+
+/// Values of a message in AMF0: read, written, read again.
+pub fn amf0(data: &[u8]) {
+    let limits = Limits::default();
+    let mut reader = Amf0Reader::new(data, &limits);
+    while let Ok(value) = reader.read() {
+        reads_back(&value);
+        if reader.is_at_end() {
+            break;
+        }
+    }
+    drop(Amf0Reader::new(data, &limits).read_object_leniently());
+}
+
+/// One AMF3 value.
+pub fn amf3(data: &[u8]) {
+    let mut budget = Budget::new(&Limits::default());
+    let mut input = Input(data);
+    if let Ok(value) = Amf3Reader::new(&mut input, &mut budget).read() {
+        reads_back(&value);
+    }
+}
+
+/// A command, and the name of a stream.
+pub fn command(data: &[u8]) {
+    let limits = Limits::default();
+    for kind in [MessageType::CommandAmf0, MessageType::CommandAmf3] {
+        drop(Call::parse(kind, data, &limits));
+    }
+    let third = data.len() / 3;
+    let (app, rest) = data.split_at(third);
+    let (url, name) = rest.split_at(third);
+    if let Ok(address) = StreamAddress::resolve(app, url, name, &limits) {
+        let joined = address.name.as_str();
+        assert!(!joined.is_empty() && !joined.chars().any(char::is_control));
+        assert!(!joined.starts_with('/') && !joined.ends_with('/') && !joined.contains("//"));
+        drop(StreamName::from_joined(joined, &limits));
+    }
+}
+
+/// A data message: metadata that is relayed walks to its end.
+pub fn data_message(data: &[u8]) {
+    let limits = Limits::default();
+    for kind in [MessageType::DataAmf0, MessageType::DataAmf3] {
+        let DataAction::Relay { payload, .. } = data::judge(kind, data, &limits) else { continue };
+        let mut reader = Amf0Reader::new(&payload, &limits);
+        let name = reader.read().expect("a name was found before");
+        if name == Value::text("onMetaData") {
+            let body = reader.read().expect("metadata is whole");
+            assert!(body.properties().is_some_and(|properties| !properties.is_empty()));
+            assert!(reader.is_at_end(), "nothing follows metadata");
+        }
+    }
+}
+
+/// A server session fed with a client's bytes after the handshake, whole and cut as the first byte
+/// says.
+pub fn server_session(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let whole = serve(data, data.len().max(1));
+    let cut = serve(data, usize::from(cut % 64) + 1);
+    assert_eq!(whole, cut, "the same however the bytes are cut");
+}
+
+/// A client session fed with a server's bytes after the handshake.
+pub fn client_session(data: &[u8]) {
+    for role in [ClientRole::Publish, ClientRole::Play] {
+        let settings = ClientSettings {
+            app: "live".to_owned(),
+            tc_url: "rtmp://localhost/live".to_owned(),
+            name: "s".to_owned(),
+            role,
+            enhanced: true,
+        };
+        let limits = Arc::new(Limits::default());
+        let mut session = ClientSession::new(settings, limits, 1, Duration::ZERO);
+        let mut input = &[&[3], &[0; 3072][..], data].concat()[..];
+        while let Ok(Some(_)) = session.next_event(&mut input, Duration::ZERO) {
+            drop(session.take_output());
+        }
+    }
+}
+
+/// Events, drops and replies in numbers, and the fault at the end.
+#[derive(Debug, Default, PartialEq)]
+struct Outcome {
+    events: usize,
+    media_bytes: usize,
+    fault: Option<String>,
+    output: Vec<u8>,
+}
+
+fn serve(data: &[u8], piece_bytes: usize) -> Outcome {
+    let mut outcome = Outcome::default();
+    let limits = Arc::new(Limits::default());
+    let mut session = ServerSession::new(limits, 1, Duration::ZERO);
+    let client = [&[3], &[0; 3072][..], data].concat();
+    for mut input in client.chunks(piece_bytes.max(client.len() / 10_000)) {
+        while outcome.fault.is_none() {
+            let verdict = match session.next_event(&mut input, Duration::ZERO) {
+                Ok(None) => break,
+                Err(error) => {
+                    outcome.fault = Some(error.to_string());
+                    break;
+                }
+                Ok(Some(event)) => {
+                    outcome.events += 1;
+                    if let ServerEvent::Media { message, .. } = &event {
+                        outcome.media_bytes += message.payload_bytes();
+                    }
+                    Verdict::on(&event)
+                }
+            };
+            match verdict {
+                Some(Verdict::Connect) => session.accept_connect(),
+                Some(Verdict::Publish(stream)) => session.accept_publish(stream),
+                Some(Verdict::Play(stream)) => session.accept_play(stream),
+                None => {}
+            }
+            if let Some(bytes) = session.take_output() {
+                outcome.output.extend_from_slice(&bytes);
+            }
+        }
+    }
+    if let Some(bytes) = session.take_output() {
+        outcome.output.extend_from_slice(&bytes);
+    }
+    outcome
+}
+
+enum Verdict {
+    Connect,
+    Publish(u32),
+    Play(u32),
+}
+
+impl Verdict {
+    fn on(event: &ServerEvent<'_>) -> Option<Self> {
+        match event {
+            ServerEvent::Connect(_) => Some(Self::Connect),
+            ServerEvent::Publish(request) => Some(Self::Publish(request.message_stream)),
+            ServerEvent::Play(request) => Some(Self::Play(request.message_stream)),
+            _ => None,
+        }
+    }
+}
+
+/// What is written in AMF0 is read again; written once more, it is the same bytes.
+fn reads_back(value: &Value<'_>) {
+    // An AMF0 message may hold more than one limit's worth once AMF3's short forms are written out.
+    let limits = Limits { amf_properties_max: 4_096, amf_depth_max: 32, ..Limits::default() };
+    let mut first = BytesMut::new();
+    write_value(&mut first, value);
+    let mut reader = Amf0Reader::new(&first, &limits);
+    let read = reader.read().expect("what was written can be read");
+    assert!(reader.is_at_end(), "all of it");
+    let mut second = BytesMut::new();
+    write_value(&mut second, &read);
+    assert_eq!(first, second);
+}
+
+#[cfg(test)]
+mod tests;

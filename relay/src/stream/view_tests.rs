@@ -1,0 +1,170 @@
+//! Readings of a stream in other bytes.
+
+use super::cursor::{Join, Next};
+use super::testing::{AUDIO_ONLY, Rig, VIDEO_ONLY};
+use super::view::{ViewKind, ViewTracks};
+use crate::limits::Limits;
+use crate::wire::media::Role::{
+    AudioFrame, AudioHeader, Data, InterFrame, KeyFrame, Metadata, VideoHeader,
+};
+
+const BOTH: ViewKind = ViewKind { tracks: ViewTracks::Both, message_stream: 1 };
+
+/// Metadata, audio header, video header (ids 1 to 3); key frame, audio, inter frame, audio, data (4
+/// to 8) in one segment.
+fn rig() -> Rig {
+    let mut rig = Rig::new(Limits::default());
+    for role in [Metadata, AudioHeader, VideoHeader, KeyFrame, AudioFrame, InterFrame] {
+        rig.send(role, 50);
+    }
+    rig.send(AudioFrame, 60);
+    rig.seal(Data, 70);
+    rig
+}
+
+#[test]
+fn each_view_shows_its_messages_and_its_message_stream() {
+    let check = |tracks, message_stream: u32, expected: &[u32]| {
+        let mut rig = rig();
+        let (mut cursor, mut player) = rig.open(Join::Gop, ViewKind { tracks, message_stream });
+        rig.drain(&mut cursor, &mut player);
+        assert!(player.seen.iter().all(|seen| seen.message_stream == message_stream));
+        assert_eq!(player.ids(), expected, "{tracks:?} {message_stream}");
+    };
+    for message_stream in [1, 2, 0x00AB_CDEF] {
+        check(ViewTracks::Both, message_stream, &[1, 2, 3, 4, 5, 6, 7, 8]);
+        check(ViewTracks::AudioOnly, message_stream, &[1, 2, 5, 7, 8]);
+        check(ViewTracks::VideoOnly, message_stream, &[1, 3, 4, 6, 8]);
+    }
+}
+
+#[test]
+fn long_messages_keep_their_chunks_in_another_message_stream() {
+    for base in [0, 0xFF_FFFF] {
+        let mut rig = Rig::new(Limits::default());
+        rig.base = base;
+        rig.seal(KeyFrame, 200_000);
+        let (mut cursor, mut player) = rig.open(Join::Gop, ViewKind { message_stream: 9, ..BOTH });
+        rig.drain(&mut cursor, &mut player);
+        assert!(player.seen.iter().all(|seen| seen.message_stream == 9));
+        assert_eq!(player.ids(), [1]);
+    }
+}
+
+#[test]
+fn a_view_is_rendered_once_however_many_read_it() {
+    let mut rig = rig();
+    let mut readers = Vec::new();
+    let before = rig.hub.copied_bytes();
+    readers.push(rig.open(Join::Gop, AUDIO_ONLY));
+    let one = rig.hub.copied_bytes() - before;
+    assert!(one > 0);
+    for _ in 0..50 {
+        readers.push(rig.open(Join::Gop, AUDIO_ONLY));
+    }
+    assert_eq!(rig.hub.copied_bytes() - before, one);
+    for (cursor, player) in &mut readers {
+        rig.drain(cursor, player);
+        assert_eq!(player.ids(), [1, 2, 5, 7, 8]);
+    }
+    for (cursor, _) in readers {
+        assert!(rig.hub.held_bytes().views > 0, "it stays until the last reader is gone");
+        rig.hub.close(rig.key, cursor);
+    }
+    assert_eq!(rig.hub.held_bytes().views, 0);
+}
+
+#[test]
+fn what_a_view_shows_in_one_piece_is_not_copied() {
+    let mut rig = Rig::new(Limits::default());
+    let (mut cursor, mut player) = rig.open(Join::Gop, AUDIO_ONLY);
+    rig.send(AudioFrame, 50);
+    rig.send(AudioFrame, 50);
+    rig.seal(InterFrame, 20_000);
+    let before = rig.hub.copied_bytes();
+    rig.send(InterFrame, 50);
+    rig.send(AudioFrame, 50);
+    let appended = rig.hub.copied_bytes() - before;
+    rig.hub.seal(rig.key);
+    rig.drain(&mut cursor, &mut player);
+    let sealed = rig.hub.copied_bytes() - before - appended;
+    assert!(sealed <= appended, "at most once more, to leave a too large allocation");
+    let log = rig.hub.log(rig.key).unwrap().from(0).map(|segment| segment.bytes.clone());
+    let shared: Vec<_> = log.collect();
+    let mut out = Vec::new();
+    let (mut again, _) = rig.open(Join::Gop, AUDIO_ONLY);
+    rig.hub.next_batch(rig.key, &mut again, rig.now, &mut out);
+    assert!(shared.iter().any(|whole| whole.as_ptr_range().contains(&out[0].as_ptr())));
+}
+
+#[test]
+fn a_view_goes_with_its_log() {
+    let mut rig = rig();
+    let (cursor, _) = rig.open(Join::Gop, AUDIO_ONLY);
+    rig.run(AudioFrame, 60_000, 100);
+    let held = rig.hub.held_bytes();
+    assert!(held.views <= held.home, "{held:?}");
+    rig.seal(KeyFrame, 100);
+    rig.hub.shrink(0);
+    let log = rig.hub.log(rig.key).unwrap();
+    assert_eq!(log.next() - log.first(), 1);
+    assert!(rig.hub.held_bytes().views < 500);
+    rig.hub.close(rig.key, cursor);
+}
+
+#[test]
+fn video_off_and_on_again() {
+    let mut rig = rig();
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.drain(&mut cursor, &mut player);
+    player.ids();
+    cursor.set_view(AUDIO_ONLY);
+    rig.run(InterFrame, 100, 20);
+    let audio = rig.run(AudioFrame, 100, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), audio);
+    cursor.set_view(BOTH);
+    rig.run(InterFrame, 100, 20);
+    let audio = rig.run(AudioFrame, 100, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), audio, "the picture comes back with a key frame only");
+    let key = rig.seal(KeyFrame, 100);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), [1, 2, 3, key]);
+    assert_eq!((cursor.view(), rig.hub.held_bytes().views), (BOTH, 0));
+}
+
+#[test]
+fn audio_off_and_on_again() {
+    let mut rig = rig();
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.drain(&mut cursor, &mut player);
+    player.ids();
+    cursor.set_view(VIDEO_ONLY);
+    rig.run(AudioFrame, 100, 20);
+    let video = rig.run(InterFrame, 100, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), video, "the picture goes on without a break");
+    cursor.set_view(BOTH);
+    assert_eq!(rig.drain(&mut cursor, &mut player).next, Next::AtHead);
+    let rest = rig.run(InterFrame, 20, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), [&[1, 2][..], &rest].concat(), "audio headers, then on");
+}
+
+#[test]
+fn from_one_kind_alone_to_the_other() {
+    let mut rig = rig();
+    let (mut cursor, mut player) = rig.open(Join::Gop, VIDEO_ONLY);
+    rig.drain(&mut cursor, &mut player);
+    player.ids();
+    cursor.set_view(AUDIO_ONLY);
+    let audio = rig.run(AudioFrame, 20, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), [&[1, 2][..], &audio].concat());
+    cursor.set_view(VIDEO_ONLY);
+    let audio = rig.run(AudioFrame, 20, 20);
+    let key = rig.seal(KeyFrame, 100);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), [&audio[..], &[1, 3, key]].concat());
+}
