@@ -28,20 +28,21 @@ impl Worker {
             for waiting in entry.waiting.drain(..) {
                 self.ring.push_head(waiting);
             }
-            let Place::Here { readers, .. } = &entry.place else { continue };
+            let Place::Here { readers, .. } = &mut entry.place else { continue };
+            let stream = entry.id;
             for segment in self.hub.take_sealed(log) {
-                for reader in readers {
-                    if self.lost.contains(&(local, *reader)) {
-                        continue;
-                    }
-                    let mail = Mail::Segment { stream: entry.id, segment: segment.clone() };
+                readers.retain(|reader| {
+                    let mail = Mail::Segment { stream, segment: segment.clone() };
                     let sent = self.mailbox.send_or_lose(*reader, mail);
-                    let cell = if sent { &self.cells.mail_sent } else { &self.cells.mail_lost };
-                    cell.increment();
-                    if !sent {
-                        self.lost.push((local, *reader));
+                    if sent {
+                        self.cells.mail_sent.increment();
+                    } else {
+                        // It does not keep up. What it missed it is told, and asks for anew.
+                        self.cells.mail_lost.increment();
+                        self.mailbox.send(*reader, Mail::Lost { stream });
                     }
-                }
+                    sent
+                });
             }
         }
         self.ready = ready;

@@ -30,8 +30,8 @@ pub(super) struct LocalStream {
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
     pub(super) granted: Option<Party>,
-    /// Who is to have the stream next, and whether only if its publisher is silent: asked before the
-    /// old home's handover arrived.
+    /// Who is to have the stream next, and whether only if its publisher is silent: asked before
+    /// the old home's handover arrived.
     pub(super) yield_later: Option<(Party, bool)>,
     /// Workers that asked for it before it was here.
     pub(super) early_readers: Vec<WorkerIndex>,

@@ -1,6 +1,6 @@
 //! Mail between workers: one bounded ring per ordered pair, and a flag that says who sleeps.
 //!
-//! A segment that does not fit is dropped (its reader is sent a new snapshot once there is room).
+//! A segment that does not fit is dropped (its reader is told, and takes a new snapshot).
 //! Everything else is never dropped: it waits in the sender's own queue and goes before anything
 //! newer, so that the order per pair holds. Waking another core costs as much as several sends, so
 //! a worker that looks at its mail by itself is not woken.
@@ -89,11 +89,6 @@ impl Mailbox {
             return true;
         }
         false
-    }
-
-    /// Whether mail to a worker would go into its ring at once.
-    pub(super) fn has_room(&self, to: WorkerIndex) -> bool {
-        self.waiting[to].is_empty() && !self.desks[to].rings[self.index].is_full()
     }
 
     /// Pushes what waited, as far as there is room. Called once a turn.

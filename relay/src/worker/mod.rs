@@ -21,6 +21,7 @@ mod answer;
 pub mod cells;
 pub mod clock;
 mod connection;
+mod dump;
 mod flush;
 pub mod handle;
 pub mod labels;
@@ -102,9 +103,6 @@ pub struct Worker {
     /// Whether segments may come from other workers, so that this one looks at its mail by itself.
     reads_remote: bool,
     streams: LocalStreams,
-    /// Streams of which this worker is the home and readers of them that a segment did not reach:
-    /// they are sent no more until a new snapshot is.
-    lost: Vec<(usize, mail::WorkerIndex)>,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
     hub: Hub,
@@ -155,7 +153,6 @@ impl Worker {
             players: 0,
             reads_remote: false,
             streams: LocalStreams::default(),
-            lost: Vec::new(),
             wanted: HashMap::new(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
@@ -177,7 +174,6 @@ impl Worker {
     pub fn prepare(&mut self, now: Duration) {
         self.mailbox.push_waiting();
         self.read_mail(now);
-        self.renew_lost(now);
         self.answer_queries(now);
         self.sweep(now);
         self.flush(now);
@@ -225,8 +221,7 @@ impl Worker {
             until = until.min(due);
         }
         let limits = &self.limits;
-        let looks_by_itself =
-            self.mailbox.waiting() > 0 || self.reads_remote || !self.lost.is_empty();
+        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
         if looks_by_itself {
             until = until.min(now + limits.mail_poll);
         } else if !self.mailbox.fall_asleep() {

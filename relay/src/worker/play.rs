@@ -295,15 +295,14 @@ impl Worker {
     }
 
     pub(super) fn forget_stream(&mut self, local: usize) {
-        self.lost.retain(|(lost, _)| *lost != local);
         if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
             self.hub.remove(log);
         }
     }
 }
 
-/// Keeps the rest of a message that this play had begun. Only one play of a connection can be within
-/// a message.
+/// Keeps the rest of a message that this play had begun. Only one play of a connection can be
+/// within a message.
 fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();

@@ -239,8 +239,8 @@ impl Worker {
         if let Some(entry) = local.and_then(|local| self.streams.get_mut(local))
             && entry.granted.is_some()
         {
-            // The handover comes by another ring and may be later than this: there is nothing to pass
-            // on yet.
+            // The handover comes by another ring and may be later than this: there is nothing to
+            // pass on yet.
             entry.yield_later = Some((to, if_silent));
             return;
         }
