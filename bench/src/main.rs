@@ -1,1 +1,69 @@
-fn main() {}
+//! bench: what measures the relay.
+//!
+//! `micro` gives times of hot functions, `instructions` their instruction counts, which other load
+//! on the machine does not move and which are therefore held to bounds. Nothing here opens a
+//! socket.
+
+mod case;
+mod cases;
+mod instructions;
+mod machine;
+mod micro;
+mod report;
+
+use std::io::{Write, stderr};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures the relay's hot paths.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Times of hot functions, in memory, on one core.
+    Micro(micro::Arguments),
+    /// Instruction counts of hot functions, held to the bounds of `bench/instructions.json`.
+    Instructions(instructions::Arguments),
+    /// Runs rounds of one case, for `instructions` to count.
+    #[command(hide = true)]
+    Rounds {
+        /// The case.
+        case: String,
+        /// How often.
+        rounds: u32,
+    },
+}
+
+/// How a command ended; the exit code says the same.
+enum Outcome {
+    /// 0: all is as it should be.
+    Met,
+    /// 1: a bound is exceeded.
+    NotMet,
+}
+
+/// Why a command could not run, as a sentence; exit code 2.
+struct CannotRun(String);
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Micro(arguments) => micro::run(&arguments),
+        Command::Instructions(arguments) => instructions::run(&arguments),
+        Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
+    };
+    match outcome {
+        Ok(Outcome::Met) => ExitCode::SUCCESS,
+        Ok(Outcome::NotMet) => ExitCode::from(1),
+        Err(CannotRun(sentence)) => {
+            // There is nobody left to tell when this fails too.
+            let _ = writeln!(stderr(), "bench: {sentence}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -17,7 +17,7 @@
 //! | --- | --- | --- |
 //! | [`limits`] | every limit: name, unit, default, reason | nothing |
 //! | [`wire`] | RTMP as bytes and values | - |
-//! | [`session`] | one connection as a state machine: bytes and time in, events and bytes out | `wire` |
+//! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
 //! | [`reactor`] | operations in, completions out: mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
@@ -38,9 +38,9 @@
 //!     MessageAssembler::push                                  copy 1, into outbound chunk layout
 //!   Hub::append                                               copy 2 when below 16 KiB: into the
 //!                                                             pending segment; else none
-//!   Hub::flush                                                sealed: by age, by size, at a key frame
-//!   Worker::flush                                             mailed once to each worker that reads
-//!                                                             it; its players move to the send ring
+//!   Hub::flush                                                sealed by age, by size, at a key
+//!   Worker::flush                                             mailed once to each worker that
+//!                                                             reads; players join the send ring
 //!   Hub::next_batch(cursor) -> Bytes                          no copy; one slice, at most 61,440 B
 //!   Operation::Send
 //! player's socket

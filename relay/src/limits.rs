@@ -101,6 +101,8 @@ limits! {
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     close_linger: Time = secs(1), "After a final status the peer has this long to close by itself before we do.";
     chunk_streams_max: Count = 64, "Chunk stream ids per connection and direction; real encoders use fewer than ten.";
+    small_chunk_bytes: Bytes = 64, "Chunks smaller than this cost more to read than they carry; no message longer than small_chunk_message_bytes_max is taken in them.";
+    small_chunk_message_bytes_max: Bytes = 64 * KIB, "Longest message in chunks smaller than small_chunk_bytes; no encoder is known that cuts video so small.";
     message_bytes_max: Bytes = 16 * MIB - 1, "Longest audio, video or aggregate message; the 24-bit length field allows no more.";
     command_bytes_max: Bytes = 64 * KIB, "Longest command message; longer ones are abuse and close the connection.";
     data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";

@@ -107,7 +107,9 @@ impl SessionError {
             Self::PublisherSilent => "publisher_silent",
             Self::AnswerTimeout => "answer_timeout",
             Self::Chunk(
-                ChunkError::TooManyChunkStreams { .. } | ChunkError::MessageTooLong { .. },
+                ChunkError::TooManyChunkStreams { .. }
+                | ChunkError::MessageTooLong { .. }
+                | ChunkError::ChunksTooSmall { .. },
             )
             | Self::Assemble(AssembleError::TooManyPartialBytes { .. })
             | Self::ConnectString { .. }

@@ -29,6 +29,7 @@ pub(super) struct Home {
     publishing: bool,
     /// A later publisher has not yet sent a key frame: its inter frames mean nothing to anybody.
     awaiting_key: bool,
+    /// When the first message of the present publisher came, and the last coded video of it.
     began: Option<Duration>,
     last_video: Option<Duration>,
     counts: Counts,
@@ -74,8 +75,6 @@ pub struct Heritage {
     next_seq: u64,
     version: u64,
     timeline: Timeline,
-    began: Option<Duration>,
-    last_video: Option<Duration>,
 }
 
 impl Home {
@@ -86,8 +85,6 @@ impl Home {
             timeline: heritage.timeline,
             next_number: heritage.next_number,
             next_seq: heritage.next_seq,
-            began: heritage.began,
-            last_video: heritage.last_video,
             ..Self::default()
         }
     }
@@ -105,8 +102,6 @@ impl Home {
             next_seq: newest.end_seq(),
             version: newest.prelude.version() + 1,
             timeline: Timeline::after(log.newest_first().find_map(coded)),
-            began: log.from(0).next().map(|segment| segment.ingested),
-            last_video: (newest.video == Video::Flowing).then_some(newest.ingested),
         })
     }
 
@@ -118,8 +113,6 @@ impl Home {
             // headers do not pass from one publisher to the next, only the count of their changes
             version: self.prelude.current().version() + 1,
             timeline: self.timeline,
-            began: self.began,
-            last_video: self.last_video,
         }
     }
 
@@ -129,6 +122,10 @@ impl Home {
         self.timeline.begin();
         self.counts.audio_codec = None;
         self.counts.video_codec = None;
+        // Whether it sends video is not known by what the one before did, or by how long it was
+        // gone.
+        self.began = None;
+        self.last_video = None;
         self.awaiting_key = self.timeline.continues();
         self.publishing = true;
     }

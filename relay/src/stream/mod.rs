@@ -24,6 +24,8 @@
 //! up.
 
 mod cursor;
+#[doc(hidden)]
+pub mod fuzz;
 mod home;
 mod hub;
 mod log;

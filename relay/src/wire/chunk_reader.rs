@@ -74,6 +74,16 @@ pub enum ChunkError {
         /// The limit in force.
         limit: usize,
     },
+    /// A long message in very small chunks, whose headers cost more than they carry.
+    #[error("a message of {length} bytes in chunks of {chunk_size}; at most {limit} are taken")]
+    ChunksTooSmall {
+        /// Its bytes, or those of it that are still to come when the chunk size changes.
+        length: usize,
+        /// The chunk size in force.
+        chunk_size: usize,
+        /// `small_chunk_message_bytes_max`.
+        limit: usize,
+    },
     /// Set Chunk Size with 0 or with the top bit set (RTMP 1.0 section 5.4.1).
     #[error("chunk size {size:#x} is not allowed")]
     BadChunkSize {
@@ -97,6 +107,8 @@ pub struct ChunkReader {
     /// Whether this peer repeats extended timestamps in continuations, as last seen.
     habit: Habit,
     chunk_streams_max: usize,
+    small_chunk_bytes: usize,
+    small_chunk_message_bytes_max: usize,
     message_bytes_max: usize,
     command_bytes_max: usize,
     data_bytes_max: usize,
@@ -148,6 +160,8 @@ impl ChunkReader {
             held: Held::default(),
             habit: Habit::Unknown,
             chunk_streams_max: limits.chunk_streams_max.min(usize::from(u16::MAX)),
+            small_chunk_bytes: limits.small_chunk_bytes,
+            small_chunk_message_bytes_max: limits.small_chunk_message_bytes_max,
             message_bytes_max: limits.message_bytes_max,
             command_bytes_max: limits.command_bytes_max,
             data_bytes_max: limits.data_bytes_max,
@@ -185,13 +199,15 @@ impl ChunkReader {
     /// way (RTMP 1.0 section 5.4.1). Sizes beyond the longest message mean "whole messages".
     ///
     /// # Errors
-    /// [`ChunkError::BadChunkSize`] for 0 and for values with the top bit set.
+    /// [`ChunkError::BadChunkSize`] for 0 and for values with the top bit set,
+    /// [`ChunkError::ChunksTooSmall`] when a long message is under way.
     pub fn set_chunk_size(&mut self, size: u32) -> Result<(), ChunkError> {
         if size == 0 || size > i32::MAX.unsigned_abs() {
             return Err(ChunkError::BadChunkSize { size });
         }
         self.chunk_size = usize::try_from(size).unwrap_or(usize::MAX).min(MESSAGE_BYTES_MAX);
-        Ok(())
+        let longest = self.streams.iter().map(|stream| stream.remaining).max();
+        self.judge_chunks(longest.unwrap_or_default())
     }
 
     /// The chunk size in force, in bytes.
@@ -348,6 +364,8 @@ impl ChunkReader {
     /// fmt 3 between messages: a new one with everything as before and the delta once more (RTMP
     /// 1.0 section 5.3.1.2.4). An extended timestamp is always there.
     fn parse_repeated(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<usize>, ChunkError> {
+        let length = usize::try_from(self.streams[slot].header.length).unwrap_or(usize::MAX);
+        self.judge_chunks(length)?;
         let stream = &mut self.streams[slot];
         let mut consumed = 0;
         if stream.extended {
@@ -388,6 +406,7 @@ impl ChunkReader {
             Aggregate, Audio, DataAmf0, DataAmf3, Other, SharedObjectAmf0, SharedObjectAmf3, Video,
         };
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+        self.judge_chunks(length)?;
         let limit = match header.kind {
             Audio | Video | Aggregate => self.message_bytes_max,
             DataAmf0 | DataAmf3 => return Ok(length > self.data_bytes_max),
@@ -399,6 +418,15 @@ impl ChunkReader {
             return Err(ChunkError::MessageTooLong { kind, length, limit });
         }
         Ok(false)
+    }
+
+    /// Whether a message of this length may come in chunks of the size in force.
+    fn judge_chunks(&self, length: usize) -> Result<(), ChunkError> {
+        let (chunk_size, limit) = (self.chunk_size, self.small_chunk_message_bytes_max);
+        if chunk_size < self.small_chunk_bytes && length > limit {
+            return Err(ChunkError::ChunksTooSmall { length, chunk_size, limit });
+        }
+        Ok(())
     }
 
     fn start_message(&mut self, slot: usize, discard: bool) {

@@ -3,7 +3,8 @@
 //! One data message in an unexpected form makes an FFmpeg player lose a third of a clip or fail to
 //! open, so players are sent only what every player can walk: a short name first, and metadata
 //! whose body is one object that ends where the message ends. Metadata that does not is written
-//! anew from what can be read of it; everything else is relayed byte for byte or not at all.
+//! anew from what can be read of it, and so is metadata that claims a duration, by which ExoPlayer
+//! takes a live stream for a recording; everything else is relayed byte for byte or not at all.
 
 use std::borrow::Cow;
 
@@ -106,14 +107,19 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
     }
     let role = Role::Metadata;
     let is_clean = is_walkable && fault.is_none() && !reader.amf3_seen();
-    if is_clean && properties.iter().all(is_plain_property) {
+    if is_clean && properties.iter().all(|entry| is_plain_property(entry) && !is_duration(entry)) {
         // What follows the body would be read as more of its properties.
         let end = payload.len() - reader.rest().len();
         return DataAction::Relay { role, payload: Cow::Borrowed(&payload[..end]) };
     }
     let mut out = BytesMut::with_capacity(payload.len());
+    let mut properties = plain_properties(properties);
+    properties.retain(|entry| !is_duration(entry));
+    if properties.is_empty() {
+        return DataAction::Drop(DataFault::Metadata);
+    }
     write_string(&mut out, ON_META_DATA);
-    write_value(&mut out, &Value::EcmaArray(plain_properties(properties)));
+    write_value(&mut out, &Value::EcmaArray(properties));
     DataAction::Relay { role, payload: Cow::Owned(out.into()) }
 }
 
@@ -140,6 +146,11 @@ fn plain_values<'a>(name: &[u8], payload: &'a [u8], mut reader: Amf0Reader<'a>) 
 
 fn is_plain_property((key, value): &(&[u8], Value<'_>)) -> bool {
     key.len() <= KEY_BYTES_MAX && is_plain(value)
+}
+
+/// Whether the property says how long the stream is. Live encoders write 0, which does no harm.
+fn is_duration((key, value): &(&[u8], Value<'_>)) -> bool {
+    *key == b"duration" && value.as_number().is_some_and(|seconds| seconds != 0.0)
 }
 
 /// Whether FFmpeg can step over the value; it knows neither undefined nor references nor classes.

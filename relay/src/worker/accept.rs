@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::{Closing, Connection};
+use super::dump;
 use super::labels::{
     CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
 };
@@ -72,6 +73,7 @@ impl Worker {
         connection.role = role;
         if role != Role::Pending {
             connection.purpose = role;
+            connection.opening = Vec::new();
         }
     }
 
@@ -121,6 +123,7 @@ impl Worker {
             bytes_out = connection.bytes_out,
             "connection closed"
         );
+        dump::log_opening(connection);
         self.operations.push(Operation::Close { connection: connection.key });
         self.shared.leave_connection();
     }
@@ -207,7 +210,8 @@ impl Worker {
     }
 }
 
-/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes unread.
+/// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes
+/// unread.
 fn failure(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,

@@ -28,6 +28,9 @@ pub(super) struct Connection {
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
+    /// The rest of a message whose play has ended when it was half sent. It goes before anything
+    /// else, or the peer could read nothing more.
+    pub(super) rest: Bytes,
     pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
     pub(super) plays: Vec<Play>,
@@ -40,6 +43,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// Its first bytes, while it neither published nor played and the log's level is debug.
+    pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
     pub(super) stream_name: Option<Arc<str>>,
     pub(super) bytes_in: u64,
@@ -128,6 +133,7 @@ impl Connection {
             purpose: Role::Pending,
             unread: Vec::new(),
             outbox: VecDeque::new(),
+            rest: Bytes::new(),
             sending: None,
             publishes: Vec::new(),
             plays: Vec::new(),
@@ -137,6 +143,7 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -159,7 +166,8 @@ impl Connection {
         let replies: usize = self.outbox.iter().map(Bytes::len).sum();
         let plays = self.plays.capacity() * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        size_of::<Self>() + self.unread.capacity() + replies + plays + publishes
+        let input = self.unread.capacity() + self.opening.capacity();
+        size_of::<Self>() + input + replies + plays + publishes
     }
 
     /// The publish on a message stream.
@@ -192,8 +200,16 @@ impl Connection {
         }
     }
 
-    /// All replies that wait, as one batch.
+    /// Whether anything but media of a play waits to be sent.
+    pub(super) fn has_replies(&self) -> bool {
+        !self.rest.is_empty() || !self.outbox.is_empty()
+    }
+
+    /// All replies that wait, as one batch, behind the rest of a message.
     pub(super) fn take_replies(&mut self) -> Option<Batch> {
+        if !self.rest.is_empty() {
+            self.outbox.push_front(std::mem::take(&mut self.rest));
+        }
         match self.outbox.len() {
             0 => None,
             1 => self.outbox.pop_front().map(Batch::One),

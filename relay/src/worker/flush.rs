@@ -28,14 +28,21 @@ impl Worker {
             for waiting in entry.waiting.drain(..) {
                 self.ring.push_head(waiting);
             }
-            let Place::Here { readers, .. } = &entry.place else { continue };
+            let Place::Here { readers, .. } = &mut entry.place else { continue };
+            let stream = entry.id;
             for segment in self.hub.take_sealed(log) {
-                for reader in readers {
-                    let mail = Mail::Segment { stream: entry.id, segment: segment.clone() };
+                readers.retain(|reader| {
+                    let mail = Mail::Segment { stream, segment: segment.clone() };
                     let sent = self.mailbox.send_or_lose(*reader, mail);
-                    let cell = if sent { &self.cells.mail_sent } else { &self.cells.mail_lost };
-                    cell.increment();
-                }
+                    if sent {
+                        self.cells.mail_sent.increment();
+                    } else {
+                        // It does not keep up. What it missed it is told, and asks for anew.
+                        self.cells.mail_lost.increment();
+                        self.mailbox.send(*reader, Mail::Lost { stream });
+                    }
+                    sent
+                });
             }
         }
         self.ready = ready;
@@ -131,7 +138,7 @@ impl Worker {
                 }
             }
         }
-        if !connection.outbox.is_empty() {
+        if connection.has_replies() {
             self.work(key, now, |worker, connection| worker.send_replies(connection, now));
         }
         self.queue_again(key);
@@ -178,10 +185,12 @@ fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -
 }
 
 fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
-    if slices.len() == 1
-        && let Some(only) = slices.pop()
-    {
-        return Batch::One(only);
+    match slices.len() {
+        1 => Batch::One(slices.swap_remove(0)),
+        2 => {
+            let second = slices.swap_remove(1);
+            Batch::Two([slices.swap_remove(0), second])
+        }
+        _ => Batch::Many(std::mem::take(slices)),
     }
-    Batch::Many(std::mem::take(slices))
 }

@@ -30,6 +30,9 @@ pub(super) struct LocalStream {
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
     pub(super) granted: Option<Party>,
+    /// Who is to have the stream next, and whether only if its publisher is silent: asked before
+    /// the old home's handover arrived.
+    pub(super) yield_later: Option<(Party, bool)>,
     /// Workers that asked for it before it was here.
     pub(super) early_readers: Vec<WorkerIndex>,
 }
@@ -86,9 +89,15 @@ impl LocalStreams {
                 empty_since: Some(now),
                 bytes_out: 0,
                 granted: None,
+                yield_later: None,
                 early_readers: Vec::new(),
             })
         })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
     }
 
     /// The local number of a stream.
@@ -143,6 +152,13 @@ impl LocalStreams {
 }
 
 impl LocalStream {
+    /// Its players, in an order that does not change from run to run.
+    pub(super) fn players_in_order(&self) -> Vec<(ConnectionKey, u32)> {
+        let mut players: Vec<_> = self.players.iter().copied().collect();
+        players.sort_unstable();
+        players
+    }
+
     /// Whether this worker is its home.
     pub(super) fn is_here(&self) -> bool {
         matches!(self.place, Place::Here { .. })

@@ -92,9 +92,11 @@ pub(super) enum Mail {
     Unsubscribe { stream: StreamId, worker: WorkerIndex },
     /// From a stream's home, first: what a reader needs to begin.
     Snapshot { stream: StreamId, segments: Vec<Segment> },
-    /// From a stream's home, in order. The only mail that may be lost (the ring was full); the
-    /// reader sees the gap and subscribes again.
+    /// From a stream's home, in order. The only mail that may be lost, when the ring is full.
     Segment { stream: StreamId, segment: Segment },
+    /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
+    /// again.
+    Lost { stream: StreamId },
     /// From the old home to the new one.
     Handover {
         stream: StreamId,

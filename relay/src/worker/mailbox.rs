@@ -1,6 +1,6 @@
 //! Mail between workers: one bounded ring per ordered pair, and a flag that says who sleeps.
 //!
-//! A segment that does not fit is dropped (its reader sees the gap and takes a new snapshot).
+//! A segment that does not fit is dropped (its reader is told, and takes a new snapshot).
 //! Everything else is never dropped: it waits in the sender's own queue and goes before anything
 //! newer, so that the order per pair holds. Waking another core costs as much as several sends, so
 //! a worker that looks at its mail by itself is not woken.

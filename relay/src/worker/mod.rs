@@ -21,6 +21,7 @@ mod answer;
 pub mod cells;
 pub mod clock;
 mod connection;
+mod dump;
 mod flush;
 pub mod handle;
 pub mod labels;
@@ -253,6 +254,16 @@ impl Worker {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ending == Ending::Ended
+    }
+
+    /// Whether nothing is left of anybody: no connection, stream, name or mail. What a worker is
+    /// when everybody has gone, for tests.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let names = self.registrar.as_ref().map_or(0, Registrar::names);
+        let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
+        let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
+        left == 0 && idle && self.hub.is_empty()
     }
 
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.

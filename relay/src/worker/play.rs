@@ -148,7 +148,7 @@ impl Worker {
     /// Tells players that waited for a publisher that there is one.
     pub(super) fn notify_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |_, connection| {
                 let play = connection.plays.iter().find(|p| p.message_stream == message_stream);
                 if play.is_some_and(|play| !play.started && play.asked < now) {
@@ -161,7 +161,7 @@ impl Worker {
     /// Gives every player of a stream whose log is now there its position.
     pub(super) fn seat_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| worker.seat(connection, message_stream, now));
         }
     }
@@ -253,11 +253,7 @@ impl Worker {
         let Some(place) = place else { return };
         let mut play = connection.plays.swap_remove(place);
         connection.said_goodbye = true;
-        // A message cut in half must be finished, or the peer could read nothing more.
-        let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest).unwrap_or_default();
-        if !rest.is_empty() {
-            connection.outbox.push_front(rest);
-        }
+        leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
         self.update_role(connection);
     }
@@ -281,14 +277,13 @@ impl Worker {
     pub(super) fn ended(&mut self, stream: StreamId, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players.iter().copied().collect::<Vec<_>>() {
+        for (key, message_stream) in entry.players_in_order() {
             self.work(key, now, |worker, connection| {
                 let place =
                     connection.plays.iter().position(|p| p.message_stream == message_stream);
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
-                let rest = play.cursor.as_mut().map(crate::stream::Cursor::take_rest);
-                connection.outbox.extend(rest.filter(|rest| !rest.is_empty()));
+                leave_rest(connection, &mut play);
                 worker.play_ended(connection.key, play, now);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
@@ -303,6 +298,14 @@ impl Worker {
         if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
             self.hub.remove(log);
         }
+    }
+}
+
+/// Keeps the rest of a message that this play had begun. Only one play of a connection can be
+/// within a message.
+fn leave_rest(connection: &mut Connection, play: &mut Play) {
+    if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
+        connection.rest = cursor.take_rest();
     }
 }
 

@@ -21,6 +21,7 @@ impl Worker {
                 Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
+                Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Handover { stream, name, heritage, readers } => {
                     self.inherit(stream, &name, *heritage, readers, now);
                 }
@@ -122,20 +123,26 @@ impl Worker {
         self.seat_players(local, now);
     }
 
-    fn take_segment(&mut self, stream: StreamId, segment: &Segment) {
-        let own = self.index();
+    /// A segment is missing: what the home has is asked for anew.
+    fn begin_again(&mut self, stream: StreamId) {
+        let worker = self.index();
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let Place::There { home, awaiting_snapshot } = &mut entry.place else { return };
-        let Some(log) = entry.log else { return };
-        if *awaiting_snapshot {
-            return;
+        if !std::mem::replace(awaiting_snapshot, true) {
+            self.mailbox.send(*home, Mail::Subscribe { stream, worker });
         }
+    }
+
+    fn take_segment(&mut self, stream: StreamId, segment: &Segment) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get(local) else { return };
+        let Place::There { awaiting_snapshot: false, .. } = entry.place else { return };
+        let Some(log) = entry.log else { return };
         let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
         if segment.number > next {
-            // One was lost because our ring was full: begin again with what the home has.
-            *awaiting_snapshot = true;
-            self.mailbox.send(*home, Mail::Subscribe { stream, worker: own });
+            // Mail of the old home may still be on its way when the new home's is here.
+            self.begin_again(stream);
             return;
         }
         self.hub.receive(log, segment);

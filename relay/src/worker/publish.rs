@@ -89,9 +89,13 @@ impl Worker {
         let own = self.index();
         readers.retain(|reader| *reader != own);
         self.make_home(local, log, readers, now);
-        let granted = self.streams.get_mut(local).and_then(|entry| entry.granted.take());
+        let Some(entry) = self.streams.get_mut(local) else { return };
+        let (granted, yield_later) = (entry.granted.take(), entry.yield_later.take());
         if let Some(publisher) = granted {
             self.begin_publish(local, publisher, now);
+        }
+        if let Some((to, if_silent)) = yield_later {
+            self.asked_to_yield(stream, to, if_silent, now);
         }
     }
 
@@ -231,6 +235,15 @@ impl Worker {
         if_silent: bool,
         now: Duration,
     ) {
+        let local = self.streams.find(stream);
+        if let Some(entry) = local.and_then(|local| self.streams.get_mut(local))
+            && entry.granted.is_some()
+        {
+            // The handover comes by another ring and may be later than this: there is nothing to
+            // pass on yet.
+            entry.yield_later = Some((to, if_silent));
+            return;
+        }
         let yielded = self.try_to_yield(stream, to, if_silent, now);
         self.ask_registrar(Request::Yielded { stream, yielded });
     }
@@ -300,7 +313,7 @@ impl Worker {
     }
 }
 
-/// The application in a stream's name: what comes before the last `/`.
+/// The application in a stream's name: its first part, wherever the client cut it.
 pub(super) fn app_of(name: &str) -> &str {
-    name.rsplit_once('/').map_or("", |(app, _)| app)
+    name.split_once('/').map_or("", |(app, _)| app)
 }

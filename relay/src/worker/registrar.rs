@@ -68,7 +68,6 @@ struct Contest {
 
 impl Registrar {
     /// Names in the table.
-    #[cfg(test)]
     pub(super) fn names(&self) -> usize {
         self.streams.len()
     }
@@ -100,8 +99,10 @@ impl Registrar {
     /// Ends graces that are over. Called at every sweep.
     pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
         let over = |entry: &Entry| entry.grace_until.is_some_and(|until| until <= now);
-        let ended: Vec<StreamId> =
+        let mut ended: Vec<StreamId> =
             self.streams.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
+        // In order, so that the same seed gives the same run.
+        ended.sort_unstable();
         for stream in ended {
             let entry = self.streams.get_mut(&stream).expect("just found");
             let mut told = entry.readers.clone();

@@ -39,14 +39,15 @@ pub fn run(worker: &mut Worker, reactor: &mut dyn Reactor, clock: Clock) {
     worker.submit(reactor);
 }
 
-/// One turn under virtual time: everything happens at `now` and nothing waits. Gives the time by
-/// which the next turn must come.
+/// One turn under virtual time, from the end of one sleep to the beginning of the next: everything
+/// happens at `now` and nothing waits. [`Worker::start`] comes first. Gives the time by which the
+/// next turn must come; completions, the waker and mail to one who sleeps make it come earlier.
 pub fn step(worker: &mut Worker, reactor: &mut dyn Reactor, now: Duration) -> Duration {
-    worker.prepare(now);
-    worker.submit(reactor);
-    let timeout = worker.sleep_for(now).min(SLEEP_MAX);
     reactor.wait(Some(Duration::ZERO));
     worker.wake_up(Duration::ZERO);
     reactor.drain(&mut |completion| worker.handle(completion, now));
-    now + timeout
+    worker.count_reactor(reactor.counters());
+    worker.prepare(now);
+    worker.submit(reactor);
+    now + worker.sleep_for(now).min(SLEEP_MAX)
 }

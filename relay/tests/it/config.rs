@@ -4,10 +4,12 @@ use std::net::TcpListener;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::client::{Client, Player, Quiet};
 use crate::support::process::Process;
 use crate::support::relay::{Options, Relay, accepts, command};
-use crate::support::{Scratch, http};
+use crate::support::{Scratch, http, wait_for};
 
 const END_MAX: Duration = Duration::from_secs(15);
 
@@ -83,4 +85,30 @@ fn sigterm_ends_in_order() {
     let why = player.read(Instant::now() + END_MAX, |_| false);
     assert!(matches!(why, Ok(Quiet::Closed)), "the player's connection: {why:?}");
     assert!(!accepts(rtmp) && !accepts(http), "a port is still open");
+}
+
+#[test]
+fn a_drain_that_waits_is_cut_short_by_a_second_sigterm_or_a_sigint() {
+    for second in [Signal::TERM, Signal::INT] {
+        let scratch = Scratch::new("drain");
+        let configuration = "[drain]\nwindow = \"60s\"\n";
+        let options = Options { configuration, ..Options::default() };
+        let mut relay = Relay::start(scratch.path(), &options);
+        let client = Client::open(relay.rtmp).unwrap();
+        let mut player = Player::join(client, "live", "none").unwrap();
+        relay.signal(Signal::TERM);
+        wait_for("a relay that drains not to be ready", END_MAX, || {
+            let ready = http::get(relay.http, "/readyz").unwrap();
+            (ready.status == 503).then_some(())
+        });
+        let soon = Instant::now() + Duration::from_millis(500);
+        let quiet = player.read(soon, |_| false);
+        assert!(matches!(quiet, Ok(Quiet::Timeout)), "the player's connection: {quiet:?}");
+        relay.must_run();
+        relay.signal(second);
+        let told = Instant::now();
+        let status = relay.wait(END_MAX);
+        assert_eq!(status.code(), Some(0), "{second:?}: {status}");
+        assert!(told.elapsed() < Duration::from_secs(5), "{second:?}: {:?}", told.elapsed());
+    }
 }

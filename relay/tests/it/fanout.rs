@@ -13,7 +13,7 @@ const END_MAX: Duration = Duration::from_secs(40);
 
 #[test]
 fn two_workers_give_200_players_equal_bytes() {
-    let count = if long() { 1_000 } else { 200 };
+    let count = if long() { 500 } else { 200 };
     let scratch = Scratch::new("fanout");
     let dir = scratch.path();
     let configuration = "[limits]\nstream_grace = \"2s\"\n";

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::wire::control::UserControl;
+use crate::wire::testing::bytes;
 
 const BEGIN: &str = "handshake\nconnect live\n";
 
@@ -274,8 +275,17 @@ fn an_amf3_client_is_answered_in_amf0() {
 
 #[test]
 fn a_digest_handshake_is_noticed() {
-    // Without a valid digest it is a plain one; the digests themselves are tested with the
-    // handshake.
+    // A worked C1 of schema 1, with its digest at 66; FFmpeg and Flash send such.
+    let digest = "57558039f689da2cd14bff731a86b6af64501620e140ff7d2265d3260626b728";
+    let mut script = Script::connected("live");
+    let c1 = &mut script.out[1..1537];
+    c1[4..8].copy_from_slice(&[0x80, 0, 7, 2]);
+    for (index, byte) in c1[8..].iter_mut().enumerate() {
+        *byte = u8::try_from((7 * index + 3) % 256).unwrap();
+    }
+    c1[66..98].copy_from_slice(&bytes(digest));
+    check(script, &format!("digest {BEGIN}"), CONNECTED);
+    // A version without a digest is a plain handshake.
     let mut script = Script::connected("live");
     script.out[5..9].copy_from_slice(&[9, 0, 0x7c, 2]);
     check(script, BEGIN, CONNECTED);

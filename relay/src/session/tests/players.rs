@@ -195,7 +195,7 @@ fn control_messages_are_obeyed() {
             .control(ControlMessage::UserControl(UserControl::PingResponse { time: 1 }))
             .control(ControlMessage::Acknowledgement { sequence: 5 })
             .control(bandwidth(2_500_000, BandwidthLimit::Dynamic))
-            .control(bandwidth(1_000_000, BandwidthLimit::Soft))
+            .control(bandwidth(3_000_000, BandwidthLimit::Soft))
             .control(bandwidth(1_000_000, BandwidthLimit::Hard))
             .control(bandwidth(1_000_000, BandwidthLimit::Dynamic))
             .control(bandwidth(0, BandwidthLimit::Hard))

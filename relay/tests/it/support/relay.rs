@@ -91,8 +91,10 @@ impl Relay {
         resident_bytes(self.process.id())
     }
 
-    /// Everything logged so far.
-    pub(crate) fn log(&self) -> String {
+    /// Ends the relay and gives everything it has logged.
+    pub(crate) fn log_at_end(mut self, limit: Duration) -> String {
+        self.process.signal(Signal::TERM);
+        self.process.succeed(limit);
         self.process.log()
     }
 
@@ -101,10 +103,19 @@ impl Relay {
         self.process.must_run();
     }
 
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for a relay that was told to end.
+    pub(crate) fn wait(mut self, limit: Duration) -> ExitStatus {
+        self.process.wait(limit)
+    }
+
     /// Asks the relay to end and waits for it.
     pub(crate) fn terminate(mut self, limit: Duration) -> ExitStatus {
-        self.process.signal(Signal::TERM);
-        self.process.wait(limit)
+        self.signal(Signal::TERM);
+        self.wait(limit)
     }
 }
 
@@ -127,10 +138,12 @@ pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_relay"))
 }
 
-/// The socket address in the line of `said` that names `what`.
+/// The socket address in the line of `said` that names `what`. A relay that listens on all
+/// addresses calls itself `localhost`.
 fn address(said: &str, what: &str) -> Option<SocketAddr> {
     let whole = &said[..=said.rfind('\n')?];
     let line = whole.lines().find(|line| line.split([' ', ':', '=']).any(|word| word == what))?;
+    let line = line.replace("localhost", "127.0.0.1");
     line.split([' ', '=', '/', ',']).find_map(|word| word.parse().ok())
 }
 

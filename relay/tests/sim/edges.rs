@@ -1,0 +1,231 @@
+//! Limits, each at its edge.
+
+use relay::limits::Limits;
+use relay::worker::labels::{CloseReason, RefuseReason, Role};
+use relay::worker::settings::Settings;
+
+use super::node::{FIRST_WORKER, on, sum_where};
+use super::player::Pace;
+use super::publisher::Plan;
+use super::world::{World, millis, secs};
+
+fn with(limits: Limits) -> Settings {
+    Settings { limits, ..Settings::default() }
+}
+
+#[test]
+fn a_full_ring_makes_the_reader_take_a_new_snapshot() {
+    let mut world =
+        World::new(1, with(Limits { mail_ring_max: 1, ..Limits::default() }), 2, 65_536);
+    let plan = Plan { tick: millis(1), gop: 50, inter: (17_000, 0), ..Plan::default() };
+    world.publish(0, Some(0), plan);
+    world.run(secs(1));
+    let player = world.play(0, Some(1));
+    world.run(secs(3));
+    let lost = world.node.sum(|cells| cells.mail_lost.get());
+    let snapshots = world.node.sum(|cells| cells.mail_snapshots.get());
+    assert!(lost > 10 && snapshots > 10, "{lost} lost, {snapshots} snapshots");
+    assert!(world.players[player].viewer.seen.keys > 10);
+    world.publishers[0].plan.tick = millis(100);
+    world.run(secs(2));
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn a_player_whose_batch_is_not_gone_in_time_is_closed() {
+    let limits = Limits { send_stall_max: secs(5), ..Limits::default() };
+    let mut world = World::new(2, with(limits), 2, 4_000);
+    world.publish(0, Some(0), Plan::default());
+    let [stalled, crawling, prompt] = [0, 1, 1].map(|worker| world.play(0, Some(worker)));
+    world.under_way();
+    world.run(secs(1));
+    world.players[stalled].pace = Pace::Stalled;
+    world.players[crawling].pace = Pace::Slow { bytes: 150, every: millis(100) };
+    world.run(secs(5));
+    assert_eq!(world.closed(CloseReason::Slow), 0);
+    world.run(secs(3));
+    assert_eq!(world.closed(CloseReason::Slow), 1);
+    world.players[stalled].pace = Pace::Prompt;
+    world.run(secs(12));
+    assert!(world.players[stalled].line.is_none());
+    assert!(world.players[crawling].viewer.jumps > 0, "it jumps and is not closed");
+    assert_eq!(world.players[prompt].viewer.jumps, 0);
+    world.players[crawling].pace = Pace::Prompt;
+    world.run(secs(2));
+    world.players.remove(stalled);
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn a_peer_that_asks_and_never_reads_is_closed() {
+    for plays in [true, false] {
+        let mut world = World::new(3, Settings::default(), 1, 4_000);
+        if plays {
+            world.publish(0, None, Plan::default());
+        }
+        let player = world.play(0, None);
+        world.expect("it is let play", |world| world.players[player].started);
+        world.players[player].pace = Pace::Stalled;
+        for _ in 0..200 {
+            for _ in 0..50 {
+                world.players[player].command(0, "getStreamLength", &[]);
+            }
+            world.run(millis(20));
+        }
+        assert_eq!(world.closed(CloseReason::Slow), 1);
+        let held =
+            sum_where(&world.node.stations[0].cells.connections, |(role, _)| role == Role::Player);
+        assert_eq!(held, 0);
+        world.end(secs(20));
+    }
+}
+
+#[test]
+fn a_stream_has_no_more_players_than_it_may() {
+    let limits = Limits { players_per_stream_max: 2, ..Limits::default() };
+    let mut world = World::new(4, with(limits), 1, 65_536);
+    world.publish(0, None, Plan::default());
+    let players = [0; 3].map(|_| world.play(0, None));
+    world.run(secs(2));
+    let refused: Vec<_> =
+        players.iter().filter(|p| world.players[**p].heard("NetStream.Play.Failed")).collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(world.refused(RefuseReason::Players), 1);
+    world.players[0].leave();
+    world.run(millis(100));
+    world.players[*refused[0]].begin(&world.net);
+    world.run(secs(2));
+    assert!(world.players[2].viewer.seen.keys > 0, "a place was left");
+    world.end(secs(20));
+}
+
+#[test]
+fn a_node_has_no_more_names_than_it_may() {
+    let mut world = World::new(5, with(Limits { streams_max: 2, ..Limits::default() }), 2, 65_536);
+    for stream in 0..3 {
+        world.publish(stream, Some(u16::from(stream) % 2), Plan::default());
+        world.run(secs(1));
+    }
+    let live: Vec<_> = world.publishers.iter().map(|publisher| publisher.is_live()).collect();
+    assert_eq!(live, [true, true, false]);
+    assert!(world.publishers[2].heard("NetStream.Publish.Rejected"));
+    assert_eq!(world.refused(RefuseReason::Streams), 1);
+    world.publishers[0].finish();
+    world.run(secs(16));
+    world.publishers[2].begin(&world.net);
+    world.run(secs(1));
+    assert!(world.publishers[2].is_live(), "names are freed after use");
+    world.end(secs(20));
+}
+
+#[test]
+fn names_that_players_make_up_are_bounded() {
+    let limits = Limits { wanted_names_max: 2, ..Limits::default() };
+    let mut world = World::new(10, with(limits), 2, 65_536);
+    for stream in 0..3 {
+        world.play(stream, Some(u16::from(stream) % 2));
+        world.run(secs(1));
+    }
+    assert!(world.players[2].heard("NetStream.Play.StreamNotFound"));
+    world.publish(5, Some(1), Plan::default());
+    world.run(secs(1));
+    assert!(world.publishers[0].is_live(), "players of made-up names keep no publisher out");
+    world.players[0].leave();
+    // Its worker looks for streams without players twice a second.
+    world.run(Limits::default().unsubscribe_linger + secs(1));
+    world.players[2].begin(&world.net);
+    world.run(secs(1));
+    assert!(world.players[2].started);
+    world.end(secs(20));
+}
+
+#[test]
+fn connections_without_a_purpose_are_bounded_per_worker() {
+    let limits = Limits { pending_connections_max: 2, ..Limits::default() };
+    let mut world = World::new(6, with(limits), 2, 65_536);
+    let mut idle: Vec<_> = [0, 0, 0, 1].map(|n| world.net.connect(on(FIRST_WORKER + n))).into();
+    world.run(millis(100));
+    assert_eq!(world.refused(RefuseReason::Pending), 1);
+    assert_eq!(world.node.shared.connections(), 3);
+    idle.remove(0);
+    world.run(millis(100));
+    // Those who play do not count.
+    for _ in 0..3 {
+        world.play(0, Some(0));
+        world.run(millis(200));
+    }
+    assert!(world.players.iter().all(|player| player.started));
+    assert_eq!(world.refused(RefuseReason::Pending), 1);
+    world.run(secs(13));
+    assert_eq!(world.closed(CloseReason::Timeout), 2, "who never connects is closed");
+    drop(idle);
+    world.end(secs(20));
+}
+
+#[test]
+fn connections_are_bounded_per_node() {
+    let limits = Limits { connections_max: 3, ..Limits::default() };
+    let mut world = World::new(7, with(limits), 2, 65_536);
+    world.publish(0, Some(0), Plan::default());
+    for worker in [0, 1, 1] {
+        world.play(0, Some(worker));
+        world.run(secs(1));
+    }
+    assert_eq!(world.refused(RefuseReason::Connections), 1);
+    assert_eq!(world.players[2].codes, ["reset"], "what it had sent was not read");
+    world.players[0].leave();
+    world.run(millis(100));
+    world.players[2].begin(&world.net);
+    world.run(secs(1));
+    assert!(world.players[2].viewer.seen.keys > 0);
+    world.end(secs(20));
+}
+
+#[test]
+fn logs_shrink_and_then_publishers_are_refused() {
+    let limits = Limits { log_bytes_total: 400_000, ..Limits::default() };
+    let mut world = World::new(8, with(limits), 2, 65_536);
+    // 125 kB and more a second, in groups of a second.
+    let plan = Plan { inter: (10_000, 0), key: (10_000, 0), gop: 12, ..Plan::default() };
+    world.publish(0, Some(0), plan.clone());
+    world.play(0, Some(1));
+    for _ in 0..40 {
+        world.run(millis(250));
+        let held = world.node.stations[0].worker.hub().held_bytes().home;
+        assert!(held < 400_000 + 125_000, "{held} bytes");
+    }
+    world.publish(1, Some(1), Plan { gop: 100, ..plan.clone() });
+    world.publish(2, Some(1), Plan { gop: 100, ..plan });
+    world.run(secs(4));
+    assert!(world.node.shared.log_bytes() > 400_000, "groups of pictures are not cut");
+    let refused = world.publish(3, Some(0), Plan::default());
+    world.run(secs(1));
+    assert!(world.publishers[refused].heard("NetStream.Publish.Rejected"));
+    assert_eq!(world.refused(RefuseReason::Memory), 1);
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn without_a_key_frame_a_player_gets_the_audio_first() {
+    let limits = Limits { key_wait_max: secs(2), ..Limits::default() };
+    let mut world = World::new(9, with(limits), 2, 65_536);
+    world.publish(0, Some(0), Plan { orphans: 100, ..Plan::default() });
+    world.run(secs(1));
+    for worker in [0, 1] {
+        let player = world.play(0, Some(worker));
+        world.players[player].viewer.audio_first = true;
+    }
+    world.run(millis(1_900));
+    assert!(world.players.iter().all(|player| player.viewer.seen.audio == 0));
+    world.run(secs(3));
+    for player in &world.players {
+        assert!(player.viewer.seen.audio > 20 && player.viewer.seen.video == 0);
+    }
+    world.run(secs(4));
+    assert!(world.players.iter().all(|player| player.viewer.seen.keys > 0));
+    world.catch_up();
+    world.end(secs(20));
+}

@@ -1,0 +1,148 @@
+//! One connection of a client to the node: a client session over a simulated endpoint, and what it
+//! has yet to write.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use relay::limits::Limits;
+use relay::reactor::sim::{SimEndpoint, SimNet, SimRead};
+use relay::session::{ClientEvent, ClientRole, ClientSession, ClientSettings, SessionError};
+use relay::wire::amf::Value;
+use relay::wire::chunk_writer::write_message;
+use relay::wire::message::{CHUNK_BYTES, MediaKind, MessageHeader, MessageType};
+use relay::wire::reply;
+use relay::wire::timestamp::Timestamp;
+
+/// A connection.
+pub(crate) struct Line {
+    pub(crate) endpoint: SimEndpoint,
+    session: ClientSession,
+    /// Written to the session's peer, as far as there is room.
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    /// Every byte that was read, for tests that look below the session.
+    pub(crate) tape: Option<Vec<u8>>,
+}
+
+/// How a read of everything at hand ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// So many bytes; more may come.
+    Bytes(usize),
+    /// The other side has ended.
+    Eof,
+    /// The connection is broken.
+    Reset,
+}
+
+impl Line {
+    /// Calls the node and begins to talk.
+    pub(crate) fn new(
+        net: &SimNet,
+        from: IpAddr,
+        to: SocketAddr,
+        name: &str,
+        role: ClientRole,
+        seed: u64,
+    ) -> Self {
+        let settings = ClientSettings {
+            app: "live".to_owned(),
+            tc_url: "rtmp://relay.test/live".to_owned(),
+            name: name.to_owned(),
+            role,
+            enhanced: seed.is_multiple_of(2),
+        };
+        let limits = Arc::new(Limits::default());
+        let session = ClientSession::new(settings, limits, seed, net.now());
+        let endpoint = net.connect_from(from, to);
+        Self { endpoint, session, outgoing: Vec::new(), incoming: Vec::new(), tape: None }
+    }
+
+    /// Bytes that wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    /// Queues a media message.
+    pub(crate) fn publish(&mut self, kind: MediaKind, timestamp: u32, payload: &[u8]) {
+        self.collect();
+        let bytes = self.session.media_output(kind, Timestamp(timestamp), payload);
+        self.outgoing.extend_from_slice(&bytes);
+    }
+
+    /// Queues a command on a message stream, which the session does not know of.
+    pub(crate) fn command(
+        &mut self,
+        message_stream: u32,
+        name: &str,
+        transaction: u32,
+        values: &[Value<'_>],
+    ) {
+        self.collect();
+        let mut payload = BytesMut::new();
+        reply::call(&mut payload, name, transaction.into(), values);
+        let header = MessageHeader {
+            timestamp: Timestamp(0),
+            length: 0,
+            kind: MessageType::CommandAmf0,
+            message_stream,
+        };
+        let mut out = BytesMut::new();
+        write_message(&mut out, 3, &header, &payload, CHUNK_BYTES);
+        self.outgoing.extend_from_slice(&out);
+    }
+
+    /// Queues the words by which an encoder or a player ends.
+    pub(crate) fn finish(&mut self) {
+        self.session.finish();
+        self.collect();
+    }
+
+    /// Writes what there is room for, at most `most` bytes; whether anything was written.
+    pub(crate) fn write(&mut self, most: usize) -> bool {
+        self.collect();
+        let length = self.outgoing.len().min(most);
+        let written = if length > 0 { self.endpoint.write(&self.outgoing[..length]) } else { 0 };
+        self.outgoing.drain(..written);
+        written > 0
+    }
+
+    /// Reads at most `most` bytes and reports what they say.
+    pub(crate) fn read(
+        &mut self,
+        most: usize,
+        now: Duration,
+        each: &mut dyn FnMut(Result<ClientEvent<'_>, SessionError>),
+    ) -> Heard {
+        self.incoming.clear();
+        let outcome = self.endpoint.read(&mut self.incoming, most);
+        if let Some(tape) = &mut self.tape {
+            tape.extend_from_slice(&self.incoming);
+        }
+        let mut input = self.incoming.as_slice();
+        loop {
+            match self.session.next_event(&mut input, now) {
+                Ok(None) => break,
+                Ok(Some(event)) => each(Ok(event)),
+                Err(error) => {
+                    each(Err(error));
+                    break;
+                }
+            }
+        }
+        match outcome {
+            SimRead::Data(bytes) => Heard::Bytes(bytes),
+            SimRead::Empty => Heard::Bytes(0),
+            SimRead::Eof => Heard::Eof,
+            SimRead::Reset => Heard::Reset,
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Some(bytes) = self.session.take_output() {
+            self.outgoing.extend_from_slice(&bytes);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Whole nodes in memory: real workers over a simulated network, under virtual time, from a seed.
+//!
+//! `churn` sends many seeds through comings, goings and faults; the other files are fixed scripts,
+//! one subject each. `RELAY_SIM_SEEDS` chooses the seeds: how many from 0 on, or `first..last`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod churn;
+mod edges;
+mod ending;
+mod line;
+mod material;
+mod node;
+mod player;
+mod playing;
+mod publisher;
+mod rivals;
+mod viewer;
+mod world;

@@ -1,0 +1,183 @@
+//! A client that plays: reads at its own pace, and has every message judged.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use relay::reactor::sim::SimNet;
+use relay::session::{ClientEvent, ClientRole, SessionError};
+use relay::wire::amf::Value;
+
+use super::line::{Heard, Line};
+use super::material::SharedLedger;
+use super::node::Trace;
+use super::viewer::Viewer;
+
+/// How a player reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// At once, whatever comes.
+    Prompt,
+    /// So many bytes, every so often.
+    Slow { bytes: usize, every: Duration },
+    /// Not at all.
+    Stalled,
+}
+
+/// A player, over as many connections as it makes.
+pub(crate) struct Player {
+    pub(crate) stream: u8,
+    pub(crate) door: SocketAddr,
+    pub(crate) host: IpAddr,
+    pub(crate) pace: Pace,
+    pub(crate) line: Option<Line>,
+    pub(crate) viewer: Viewer,
+    /// A second play on the same connection, judged by the stream that its messages name.
+    pub(crate) second: Option<Viewer>,
+    /// It was told that the play started, on this connection.
+    pub(crate) started: bool,
+    /// Codes of all statuses, over all connections; `eof` and `reset` are ends without one.
+    pub(crate) codes: Vec<String>,
+    pub(crate) bytes: u64,
+    /// A player that loses its connection calls again after so long.
+    pub(crate) again_after: Option<Duration>,
+    pub(crate) splits: bool,
+    /// Goes on when it is told that a play has ended: it has another one.
+    pub(crate) stays: bool,
+    retry_at: Option<Duration>,
+    next_read: Duration,
+    random: fastrand::Rng,
+    who: usize,
+    trace: Trace,
+}
+
+impl Player {
+    pub(crate) fn new(
+        who: usize,
+        stream: u8,
+        door: SocketAddr,
+        ledger: &SharedLedger,
+        seed: u64,
+        trace: &Trace,
+    ) -> Self {
+        Self {
+            stream,
+            door,
+            host: IpAddr::from([192, 0, 2, 1]),
+            pace: Pace::Prompt,
+            line: None,
+            viewer: Viewer::new(ledger, stream, format!("player {who}")),
+            second: None,
+            started: false,
+            codes: Vec::new(),
+            bytes: 0,
+            again_after: None,
+            splits: false,
+            stays: false,
+            retry_at: None,
+            next_read: Duration::ZERO,
+            random: fastrand::Rng::with_seed(seed),
+            who,
+            trace: trace.clone(),
+        }
+    }
+
+    /// Connects and asks to play.
+    pub(crate) fn begin(&mut self, net: &SimNet) {
+        self.leave();
+        self.viewer.begin_again();
+        let name = format!("s{}", self.stream);
+        let seed = self.random.u64(..);
+        self.line = Some(Line::new(net, self.host, self.door, &name, ClientRole::Play, seed));
+    }
+
+    /// Closes its connection at once.
+    pub(crate) fn leave(&mut self) {
+        self.line = None;
+        self.retry_at = None;
+        self.started = false;
+    }
+
+    /// Sends a command, of which the session does not know, on a message stream.
+    pub(crate) fn command(&mut self, message_stream: u32, name: &str, values: &[Value<'_>]) {
+        let line = self.line.as_mut().unwrap();
+        line.command(message_stream, name, 77, values);
+    }
+
+    /// Whether a status of this code came.
+    pub(crate) fn heard(&self, code: &str) -> bool {
+        self.codes.iter().any(|heard| heard == code)
+    }
+
+    /// When it next does something by itself.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        let paced = matches!(self.pace, Pace::Slow { .. }) && self.line.is_some();
+        paced.then_some(self.next_read).into_iter().chain(self.retry_at).min()
+    }
+
+    /// Does what is to be done now; whether anything was.
+    pub(crate) fn act(&mut self, net: &SimNet) -> bool {
+        let now = net.now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.begin(net);
+        }
+        let most = match self.pace {
+            Pace::Prompt if self.splits => self.random.usize(1..4_000),
+            Pace::Prompt => usize::MAX,
+            Pace::Slow { bytes, every } if self.next_read <= now => {
+                self.next_read = now + every;
+                bytes
+            }
+            Pace::Slow { .. } | Pace::Stalled => 0,
+        };
+        let read = most > 0 && self.listen(net, most);
+        read | self.line.as_mut().is_some_and(|line| line.write(usize::MAX))
+    }
+
+    fn listen(&mut self, net: &SimNet, most: usize) -> bool {
+        let now = net.now();
+        let Some(line) = &mut self.line else { return false };
+        let (viewer, second, codes) = (&mut self.viewer, &mut self.second, &mut self.codes);
+        let (trace, who, started) = (&self.trace, self.who, &mut self.started);
+        let stays = self.stays;
+        let mut over = false;
+        let heard = line.read(most, now, &mut |event| match event {
+            // Part of the answer to play, and no media of the stream.
+            Ok(ClientEvent::Media { message }) if is_sample_access(message.payload_head()) => {}
+            Ok(ClientEvent::Media { message }) => {
+                let viewer = match second {
+                    Some(second) if second.is_of(message) => second,
+                    _ => &mut *viewer,
+                };
+                let id = viewer.take(message, now);
+                let name = [id.stream.into(), id.epoch.into(), id.seq.into()];
+                trace.note(now, who, &name);
+            }
+            Ok(ClientEvent::Started { .. }) => *started = true,
+            Ok(ClientEvent::Status { code, .. }) => codes.push(code),
+            Ok(ClientEvent::Ended { code }) if stays => codes.push(code),
+            Ok(ClientEvent::Ended { code }) | Err(SessionError::Refused { code, .. }) => {
+                codes.push(code);
+                over = true;
+            }
+            Ok(_) => {}
+            Err(error) => panic!("player {who} at {now:?}: not a valid chunk stream: {error}"),
+        });
+        if let Heard::Bytes(count) = heard {
+            self.bytes += u64::try_from(count).unwrap();
+        }
+        match heard {
+            Heard::Bytes(count) if !over => return count > 0,
+            Heard::Eof if !over => self.codes.push("eof".to_owned()),
+            Heard::Reset if !over => self.codes.push("reset".to_owned()),
+            _ => {}
+        }
+        self.trace.note(now, who, &[u64::try_from(self.codes.len()).unwrap()]);
+        self.leave();
+        self.retry_at = self.again_after.map(|after| now + after);
+        true
+    }
+}
+
+fn is_sample_access(payload: &[u8]) -> bool {
+    payload.starts_with(b"\x02\x00\x11|RtmpSampleAccess")
+}

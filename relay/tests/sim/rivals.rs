@@ -1,0 +1,133 @@
+//! Publishers that want one name: take-over, hold-off, and a home that moves from worker to worker.
+
+use relay::limits::Limits;
+use relay::worker::labels::{CloseReason, RefuseReason};
+use relay::worker::settings::{AppSettings, PublishConflict, Settings};
+
+use super::publisher::Plan;
+use super::world::{World, millis, secs};
+
+#[test]
+fn a_fight_for_a_name_ends_with_one_of_the_two() {
+    let mut world = World::new(1, Settings::default(), 2, 65_536);
+    for worker in [0, 1] {
+        let publisher = world.publish(0, Some(worker), Plan::default());
+        world.publishers[publisher].again_after = Some(millis(200));
+        world.play(0, Some(worker));
+        world.run(secs(2));
+    }
+    world.run(secs(40));
+    assert!(world.publishers[1].is_live(), "the second took over and holds the name");
+    assert_eq!(world.closed(CloseReason::Takeover), 1);
+    assert!(world.refused(RefuseReason::Holdoff) > 100, "the first keeps asking");
+    let settled = world.ledger.borrow().last(0).unwrap().epoch;
+    assert_eq!(settled, 1, "each published once");
+    world.publishers[0].finish();
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn the_next_publisher_continues_on_another_worker() {
+    for (from, to) in [(0, 1), (1, 0), (0, 0)] {
+        let mut world = World::new(2, Settings::default(), 2, 65_536);
+        world.publish(0, Some(from), Plan { first_timestamp: 500_000, ..Plan::default() });
+        for worker in [0, 1, 0, 1] {
+            let player = world.play(0, Some(worker));
+            world.players[player].viewer.prompt = true;
+        }
+        world.run(secs(3));
+        assert_eq!(world.home(0), Some(from.into()));
+        world.publish(0, Some(to), Plan::default());
+        world.run(secs(3));
+        assert_eq!(world.home(0), Some(to.into()));
+        assert!(world.publishers[0].heard("NetStream.Publish.BadName"), "the first was told");
+        world.catch_up();
+        for player in &world.players {
+            assert_eq!((player.viewer.jumps, player.viewer.position.unwrap().epoch), (0, 1));
+        }
+        let ledger = world.ledger.borrow();
+        let tail = ledger.tail(0, 0).unwrap();
+        let first = ledger.epoch(0, 1).unwrap().iter().position(|sent| sent.kind.is_coded());
+        let first =
+            super::material::Id { epoch: 1, seq: u32::try_from(first.unwrap()).unwrap(), ..tail };
+        let step = ledger.relayed_time(first).wrapping_sub(ledger.relayed_time(tail));
+        assert_eq!(step, 80, "one frame behind the last");
+        drop(ledger);
+        world.end(secs(20));
+    }
+}
+
+#[test]
+fn of_publishers_that_ask_at_the_same_moment_one_gets_the_name() {
+    for holder in 0..3 {
+        for first in 0..3 {
+            for second in 0..3 {
+                ask_at_once(holder, [first, second]);
+            }
+        }
+    }
+}
+
+fn ask_at_once(holder: u16, rivals: [u16; 2]) {
+    let mut world = World::new(3, Settings::default(), 3, 65_536);
+    world.publish(0, Some(holder), Plan::default());
+    for worker in 0..3 {
+        world.play(0, Some(worker));
+    }
+    world.run(secs(2));
+    for worker in rivals {
+        world.publish(0, Some(worker), Plan::default());
+    }
+    world.run(secs(3));
+    let case = format!("held on {holder}, wanted on {rivals:?}");
+    let live: Vec<_> = world.publishers.iter().map(|publisher| publisher.is_live()).collect();
+    assert_eq!(live.iter().filter(|live| **live).count(), 1, "{case}: {live:?}");
+    for (index, publisher) in world.publishers.iter().enumerate() {
+        let told = publisher.heard("NetStream.Publish.BadName");
+        assert_ne!(publisher.line.is_some(), told, "{case}: {index}: {:?}", publisher.codes);
+    }
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn a_publisher_on_another_worker_is_refused_where_the_application_says_so() {
+    let other_apps =
+        AppSettings { publish_conflict: PublishConflict::Reject, ..AppSettings::default() };
+    let settings = Settings { other_apps, ..Settings::default() };
+    let mut world = World::new(4, settings, 2, 65_536);
+    world.publish(0, Some(1), Plan::default());
+    world.play(0, Some(0));
+    world.run(secs(1));
+    let second = world.publish(0, Some(0), Plan::default());
+    world.run(secs(3));
+    assert!(world.publishers[0].is_live() && !world.publishers[second].is_live());
+    assert!(world.publishers[second].heard("NetStream.Publish.BadName"));
+    assert_eq!(world.refused(RefuseReason::Conflict), 1);
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
+fn a_publisher_that_vanished_is_taken_over_by_itself() {
+    let limits = Limits { publisher_silence_max: secs(20), ..Limits::default() };
+    let mut world = World::new(5, Settings { limits, ..Settings::default() }, 2, 65_536);
+    world.publish(0, Some(0), Plan::default());
+    world.play(0, Some(0));
+    world.play(0, Some(1));
+    for (worker, seconds) in [(1, 1), (0, 4), (1, 4), (0, 9)] {
+        world.run(secs(2));
+        world.vanish(0);
+        world.run(secs(seconds));
+        world.publishers[0].door = super::node::on(super::node::FIRST_WORKER + worker);
+        world.publishers[0].begin(&world.net);
+        world.expect("it publishes again", |world| world.publishers[0].is_live());
+    }
+    world.run(secs(2));
+    world.catch_up();
+    for player in &world.players {
+        assert_eq!(player.viewer.position.unwrap().epoch, 4, "the same play, all the time");
+    }
+    world.end(secs(20));
+}
