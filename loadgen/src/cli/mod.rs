@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-pub use self::options::{Cli, Command};
+use self::options::Cli;
 use crate::failure::Failure;
 use crate::plan::Plan;
 

@@ -16,19 +16,19 @@ use crate::units;
 /// be run.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, max_term_width = 100, arg_required_else_help = true)]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
     /// Read options from a TOML file: `command = "run"`, and every option by its long name. What the
     /// command line says comes first
     #[arg(long, global = true, value_name = "FILE", help_heading = "Reports")]
-    pub scenario: Option<PathBuf>,
+    pub(super) scenario: Option<PathBuf>,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Publish streams
     Publish(PublishCommand),
     /// Play streams that somebody else publishes
@@ -58,7 +58,7 @@ Examples:
 
 /// `publish`
 #[derive(Debug, Args)]
-pub struct PublishCommand {
+pub(super) struct PublishCommand {
     #[command(flatten)]
     pub(super) target: TargetOptions,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub struct PublishCommand {
 
 /// `play`
 #[derive(Debug, Args)]
-pub struct PlayCommand {
+pub(super) struct PlayCommand {
     #[command(flatten)]
     pub(super) target: TargetOptions,
     #[command(flatten)]
@@ -84,7 +84,7 @@ pub struct PlayCommand {
 
 /// `run` and `storm`
 #[derive(Debug, Args)]
-pub struct RunCommand {
+pub(super) struct RunCommand {
     #[command(flatten)]
     pub(super) target: TargetOptions,
     #[command(flatten)]
@@ -102,7 +102,7 @@ pub struct RunCommand {
 
 /// `churn`
 #[derive(Debug, Args)]
-pub struct ChurnCommand {
+pub(super) struct ChurnCommand {
     #[command(flatten)]
     pub(super) run: RunCommand,
     /// How long a player stays on average; as many come as leave
@@ -113,7 +113,7 @@ pub struct ChurnCommand {
 
 /// `slow`
 #[derive(Debug, Args)]
-pub struct SlowCommand {
+pub(super) struct SlowCommand {
     #[command(flatten)]
     pub(super) run: RunCommand,
     /// The share of players that read slowly
@@ -132,7 +132,7 @@ pub struct SlowCommand {
 
 /// `hostile`
 #[derive(Debug, Args)]
-pub struct HostileCommand {
+pub(super) struct HostileCommand {
     #[command(flatten)]
     pub(super) run: RunCommand,
     /// How many hostile clients, which come again when they are closed
@@ -147,7 +147,7 @@ pub struct HostileCommand {
 /// Where to.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
-pub struct TargetOptions {
+pub(super) struct TargetOptions {
     /// rtmp://host[:port]/app[/name]; may be given several times, and all addresses of a host take
     /// turns. `{}` in the name becomes the number of the stream, which else stands behind it
     #[arg(long, value_name = "URL", required = true)]
@@ -163,7 +163,7 @@ pub struct TargetOptions {
 /// What is published.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Publishing")]
-pub struct PublishOptions {
+pub(super) struct PublishOptions {
     /// How many of the streams are published here; all by default
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) publishers: Option<usize>,
@@ -194,7 +194,7 @@ pub struct PublishOptions {
 /// Who plays.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Playing")]
-pub struct PlayOptions {
+pub(super) struct PlayOptions {
     /// How many players, spread over the streams
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) players: Option<usize>,
@@ -207,7 +207,7 @@ pub struct PlayOptions {
 /// How much, how long.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
-pub struct LoadOptions {
+pub(super) struct LoadOptions {
     /// Over which time the players (or publishers) come, evenly
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(super) ramp: Option<Duration>,
@@ -232,7 +232,7 @@ pub struct LoadOptions {
 /// What comes of it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reports")]
-pub struct ReportOptions {
+pub(super) struct ReportOptions {
     /// What must hold, separated by commas: a counter or measure of the JSON, `kept`, `joined`,
     /// `errors` or `rate`, compared with a number: 'p99<50ms,gaps=0,kept>=0.999,join.p95<1s'
     #[arg(long, value_name = "TERMS", value_parser = expectations)]
@@ -255,7 +255,7 @@ pub struct ReportOptions {
 }
 
 /// The terms of one `--expect`.
-pub type Terms = Box<[crate::expect::Expectation]>;
+pub(super) type Terms = Box<[crate::expect::Expectation]>;
 
 fn expectations(text: &str) -> Result<Terms, String> {
     crate::expect::parse(text).map(Vec::into_boxed_slice)
@@ -263,7 +263,7 @@ fn expectations(text: &str) -> Result<Terms, String> {
 
 /// `--codec`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Codec {
+pub(super) enum Codec {
     /// AVC, as every server knows it
     H264,
     /// HEVC by Enhanced RTMP

@@ -143,7 +143,10 @@ impl State {
             crowd.leave_all(now);
         }
         for _ in 0..STARTS_PER_TURN {
-            let Some(task) = self.tasks.pop_front_if(|task| task.due <= now) else { break };
+            if self.tasks.front().is_none_or(|task| task.due > now) {
+                break;
+            }
+            let Some(task) = self.tasks.pop_front() else { break };
             self.fired(task.due);
             self.start(task, crowd);
         }

@@ -108,7 +108,7 @@ pub fn audio_frame(out: &mut Vec<u8>, size: usize, truth: &Truth, filler: &Fille
 }
 
 /// A data stream element with tag 0, its bytes aligned.
-const DATA_ELEMENT: u8 = 0b100_0000_1;
+const DATA_ELEMENT: u8 = 0b1000_0001;
 /// 255 would announce a second length.
 const ELEMENT_BYTES_MAX: u8 = 254;
 const SMALL: u8 = 64;

@@ -77,6 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init)]
     fn steps() {
         let check = |numbers: &[u64], steps: &[Step], holes: &[Range<u64>]| {
             let mut continuity = Continuity::default();

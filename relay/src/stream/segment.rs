@@ -136,7 +136,7 @@ impl Segment {
     }
 
     /// Bytes that holding this segment costs, for limits: its bytes, its index and a share of fixed
-    /// overhead.
+    /// overhead. The allocation behind `bytes` may be a third longer than they are.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + self.index.len() * size_of::<Entry>() + OVERHEAD

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod encoders;
+mod enhanced;
 mod ffmpeg;
 mod flash;
 mod gstreamer;
