@@ -105,6 +105,8 @@ impl Outcome {
         let (closed, refused) = (|of| world.closed(of), |of| world.refused(of));
         let counts = BTreeMap::from([
             ("messages published", ledger.messages().try_into().unwrap()),
+            ("key frames published", ledger.count(Kind::Key).try_into().unwrap()),
+            ("bytes published", ledger.payload_bytes()),
             ("bytes played", world.players.iter().map(|player| player.bytes).sum()),
             ("moves to another home", homes.saturating_sub(1).try_into().unwrap()),
             ("jumps for lag", jumps(JumpReason::Lag)),
