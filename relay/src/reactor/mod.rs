@@ -78,6 +78,8 @@ pub struct ListenerKey(pub u32);
 pub enum Batch {
     /// The usual case: one contiguous range of one segment.
     One(Bytes),
+    /// The rest of a long message and what follows it: so common that it must not allocate.
+    Two([Bytes; 2]),
     /// A reader that is behind: several ranges in one system call.
     Many(Vec<Bytes>),
 }
@@ -91,6 +93,7 @@ impl Batch {
     pub fn slices(&self) -> &[Bytes] {
         match self {
             Self::One(bytes) => std::slice::from_ref(bytes),
+            Self::Two(both) => both,
             Self::Many(slices) => slices,
         }
     }

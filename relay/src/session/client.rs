@@ -142,6 +142,7 @@ pub struct ClientSession {
     message_stream: u32,
     media: MediaMessage,
     begun_at: Duration,
+    redirect: Option<String>,
 }
 
 impl fmt::Debug for ClientSession {
@@ -176,6 +177,7 @@ impl ClientSession {
             message_stream: 0,
             media: MediaMessage::empty(),
             begun_at: now,
+            redirect: None,
             limits,
         }
     }
@@ -232,6 +234,13 @@ impl ClientSession {
     #[must_use]
     pub fn message_stream(&self) -> u32 {
         self.message_stream
+    }
+
+    /// Where a server that refused connect sent us instead: the `tcUrl` of its `ex.redirect`, as some
+    /// clusters do.
+    #[must_use]
+    pub fn redirect(&self) -> Option<&str> {
+        self.redirect.as_deref()
     }
 
     /// Bytes received, the handshake included.
@@ -399,7 +408,10 @@ impl ClientSession {
 
     fn hear(&mut self, heard: Heard) -> Result<Option<Step>, SessionError> {
         match heard {
-            Heard::Answer { transaction, success, id, code, description } => {
+            Heard::Answer { transaction, success, id, code, description, redirect } => {
+                if transaction == transaction::CONNECT && !success {
+                    self.redirect = redirect;
+                }
                 self.hear_answer(transaction, success, id, code, description)
             }
             Heard::Status { code, level, description, tc_url } => {
@@ -508,8 +520,20 @@ impl ClientSession {
 
 /// What is of interest in a server's command, no longer borrowed from it.
 enum Heard {
-    Answer { transaction: f64, success: bool, id: Option<u32>, code: String, description: String },
-    Status { code: String, level: String, description: String, tc_url: Option<String> },
+    Answer {
+        transaction: f64,
+        success: bool,
+        id: Option<u32>,
+        code: String,
+        description: String,
+        redirect: Option<String>,
+    },
+    Status {
+        code: String,
+        level: String,
+        description: String,
+        tc_url: Option<String>,
+    },
     Close,
     Nothing,
 }
@@ -519,12 +543,14 @@ impl Heard {
         match &call.command {
             Command::Answer(Answer { success, value, .. }) => {
                 let status = Status::from_value(value);
+                let redirect = value.get("ex").and_then(|ex| ex.get("redirect"));
                 Self::Answer {
                     transaction: call.transaction,
                     success: *success,
                     id: value.as_u32(),
                     code: printable(status.code),
                     description: printable(status.description),
+                    redirect: redirect.and_then(Value::as_bytes).map(printable),
                 }
             }
             Command::Status(status) => Self::Status {

@@ -369,6 +369,11 @@ impl Hub {
 
     // ---- accounts
 
+    /// Every stream's log.
+    pub fn logs(&self) -> impl Iterator<Item = &Log> {
+        self.streams.iter().map(|(_, stream)| &stream.renditions.log)
+    }
+
     /// The stream's log.
     #[must_use]
     pub fn log(&self, key: StreamKey) -> Option<&Log> {

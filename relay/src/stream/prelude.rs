@@ -29,6 +29,8 @@ pub struct Prelude {
 struct Item {
     role: Role,
     tracks: Tracks,
+    /// Others of its tracks have newer headers, which must be told after it.
+    outdated: bool,
     payload: Bytes,
 }
 
@@ -61,7 +63,7 @@ impl Prelude {
 
     /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:
     /// metadata, audio headers, multichannel layouts, video headers, video metadata, each in order
-    /// of tracks.
+    /// of tracks, but before all others those of several tracks of which some have newer ones.
     #[must_use]
     pub fn render(&self, kind: ViewKind, timestamp: Timestamp) -> Bytes {
         let mut out = BytesMut::new();
@@ -123,9 +125,9 @@ impl PreludeBuilder {
             let mut payload = BytesMut::with_capacity(message.payload_bytes());
             message.payload().for_each(|piece| payload.extend_from_slice(piece));
             self.copied += u64::try_from(payload.len()).unwrap_or(u64::MAX);
-            let item = Item { role, tracks, payload: payload.freeze() };
-            let place = items.partition_point(|other| other.order() <= item.order());
-            items.insert(place, item);
+            let item = Item { role, tracks, outdated: false, payload: payload.freeze() };
+            items.push(item);
+            items.sort_by_key(Item::order);
         }
         self.replace(items);
     }
@@ -189,7 +191,8 @@ impl PreludeBuilder {
                 .filter(|id| !tracks.ids().contains(id))
                 .for_each(|&id| left.push(id));
             if !left.ids().is_empty() {
-                items.push(Item { tracks: left, ..item.clone() });
+                let outdated = item.outdated || left != item.tracks;
+                items.push(Item { tracks: left, outdated, ..item.clone() });
             }
         }
         items
@@ -197,8 +200,9 @@ impl PreludeBuilder {
 }
 
 impl Item {
-    /// Where it stands in a prelude.
-    fn order(&self) -> (u8, u8) {
+    /// Where it stands in a prelude. Those that are outdated in part keep their order among each
+    /// other, which is that of their arrival as far as it matters.
+    fn order(&self) -> (u8, Option<u8>) {
         let rank = match self.role {
             Role::Metadata => 0,
             Role::AudioHeader => 1,
@@ -206,7 +210,8 @@ impl Item {
             Role::VideoHeader => 3,
             _ => 4,
         };
-        (rank, self.tracks.ids().first().copied().unwrap_or(0))
+        let track = self.tracks.ids().first().copied().unwrap_or(0);
+        (rank, (!self.outdated).then_some(track))
     }
 }
 

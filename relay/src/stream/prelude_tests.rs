@@ -63,6 +63,10 @@ fn the_newest_of_each_role_and_track_is_kept() {
 fn a_message_of_many_tracks_is_told_once_and_until_all_of_them_are_replaced() {
     check(&[(V, &[0, 1, 2], 1)], &[1]);
     check(&[(V, &[0, 1], 1), (V, &[1], 2)], &[1, 2]);
+    // What is older must not be told after what took its place.
+    check(&[(V, &[0, 1], 1), (V, &[0], 2)], &[1, 2]);
+    check(&[(V, &[0, 1, 2], 1), (V, &[0, 1], 2), (V, &[0], 3)], &[1, 2, 3]);
+    check(&[(V, &[2, 3], 1), (V, &[0, 1], 2), (V, &[0, 3], 3)], &[2, 1, 3]);
     check(&[(V, &[0, 1], 1), (V, &[1], 2), (V, &[0], 3)], &[3, 2]);
     check(&[(V, &[0], 1), (V, &[1], 2), (V, &[0, 1], 3)], &[3]);
 }

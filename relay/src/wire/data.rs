@@ -115,6 +115,9 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
     let mut out = BytesMut::with_capacity(payload.len());
     let mut properties = plain_properties(properties);
     properties.retain(|entry| !is_duration(entry));
+    if properties.is_empty() {
+        return DataAction::Drop(DataFault::Metadata);
+    }
     write_string(&mut out, ON_META_DATA);
     write_value(&mut out, &Value::EcmaArray(properties));
     DataAction::Relay { role, payload: Cow::Owned(out.into()) }

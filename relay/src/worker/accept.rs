@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::{Closing, Connection};
+use super::dump;
 use super::labels::{
     CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
 };
@@ -72,6 +73,7 @@ impl Worker {
         connection.role = role;
         if role != Role::Pending {
             connection.purpose = role;
+            connection.opening = Vec::new();
         }
     }
 
@@ -121,6 +123,7 @@ impl Worker {
             bytes_out = connection.bytes_out,
             "connection closed"
         );
+        dump::log_opening(connection);
         self.operations.push(Operation::Close { connection: connection.key });
         self.shared.leave_connection();
     }

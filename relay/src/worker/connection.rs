@@ -43,6 +43,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// Its first bytes, while it neither published nor played and the log's level is debug.
+    pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
     pub(super) stream_name: Option<Arc<str>>,
     pub(super) bytes_in: u64,
@@ -141,6 +143,7 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -163,7 +166,8 @@ impl Connection {
         let replies: usize = self.outbox.iter().map(Bytes::len).sum();
         let plays = self.plays.capacity() * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        size_of::<Self>() + self.unread.capacity() + replies + plays + publishes
+        let input = self.unread.capacity() + self.opening.capacity();
+        size_of::<Self>() + input + replies + plays + publishes
     }
 
     /// The publish on a message stream.

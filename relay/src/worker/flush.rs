@@ -185,10 +185,12 @@ fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -
 }
 
 fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
-    if slices.len() == 1
-        && let Some(only) = slices.pop()
-    {
-        return Batch::One(only);
+    match slices.len() {
+        1 => Batch::One(slices.swap_remove(0)),
+        2 => {
+            let second = slices.swap_remove(1);
+            Batch::Two([slices.swap_remove(0), second])
+        }
+        _ => Batch::Many(std::mem::take(slices)),
     }
-    Batch::Many(std::mem::take(slices))
 }

@@ -21,6 +21,7 @@ mod answer;
 pub mod cells;
 pub mod clock;
 mod connection;
+mod dump;
 mod flush;
 pub mod handle;
 pub mod labels;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
+use super::dump;
 use super::labels::{CloseReason, DropReason, MessageKind};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
@@ -35,6 +36,7 @@ impl Worker {
             let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             connection.bytes_in += count;
             worker.cells.ingest_bytes.at(connection.role).add(count);
+            dump::keep_opening(connection, bytes);
             let mut input = bytes;
             worker.take_in(connection, &mut input, now);
             connection.unread.extend_from_slice(input);
@@ -77,7 +79,7 @@ impl Worker {
         let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
-                let (reason, detail) = (close_reason(&error), error.to_string());
+                let (reason, detail) = (close_reason(&error), dump::describe(&error, input));
                 return Some(Deed::Fail { reason, detail });
             }
             Err(_) => {

@@ -93,13 +93,16 @@ fn ffmpeg_play_takes_a_plain_answer_only_with_four_zero_bytes() {
     assert_eq!(server.output[1 + PACKET..1 + 2 * PACKET], c1, "S2 echoes C1");
 }
 
+/// What is sent, and what of it reaches a player.
+type Case<'a> = (&'a str, &'a [u8], Option<Vec<u8>>);
+
 #[test]
 fn ffmpeg_play_is_spared_data_messages_that_break_it() {
     let long_name = call(&"n".repeat(100), 0.0, &[]);
     let unended =
         hex("02 000A 6F6E4D65746144617461 08 00000001 0005 7769647468 00 4084000000000000");
     let long_key = metadata(&[(&"k".repeat(128), Value::Null), ("width", Value::Number(640.0))]);
-    let cases: [(&str, &[u8], Option<Vec<u8>>); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("four bytes that are no AMF", &[0, 0, 0, 1], None),
         ("an object first", &hex("03 0001 61 05 000009"), None),
         ("a name of 100 bytes", &long_name, None),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use relay::worker::labels::{CloseReason, HandshakeResult, Label, Transport};
 
 use crate::support::node::Node;
+use crate::support::script::publishing;
 
 /// Text that a subscriber wrote.
 #[derive(Clone, Default)]
@@ -97,4 +98,41 @@ fn scanners_that_are_silent_are_closed_in_time() {
     assert_eq!(log, "");
     assert_eq!(handshakes(&node, HandshakeResult::Timeout), 1);
     assert_eq!(closed(&node, CloseReason::Timeout), 1);
+}
+
+#[test]
+fn atem_and_others_that_fail_leave_their_first_bytes_in_a_log_of_level_debug() {
+    let visit = |bytes: &[u8]| {
+        let mut node = Node::new();
+        let mut client = node.connect();
+        client.send(bytes);
+        node.run(&mut [&mut client], 13_000);
+        assert!(client.ended);
+    };
+    let hello = [&[3; 3_073][..], b"secret"].concat();
+    let log = logged(tracing::Level::DEBUG, || visit(&hello));
+    let began = log.lines().find(|line| line.contains("the connection began with")).unwrap();
+    assert_eq!(began.matches("03 ").count(), 3_071, "3 KiB of it and no more");
+    assert!(log.contains("timeout"), "{log}");
+    assert!(!logged(tracing::Level::INFO, || visit(&hello)).contains("began with"));
+    // One who got further is of no interest.
+    let log = logged(tracing::Level::DEBUG, || {
+        let mut node = Node::new();
+        let mut client = node.client(&publishing());
+        node.run(&mut [&mut client], 40_000);
+        assert!(client.ended);
+    });
+    assert!(log.contains("connection closed") && !log.contains("began with"), "{log}");
+}
+
+#[test]
+fn dji_out_of_step_is_logged_with_the_bytes_that_it_stumbled_over() {
+    let log = logged(tracing::Level::INFO, || {
+        let mut node = Node::new();
+        let mut drone = node.client(&publishing().hex("A1 0000 10 AB CD"));
+        node.run(&mut [&mut drone], 100);
+        assert!(drone.ended);
+    });
+    let sentence = "chunk stream 33 starts with a header of format 2; next came A1 00 00 10 AB CD";
+    assert!(log.contains(sentence), "{log}");
 }

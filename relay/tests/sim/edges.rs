@@ -33,6 +33,21 @@ fn a_full_ring_makes_the_reader_take_a_new_snapshot() {
 }
 
 #[test]
+fn a_stream_that_is_always_last_into_a_full_ring_arrives_all_the_same() {
+    let mut world =
+        World::new(11, with(Limits { mail_ring_max: 1, ..Limits::default() }), 2, 65_536);
+    // Two streams that are sealed in the same turns, and one place in the ring.
+    for stream in [0, 1] {
+        world.publish(stream, Some(0), Plan::default());
+        world.play(stream, Some(1));
+    }
+    world.run(secs(5));
+    assert!(world.node.sum(|cells| cells.mail_lost.get()) > 0);
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
 fn a_player_whose_batch_is_not_gone_in_time_is_closed() {
     let limits = Limits { send_stall_max: secs(5), ..Limits::default() };
     let mut world = World::new(2, with(limits), 2, 4_000);

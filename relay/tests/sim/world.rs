@@ -128,7 +128,24 @@ impl World {
     /// Waits for something that has to come about.
     pub(crate) fn expect(&mut self, what: &str, reached: impl FnMut(&mut Self) -> bool) {
         let end = self.now() + Duration::from_secs(60);
-        assert!(self.until(end, reached), "it never came about that {what}");
+        assert!(self.until(end, reached), "it never came about that {what}\n{}", self.state());
+    }
+
+    /// What publishers and players are at, for complaints.
+    fn state(&self) -> String {
+        let mut text = format!("now {:?}", self.now());
+        for (index, publisher) in self.publishers.iter().enumerate() {
+            let last = self.ledger.borrow().last(publisher.stream);
+            let codes = &publisher.codes[publisher.codes.len().saturating_sub(3)..];
+            let live = publisher.is_live();
+            text += &format!("\npublisher {index}: live {live}, newest {last:?}, {codes:?}");
+        }
+        for (index, player) in self.players.iter().enumerate() {
+            let (at, jumps) = (player.viewer.position, player.viewer.jumps);
+            let codes = &player.codes[player.codes.len().saturating_sub(3)..];
+            text += &format!("\nplayer {index}: at {at:?}, {jumps} jumps, {codes:?}");
+        }
+        text
     }
 
     /// Everything that is possible at this instant.

@@ -219,12 +219,12 @@ impl Outgoing {
         while self.sent < self.bytes {
             counters.syscalls += 1;
             counters.sends += 1;
-            let (tried, result) = match &self.batch {
-                Batch::One(bytes) => {
+            let (tried, result) = match self.batch.slices() {
+                [bytes] => {
                     let rest = &bytes[self.sent..];
                     (rest.len(), stream.write(rest))
                 }
-                Batch::Many(slices) => {
+                slices => {
                     let mut room = [IoSlice::new(&[]); SLICES_MAX];
                     let mut count = 0;
                     let mut tried = 0;

@@ -79,6 +79,28 @@ fn metadata_that_a_player_cannot_walk_is_written_anew() {
 }
 
 #[test]
+fn metadata_of_a_live_stream_says_no_duration() {
+    let plain = MessageType::DataAmf0;
+    let (thirty, none) = ("00 403E000000000000", "00 0000000000000000");
+    let key = "0008 6475726174696F6E";
+    let good = format!("{ON_META} 08 00000001 0001 61 05 000009");
+    check(
+        plain,
+        &format!("{ON_META} 08 00000002 {key} {thirty} 0001 61 05 000009"),
+        Role::Metadata,
+        &good,
+    );
+    check(plain, &format!("{ON_META} 03 0001 61 05 {key} {thirty} 000009"), Role::Metadata, &good);
+    for kept in [
+        format!("{ON_META} 08 00000001 {key} {none} 000009"),
+        format!("{ON_META} 03 {key} 05 000009"),
+        format!("{ON_META} 03 0001 61 03 {key} {thirty} 000009 000009"),
+    ] {
+        check(plain, &kept, Role::Metadata, &kept);
+    }
+}
+
+#[test]
 fn other_data_is_relayed_as_it_is() {
     let text = "02 0006 6F6E54657874 03 0001 61 06 000009 FF";
     check(MessageType::DataAmf0, text, Role::Data, text);
@@ -114,6 +136,11 @@ fn what_no_player_stands_is_dropped() {
     check_dropped(&hex(&format!("{ON_META} 05")), DataFault::Metadata);
     check_dropped(&hex(&format!("{ON_META} 03 000009")), DataFault::Metadata);
     check_dropped(&hex(&format!("{ON_META} 08 00000000 0001")), DataFault::Metadata);
+    // Nothing would be left of it (the first was found by fuzzing).
+    let key = format!("0080 {}", "78".repeat(128));
+    check_dropped(&hex(&format!("{ON_META} 03 {key} 05 000009")), DataFault::Metadata);
+    let duration = "0008 6475726174696F6E 00 403E000000000000";
+    check_dropped(&hex(&format!("{ON_META} 03 {duration} 000009")), DataFault::Metadata);
     let longest = name(63);
     let found = judge(MessageType::DataAmf0, &longest, &Limits::default());
     assert_eq!(found, DataAction::Relay { role: Role::Data, payload: longest.as_slice().into() });

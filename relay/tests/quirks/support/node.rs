@@ -34,6 +34,8 @@ pub(crate) struct Client {
     received: usize,
     reader: Reader,
     messages: Vec<Message>,
+    /// Bytes for a client that reads them by itself.
+    raw: Vec<u8>,
     pub(crate) ended: bool,
 }
 
@@ -72,6 +74,7 @@ impl Node {
             received: 0,
             reader: Reader::new(),
             messages: Vec::new(),
+            raw: Vec::new(),
             ended: false,
         }
     }
@@ -138,6 +141,11 @@ impl Client {
         self.take().iter().map(Message::show).collect()
     }
 
+    /// All bytes since the last call.
+    pub(crate) fn take_raw(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.raw)
+    }
+
     /// Audio, video and data since the last call: type, timestamp, payload.
     pub(crate) fn media(&mut self) -> Vec<(u8, u32, Vec<u8>)> {
         let media = self.take().into_iter().filter(Message::is_media);
@@ -159,6 +167,7 @@ impl Client {
         }
         let handshake = HELLO.saturating_sub(self.received).min(read.len());
         self.received += read.len();
+        self.raw.extend_from_slice(&read);
         self.messages.extend(self.reader.read(&read[handshake..]));
         true
     }

@@ -1,0 +1,273 @@
+//! Every option, declared once; `--help` and the scenario file are made from this.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+/// Tests an RTMP server under load: latency, continuity and correctness, with a verdict.
+///
+/// Publishes streams whose every frame says what it is and when it was sent, plays them, and finds what
+/// is missing, doubled, reordered, altered or late. Works against any RTMP server.
+///
+/// Exit code: 0 when all that was expected was met, 1 when something was not, 2 when the test could not
+/// be run.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, max_term_width = 100, arg_required_else_help = true)]
+pub(super) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Read options from a TOML file: `command = "run"`, and every option by its long name. What the
+    /// command line says comes first
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Reports")]
+    pub(super) scenario: Option<PathBuf>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Publish streams
+    Publish(PublishCommand),
+    /// Play streams that somebody else publishes
+    Play(PlayCommand),
+    /// Publish and play: the usual test
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunCommand),
+    /// Publish, then let all players join within a moment
+    Storm(RunCommand),
+    /// Publish and play, with players that come and go at random
+    Churn(ChurnCommand),
+    /// Publish and play, with players that read too slowly or not at all
+    Slow(SlowCommand),
+    /// Publish and play, beside clients that mean harm
+    Hostile(HostileCommand),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  loadgen run --target rtmp://localhost/live --players 50 --duration 20s
+      One stream, 50 players that check every frame.
+  loadgen run --target rtmp://server/live --streams 10 --players 2000 --bitrate 2.5M --ramp 20s \\
+      --duration 2m --expect 'p99<100ms,gaps=0,kept>=0.999' --json run.json --html run.html
+      Ten streams, 2,000 players of which 200 check every frame and the others count bytes.
+  loadgen run --target rtmp://server/live --play-target rtmp://edge/live --players 100
+      Published to one server, played from another.";
+
+/// `publish`
+#[derive(Debug, Args)]
+pub(super) struct PublishCommand {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) publish: PublishOptions,
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
+    #[command(flatten)]
+    pub(super) reports: ReportOptions,
+}
+
+/// `play`
+#[derive(Debug, Args)]
+pub(super) struct PlayCommand {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) play: PlayOptions,
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
+    #[command(flatten)]
+    pub(super) reports: ReportOptions,
+}
+
+/// `run` and `storm`
+#[derive(Debug, Args)]
+pub(super) struct RunCommand {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) publish: PublishOptions,
+    #[command(flatten)]
+    pub(super) play: PlayOptions,
+    /// Play from here instead of from where is published; may be given several times
+    #[arg(long, value_name = "URL", help_heading = "Target")]
+    pub(super) play_target: Vec<String>,
+    #[command(flatten)]
+    pub(super) load: LoadOptions,
+    #[command(flatten)]
+    pub(super) reports: ReportOptions,
+}
+
+/// `churn`
+#[derive(Debug, Args)]
+pub(super) struct ChurnCommand {
+    #[command(flatten)]
+    pub(super) run: RunCommand,
+    /// How long a player stays on average; as many come as leave
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
+    #[arg(help_heading = "Churn")]
+    pub(super) stay: Duration,
+}
+
+/// `slow`
+#[derive(Debug, Args)]
+pub(super) struct SlowCommand {
+    #[command(flatten)]
+    pub(super) run: RunCommand,
+    /// The share of players that read slowly
+    #[arg(long, value_name = "SHARE", default_value = "20%", value_parser = units::share)]
+    #[arg(help_heading = "Slow readers")]
+    pub(super) slow: f64,
+    /// The share of the stream's rate at which they read
+    #[arg(long, value_name = "SHARE", default_value = "50%", value_parser = units::share)]
+    #[arg(help_heading = "Slow readers")]
+    pub(super) pace: f64,
+    /// The share of players that stop reading altogether
+    #[arg(long, value_name = "SHARE", default_value = "10%", value_parser = units::share)]
+    #[arg(help_heading = "Slow readers")]
+    pub(super) stopped: f64,
+}
+
+/// `hostile`
+#[derive(Debug, Args)]
+pub(super) struct HostileCommand {
+    #[command(flatten)]
+    pub(super) run: RunCommand,
+    /// How many hostile clients, which come again when they are closed
+    #[arg(long, value_name = "N", default_value = "13", value_parser = units::count)]
+    #[arg(help_heading = "Hostile clients")]
+    pub(super) attackers: usize,
+    /// What they do, separated by commas; all of it by default
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Hostile clients")]
+    pub(super) attacks: Vec<String>,
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target")]
+pub(super) struct TargetOptions {
+    /// rtmp://host[:port]/app[/name]; may be given several times, and all addresses of a host take
+    /// turns. `{}` in the name becomes the number of the stream, which else stands behind it
+    #[arg(long, value_name = "URL", required = true)]
+    pub(super) target: Vec<String>,
+    /// How many streams there are
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    pub(super) streams: Option<usize>,
+    /// Name no capabilities of Enhanced RTMP in connect, for servers that refuse what they do not know
+    #[arg(long)]
+    pub(super) legacy: bool,
+}
+
+/// What is published.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Publishing")]
+pub(super) struct PublishOptions {
+    /// How many of the streams are published here; all by default
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    pub(super) publishers: Option<usize>,
+    /// Bits per second of a stream, audio included
+    #[arg(long, value_name = "RATE", default_value = "2.5M", value_parser = units::bit_rate)]
+    pub(super) bitrate: u64,
+    /// Video frames per second
+    #[arg(long, value_name = "N", default_value_t = 30.0)]
+    pub(super) fps: f64,
+    /// From key frame to key frame
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration)]
+    pub(super) gop: Duration,
+    /// Bits per second of audio, or `off`
+    #[arg(long, value_name = "RATE", default_value = "128k")]
+    pub(super) audio: String,
+    /// The codec whose shape the frames have
+    #[arg(long, value_enum, default_value_t = Codec::H264)]
+    pub(super) codec: Codec,
+    /// Publish an FLV file in a loop, its time going on from round to round; players compare every
+    /// frame with it
+    #[arg(long, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// How long publishers have before the first player comes
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(super) warmup: Option<Duration>,
+}
+
+/// Who plays.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Playing")]
+pub(super) struct PlayOptions {
+    /// How many players, spread over the streams
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    pub(super) players: Option<usize>,
+    /// The share of players that parse and check every frame; the others count bytes. By default all
+    /// up to 200 players, and 200 of more
+    #[arg(long, value_name = "SHARE", value_parser = units::share)]
+    pub(super) verify: Option<f64>,
+}
+
+/// How much, how long.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub(super) struct LoadOptions {
+    /// Over which time the players (or publishers) come, evenly
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(super) ramp: Option<Duration>,
+    /// How long the full load stays on
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    pub(super) duration: Duration,
+    /// Threads, each on a core of its own; all cores by default
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    pub(super) cores: Option<usize>,
+    /// Connect again after a loss, after 0.5 s and up to 15 s
+    #[arg(long)]
+    pub(super) reconnect: bool,
+    /// Decides everything that is drawn, so that a run can be repeated
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    #[arg(long, hide = true)]
+    pub(super) part: Option<String>,
+    #[arg(long, hide = true)]
+    pub(super) begin: Option<u64>,
+}
+
+/// What comes of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reports")]
+pub(super) struct ReportOptions {
+    /// What must hold, separated by commas: a counter or measure of the JSON, `kept`, `joined`,
+    /// `errors` or `rate`, compared with a number: 'p99<50ms,gaps=0,kept>=0.999,join.p95<1s'
+    #[arg(long, value_name = "TERMS", value_parser = expectations)]
+    pub(super) expect: Vec<Terms>,
+    /// Write everything measured as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+    /// Write a page with plots, in one file
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
+    /// Watch the server through its Prometheus metrics at host:port
+    #[arg(long, value_name = "ADDR", conflicts_with = "server_pid")]
+    pub(super) metrics: Option<String>,
+    /// Watch the server's process on this machine
+    #[arg(long, value_name = "PID")]
+    pub(super) server_pid: Option<u32>,
+    /// Neither progress nor summary
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// The terms of one `--expect`.
+pub(super) type Terms = Box<[crate::expect::Expectation]>;
+
+fn expectations(text: &str) -> Result<Terms, String> {
+    crate::expect::parse(text).map(Vec::into_boxed_slice)
+}
+
+/// `--codec`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Codec {
+    /// AVC, as every server knows it
+    H264,
+    /// HEVC by Enhanced RTMP
+    Hevc,
+    /// AV1 by Enhanced RTMP
+    Av1,
+}

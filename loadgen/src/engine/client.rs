@@ -1,0 +1,105 @@
+//! One connection of a worker, whoever it is for: its way through the reactor.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use relay::reactor::{Batch, ConnectionKey, SLICES_MAX};
+
+use super::attack::Attacker;
+use super::player::Player;
+use super::publisher::Publisher;
+use super::task::Task;
+
+/// A connection made or being made.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) task: Task,
+    pub(super) role: Role,
+    /// Once the connection is there.
+    pub(super) key: Option<ConnectionKey>,
+    /// It has said goodbye, and is closed when that is gone.
+    pub(super) leaving: bool,
+    sending: bool,
+    outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+}
+
+/// What it is for.
+#[derive(Debug)]
+pub(super) enum Role {
+    Opening,
+    Publisher(Box<Publisher>),
+    Player(Box<Player>),
+    Attacker(Box<Attacker>),
+}
+
+impl Client {
+    pub(super) fn new(task: Task) -> Self {
+        Self {
+            task,
+            role: Role::Opening,
+            key: None,
+            leaving: false,
+            sending: false,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+        }
+    }
+
+    /// Bytes that wait for the kernel to take them.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes
+    }
+
+    /// Puts bytes behind those that wait.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.outbox_bytes += bytes.len();
+        self.outbox.push_back(bytes);
+    }
+
+    /// Puts what the session has to say behind what waits.
+    pub(super) fn push_output(&mut self) {
+        let output = match &mut self.role {
+            Role::Publisher(publisher) => publisher.dialogue.take_output(),
+            Role::Player(player) => player.dialogue.take_output(),
+            Role::Opening | Role::Attacker(_) => None,
+        };
+        if let Some(bytes) = output {
+            self.push(bytes);
+        }
+    }
+
+    /// The next batch, unless one is on its way.
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+        if self.sending || self.outbox.is_empty() {
+            return None;
+        }
+        self.sending = true;
+        let count = self.outbox.len().min(SLICES_MAX);
+        let mut slices: Vec<Bytes> = self.outbox.drain(..count).collect();
+        self.outbox_bytes -= slices.iter().map(Bytes::len).sum::<usize>();
+        match slices.len() {
+            1 => slices.pop().map(Batch::One),
+            _ => Some(Batch::Many(slices)),
+        }
+    }
+
+    /// The batch is gone.
+    pub(super) fn sent(&mut self) {
+        self.sending = false;
+    }
+
+    /// Nothing waits and nothing is on its way.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.sending && self.outbox.is_empty()
+    }
+
+    /// Whether the server let it begin.
+    pub(super) fn began(&self) -> bool {
+        match &self.role {
+            Role::Publisher(publisher) => publisher.started().is_some(),
+            Role::Player(player) => player.started(),
+            Role::Opening | Role::Attacker(_) => false,
+        }
+    }
+}

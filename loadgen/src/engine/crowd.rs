@@ -1,0 +1,454 @@
+//! Players that only count: thousands on one core.
+//!
+//! Each speaks and parses like any other up to its first key frame. From then on the kernel counts its
+//! bytes and throws them away ([`crate::counting`]), and all that is left of it is a socket and this
+//! file's [`Member`]. It acknowledges what it received, so that no server takes it for dead.
+//!
+//! Nobody is woken for a single member: the crowd is swept every few milliseconds.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use relay::session::ClientRole;
+use relay::wire::control::ControlMessage;
+use slab::Slab;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::dialogue::{Dialogue, Opening};
+use super::player::{Player, Turn};
+use super::state::expected;
+use super::task::{Job, Loss, Task};
+use super::worker::Shared;
+use crate::clock;
+use crate::counting::{Discarded, Discarder};
+use crate::measure::Meter;
+use crate::units::wide;
+use crate::verify::{LATE, Verifier};
+
+/// The counting players of one worker.
+pub(super) struct Crowd {
+    shared: Arc<Shared>,
+    poll: Poll,
+    events: Events,
+    members: Slab<Member>,
+    /// When each one leaves, and its number, which no other member has.
+    leaving: BinaryHeap<Reverse<(Duration, usize, u64)>>,
+    last_number: u64,
+    discarder: Discarder,
+    buffer: Box<[u8]>,
+    losses: Vec<(Task, Loss)>,
+    /// Members that are not counting yet.
+    opening: u64,
+    counting: u64,
+    /// Source addresses on the loopback in use: another one when ports run out.
+    loopback: u8,
+}
+
+#[derive(Debug)]
+struct Member {
+    number: u64,
+    stream: TcpStream,
+    task: Task,
+    seed: u64,
+    state: MemberState,
+    /// Bytes that the kernel did not take; usually none, and then without memory.
+    unsent: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum MemberState {
+    Connecting,
+    Talking(Box<Player>),
+    Counting(Count),
+}
+
+#[derive(Debug)]
+struct Count {
+    received: u64,
+    acknowledged: u64,
+    last: Duration,
+}
+
+/// What servers usually ask for is 2,500,000; half of that is early enough for all.
+const ACKNOWLEDGE_BYTES: u64 = 1_250_000;
+
+/// How often the crowd is swept while members are opening, and later.
+const SWEEP_OPENING: Duration = Duration::from_millis(1);
+const SWEEP_COUNTING: Duration = Duration::from_millis(5);
+
+/// The last source address tried on the loopback: 127.0.0.LAST.
+const LOOPBACK_LAST: u8 = 32;
+
+impl Crowd {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+        let buffer = vec![0; shared.limits.receive_bytes].into_boxed_slice();
+        Ok(Self {
+            shared,
+            poll: Poll::new()?,
+            events: Events::with_capacity(4_096),
+            members: Slab::new(),
+            leaving: BinaryHeap::new(),
+            last_number: 0,
+            discarder: Discarder::default(),
+            buffer,
+            losses: Vec::new(),
+            opening: 0,
+            counting: 0,
+            loopback: 1,
+        })
+    }
+
+    /// How long the worker may wait elsewhere.
+    pub(super) fn patience(&self) -> Duration {
+        match (self.opening, self.members.is_empty()) {
+            (_, true) => Duration::MAX,
+            (0, _) => SWEEP_COUNTING,
+            _ => SWEEP_OPENING,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Members that receive.
+    pub(super) fn present(&self) -> u64 {
+        self.counting
+    }
+
+    /// Those that came to an early end since the last call.
+    pub(super) fn take_losses(&mut self) -> Vec<(Task, Loss)> {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// Opens a connection for a player.
+    pub(super) fn start(&mut self, task: Task, seed: u64) {
+        let (target, address) = task.target(&self.shared.plan);
+        let to = target.addresses[address];
+        let stream = match self.dial(to) {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.losses.push((task, Loss::connect(&target, address, &error)));
+                return;
+            }
+        };
+        self.last_number += 1;
+        let number = self.last_number;
+        if let Job::Player(arrival) = task.job {
+            let leaves = self.shared.begin + arrival.leaves;
+            self.leaving.push(Reverse((leaves, self.members.vacant_key(), number)));
+        }
+        let state = MemberState::Connecting;
+        let member = Member { number, stream, task, seed, state, unsent: Vec::new() };
+        let key = self.members.insert(member);
+        self.opening += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered =
+            self.poll.registry().register(&mut self.members[key].stream, Token(key), interest);
+        if let Err(error) = registered {
+            self.lose(key, Loss::failed(&error));
+        }
+    }
+
+    /// Sweeps: reads what came, lets go whose time is over.
+    pub(super) fn turn(&mut self, meter: &mut Meter) {
+        if self.members.is_empty() {
+            return;
+        }
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("epoll fails only when it is misused: {error}"),
+        }
+        let now = clock::now();
+        let ready: Vec<(usize, bool, bool)> = self
+            .events
+            .iter()
+            .map(|event| {
+                let ends = event.is_read_closed() || event.is_error();
+                (event.token().0, event.is_writable(), ends)
+            })
+            .collect();
+        for (key, writable, ends) in ready {
+            self.ready(key, writable, ends, now, meter);
+        }
+        while let Some(Reverse((due, key, number))) = self.leaving.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.leaving.pop();
+            if self.members.get(key).is_some_and(|member| member.number == number) {
+                self.leave(key, now, meter);
+            }
+        }
+    }
+
+    /// Everybody leaves.
+    pub(super) fn leave_all(&mut self, now: Duration) {
+        let due: Vec<_> = self.leaving.drain().collect();
+        for Reverse((leaves, key, number)) in due {
+            self.leaving.push(Reverse((leaves.min(now), key, number)));
+        }
+    }
+
+    /// The load is over.
+    pub(super) fn settle(&mut self, now: Duration, meter: &mut Meter) {
+        let keys: Vec<usize> = self.members.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.leave(key, now, meter);
+        }
+    }
+
+    /// Opens a connection; from another address of the loopback when one has no port left.
+    fn dial(&mut self, to: SocketAddr) -> io::Result<TcpStream> {
+        loop {
+            let kind = Type::STREAM.nonblocking().cloexec();
+            let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
+            socket.set_tcp_nodelay(true)?;
+            let from_loopback = to.is_ipv4() && to.ip().is_loopback();
+            let result = match self.loopback {
+                second @ 2.. if from_loopback => {
+                    let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, second));
+                    let bound = socket.bind(&SocketAddr::new(from, 0).into());
+                    bound.and_then(|()| socket.connect(&to.into()))
+                }
+                _ => socket.connect(&to.into()),
+            };
+            match result {
+                Ok(()) => {}
+                Err(error) if is_in_progress(&error) => {}
+                // No port is left: connect says the one, bind the other.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse
+                    ) && from_loopback
+                        && self.loopback < LOOPBACK_LAST =>
+                {
+                    self.loopback += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            return Ok(TcpStream::from_std(socket.into()));
+        }
+    }
+
+    fn ready(&mut self, key: usize, writable: bool, ends: bool, now: Duration, meter: &mut Meter) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        if matches!(member.state, MemberState::Connecting) {
+            if !writable && !ends {
+                return;
+            }
+            match member.stream.take_error() {
+                Ok(None) if member.stream.peer_addr().is_ok() => self.open(key, now, meter),
+                Ok(None) => return,
+                Ok(Some(error)) | Err(error) => {
+                    let (target, address) = member.task.target(&self.shared.plan);
+                    self.lose(key, Loss::connect(&target, address, &error));
+                    return;
+                }
+            }
+        }
+        let Some(member) = self.members.get_mut(key) else { return };
+        if writable && let Err(error) = member.flush(&mut meter.counters.bytes_sent) {
+            self.lose(key, Loss::failed(&error));
+            return;
+        }
+        let result = match &member.state {
+            MemberState::Connecting => return,
+            MemberState::Talking(_) => self.talk(key, meter),
+            MemberState::Counting(_) => self.count(key, ends, now, meter),
+        };
+        if let Err(loss) = result {
+            let lost = match self.members.get_mut(key).map(|member| &mut member.state) {
+                Some(MemberState::Talking(player)) => {
+                    player.finish(now, meter);
+                    player.started()
+                }
+                Some(MemberState::Counting(_)) => true,
+                _ => false,
+            };
+            meter.counters.players_lost += u64::from(lost);
+            self.lose(key, loss);
+        }
+    }
+
+    /// The connection is there: the dialogue begins.
+    fn open(&mut self, key: usize, now: Duration, meter: &mut Meter) {
+        let Some(member) = self.members.get_mut(key) else { return };
+        let plan = &self.shared.plan;
+        let stream = member.task.stream(plan);
+        let opening = Opening {
+            target: &member.task.target(plan).0,
+            stream,
+            streams: plan.streams,
+            role: ClientRole::Play,
+            limits: &self.shared.limits,
+            enhanced: plan.enhanced,
+            seed: member.seed,
+        };
+        let dialogue = Dialogue::new(&opening, member.task.due, now, &mut meter.spans);
+        let verifier =
+            Verifier::new(expected(&self.shared, stream), plan.checks, self.shared.host, now);
+        let player = Player::new(dialogue, verifier, &member.task, member.task.pace());
+        member.state = MemberState::Talking(Box::new(player));
+        // The hello goes out with the flush that follows.
+        member.say(meter);
+    }
+
+    fn talk(&mut self, key: usize, meter: &mut Meter) -> Result<(), Loss> {
+        loop {
+            let Some(member) = self.members.get_mut(key) else { return Ok(()) };
+            let MemberState::Talking(player) = &mut member.state else { return Ok(()) };
+            let bytes = match member.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(Loss::closed(!player.started())),
+                Ok(count) => &self.buffer[..count],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Loss::failed(&error)),
+            };
+            let now = clock::now();
+            meter.counters.bytes_received += wide(bytes.len());
+            let turn = player.receive(bytes, now, meter).map_err(|error| Loss::session(&error))?;
+            match turn {
+                Some(Turn::Ended(code)) => return Err(Loss::ended(&code)),
+                Some(Turn::Elsewhere(_)) | None => {}
+            }
+            let joined = player.joined();
+            let received = player.dialogue.session.bytes_received();
+            member.say(meter);
+            if joined {
+                // Its session, its judge and their buffers go.
+                member.state =
+                    MemberState::Counting(Count { received, acknowledged: received, last: now });
+                member.task.joined_before = true;
+                self.opening -= 1;
+                self.counting += 1;
+                return self.count(key, false, now, meter);
+            }
+        }
+    }
+
+    fn count(
+        &mut self,
+        key: usize,
+        ends: bool,
+        now: Duration,
+        meter: &mut Meter,
+    ) -> Result<(), Loss> {
+        loop {
+            let Some(member) = self.members.get_mut(key) else { return Ok(()) };
+            let MemberState::Counting(count) = &mut member.state else { return Ok(()) };
+            meter.counters.counted_reads += 1;
+            match self.discarder.discard(&member.stream) {
+                Ok(Discarded::Bytes { count: bytes, full }) => {
+                    meter.counters.bytes_received += wide(bytes);
+                    count.received += wide(bytes);
+                    let stalled = now.saturating_sub(count.last) > LATE;
+                    meter.counters.stalls += u64::from(stalled && self.shared.plan.checks.stalls);
+                    count.last = now;
+                    if count.received - count.acknowledged >= ACKNOWLEDGE_BYTES {
+                        count.acknowledged = count.received;
+                        member.acknowledge(&mut meter.counters.bytes_sent);
+                    }
+                    if !full && !ends {
+                        return Ok(());
+                    }
+                }
+                Ok(Discarded::Nothing) => return Ok(()),
+                Ok(Discarded::Ended) => return Err(Loss::closed(false)),
+                Err(error) => return Err(Loss::failed(&error)),
+            }
+        }
+    }
+
+    /// A member's time is over: it goes without a word, as most players do.
+    fn leave(&mut self, key: usize, now: Duration, meter: &mut Meter) {
+        let Some(member) = self.remove(key) else { return };
+        match member.state {
+            MemberState::Connecting => {
+                meter.fail("still_opening", || "no answer came before the end".to_owned());
+            }
+            MemberState::Talking(mut player) => {
+                player.finish(now, meter);
+                meter.fail("no_media", || "no key frame came before the end".to_owned());
+            }
+            MemberState::Counting(count) => {
+                let stalled = now.saturating_sub(count.last) > LATE;
+                meter.counters.stalls += u64::from(stalled && self.shared.plan.checks.stalls);
+                meter.counters.players_kept += u64::from(member.task.attempt == 0);
+            }
+        }
+    }
+
+    fn lose(&mut self, key: usize, loss: Loss) {
+        let Some(member) = self.remove(key) else { return };
+        let mut task = member.task;
+        if let MemberState::Counting(count) = member.state {
+            task.outage_since = Some(count.last);
+        }
+        self.losses.push((task, loss));
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Member> {
+        let member = self.members.try_remove(key)?;
+        match member.state {
+            MemberState::Counting(_) => self.counting -= 1,
+            MemberState::Connecting | MemberState::Talking(_) => self.opening -= 1,
+        }
+        // Dropping the stream closes it and takes it out of the poll.
+        Some(member)
+    }
+}
+
+impl Member {
+    /// Puts what the session has to say behind what waits, and sends it.
+    fn say(&mut self, meter: &mut Meter) {
+        if let MemberState::Talking(player) = &mut self.state
+            && let Some(bytes) = player.dialogue.take_output()
+        {
+            self.unsent.extend_from_slice(&bytes);
+        }
+        // A failure is met again by the next read.
+        let _ = self.flush(&mut meter.counters.bytes_sent);
+    }
+
+    fn acknowledge(&mut self, sent: &mut u64) {
+        let MemberState::Counting(count) = &self.state else { return };
+        // The count goes modulo 2^32 (RTMP 1.0 section 5.4.3).
+        let sequence =
+            u32::try_from(count.received & u64::from(u32::MAX)).expect("32 bits are left");
+        let mut out = BytesMut::new();
+        ControlMessage::Acknowledgement { sequence }.write(&mut out);
+        self.unsent.extend_from_slice(&out);
+        let _ = self.flush(sent);
+    }
+
+    fn flush(&mut self, sent: &mut u64) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(count) => {
+                    *sent += wide(count);
+                    self.unsent.drain(..count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.unsent = Vec::new();
+        Ok(())
+    }
+}
+
+fn is_in_progress(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
+}

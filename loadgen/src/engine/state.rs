@@ -1,0 +1,641 @@
+//! The clients of a worker: what timers and completions mean for them.
+//!
+//! It asks the reactor by a list of operations and is told by completions; it never waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay::reactor::{Completion, ConnectionKey, Operation};
+use relay::session::{ClientRole, SessionError};
+
+use super::attack::Attacker;
+use super::client::{Client, Role};
+use super::crowd::Crowd;
+use super::dialogue::{Dialogue, Opening};
+use super::player::{Player, Turn};
+use super::publisher::Publisher;
+use super::task::{Job, Loss, REDIRECTS_MAX, Task};
+use super::timers::{Event, Timers};
+use super::worker::Shared;
+use crate::clock;
+use crate::measure::{Meter, SpanKind};
+use crate::plan::Pace;
+use crate::source::{FileLoop, Source, Synthetic};
+use crate::units::{nanos, wide};
+use crate::verify::{Expected, Verifier, stream_number};
+
+/// The clients of one worker.
+pub(super) struct State {
+    shared: Arc<Shared>,
+    meter: Meter,
+    random: fastrand::Rng,
+    operations: Vec<Operation>,
+    /// Connections to be made for the first time, by when they are due.
+    tasks: VecDeque<Task>,
+    timers: Timers,
+    clients: HashMap<u64, Client>,
+    /// The client of each connection, by the connection's slot.
+    by_slot: Vec<Option<(ConnectionKey, u64)>>,
+    last_id: u64,
+    end: Duration,
+    stopped: bool,
+}
+
+/// Connections begun per turn at most, so that those that are there are read meanwhile.
+const STARTS_PER_TURN: usize = 64;
+/// Other timers fired per turn at most.
+const TIMERS_PER_TURN: usize = 1_024;
+
+/// A publisher whose server takes no more is given up when so much waits.
+const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Publishers go on for this long after the players are gone, so that no player sees them go.
+const PUBLISHERS_STAY: Duration = Duration::from_millis(400);
+
+/// What is later than this is a fault of the generator.
+const LATE_TIMER: Duration = Duration::from_millis(10);
+
+const TENTH: Duration = Duration::from_millis(100);
+
+impl State {
+    pub(super) fn new(shared: Arc<Shared>, tasks: Vec<Task>, seed: u64) -> Self {
+        let end = shared.begin + shared.plan.length();
+        Self {
+            shared,
+            meter: Meter::default(),
+            random: fastrand::Rng::with_seed(seed),
+            operations: Vec::new(),
+            tasks: tasks.into(),
+            timers: Timers::default(),
+            clients: HashMap::new(),
+            by_slot: Vec::new(),
+            last_id: 0,
+            end,
+            stopped: false,
+        }
+    }
+
+    pub(super) fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// What the reactor shall do; to be taken out.
+    pub(super) fn operations(&mut self) -> &mut Vec<Operation> {
+        &mut self.operations
+    }
+
+    pub(super) fn has_operations(&self) -> bool {
+        !self.operations.is_empty()
+    }
+
+    /// When the load ends, publishers included.
+    pub(super) fn end(&self) -> Duration {
+        self.end + PUBLISHERS_STAY
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let task = self.tasks.front().map(|task| task.due);
+        [task, self.timers.next_due()].into_iter().flatten().min()
+    }
+
+    /// Players and publishers that are at it.
+    pub(super) fn present(&self) -> (u64, u64) {
+        let (mut players, mut publishers) = (0, 0);
+        for client in self.clients.values().filter(|client| !client.leaving) {
+            match &client.role {
+                Role::Player(player) => players += u64::from(player.joined()),
+                Role::Publisher(publisher) => {
+                    publishers += u64::from(publisher.started().is_some())
+                }
+                Role::Opening | Role::Attacker(_) => {}
+            }
+        }
+        (players, publishers)
+    }
+
+    /// Ends the load now: whoever is there leaves as if it were time.
+    pub(super) fn stop(&mut self, now: Duration) {
+        if self.stopped || now >= self.end {
+            return;
+        }
+        self.stopped = true;
+        self.end = now;
+        self.tasks.clear();
+        for (id, client) in &self.clients {
+            let stays = if matches!(client.task.job, Job::Player(_)) {
+                Duration::ZERO
+            } else {
+                PUBLISHERS_STAY
+            };
+            self.timers.set(now + stays, Event::Leave(*id));
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn fire(&mut self, now: Duration, crowd: &mut Crowd) {
+        if self.stopped {
+            crowd.leave_all(now);
+        }
+        for _ in 0..STARTS_PER_TURN {
+            if self.tasks.front().is_none_or(|task| task.due > now) {
+                break;
+            }
+            let Some(task) = self.tasks.pop_front() else { break };
+            self.fired(task.due);
+            self.start(task, crowd);
+        }
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((due, event)) = self.timers.take(now) else { break };
+            match event {
+                Event::Start(task) => {
+                    self.fired(due);
+                    self.start(*task, crowd);
+                }
+                Event::Frame(id) => {
+                    self.fired(due);
+                    self.send_frames(id, now);
+                }
+                Event::Read(id) => self.read(id),
+                Event::Attack(id, tenth) => self.attack(id, tenth, now),
+                Event::Leave(id) => self.leave(id, now),
+                Event::Deadline(id) => self.judge_deadline(id, now),
+                Event::Close(id) => self.close(id),
+            }
+        }
+    }
+
+    /// Takes what the reactor reports.
+    pub(super) fn complete(&mut self, completion: Completion<'_>) {
+        match completion {
+            Completion::Connected { token, connection, .. } => self.connected(token, connection),
+            Completion::ConnectFailed { token, error } => {
+                if let Some(client) = self.clients.get(&token) {
+                    let (target, address) = client.task.target(&self.shared.plan);
+                    self.lost(token, &Loss::connect(&target, address, &error));
+                }
+            }
+            Completion::Received { connection, bytes } => self.received(connection, bytes),
+            Completion::ReceiveEnded { connection, error } => {
+                if let Some(id) = self.id_of(connection) {
+                    let began = self.clients.get(&id).is_some_and(Client::began);
+                    let loss = match error {
+                        Some(error) => Loss::failed(&error),
+                        None => Loss::closed(!began),
+                    };
+                    self.lost(id, &loss);
+                }
+            }
+            Completion::Sent { connection, bytes } => {
+                self.meter.counters.bytes_sent += wide(bytes);
+                if let Some(id) = self.id_of(connection) {
+                    if let Some(client) = self.clients.get_mut(&id) {
+                        client.sent();
+                    }
+                    self.flush(id);
+                }
+            }
+            Completion::SendFailed { connection, error } => {
+                if let Some(id) = self.id_of(connection) {
+                    self.lost(id, &Loss::failed(&error));
+                }
+            }
+            Completion::Closed { .. }
+            | Completion::Accepted { .. }
+            | Completion::AcceptFailed { .. }
+            | Completion::ListenerClosed { .. } => {}
+        }
+    }
+
+    /// A player of the crowd came to an early end.
+    pub(super) fn lost_in_crowd(&mut self, task: Task, loss: &Loss) {
+        self.meter.fail(&loss.cause, || loss.sentence.clone());
+        self.again(task);
+    }
+
+    /// The load is over: whoever is still there is settled.
+    pub(super) fn settle(&mut self, now: Duration) {
+        let left: Vec<u64> = self.clients.keys().copied().collect();
+        for id in left {
+            if self.clients.get(&id).is_some_and(|client| !client.leaving) {
+                self.leave(id, now);
+            }
+        }
+    }
+
+    fn fired(&mut self, due: Duration) {
+        let late = clock::now().saturating_sub(due);
+        self.meter.counters.timers += 1;
+        self.meter.counters.late_timers += u64::from(late > LATE_TIMER);
+        self.meter.spans.record(SpanKind::TimerLate, late);
+    }
+
+    fn start(&mut self, task: Task, crowd: &mut Crowd) {
+        let first = task.attempt == 0 && task.redirects == 0;
+        if let Job::Player(arrival) = task.job {
+            self.meter.of(task.is_slow()).0.players_planned += u64::from(first);
+            if !arrival.verifies {
+                crowd.start(task, self.random.u64(..));
+                return;
+            }
+        }
+        let (target, address) = task.target(&self.shared.plan);
+        self.last_id += 1;
+        let token = self.last_id;
+        self.operations.push(Operation::Connect { token, address: target.addresses[address] });
+        self.clients.insert(token, Client::new(task));
+    }
+
+    fn connected(&mut self, id: u64, connection: ConnectionKey) {
+        let now = clock::now();
+        let Some(client) = self.clients.get_mut(&id) else {
+            self.operations.push(Operation::Close { connection });
+            return;
+        };
+        client.key = Some(connection);
+        let slot = connection.slot();
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some((connection, id));
+        let plan = &self.shared.plan;
+        let (target, _) = client.task.target(plan);
+        let opening = |role, seed| Opening {
+            target: &target,
+            stream: client.task.stream(plan),
+            streams: plan.streams,
+            role,
+            limits: &self.shared.limits,
+            enhanced: plan.enhanced,
+            seed,
+        };
+        let begin = self.shared.begin;
+        let (role, leaves) = match client.task.job {
+            Job::Attacker(_, kind) => {
+                self.meter.counters.attackers_started += 1;
+                let mut attacker = Attacker::new(kind, self.random.u64(..));
+                if let Some(hello) = attacker.hello() {
+                    client.push(hello);
+                }
+                self.timers.set(now + TENTH, Event::Attack(id, 1));
+                (Role::Attacker(Box::new(attacker)), self.end)
+            }
+            Job::Publisher(index) => {
+                let opening = opening(ClientRole::Publish, self.random.u64(..));
+                let due = client.task.due;
+                let dialogue = Dialogue::new(&opening, due, now, &mut self.meter.spans);
+                let source = match &plan.file {
+                    Some(file) => Source::File(FileLoop::new(Arc::clone(file))),
+                    None => Source::Synthetic(Synthetic::new(
+                        Arc::clone(&plan.profile),
+                        Arc::clone(&self.shared.filler),
+                        stream_number(index),
+                        self.random.u32(..),
+                    )),
+                };
+                let publisher = Publisher::new(dialogue, source);
+                (Role::Publisher(Box::new(publisher)), self.end + PUBLISHERS_STAY)
+            }
+            Job::Player(arrival) => {
+                let opening = opening(ClientRole::Play, self.random.u64(..));
+                let due = client.task.due;
+                let dialogue = Dialogue::new(&opening, due, now, &mut self.meter.spans);
+                let expected = expected(&self.shared, opening.stream);
+                let verifier = Verifier::new(expected, plan.checks, self.shared.host, now);
+                let player = Player::new(dialogue, verifier, &client.task, arrival.pace);
+                let leaves = (begin + arrival.leaves).min(self.end);
+                (Role::Player(Box::new(player)), leaves)
+            }
+        };
+        if !matches!(role, Role::Attacker(_)) {
+            let deadline = now + self.shared.limits.connect_timeout;
+            self.timers.set(deadline, Event::Deadline(id));
+        }
+        client.role = role;
+        client.push_output();
+        self.timers.set(leaves, Event::Leave(id));
+        self.operations.push(Operation::Receive { connection });
+        self.flush(id);
+    }
+
+    fn received(&mut self, connection: ConnectionKey, bytes: &[u8]) {
+        let Some(id) = self.id_of(connection) else { return };
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let now = clock::now();
+        let began = client.began();
+        let turn = match &mut client.role {
+            Role::Opening => Ok(None),
+            Role::Player(player) => player.receive(bytes, now, &mut self.meter),
+            Role::Publisher(publisher) => publisher.receive(bytes, now, &mut self.meter),
+            Role::Attacker(attacker) => {
+                for answer in attacker.receive(bytes) {
+                    client.push(answer);
+                }
+                Ok(None)
+            }
+        };
+        let counters = self.meter.of(client.task.is_slow()).0;
+        counters.bytes_received += wide(bytes.len());
+        counters.reads += 1;
+        counters.full_reads += u64::from(bytes.len() >= self.shared.limits.receive_bytes);
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => return self.refused(id, &error),
+        };
+        client.push_output();
+        if !began
+            && let Role::Publisher(publisher) = &client.role
+            && let Some(due) = publisher.next_due()
+        {
+            publisher.headers().into_iter().for_each(|header| client.push(header));
+            self.timers.set(due, Event::Frame(id));
+        }
+        self.flush(id);
+        self.rearm(id, connection, bytes.len(), now);
+        self.take_over(id, now);
+        match turn {
+            Some(Turn::Ended(code)) => self.lost(id, &Loss::ended(&code)),
+            Some(Turn::Elsewhere(tc_url)) => self.move_to(id, tc_url.as_deref(), now),
+            None => {}
+        }
+    }
+
+    /// Receives again, at once or when a slow reader may.
+    fn rearm(&mut self, id: u64, connection: ConnectionKey, bytes: usize, now: Duration) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let joined = matches!(&client.role, Role::Player(player) if player.joined());
+        let reads = !matches!(&client.role, Role::Attacker(attacker) if !attacker.reads());
+        match client.task.pace() {
+            Pace::Share(share) if joined => {
+                let rate = self.shared.plan.profile.bits_per_second as f64 * share.max(1e-6);
+                let pause = Duration::from_secs_f64((bytes as f64 * 8.0 / rate).min(3600.0));
+                self.timers.set(now + pause, Event::Read(id));
+            }
+            Pace::Stopped if joined => {}
+            _ if reads => self.operations.push(Operation::Receive { connection }),
+            _ => {}
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        if let Some(connection) = self.clients.get(&id).and_then(|client| client.key) {
+            self.operations.push(Operation::Receive { connection });
+        }
+    }
+
+    fn send_frames(&mut self, id: u64, now: Duration) {
+        let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaving) else {
+            return;
+        };
+        let waits = !client.is_silent();
+        let mut frames = Vec::new();
+        let Role::Publisher(publisher) = &mut client.role else { return };
+        publisher.due(now, &mut self.meter, &mut frames);
+        let next = publisher.next_due();
+        self.meter.counters.unsent += if waits { wide(frames.len()) } else { 0 };
+        frames.into_iter().for_each(|frame| client.push(frame));
+        let full = client.outbox_bytes() > OUTBOX_BYTES_MAX;
+        self.flush(id);
+        if full {
+            let loss = Loss {
+                cause: "not_read".to_owned(),
+                sentence: "the server does not read what is published".to_owned(),
+            };
+            self.lost(id, &loss);
+        } else if let Some(due) = next {
+            self.timers.set(due, Event::Frame(id));
+        }
+    }
+
+    fn attack(&mut self, id: u64, tenth: u64, now: Duration) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let silent = client.is_silent();
+        let Role::Attacker(attacker) = &mut client.role else { return };
+        if let Some(bytes) = attacker.step(tenth).filter(|_| silent) {
+            client.push(bytes);
+        }
+        self.timers.set(now + TENTH, Event::Attack(id, tenth + 1));
+        self.flush(id);
+    }
+
+    fn flush(&mut self, id: u64) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(connection) = client.key else { return };
+        if let Some(batch) = client.next_batch() {
+            self.operations.push(Operation::Send { connection, batch });
+        } else if client.leaving && client.is_silent() {
+            self.close(id);
+        }
+    }
+
+    /// A client's time is over: it says goodbye and goes.
+    fn leave(&mut self, id: u64, now: Duration) {
+        let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaving) else {
+            return;
+        };
+        client.leaving = true;
+        let first = client.task.attempt == 0;
+        let (counters, _) = self.meter.of(client.task.is_slow());
+        match &mut client.role {
+            Role::Opening => {
+                if matches!(client.task.job, Job::Player(_)) {
+                    self.meter.fail("still_opening", || "no answer came before the end".to_owned());
+                }
+            }
+            Role::Attacker(_) => counters.attackers_open += 1,
+            Role::Publisher(publisher) => publisher.dialogue.session.finish(),
+            Role::Player(player) => {
+                if player.joined() {
+                    counters.players_kept += u64::from(first);
+                } else {
+                    self.meter.fail("no_media", || "no key frame came before the end".to_owned());
+                }
+                player.finish(now, &mut self.meter);
+                player.dialogue.session.finish();
+            }
+        }
+        client.push_output();
+        self.timers.set(now + Duration::from_secs(1), Event::Close(id));
+        self.flush(id);
+    }
+
+    fn judge_deadline(&mut self, id: u64, now: Duration) {
+        let late = self.clients.get_mut(&id).and_then(|client| match &mut client.role {
+            Role::Publisher(publisher) => publisher.dialogue.session.check_deadline(now).err(),
+            Role::Player(player) => player.dialogue.session.check_deadline(now).err(),
+            Role::Opening | Role::Attacker(_) => None,
+        });
+        if let Some(error) = late {
+            self.lost(id, &Loss::session(&error));
+        }
+    }
+
+    /// The session cannot go on: the server said no, perhaps naming another place, or is wrong.
+    fn refused(&mut self, id: u64, error: &SessionError) {
+        let Some(client) = self.clients.get(&id) else { return };
+        let session = match &client.role {
+            Role::Publisher(publisher) => &publisher.dialogue.session,
+            Role::Player(player) => &player.dialogue.session,
+            Role::Opening | Role::Attacker(_) => return self.lost(id, &Loss::session(error)),
+        };
+        let (target, _) = client.task.target(&self.shared.plan);
+        let elsewhere = session.redirect().map(|to| target.redirected(Some(to)));
+        match elsewhere {
+            Some(Ok(target)) if client.task.redirects < REDIRECTS_MAX => {
+                self.meter.counters.redirects += 1;
+                let redirects = client.task.redirects + 1;
+                let target = Some(Arc::new(target));
+                let task = Task { target, redirects, due: clock::now(), ..client.task.clone() };
+                self.close(id);
+                self.timers.set(task.due, Event::Start(Box::new(task)));
+            }
+            _ => self.lost(id, &Loss::session(error)),
+        }
+    }
+
+    /// The server asks a running client to go elsewhere: it goes on until the other connection has
+    /// begun (E-RTMP "Reconnect Request").
+    fn move_to(&mut self, id: u64, tc_url: Option<&str>, now: Duration) {
+        let Some(client) = self.clients.get(&id).filter(|client| !client.leaving) else { return };
+        let (target, _) = client.task.target(&self.shared.plan);
+        if client.task.redirects >= REDIRECTS_MAX {
+            return;
+        }
+        match target.redirected(tc_url) {
+            Ok(target) => {
+                self.meter.counters.redirects += 1;
+                let joined = matches!(&client.role, Role::Player(player) if player.joined());
+                let task = Task {
+                    target: Some(Arc::new(target)),
+                    redirects: client.task.redirects + 1,
+                    due: now,
+                    joined_before: client.task.joined_before || joined,
+                    replaces: Some(id),
+                    ..client.task.clone()
+                };
+                self.timers.set(now, Event::Start(Box::new(task)));
+            }
+            Err(failure) => self.meter.fail("bad_redirect", || failure.to_string()),
+        }
+    }
+
+    /// A client that takes another's place has begun: the other one goes.
+    fn take_over(&mut self, id: u64, now: Duration) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let begun = match &client.role {
+            Role::Player(player) => player.joined(),
+            Role::Publisher(publisher) => publisher.started().is_some(),
+            Role::Opening | Role::Attacker(_) => false,
+        };
+        let Some(old) = client.task.replaces.filter(|_| begun) else { return };
+        client.task.replaces = None;
+        let Some(old_client) = self.clients.get_mut(&old) else { return };
+        old_client.leaving = true;
+        match &mut old_client.role {
+            Role::Player(player) => {
+                player.finish(now, &mut self.meter);
+                player.dialogue.session.finish();
+            }
+            Role::Publisher(publisher) => publisher.dialogue.session.finish(),
+            Role::Opening | Role::Attacker(_) => {}
+        }
+        old_client.push_output();
+        self.timers.set(now + Duration::from_secs(1), Event::Close(old));
+        self.flush(old);
+    }
+
+    /// A client came to an early end.
+    fn lost(&mut self, id: u64, loss: &Loss) {
+        let Some(mut client) = self.remove(id) else { return };
+        let now = clock::now();
+        if client.leaving {
+            return;
+        }
+        let slow = client.task.is_slow();
+        let mut task = client.task;
+        if matches!(task.job, Job::Attacker(..)) {
+            self.meter.counters.attackers_closed += u64::from(client.key.is_some());
+            // Hostile clients come again.
+            let due = now + Duration::from_secs(1);
+            if due < self.end && !self.stopped {
+                self.timers.set(due, Event::Start(Box::new(Task { due, ..task })));
+            }
+            return;
+        }
+        match &mut client.role {
+            Role::Player(player) => {
+                player.finish(now, &mut self.meter);
+                self.meter.of(slow).0.players_lost += u64::from(player.started());
+                task.joined_before |= player.joined();
+                task.outage_since = player.last_arrival().or(task.outage_since);
+            }
+            Role::Publisher(publisher) => {
+                self.meter.counters.publishers_lost += u64::from(publisher.started().is_some());
+            }
+            Role::Opening | Role::Attacker(_) => {}
+        }
+        if slow {
+            self.meter.fail(&format!("slow: {}", loss.cause), || loss.sentence.clone());
+        } else {
+            self.meter.fail(&loss.cause, || loss.sentence.clone());
+        }
+        self.again(task);
+    }
+
+    /// Connects again after a while, if that is wanted.
+    fn again(&mut self, mut task: Task) {
+        let due = clock::now() + backoff(task.attempt, &mut self.random);
+        let leaves = match task.job {
+            Job::Player(arrival) => (self.shared.begin + arrival.leaves).min(self.end),
+            _ => self.end,
+        };
+        if self.shared.plan.reconnect && due < leaves && !self.stopped {
+            self.meter.counters.reconnects += 1;
+            task.attempt += 1;
+            task.replaces = None;
+            task.due = due;
+            self.timers.set(due, Event::Start(Box::new(task)));
+        }
+    }
+
+    fn close(&mut self, id: u64) {
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        if let Some(connection) = client.key {
+            if let Some(entry) = self.by_slot.get_mut(connection.slot()) {
+                *entry = None;
+            }
+            self.operations.push(Operation::Close { connection });
+        }
+        Some(client)
+    }
+
+    fn id_of(&self, connection: ConnectionKey) -> Option<u64> {
+        let (key, id) = (*self.by_slot.get(connection.slot())?)?;
+        (key == connection).then_some(id)
+    }
+}
+
+/// What a player of a stream will receive, as far as this run knows.
+pub(super) fn expected(shared: &Shared, stream: usize) -> Expected {
+    match &shared.plan.file {
+        Some(file) if stream < shared.plan.publishers => Expected::File(Arc::clone(file)),
+        None if stream < shared.plan.publishers => Expected::Synthetic(stream_number(stream)),
+        _ => Expected::Anything,
+    }
+}
+
+/// 0.5 s and up to 15 s, doubled each time, drawn between half of it and all of it.
+fn backoff(attempt: u32, random: &mut fastrand::Rng) -> Duration {
+    let longest = Duration::from_millis(500).saturating_mul(1 << attempt.min(5));
+    let longest = longest.min(Duration::from_secs(15));
+    Duration::from_nanos(random.u64(nanos(longest) / 2..=nanos(longest)))
+}

@@ -1,0 +1,263 @@
+//! A run from its plan to its outcome: the engine in this process or in several, the watch on the server,
+//! the limits of the generator itself, the verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use relay::reactor::socket::raise_file_limit;
+
+use crate::clock;
+use crate::collect::Collected;
+use crate::engine;
+use crate::expect::Verdict;
+use crate::failure::Failure;
+use crate::measure::{Failures, Interval, SpanKind};
+use crate::parts::Parts;
+use crate::plan::Plan;
+use crate::server::{ServerReport, Watch};
+use crate::units::wide;
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was to be done.
+    pub plan: Arc<Plan>,
+    /// Everything measured.
+    pub collected: Collected,
+    /// What the server took, if it was watched.
+    pub server: Option<ServerReport>,
+    /// Why the figures are not the server's: the generator was the bottleneck.
+    pub invalid: Vec<String>,
+    /// What became of each expectation.
+    pub verdicts: Vec<Verdict>,
+    /// What the generator took of this machine.
+    pub own: Own,
+    /// When it began, in seconds since 1970.
+    pub began_at: u64,
+    /// Whether somebody ended it early.
+    pub stopped: bool,
+}
+
+/// What the generator took of this machine.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Own {
+    /// Processes, worker threads over all of them.
+    pub processes: u64,
+    /// Worker threads over all processes.
+    pub workers: u64,
+    /// CPU time of all workers, in seconds.
+    pub cpu_seconds: f64,
+    /// The share of its time that the busiest worker worked under full load.
+    pub busiest: f64,
+    /// Resident memory of this process at its largest, in bytes.
+    pub resident_bytes_max: u64,
+    /// Of that, what came after the start, for each connection of this process.
+    pub bytes_per_connection: f64,
+}
+
+/// What the whole of a run comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Every expectation was met.
+    Met,
+    /// At least one was not.
+    NotMet,
+    /// At least one was not, and the generator may be to blame.
+    Unknown,
+}
+
+impl Outcome {
+    /// Whether what was expected was met. Where the generator was the bottleneck, what it found wrong
+    /// is not held against the server; what was met all the same is met.
+    #[must_use]
+    pub fn judgement(&self) -> Judgement {
+        if self.verdicts.iter().all(|verdict| verdict.met) {
+            Judgement::Met
+        } else if self.invalid.is_empty() {
+            Judgement::NotMet
+        } else {
+            Judgement::Unknown
+        }
+    }
+}
+
+/// Who is told how a run goes.
+pub trait Watcher {
+    /// Called some times a second with what was collected, and how long the load has been on.
+    fn look(&mut self, plan: &Plan, collected: &Collected, elapsed: Duration);
+}
+
+/// A watcher that does not look.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Watcher for Nobody {
+    fn look(&mut self, _: &Plan, _: &Collected, _: Duration) {}
+}
+
+/// A worker that is busier than this is the bottleneck.
+const BUSY_MAX: f64 = 0.9;
+/// So is a generator of which a hundredth of the timers is later than this, in microseconds.
+const LATE_P99_MICROS_MAX: u64 = 20_000;
+/// And one that finds so many of its reads full.
+const FULL_READS_MAX: f64 = 0.25;
+/// Too few reads say nothing.
+const READS_MIN: u64 = 1_000;
+
+/// Runs a plan.
+///
+/// # Errors
+/// One sentence when the run cannot be made, or nothing of it could begin.
+pub fn execute(
+    plan: Plan,
+    stop: &Arc<AtomicBool>,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome, Failure> {
+    let (_, files) = raise_file_limit().map_err(|error| {
+        Failure::new(format!("the limit on open files cannot be read: {error}"))
+    })?;
+    let connections = plan.connections_max();
+    let parts = Parts::needed(connections, files)?;
+    let resident_before = resident_bytes();
+    let watch = Watch::begin(&plan.outputs)?;
+    let began_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let began_at = began_at.map(|since| since.as_secs()).unwrap_or_default();
+    let begin = plan.begin.unwrap_or_else(|| clock::now() + parts.start_up());
+    let plan = Arc::new(Plan { begin: Some(begin), ..plan });
+
+    let (sender, receiver) = mpsc::channel();
+    let engine = start(&plan, &parts, stop, sender);
+    let mut collected = Collected::default();
+    let resident = follow(&plan, &receiver, &mut collected, stop, watcher, begin);
+    let failed = match engine.join() {
+        Ok(result) => result.err(),
+        Err(_) => Some(Failure::new("the generator panicked")),
+    };
+    let server = watch.map(Watch::end);
+    if let Some(failure) = failed.or_else(|| nothing_began(&plan, &collected)) {
+        return Err(failure);
+    }
+    let own = Own {
+        processes: wide(parts.count()),
+        workers: collected.workers(),
+        cpu_seconds: collected.cpu().as_secs_f64(),
+        busiest: collected.busiest(&plan),
+        resident_bytes_max: resident,
+        bytes_per_connection: resident.saturating_sub(resident_before) as f64
+            / (connections / parts.count()).max(1) as f64,
+    };
+    let verdicts = plan.expect.iter();
+    let verdicts =
+        verdicts.map(|term| term.judge(collected.figure(term.figure(), &plan))).collect();
+    Ok(Outcome {
+        invalid: limits_passed(&collected, &own),
+        stopped: stop.load(Ordering::Relaxed),
+        plan,
+        collected,
+        server,
+        verdicts,
+        own,
+        began_at,
+    })
+}
+
+fn start(
+    plan: &Arc<Plan>,
+    parts: &Parts,
+    stop: &Arc<AtomicBool>,
+    intervals: Sender<Interval>,
+) -> JoinHandle<Result<(), Failure>> {
+    let (plan, stop, parts) = (Arc::clone(plan), Arc::clone(stop), parts.clone());
+    thread::spawn(move || {
+        if parts.count() > 1 {
+            parts.run(&plan, &stop, &intervals)
+        } else {
+            engine::run(&plan, &stop, intervals)
+        }
+    })
+}
+
+/// Collects until the engine has ended; gives the largest resident memory seen.
+fn follow(
+    plan: &Plan,
+    intervals: &Receiver<Interval>,
+    collected: &mut Collected,
+    stop: &AtomicBool,
+    watcher: &mut dyn Watcher,
+    begin: Duration,
+) -> u64 {
+    let mut resident = 0;
+    loop {
+        match intervals.recv_timeout(Duration::from_millis(200)) {
+            Ok(interval) => collected.add(&interval),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return resident,
+        }
+        resident = resident.max(resident_bytes());
+        watcher.look(plan, collected, clock::now().saturating_sub(begin));
+        if is_hopeless(plan, collected) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether every publisher (or every player, where nobody publishes) was refused.
+fn is_hopeless(plan: &Plan, collected: &Collected) -> bool {
+    let counters = &collected.counters;
+    let (wanted, started) = if plan.publishers > 0 {
+        (plan.publishers, counters.publishers_started)
+    } else {
+        (plan.players, counters.players_started)
+    };
+    !plan.reconnect && started == 0 && collected.errors() >= wide(wanted)
+}
+
+/// A run of which nothing began is none.
+fn nothing_began(plan: &Plan, collected: &Collected) -> Option<Failure> {
+    let counters = &collected.counters;
+    let publishers = plan.publishers > 0 && counters.publishers_started == 0;
+    let players = plan.publishers == 0
+        && counters.players_planned + collected.slow.players_planned > 0
+        && counters.players_started + collected.slow.players_started == 0;
+    if !publishers && !players {
+        return None;
+    }
+    let who = if publishers { "publisher" } else { "player" };
+    let why = most_common(&collected.failures).unwrap_or("no answer came");
+    Some(Failure::new(format!("no {who} could begin: {why}")))
+}
+
+fn most_common(failures: &Failures) -> Option<&str> {
+    // What was still opening, or waited for media, at the end was cut off by us.
+    let ours = ["still_opening", "no_media"];
+    let told = failures.iter().filter(|(cause, _)| !ours.contains(&cause.as_str()));
+    let most = told.max_by_key(|(_, failed)| failed.count)?;
+    Some(&most.1.example)
+}
+
+fn limits_passed(collected: &Collected, own: &Own) -> Vec<String> {
+    let mut passed = Vec::new();
+    if own.busiest > BUSY_MAX {
+        passed.push(format!("a core of the generator was {:.0} % busy", own.busiest * 100.0));
+    }
+    let late = collected.spans.of(SpanKind::TimerLate).map_or(0, |span| span.percentile(99.0));
+    if late > LATE_P99_MICROS_MAX {
+        let late = crate::units::show_micros(late);
+        passed.push(format!("a hundredth of the generator's timers fired {late} late or later"));
+    }
+    let (reads, full) = (collected.counters.reads, collected.counters.full_reads);
+    if reads >= READS_MIN && full as f64 > reads as f64 * FULL_READS_MAX {
+        passed.push("the generator read more slowly than data came".to_owned());
+    }
+    passed
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}

@@ -1,0 +1,181 @@
+//! Where the load goes: a URL, taken apart and looked up once.
+//!
+//! `rtmp://host[:port]/app[/name][?query]`. The last segment of two or more is the stream's name, what
+//! stands before it the application. With several streams each gets a number: in the place of `{}`, or
+//! else behind the name.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use crate::failure::Failure;
+
+/// RTMP's own port.
+const DEFAULT_PORT: u16 = 1935;
+
+/// A server and the names of streams on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Every address that the host's name stands for; never empty. Connections take turns.
+    pub addresses: Vec<SocketAddr>,
+    /// Host and port as in the URL.
+    authority: String,
+    /// The application.
+    pub app: String,
+    /// The pattern of stream names, query included.
+    name: String,
+}
+
+impl Target {
+    /// Takes a URL apart and looks its host up.
+    ///
+    /// # Errors
+    /// One sentence when it is no URL of RTMP or the host is not known.
+    pub fn parse(url: &str) -> Result<Self, Failure> {
+        let (host, port, path) = split(url)?;
+        let addresses: Vec<SocketAddr> = (host, port)
+            .to_socket_addrs()
+            .map_err(|error| Failure::new(format!("the host of {url} is not known: {error}")))?
+            .collect();
+        if addresses.is_empty() {
+            return Err(Failure::new(format!("the host of {url} has no address")));
+        }
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let path = path.trim_matches('/');
+        if path.is_empty() {
+            return Err(Failure::new(format!(
+                "{url} names no application: write rtmp://host/app or rtmp://host/app/name"
+            )));
+        }
+        let (app, name) = path.rsplit_once('/').unwrap_or((path, "loadgen-{}"));
+        let name = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let authority = format!("{bracketed}:{port}");
+        Ok(Self { addresses, authority, app: app.to_owned(), name })
+    }
+
+    /// What connect says as `tcUrl`.
+    #[must_use]
+    pub fn tc_url(&self) -> String {
+        format!("rtmp://{}/{}", self.authority, self.app)
+    }
+
+    /// The name of stream number `index` of `streams`.
+    #[must_use]
+    pub fn stream_name(&self, index: usize, streams: usize) -> String {
+        if self.name.contains("{}") {
+            return self.name.replace("{}", &index.to_string());
+        }
+        if streams <= 1 {
+            return self.name.clone();
+        }
+        match self.name.split_once('?') {
+            Some((name, query)) => format!("{name}-{index}?{query}"),
+            None => format!("{}-{index}", self.name),
+        }
+    }
+
+    /// The target that a server sent us to: a `tcUrl`, absolute or relative to this one (E-RTMP
+    /// "Reconnect Request").
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn redirected(&self, tc_url: Option<&str>) -> Result<Self, Failure> {
+        let Some(to) = tc_url.filter(|to| !to.is_empty()) else { return Ok(self.clone()) };
+        let absolute = if let Some(rest) = to.strip_prefix("//") {
+            format!("rtmp://{rest}")
+        } else if to.starts_with('/') {
+            format!("rtmp://{}{to}", self.authority)
+        } else {
+            to.to_owned()
+        };
+        // A tcUrl has no stream name: all of its path is the application.
+        let mut target = Self::parse(&format!("{}/x", absolute.trim_end_matches('/')))?;
+        target.name.clone_from(&self.name);
+        Ok(target)
+    }
+}
+
+fn split(url: &str) -> Result<(&str, u16, &str), Failure> {
+    let wrong = |why: &str| Err(Failure::new(format!("'{url}' is no target: {why}")));
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return wrong("write rtmp://host/app/name");
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "rtmp" => {}
+        "rtmps" | "rtmpt" | "rtmpts" | "rtmpe" => {
+            return wrong(&format!("{scheme} is not spoken, only rtmp"));
+        }
+        _ => return wrong(&format!("'{scheme}' is not rtmp")),
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = if let Some(inner) = authority.strip_prefix('[') {
+        let Some((host, port)) = inner.split_once(']') else {
+            return wrong("its address lacks a ']'");
+        };
+        (host, port.strip_prefix(':'))
+    } else {
+        match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
+    };
+    if host.is_empty() {
+        return wrong("it has no host");
+    }
+    match port.map_or(Ok(DEFAULT_PORT), str::parse) {
+        Ok(port) if port > 0 => Ok((host, port, path)),
+        _ => wrong("its port is no number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let check = |url: &str, streams: usize, tc_url: &str, name: &str| {
+            let target = Target::parse(url).unwrap();
+            assert_eq!(target.tc_url(), tc_url, "{url}");
+            assert_eq!(target.stream_name(3, streams), name, "{url}");
+        };
+        check("rtmp://127.0.0.1/live/a", 1, "rtmp://127.0.0.1:1935/live", "a");
+        check("rtmp://127.0.0.1:9/live/a", 4, "rtmp://127.0.0.1:9/live", "a-3");
+        check("rtmp://127.0.0.1/live", 4, "rtmp://127.0.0.1:1935/live", "loadgen-3");
+        check("rtmp://127.0.0.1/live/x/a{}b?k=v", 4, "rtmp://127.0.0.1:1935/live/x", "a3b?k=v");
+        check("rtmp://127.0.0.1/live/a?k=v", 4, "rtmp://127.0.0.1:1935/live", "a-3?k=v");
+        check("rtmp://127.0.0.1/live/a?k=v", 1, "rtmp://127.0.0.1:1935/live", "a?k=v");
+        check("RTMP://[::1]:1936/live/a", 1, "rtmp://[::1]:1936/live", "a");
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_in_one_sentence() {
+        let check = |url: &str, part: &str| {
+            let sentence = Target::parse(url).unwrap_err().to_string();
+            assert!(sentence.contains(part) && !sentence.contains('\n'), "{url}: {sentence}");
+        };
+        check("127.0.0.1/live/a", "write rtmp://");
+        check("http://127.0.0.1/live/a", "is not rtmp");
+        check("rtmps://127.0.0.1/live/a", "only rtmp");
+        check("rtmp:///live/a", "no host");
+        check("rtmp://127.0.0.1:0/live/a", "port");
+        check("rtmp://127.0.0.1:x/live/a", "port");
+        check("rtmp://[::1/live/a", "']'");
+        check("rtmp://127.0.0.1", "no application");
+        check("rtmp://127.0.0.1/", "no application");
+    }
+
+    #[test]
+    fn redirects_keep_the_name() {
+        let from = Target::parse("rtmp://127.0.0.1:9/live/a{}").unwrap();
+        let check = |to: Option<&str>, tc_url: &str| {
+            let target = from.redirected(to).unwrap();
+            assert_eq!(target.tc_url(), tc_url);
+            assert_eq!(target.stream_name(7, 9), "a7");
+        };
+        check(None, "rtmp://127.0.0.1:9/live");
+        check(Some("rtmp://127.0.0.2:8/other/app"), "rtmp://127.0.0.2:8/other/app");
+        check(Some("//127.0.0.2/live"), "rtmp://127.0.0.2:1935/live");
+        check(Some("/moved"), "rtmp://127.0.0.1:9/moved");
+    }
+}

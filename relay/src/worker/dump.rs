@@ -1,0 +1,57 @@
+//! Bytes of peers in log lines: what an operator needs when a device fails and nobody has its
+//! source.
+//!
+//! A few bytes from where a chunk stream could no longer be followed are part of the line that says
+//! how the connection ended. The first 3 KiB of a connection that never got anywhere, which is its
+//! handshake and nothing that may be secret, are kept and logged at level debug only.
+
+use std::fmt;
+
+use super::connection::Connection;
+use super::labels::Role;
+use crate::session::SessionError;
+
+/// Bytes of a connection's beginning that are kept: one less than the handshake has.
+const OPENING_BYTES: usize = 3 * 1024;
+
+/// Bytes shown from where a chunk stream could not be followed: the longest header.
+const HEADER_BYTES: usize = 18;
+
+/// Bytes in hexadecimal digits, with a space between any two bytes.
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, byte) in self.0.iter().enumerate() {
+            let space = if place == 0 { "" } else { " " };
+            write!(formatter, "{space}{byte:02X}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What ended a session, in words, and for a fault of its chunks the bytes that were `next`.
+pub(super) fn describe(error: &SessionError, next: &[u8]) -> String {
+    if error.reason() == "chunk" && !next.is_empty() {
+        format!("{error}; next came {}", Hex(&next[..next.len().min(HEADER_BYTES)]))
+    } else {
+        error.to_string()
+    }
+}
+
+/// Keeps the first bytes of a connection, if anybody wants to see them.
+pub(super) fn keep_opening(connection: &mut Connection, bytes: &[u8]) {
+    let room = OPENING_BYTES.saturating_sub(connection.opening.len());
+    let pending = connection.purpose == Role::Pending;
+    if room > 0 && pending && tracing::enabled!(tracing::Level::DEBUG) {
+        connection.opening.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// Logs how a connection began that neither published nor played.
+pub(super) fn log_opening(connection: &Connection) {
+    if connection.purpose == Role::Pending && !connection.opening.is_empty() {
+        let bytes = Hex(&connection.opening);
+        tracing::debug!(id = %connection.id, %bytes, "the connection began with");
+    }
+}
