@@ -20,7 +20,8 @@ type Place = (usize, usize);
 #[derive(Default)]
 pub(crate) struct SentSlices {
     seen: Rc<RefCell<Vec<(Place, Option<Bytes>)>>>,
-    /// Segments of all logs when they were looked at last: first address to the one behind the last.
+    /// Segments of all logs when they were looked at last: first address to the one behind the
+    /// last.
     live: BTreeMap<usize, usize>,
     pub(crate) log_slices: u64,
     pub(crate) log_bytes: u64,
