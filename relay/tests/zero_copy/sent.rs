@@ -16,10 +16,13 @@ use super::node::Node;
 /// Where a slice lies: its first address and the one behind its last.
 type Place = (usize, usize);
 
+/// A slice, kept where its bytes have to be looked at.
+type Slice = (Place, Option<Bytes>);
+
 /// What was sent, by where it lies.
 #[derive(Default)]
 pub(crate) struct SentSlices {
-    seen: Rc<RefCell<Vec<(Place, Option<Bytes>)>>>,
+    seen: Rc<RefCell<Vec<Slice>>>,
     /// Segments of all logs when they were looked at last: first address to the one behind the
     /// last.
     live: BTreeMap<usize, usize>,
