@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
+use crate::support::scripted::{self, Script};
 use crate::support::servers::nginx;
 use crate::support::{Scratch, free_port, tester};
 
@@ -46,10 +47,10 @@ fn a_target_that_speaks_something_else() {
 
 #[test]
 fn a_server_that_lets_nobody_publish() {
-    let dir = Scratch::new();
-    let server = nginx(dir.path());
-    let url = format!("rtmp://{}/closed/a", server.address);
-    check(&["run", "--target", &url, "--duration", "2s"], "no publisher could begin");
+    let address = scripted::start(Script::RefusePublish);
+    let url = format!("rtmp://{address}/live/a");
+    check(&["run", "--target", &url], "no publisher could begin: the server refused");
+    check(&["publish", "--target", &url], "wrong key");
 }
 
 #[test]

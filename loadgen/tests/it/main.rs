@@ -8,5 +8,6 @@
 mod bad_input;
 mod faults;
 mod figures;
+mod redirects;
 mod servers;
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod tester;
 
