@@ -1,8 +1,8 @@
 //! The proof that a player costs no copy: what a thousand players are sent is the log itself.
 //!
-//! One publisher and up to a thousand players on one worker over the simulated reactor, which lends every
-//! buffer that it sends to an observer. A counting allocator (the `allocation-counter` crate, which
-//! replaces the global one in this program) tells what a message allocates.
+//! One publisher and up to a thousand players on one worker over the simulated reactor, which lends
+//! every buffer that it sends to an observer. A counting allocator (the `allocation-counter` crate,
+//! which replaces the global one in this program) tells what a message allocates.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

@@ -1,7 +1,7 @@
 //! Frames in the shape of a codec, with the record where the codec allows private data.
 //!
-//! The slices behind it are filler: a demuxer, a server or a muxer finds every length right, a decoder
-//! finds nothing to look at.
+//! The slices behind it are filler: a demuxer, a server or a muxer finds every length right, a
+//! decoder finds nothing to look at.
 
 use super::Filler;
 use super::record::{RECORD_BYTES, Truth, seal};

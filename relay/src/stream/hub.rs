@@ -154,6 +154,13 @@ impl Hub {
         self.streams.is_empty()
     }
 
+    /// Every stream, in an order of no meaning.
+    pub fn keys(&self) -> impl Iterator<Item = StreamKey> {
+        let key =
+            |(slot, stream): (usize, &Stream)| StreamKey { slot, generation: stream.generation };
+        self.streams.iter().map(key)
+    }
+
     // ---- the publisher's side
 
     /// A publisher begins. After another one it continues the stream: numbers, counts and time go

@@ -11,6 +11,7 @@ use relay::reactor::sim::SimFaults;
 use relay::worker::labels::{CloseReason, DropReason, JumpReason, MessageKind, RefuseReason};
 use relay::worker::settings::Settings;
 
+use super::material::Kind;
 use super::player::Pace;
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
@@ -99,11 +100,13 @@ struct Outcome {
 
 impl Outcome {
     fn new(world: &World, homes: usize) -> Self {
-        let node = &world.node;
+        let (node, ledger) = (&world.node, world.ledger.borrow());
         let jumps = |reason| node.sum(|cells| cells.player_jumps.at(reason).get());
         let (closed, refused) = (|of| world.closed(of), |of| world.refused(of));
         let counts = BTreeMap::from([
-            ("messages published", world.ledger.borrow().messages().try_into().unwrap()),
+            ("messages published", ledger.messages().try_into().unwrap()),
+            ("key frames published", ledger.count(Kind::Key).try_into().unwrap()),
+            ("bytes published", ledger.payload_bytes()),
             ("bytes played", world.players.iter().map(|player| player.bytes).sum()),
             ("moves to another home", homes.saturating_sub(1).try_into().unwrap()),
             ("jumps for lag", jumps(JumpReason::Lag)),

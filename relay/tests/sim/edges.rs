@@ -244,3 +244,26 @@ fn without_a_key_frame_a_player_gets_the_audio_first() {
     world.catch_up();
     world.end(secs(20));
 }
+
+#[test]
+fn a_stream_has_as_many_players_as_like() {
+    let mut world = World::new(12, Settings::default(), 3, 65_536);
+    world.publish(0, Some(0), Plan { new_headers: 0, ..Plan::default() });
+    world.run(secs(1));
+    for player in 0..1_500_u16 {
+        world.play(0, Some(player % 3));
+    }
+    world.under_way();
+    world.publishers[0].silent = true;
+    world.run(millis(100));
+    for player in &mut world.players {
+        assert_eq!(player.viewer.jumps, 0);
+        player.count_only();
+    }
+    world.publishers[0].speak();
+    world.run(secs(2));
+    let counted: std::collections::BTreeSet<_> =
+        world.players.iter().map(super::player::Player::counted).collect();
+    assert!(counted.len() == 1 && counted.first().is_some_and(|bytes| *bytes > 5_000));
+    world.end(secs(20));
+}

@@ -123,6 +123,18 @@ impl Ledger {
         Some(Id { stream, epoch: u16::try_from(epoch).unwrap(), seq })
     }
 
+    /// Messages of one kind.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.streams.values().flatten().flatten().filter(|sent| sent.kind == kind).count()
+    }
+
+    /// Payload bytes of all messages of audio and video.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        let media = |sent: &&Sent| sent.kind != Kind::Metadata;
+        let all = self.streams.values().flatten().flatten().filter(media);
+        u64::try_from(all.map(|sent| sent.bytes).sum::<usize>()).unwrap()
+    }
+
     /// Messages of all streams.
     pub(crate) fn messages(&self) -> usize {
         self.streams.values().flatten().map(Vec::len).sum()

@@ -108,6 +108,17 @@ impl Player {
         self.codes.iter().any(|heard| heard == code)
     }
 
+    /// From now on takes everything at once and only counts it.
+    pub(crate) fn count_only(&mut self) {
+        self.pace = Pace::Stalled;
+        self.line.as_mut().unwrap().endpoint.count_only();
+    }
+
+    /// Bytes counted since.
+    pub(crate) fn counted(&self) -> u64 {
+        self.line.as_ref().map_or(0, |line| line.endpoint.counted())
+    }
+
     /// When it next does something by itself.
     pub(crate) fn next(&self) -> Option<Duration> {
         let paced = matches!(self.pace, Pace::Slow { .. }) && self.line.is_some();

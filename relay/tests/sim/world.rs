@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Everything that is possible at this instant.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
             let mut moved = false;
             for publisher in &mut self.publishers {
@@ -166,7 +166,8 @@ impl World {
         panic!("no rest at {:?}", self.now());
     }
 
-    fn next_event(&self) -> Option<Duration> {
+    /// When something next happens by itself.
+    pub(crate) fn next_event(&self) -> Option<Duration> {
         let clients = self.publishers.iter().filter_map(Publisher::next);
         let clients = clients.chain(self.players.iter().filter_map(Player::next));
         clients.chain(self.net.next_event_time()).chain(self.node.next_due()).min()
