@@ -110,12 +110,12 @@ const ELEMENT_BYTES_MAX: u8 = 254;
 const SMALL: u8 = 64;
 const _: () = assert!(RECORD_BYTES == 64);
 
-/// The start of a coded picture, as far as servers and muxers look into it: without a slice type some
-/// would take a frame for another kind of frame, and say so in the first byte of the message.
+/// The start of a coded picture, as far as servers and muxers look into it: without a slice type
+/// some would take a frame for another kind of frame, and say so in the first byte of the message.
 fn slice_start(codec: VideoCodec, key: bool) -> &'static [u8] {
     match (codec, key) {
-        // NAL unit type 5 or 1; macroblock 0, slice type 7 (I) or 5 (P), parameter set 0, frame number
-        // (ISO/IEC 14496-10 section 7.3.3).
+        // NAL unit type 5 or 1; macroblock 0, slice type 7 (I) or 5 (P), parameter set 0, frame
+        // number (ISO/IEC 14496-10 section 7.3.3).
         (VideoCodec::H264, true) => &[0x65, 0x88, 0x84],
         (VideoCodec::H264, false) => &[0x41, 0x9a, 0x21],
         // NAL unit type 19 or 1; first slice, parameter set 0, slice type 2 (I) or 1 (P)

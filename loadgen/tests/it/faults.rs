@@ -1,5 +1,5 @@
-//! Faults between a server and its players are caught, each by the right counter; with the check turned
-//! off, the same fault goes unseen, so each check has been seen failing.
+//! Faults between a server and its players are caught, each by the right counter; with the check
+//! turned off, the same fault goes unseen, so each check has been seen failing.
 
 use std::thread;
 use std::time::Duration;

@@ -60,8 +60,8 @@ fn bytes_are_those_that_passed() {
         let outcome = tester::run(tester::plan(&line));
         let counters = &outcome.collected.counters;
         let (up, down) = (up.load(Ordering::SeqCst), down.load(Ordering::SeqCst));
-        // Everything that loadgen sent has passed. Of what passed towards it, what came after a player
-        // had left was never read: less than the frames of a second.
+        // Everything that loadgen sent has passed. Of what passed towards it, what came after a
+        // player had left was never read: less than the frames of a second.
         assert!(
             counters.bytes_sent.abs_diff(up) < 200,
             "{} sent, {up} passed",

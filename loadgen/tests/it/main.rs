@@ -1,7 +1,8 @@
 //! loadgen against servers by other people and against relay, and against faults made on the way.
 //!
-//! Each test starts its programs on ports of its own. A program that is missing fails its tests with one
-//! sentence: `.ci/install` brings those of other people, `cargo build --workspace` brings relay.
+//! Each test starts its programs on ports of its own. A program that is missing fails its tests
+//! with one sentence: `.ci/install` brings those of other people, `cargo build --workspace` brings
+//! relay.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 

@@ -1,5 +1,5 @@
-//! Servers that send clients elsewhere are obeyed: a redirect in the answer to connect, and the Reconnect
-//! Request of Enhanced RTMP while a session runs.
+//! Servers that send clients elsewhere are obeyed: a redirect in the answer to connect, and the
+//! Reconnect Request of Enhanced RTMP while a session runs.
 
 use crate::support::scripted::{self, Script};
 use crate::support::servers::nginx;
