@@ -2,9 +2,9 @@
 //!
 //! Each case runs under callgrind, which counts only inside of what is measured, once with a few
 //! rounds and once with more; the difference belongs to the rounds alone. Counts hardly depend on
-//! the machine (the C library chooses its copying functions by processor) and not at all on its
-//! load, so a regression shows wherever this runs. They say nothing about caches: for that there is
-//! `bench micro`.
+//! the machine (the C library chooses its copying functions by processor, and long copies count up
+//! to an instruction per byte) and not at all on its load, so a regression shows wherever this
+//! runs. They say nothing about caches: for that there is `bench micro`.
 
 mod bounds;
 mod counter;

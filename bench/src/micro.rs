@@ -9,6 +9,9 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use relay::session::ServerSession;
+use relay::stream::{Cursor, Entry, Segment};
+use relay::wire::message::MediaMessage;
 use serde::Serialize;
 
 use crate::case::{Aim, Case, Meter, Per, Work};
@@ -49,6 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         quick: arguments.quick,
         repetitions: effort.repetitions,
         rows: measure(&cases, &effort),
+        sizes: [
+            ("Cursor", size_of::<Cursor>()),
+            ("ServerSession", size_of::<ServerSession>()),
+            ("Segment", size_of::<Segment>()),
+            ("Entry", size_of::<Entry>()),
+            ("MediaMessage", size_of::<MediaMessage>()),
+        ],
     };
     let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
     if let Some(file) = &arguments.json {
@@ -77,6 +87,8 @@ struct Report {
     quick: bool,
     repetitions: usize,
     rows: Vec<Row>,
+    /// Bytes of what there is one of per player, connection, segment or message.
+    sizes: [(&'static str, usize); 5],
 }
 
 /// The figures of one case.
@@ -202,7 +214,10 @@ impl Report {
                 row.what.to_owned(),
             ]);
         }
-        table.write(out)
+        table.write(out)?;
+        let sizes: Vec<_> =
+            self.sizes.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+        writeln!(out, "\nbytes, what they point to apart: {}", sizes.join(", "))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The one clock: the kernel's monotonic time since boot, the same for every thread, process and
 //! container of a host.
 //!
-//! That makes a time written into a payload by one process comparable in another. Across hosts it is
-//! not, so whoever compares also compares [`host_tag`].
+//! That makes a time written into a payload by one process comparable in another. Across hosts it
+//! is not, so whoever compares also compares [`host_tag`].
 
 use std::fs;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Receiving without copying: the kernel counts the bytes of a socket and throws them away.
 //!
-//! `MSG_TRUNC` on a TCP socket lets go of what waits in the receive queue without copying it, so that
-//! one core can be thousands of players. What was received is known by its number alone.
+//! `MSG_TRUNC` on a TCP socket lets go of what waits in the receive queue without copying it, so
+//! that one core can be thousands of players. What was received is known by its number alone.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,7 +12,8 @@ use rustix::net::{RecvFlags, recv};
 /// Reads from sockets and keeps nothing.
 #[derive(Debug)]
 pub struct Discarder {
-    /// Says how much one call may take. The kernel never writes to it, so no page of it is ever there.
+    /// Says how much one call may take. The kernel never writes to it, so no page of it is ever
+    /// there.
     room: Box<[u8]>,
 }
 

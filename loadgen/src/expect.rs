@@ -1,8 +1,8 @@
 //! Expectations: `p99<50ms,gaps=0,kept>=0.999`, judged against a finished run.
 //!
 //! A term is a name, a comparison and a number. Names are counters, spans with a statistic
-//! (`join.p99`), and a few figures of the whole run. What cannot be true or is not measured is refused
-//! before anything runs.
+//! (`join.p99`), and a few figures of the whole run. What cannot be true or is not measured is
+//! refused before anything runs.
 
 use std::time::Duration;
 

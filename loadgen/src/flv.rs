@@ -104,8 +104,8 @@ impl FlvFile {
         coded.map(|message| message.time_ms).min().unwrap_or_default()
     }
 
-    /// Where in the endless loop a coded message with this hash stands, nearest to `expected`. `None`
-    /// when the file has no such message.
+    /// Where in the endless loop a coded message with this hash stands, nearest to `expected`.
+    /// `None` when the file has no such message.
     #[must_use]
     pub fn place(&self, hash: u64, expected: Option<u64>) -> Option<u64> {
         let numbers = self.places.get(&hash)?;

@@ -1,8 +1,8 @@
 //! loadgen: the load tester for RTMP servers.
 //!
-//! It publishes and plays through relay's own wire format, client session and reactor, on all cores, and
-//! says whether a server did what was expected of it: nothing missing, doubled, reordered or altered, how
-//! late, and whether the generator itself was fast enough to say so.
+//! It publishes and plays through relay's own wire format, client session and reactor, on all
+//! cores, and says whether a server did what was expected of it: nothing missing, doubled,
+//! reordered or altered, how late, and whether the generator itself was fast enough to say so.
 //!
 //! ```text
 //!   cli  ->  plan  ->  engine (one worker per core)  ->  measure  ->  report (summary, JSON, HTML)
@@ -10,8 +10,8 @@
 //!                        verify: what must arrive
 //! ```
 //!
-//! [`counting`] (receiving without copying) and [`pinned`] (work on cores of its own) are also what the
-//! benchmarks stand on.
+//! [`counting`] (receiving without copying) and [`pinned`] (work on cores of its own) are also what
+//! the benchmarks stand on.
 
 pub mod cli;
 pub mod clock;

@@ -1,7 +1,8 @@
 //! Several processes for one run, when one may not open enough files.
 //!
-//! Each child is this program with the same arguments and the number of its part; it writes an interval
-//! per line to its standard output, and the parent adds them up as if they came from threads.
+//! Each child is this program with the same arguments and the number of its part; it writes an
+//! interval per line to its standard output, and the parent adds them up as if they came from
+//! threads.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};

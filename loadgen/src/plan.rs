@@ -1,7 +1,8 @@
 //! What is to be done, decided once: every option resolved, every arrival dated.
 //!
-//! Arrivals are drawn from the seed before the load begins and never depend on how the server answers:
-//! a slow server gets its players all the same, and their waiting is measured from when they were due.
+//! Arrivals are drawn from the seed before the load begins and never depend on how the server
+//! answers: a slow server gets its players all the same, and their waiting is measured from when
+//! they were due.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -173,7 +174,8 @@ impl Plan {
         Arrival { player, at, leaves, verifies, pace: Pace::Full }
     }
 
-    /// Arrivals at random, as many as leave on average; the first `players` are there from the ramp.
+    /// Arrivals at random, as many as leave on average; the first `players` are there from the
+    /// ramp.
     fn poisson(&self, stay: Duration, random: &mut fastrand::Rng) -> Vec<Arrival> {
         let end = self.length();
         let mut arrivals = Vec::new();

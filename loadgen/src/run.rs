@@ -1,5 +1,5 @@
-//! A run from its plan to its outcome: the engine in this process or in several, the watch on the server,
-//! the limits of the generator itself, the verdict.
+//! A run from its plan to its outcome: the engine in this process or in several, the watch on the
+//! server, the limits of the generator itself, the verdict.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,8 +70,8 @@ pub enum Judgement {
 }
 
 impl Outcome {
-    /// Whether what was expected was met. Where the generator was the bottleneck, what it found wrong
-    /// is not held against the server; what was met all the same is met.
+    /// Whether what was expected was met. Where the generator was the bottleneck, what it found
+    /// wrong is not held against the server; what was met all the same is met.
     #[must_use]
     pub fn judgement(&self) -> Judgement {
         if self.verdicts.iter().all(|verdict| verdict.met) {

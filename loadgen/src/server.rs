@@ -1,7 +1,7 @@
 //! The server's side: what its process takes, from `/proc` or from its `/metrics`.
 //!
-//! Watched once a second by a thread of its own; a server that cannot be watched is said so once and
-//! never fails the run.
+//! Watched once a second by a thread of its own; a server that cannot be watched is said so once
+//! and never fails the run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -156,8 +156,8 @@ fn look_at_process(id: u32) -> Result<Look, String> {
     Ok(look)
 }
 
-/// Name and CPU seconds from a line of `stat` (proc(5)): the name stands in parentheses and may hold
-/// anything, and user and system time are the 12th and 13th field behind it.
+/// Name and CPU seconds from a line of `stat` (proc(5)): the name stands in parentheses and may
+/// hold anything, and user and system time are the 12th and 13th field behind it.
 fn cpu_of(stat: &str) -> Option<(String, f64)> {
     let (head, fields) = stat.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;

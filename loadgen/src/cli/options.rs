@@ -9,19 +9,19 @@ use crate::units;
 
 /// Tests an RTMP server under load: latency, continuity and correctness, with a verdict.
 ///
-/// Publishes streams whose every frame says what it is and when it was sent, plays them, and finds what
-/// is missing, doubled, reordered, altered or late. Works against any RTMP server.
+/// Publishes streams whose every frame says what it is and when it was sent, plays them, and finds
+/// what is missing, doubled, reordered, altered or late. Works against any RTMP server.
 ///
-/// Exit code: 0 when all that was expected was met, 1 when something was not, 2 when the test could not
-/// be run.
+/// Exit code: 0 when all that was expected was met, 1 when something was not, 2 when the test could
+/// not be run.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, max_term_width = 100, arg_required_else_help = true)]
 pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Read options from a TOML file: `command = "run"`, and every option by its long name. What the
-    /// command line says comes first
+    /// Read options from a TOML file: `command = "run"`, and every option by its long name. What
+    /// the command line says comes first
     #[arg(long, global = true, value_name = "FILE", help_heading = "Reports")]
     pub(super) scenario: Option<PathBuf>,
 }
@@ -155,7 +155,8 @@ pub(super) struct TargetOptions {
     /// How many streams there are
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) streams: Option<usize>,
-    /// Name no capabilities of Enhanced RTMP in connect, for servers that refuse what they do not know
+    /// Name no capabilities of Enhanced RTMP in connect, for servers that refuse what they do not
+    /// know
     #[arg(long)]
     pub(super) legacy: bool,
 }
@@ -198,8 +199,8 @@ pub(super) struct PlayOptions {
     /// How many players, spread over the streams
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) players: Option<usize>,
-    /// The share of players that parse and check every frame; the others count bytes. By default all
-    /// up to 200 players, and 200 of more
+    /// The share of players that parse and check every frame; the others count bytes. By default
+    /// all up to 200 players, and 200 of more
     #[arg(long, value_name = "SHARE", value_parser = units::share)]
     pub(super) verify: Option<f64>,
 }

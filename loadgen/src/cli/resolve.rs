@@ -1,5 +1,5 @@
-//! Options into a plan: defaults that depend on others, targets looked up, files read, contradictions
-//! refused.
+//! Options into a plan: defaults that depend on others, targets looked up, files read,
+//! contradictions refused.
 
 use std::sync::Arc;
 use std::time::Duration;

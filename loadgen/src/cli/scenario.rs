@@ -1,8 +1,8 @@
 //! Scenario files: the command line, said in TOML.
 //!
-//! Each key becomes the option of that name, before what the command line says itself; an option given
-//! there too is left out of the file. So a file can say nothing that the command line cannot, and is
-//! judged by the same rules.
+//! Each key becomes the option of that name, before what the command line says itself; an option
+//! given there too is left out of the file. So a file can say nothing that the command line cannot,
+//! and is judged by the same rules.
 
 use std::ffi::OsString;
 use std::path::Path;

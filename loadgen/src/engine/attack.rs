@@ -1,8 +1,8 @@
 //! Hostile clients: what each kind says, and how a kind is chosen.
 //!
-//! None of them needs the server to be wrong: every byte is one that a broken or ill-meant client may
-//! send. They are counted by whether the server gets rid of them, and judged by whether the good clients
-//! beside them notice anything.
+//! None of them needs the server to be wrong: every byte is one that a broken or ill-meant client
+//! may send. They are counted by whether the server gets rid of them, and judged by whether the
+//! good clients beside them notice anything.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use relay::wire::amf::Value;

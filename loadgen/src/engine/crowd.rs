@@ -1,8 +1,8 @@
 //! Players that only count: thousands on one core.
 //!
-//! Each speaks and parses like any other up to its first key frame. From then on the kernel counts its
-//! bytes and throws them away ([`crate::counting`]), and all that is left of it is a socket and this
-//! file's [`Member`]. It acknowledges what it received, so that no server takes it for dead.
+//! Each speaks and parses like any other up to its first key frame. From then on the kernel counts
+//! its bytes and throws them away ([`crate::counting`]), and all that is left of it is a socket and
+//! this file's [`Member`]. It acknowledges what it received, so that no server takes it for dead.
 //!
 //! Nobody is woken for a single member: the crowd is swept every few milliseconds.
 

@@ -1,7 +1,7 @@
 //! The client session of one connection, with the time that each step of its beginning took.
 //!
-//! Steps: TCP, handshake, connect, createStream, then publish or play. Each is measured from the end of
-//! the one before, the first from when the connection was due.
+//! Steps: TCP, handshake, connect, createStream, then publish or play. Each is measured from the
+//! end of the one before, the first from when the connection was due.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,8 +41,8 @@ use crate::units::wide;
 /// Workers need this long to come up before the load begins.
 const START_UP: Duration = Duration::from_millis(100);
 
-/// Runs this process's share of a plan to its end. Each worker sends an interval a second, and the last
-/// one drops its sender. `stop` ends the load early.
+/// Runs this process's share of a plan to its end. Each worker sends an interval a second, and the
+/// last one drops its sender. `stop` ends the load early.
 ///
 /// # Errors
 /// One sentence when the kernel gives no threads or event queues.

@@ -1,5 +1,5 @@
-//! What is measured: counters and spans of time, each with a name that reports, expectations and the
-//! JSON share.
+//! What is measured: counters and spans of time, each with a name that reports, expectations and
+//! the JSON share.
 //!
 //! A worker owns a [`Meter`] and nobody else touches it. Once a second it hands over what was added
 //! since ([`Interval`]); intervals of all workers and processes add up to the whole.

@@ -1,7 +1,7 @@
 //! Frames in the shape of a codec, with the record where the codec allows private data.
 //!
-//! The slices behind it are filler: a demuxer, a server or a muxer finds every length right, a decoder
-//! finds nothing to look at.
+//! The slices behind it are filler: a demuxer, a server or a muxer finds every length right, a
+//! decoder finds nothing to look at.
 
 use super::Filler;
 use super::record::{RECORD_BYTES, Truth, seal};
@@ -67,18 +67,14 @@ pub fn video_frame(
             record
         }
     };
-    let slice: &[u8] = match (codec, key) {
-        (VideoCodec::H264, true) => &[0x65],
-        (VideoCodec::H264, false) => &[0x41],
-        (VideoCodec::Hevc, true) => &[19 << 1, 1],
-        (VideoCodec::Hevc, false) => &[1 << 1, 1],
-        (VideoCodec::Av1, _) => &[6 << 3 | 2],
-    };
+    let slice = slice_start(codec, key);
     let length_bytes = 4;
     let filled = size.saturating_sub(out.len() + length_bytes + slice.len()).max(1);
     if codec == VideoCodec::Av1 {
         out.extend_from_slice(slice);
-        out.extend_from_slice(&leb128(filled));
+        out.extend_from_slice(&leb128(filled + 1));
+        // Shown, a key frame or an inter frame (AV1 bitstream specification, section 5.9.2).
+        out.push(if key { 0x10 } else { 0x30 });
     } else {
         out.extend_from_slice(&length(slice.len() + filled));
         out.extend_from_slice(slice);
@@ -113,6 +109,23 @@ const DATA_ELEMENT: u8 = 0b1000_0001;
 const ELEMENT_BYTES_MAX: u8 = 254;
 const SMALL: u8 = 64;
 const _: () = assert!(RECORD_BYTES == 64);
+
+/// The start of a coded picture, as far as servers and muxers look into it: without a slice type
+/// some would take a frame for another kind of frame, and say so in the first byte of the message.
+fn slice_start(codec: VideoCodec, key: bool) -> &'static [u8] {
+    match (codec, key) {
+        // NAL unit type 5 or 1; macroblock 0, slice type 7 (I) or 5 (P), parameter set 0, frame
+        // number (ISO/IEC 14496-10 section 7.3.3).
+        (VideoCodec::H264, true) => &[0x65, 0x88, 0x84],
+        (VideoCodec::H264, false) => &[0x41, 0x9a, 0x21],
+        // NAL unit type 19 or 1; first slice, parameter set 0, slice type 2 (I) or 1 (P)
+        // (ISO/IEC 23008-2 section 7.3.6.1).
+        (VideoCodec::Hevc, true) => &[19 << 1, 1, 0xaf],
+        (VideoCodec::Hevc, false) => &[1 << 1, 1, 0xd7],
+        // A frame OBU with its size; the frame header comes behind the size, see below.
+        (VideoCodec::Av1, _) => &[6 << 3 | 2],
+    }
+}
 
 /// An SEI message with user data behind a NAL unit header; gives where the record starts.
 fn user_data(out: &mut Vec<u8>, header: &[u8], truth: &Truth) -> usize {

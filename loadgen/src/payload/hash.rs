@@ -1,5 +1,5 @@
-//! A hash that finds every accidental change, at memory speed. It is no defence against somebody who
-//! wants to deceive.
+//! A hash that finds every accidental change, at memory speed. It is no defence against somebody
+//! who wants to deceive.
 //!
 //! Each step is a bijection of the state for a given word and of the word for a given state, so a
 //! change within one word of eight bytes always changes the result.

@@ -1,9 +1,10 @@
 //! The truth inside the payload: frames that any server can carry and any player can judge.
 //!
-//! A synthetic frame is shaped like AVC, HEVC, AV1 or AAC, and holds a record that says which frame of
-//! which stream it is, when it was to be sent, and what all of its bytes hash to. The record lies where
-//! the codec allows private data (an SEI message, a metadata OBU, a data stream element), so a server
-//! that looks inside finds nothing wrong. No byte of the record is 0, so nothing needs escaping.
+//! A synthetic frame is shaped like AVC, HEVC, AV1 or AAC, and holds a record that says which frame
+//! of which stream it is, when it was to be sent, and what all of its bytes hash to. The record
+//! lies where the codec allows private data (an SEI message, a metadata OBU, a data stream
+//! element), so a server that looks inside finds nothing wrong. No byte of the record is 0, so
+//! nothing needs escaping.
 //!
 //! ```text
 //!   payload: [ media header | wrapper | RECORD 64 bytes | wrapper | filler, never 0 ]

@@ -1,5 +1,5 @@
-//! What comes of a run: a summary to read, JSON with everything, a page with plots, and the line that
-//! moves meanwhile.
+//! What comes of a run: a summary to read, JSON with everything, a page with plots, and the line
+//! that moves meanwhile.
 
 mod html;
 mod json;

@@ -1,7 +1,7 @@
 //! The judge of one player: what it received against what its publisher sent.
 //!
-//! Nothing here knows a connection; messages come in with the time of their arrival, counts go out. Each
-//! check can be turned off by name, so that a test can see it fail.
+//! Nothing here knows a connection; messages come in with the time of their arrival, counts go out.
+//! Each check can be turned off by name, so that a test can see it fail.
 
 mod continuity;
 

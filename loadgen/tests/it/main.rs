@@ -1,1 +1,14 @@
-//! x
+//! loadgen against servers by other people and against relay, and against faults made on the way.
+//!
+//! Each test starts its programs on ports of its own. A program that is missing fails its tests
+//! with one sentence: `.ci/install` brings those of other people, `cargo build --workspace` brings
+//! relay.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod bad_input;
+mod faults;
+mod figures;
+mod redirects;
+mod servers;
+mod support;

@@ -236,8 +236,8 @@ impl ClientSession {
         self.message_stream
     }
 
-    /// Where a server that refused connect sent us instead: the `tcUrl` of its `ex.redirect`, as some
-    /// clusters do.
+    /// Where a server that refused connect sent us instead: the `tcUrl` of its `ex.redirect`, as
+    /// some clusters do.
     #[must_use]
     pub fn redirect(&self) -> Option<&str> {
         self.redirect.as_deref()

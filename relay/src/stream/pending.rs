@@ -4,8 +4,8 @@
 //! of its own, so that a segment that lives long pins nothing else. It is made as large as recent
 //! segments were, and a quarter more: taking far too much and giving it back strews the heap with
 //! remainders, through which every later allocation searches (measured: fan-out four times as dear
-//! with one player per stream). Growing is another copy, counted, and rare; much too large an
-//! allocation is cut down in place.
+//! with one player per stream). It never grows, which would be another copy: what does not fit
+//! begins the next segment. Much too large an allocation is cut down in place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,12 @@ impl Pending {
         self.entries.first().is_some_and(|entry| entry.role == Role::KeyFrame)
     }
 
+    /// Whether a message of this length can be appended. One that cannot begins the next segment,
+    /// because to grow this one would be a copy of all that it holds.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.start.is_none() || self.bytes.len() + length <= self.bytes.capacity()
+    }
+
     /// Bytes copied so far.
     pub(super) fn copied_bytes(&self) -> u64 {
         self.copied
@@ -73,11 +79,7 @@ impl Pending {
             self.start = Some(start());
             self.bytes.reserve(self.expected_bytes(room).max(length));
         }
-        debug_assert!(self.bytes.len() + length <= room.max(length), "segments are bounded");
-        if self.bytes.len() + length > self.bytes.capacity() {
-            self.copied += u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
-            self.bytes.reserve(room.saturating_sub(self.bytes.len()).max(length));
-        }
+        debug_assert!(self.bytes.len() + length <= self.bytes.capacity(), "growing is a copy");
         self.entries.push(entry(message, self.entries.len(), self.bytes.len(), length));
         message.append_to(&mut self.bytes);
         self.copied += u64::try_from(length).unwrap_or(u64::MAX);
@@ -91,7 +93,7 @@ impl Pending {
         self.entries.clear();
         let mut bytes = Vec::from(std::mem::take(&mut self.bytes));
         // rises fast and falls slowly
-        self.usual_bytes = bytes.len().max(self.usual_bytes - self.usual_bytes / 8);
+        self.usual_bytes = bytes.len().max(self.usual_bytes - self.usual_bytes / 32);
         if bytes.len() < bytes.capacity() / 4 * 3 {
             bytes.shrink_to_fit();
         }
@@ -103,10 +105,13 @@ impl Pending {
     fn expected_bytes(&self, room: usize) -> usize {
         match self.usual_bytes {
             0 => room,
-            usual => (usual + usual / 4).min(room),
+            usual => (usual + usual / 4).max(SMALLEST_BYTES).min(room),
         }
     }
 }
+
+/// Least to allocate for a segment.
+const SMALLEST_BYTES: usize = 1_024;
 
 /// A segment that is one large message, taken without a copy.
 pub(super) fn whole(
@@ -156,15 +161,32 @@ mod tests {
     use super::*;
     use crate::stream::testing::message;
 
+    /// Wire bytes of a message beyond its payload.
+    const HEADER: usize = 12;
+
     #[test]
-    fn a_message_is_copied_once_unless_its_segment_is_unusually_long() {
-        // payload sizes of the messages of each segment; what was copied twice
+    fn every_message_is_copied_once_and_little_is_allocated_in_vain() {
+        // payload sizes as messages come, a zero for a flush, and those of each segment
         #[track_caller]
-        fn check(segments: &[&[usize]], expected_twice: usize) {
+        fn check(sizes: &[usize], expected: &[&[u32]]) {
             let mut pending = Pending::default();
+            let mut segments = Vec::new();
             let mut gathered = 0;
-            for &sizes in segments {
-                for &size in sizes {
+            let mut seal = |pending: &mut Pending| {
+                let Some(segment) = pending.seal(0, Video::Never) else { return };
+                let header = u32::try_from(HEADER).expect("few");
+                let payloads = segment.index.iter().map(|entry| entry.length - header);
+                segments.push(payloads.collect::<Vec<_>>());
+                let length = segment.bytes.len();
+                gathered += length;
+                let allocated = Vec::from(segment.bytes).capacity();
+                assert!(allocated <= length + length / 3 + 4, "{allocated} bytes for {length}");
+            };
+            for &size in sizes {
+                if size == 0 || !pending.has_room(size + HEADER) {
+                    seal(&mut pending);
+                }
+                if size > 0 {
                     let start = || Start {
                         ingested: Duration::ZERO,
                         first_seq: 0,
@@ -172,22 +194,15 @@ mod tests {
                     };
                     pending.append(&mut message(Role::AudioFrame, 1, 0, size), 32_768, start);
                 }
-                let segment = pending.seal(0, Video::Never).expect("messages were appended");
-                let length = segment.bytes.len();
-                gathered += length;
-                let allocated = Vec::from(segment.bytes).capacity();
-                assert!(allocated <= length + length / 3 + 4, "{allocated} bytes for {length}");
             }
-            let twice = pending.copied_bytes() - u64::try_from(gathered).expect("few");
-            assert_eq!(twice, u64::try_from(expected_twice).expect("few"));
+            seal(&mut pending);
+            assert_eq!(segments, expected);
+            assert_eq!(pending.copied_bytes(), u64::try_from(gathered).expect("few"));
         }
-        const HEADER: usize = 12;
-        check(&[&[1_000]], 0);
-        check(&[&[16_000, 16_000]], 0);
-        check(&[&[1_000], &[1_000, 200]], 0);
-        check(&[&[1_000], &[1_000, 1_000]], 1_000 + HEADER);
-        check(&[&[1_000], &[1_000, 1_000, 1_000]], 1_000 + HEADER);
-        check(&[&[1_000], &[20_000]], 0);
-        check(&[&[9_000], &[300], &[300, 7_000], &[9_000]], 0);
+        check(&[1_000], &[&[1_000]]);
+        check(&[16_000, 16_000], &[&[16_000, 16_000]]);
+        check(&[1_000, 0, 1_000, 200], &[&[1_000], &[1_000, 200]]);
+        check(&[1_000, 0, 1_000, 1_000], &[&[1_000], &[1_000], &[1_000]]);
+        check(&[1_000, 0, 20_000], &[&[1_000], &[20_000]]);
     }
 }

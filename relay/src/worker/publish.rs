@@ -299,7 +299,13 @@ impl Worker {
         self.hub.end_publish(log);
         // What was just sealed goes to the readers before the handover does.
         self.flush(now);
-        let Some(heritage) = self.hub.hand_over(log) else { return };
+        let heritage = self.hub.hand_over(log).or_else(|| {
+            // Whoever was granted the stream was gone before it could begin. The next home waits
+            // for the handover all the same.
+            self.hub.begin_publish(log);
+            self.hub.hand_over(log)
+        });
+        let Some(heritage) = heritage else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let place = Place::There { home: to, awaiting_snapshot: false };
         let Place::Here { mut readers, .. } = std::mem::replace(&mut entry.place, place) else {

@@ -8,6 +8,7 @@ use relay::session::ServerSession;
 use relay::wire::amf::Value;
 use relay::wire::control::ControlMessage;
 
+use crate::support::node::Node;
 use crate::support::script::{PACKET, Script, hex, publishing};
 use crate::support::server::{CONNECTED, PUBLISHED, Server, check, served};
 
@@ -107,6 +108,34 @@ fn fmle_publishes_three_streams_on_one_connection() {
         "InterFrame 3 5 B",
     ];
     assert_eq!(served(&script).events, events);
+}
+
+#[test]
+fn fmle_reaches_the_players_of_each_of_its_three_streams() {
+    let mut node = Node::new();
+    let names = ["low", "middle", "high"];
+    let mut players: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let script = Script::plain().connect_encoder("live").create_stream(2.0);
+            node.client(&script.play(1, name))
+        })
+        .collect();
+    let mut script = Script::plain().connect_encoder("live");
+    for (place, name) in names.iter().enumerate() {
+        let stream = u32::try_from(place).unwrap() + 1;
+        script = script.create_stream(f64::from(stream)).publish(stream, name);
+    }
+    let frame = |stream: u8| vec![0x17, 1, 0, 0, 0, stream];
+    for stream in [2, 3, 1_u8] {
+        script = script.message(6, stream.into(), 40, 9, &frame(stream));
+    }
+    let mut fmle = node.client(&script);
+    node.run(&mut [&mut fmle], 100);
+    for (player, stream) in players.iter_mut().zip(1..) {
+        node.run(&mut [player], 100);
+        assert_eq!(player.media(), [(9, 40, frame(stream))]);
+    }
 }
 
 #[test]

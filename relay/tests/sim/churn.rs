@@ -201,6 +201,8 @@ fn plan(random: &mut fastrand::Rng) -> Plan {
         large_key: (random.u8(..4) == 0).then(|| (6, random.usize(15_000..140_000))),
         first_timestamp: [0, 0, 0xFF_FFFF - 3_000, u32::MAX - 3_000][random.usize(..4)],
         orphans: if random.bool() { random.u32(..4) } else { 0 },
+        aggregates: random.u8(..4) == 0,
+        aborts: if random.u8(..4) == 0 { 40 } else { 0 },
         ..Plan::default()
     }
 }

@@ -11,6 +11,7 @@ use relay::reactor::sim::{SimEndpoint, SimNet, SimRead};
 use relay::session::{ClientEvent, ClientRole, ClientSession, ClientSettings, SessionError};
 use relay::wire::amf::Value;
 use relay::wire::chunk_writer::write_message;
+use relay::wire::control::ControlMessage;
 use relay::wire::message::{CHUNK_BYTES, MediaKind, MessageHeader, MessageType};
 use relay::wire::reply;
 use relay::wire::timestamp::Timestamp;
@@ -70,6 +71,49 @@ impl Line {
         self.collect();
         let bytes = self.session.media_output(kind, Timestamp(timestamp), payload);
         self.outgoing.extend_from_slice(&bytes);
+    }
+
+    /// Queues several media messages as one aggregate message (RTMP 1.0 section 7.1.6), whose own
+    /// time is that of the first.
+    pub(crate) fn publish_aggregate(&mut self, parts: &[(MediaKind, u32, Vec<u8>)]) {
+        self.collect();
+        let mut payload = BytesMut::new();
+        for (kind, timestamp, part) in parts {
+            let length = u32::try_from(part.len()).unwrap().to_be_bytes();
+            let [high, low @ ..] = timestamp.to_be_bytes();
+            payload.extend_from_slice(&[kind.message_type().id()]);
+            payload.extend_from_slice(&length[1..]);
+            payload.extend_from_slice(&low);
+            payload.extend_from_slice(&[high, 0, 0, 0]);
+            payload.extend_from_slice(part);
+            payload.extend_from_slice(&u32::try_from(part.len() + 11).unwrap().to_be_bytes());
+        }
+        let header = MessageHeader {
+            timestamp: Timestamp(parts[0].1),
+            length: 0,
+            kind: MessageType::Aggregate,
+            message_stream: self.session.message_stream(),
+        };
+        let mut out = BytesMut::new();
+        write_message(&mut out, 9, &header, &payload, CHUNK_BYTES);
+        self.outgoing.extend_from_slice(&out);
+    }
+
+    /// Queues the first chunk of a message, and then that it is given up.
+    pub(crate) fn give_up_a_message(&mut self) {
+        self.collect();
+        let header = MessageHeader {
+            timestamp: Timestamp(1),
+            length: 0,
+            kind: MessageType::Video,
+            message_stream: self.session.message_stream(),
+        };
+        let mut out = BytesMut::new();
+        write_message(&mut out, 10, &header, &[0x17; CHUNK_BYTES + 1], CHUNK_BYTES);
+        // The second chunk is a byte and its header.
+        out.truncate(out.len() - 2);
+        ControlMessage::Abort { chunk_stream: 10 }.write(&mut out);
+        self.outgoing.extend_from_slice(&out);
     }
 
     /// Queues a command on a message stream, which the session does not know of.

@@ -174,6 +174,11 @@ impl Ledger {
         );
     }
 
+    /// Whether any player was sent a coded message of this epoch.
+    pub(crate) fn was_relayed(&self, stream: u8, epoch: u16) -> bool {
+        self.offsets.contains_key(&(stream, epoch))
+    }
+
     /// The relay's time of a coded message that some player was sent.
     pub(crate) fn relayed_time(&self, id: Id) -> u32 {
         let offset = self.offsets[&(id.stream, id.epoch)];
@@ -202,10 +207,15 @@ impl Ledger {
 
 /// The payload of a message, `bytes` long in all or as short as it can be.
 pub(crate) fn payload(id: Id, kind: Kind, bytes: usize) -> Vec<u8> {
+    // Every other stream is Enhanced RTMP; its headers are as long.
+    let enhanced = |first| [&[first][..], b"hvc1"].concat();
     let mut out = match kind {
         Kind::Metadata => return metadata(id, bytes),
         Kind::AudioHeader => vec![0xAF, 0],
         Kind::Audio => vec![0xAF, 1],
+        Kind::VideoHeader if id.stream % 2 == 1 => enhanced(0x90),
+        Kind::Key if id.stream % 2 == 1 => enhanced(0x93),
+        Kind::Inter if id.stream % 2 == 1 => enhanced(0xA3),
         Kind::VideoHeader => vec![0x17, 0, 0, 0, 0],
         Kind::Key => vec![0x17, 1, 0, 0, 0],
         Kind::Inter => vec![0x27, 1, 0, 0, 0],

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use relay::reactor::sim::SimNet;
 use relay::session::{ClientEvent, ClientRole, SessionError};
+use relay::wire::message::MediaKind;
 
 use super::line::{Heard, Line};
 use super::material::{Kind, Sent, SharedLedger, payload};
@@ -32,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) orphans: u32,
     pub(crate) video: bool,
     pub(crate) audible: bool,
+    /// What belongs to one tick is sent as one aggregate message.
+    pub(crate) aggregates: bool,
+    /// Before one tick in so many a message is begun and given up; 0: never.
+    pub(crate) aborts: u32,
 }
 
 impl Default for Plan {
@@ -48,6 +53,8 @@ impl Default for Plan {
             orphans: 0,
             video: true,
             audible: true,
+            aggregates: false,
+            aborts: 0,
         }
     }
 }
@@ -69,6 +76,8 @@ pub(crate) struct Publisher {
     pub(crate) codes: Vec<String>,
     pub(crate) tries: u32,
     retry_at: Option<Duration>,
+    /// Messages of the tick that wait for the others of their aggregate message.
+    parts: Vec<(MediaKind, u32, Vec<u8>)>,
     ledger: SharedLedger,
     random: fastrand::Rng,
     now: Duration,
@@ -104,6 +113,7 @@ impl Publisher {
             codes: Vec::new(),
             tries: 0,
             retry_at: None,
+            parts: Vec::new(),
             ledger: ledger.clone(),
             random: fastrand::Rng::with_seed(seed),
             now: Duration::ZERO,
@@ -236,6 +246,12 @@ impl Publisher {
         let coded = frame.checked_sub(plan.orphans);
         let is_key = coded.is_some_and(|coded| coded.is_multiple_of(plan.gop));
         let group = coded.unwrap_or(0) / plan.gop;
+        if plan.aborts > 0
+            && self.random.u32(0..plan.aborts) == 0
+            && let Some(line) = &mut self.line
+        {
+            line.give_up_a_message();
+        }
         let renewed = plan.new_headers > 0 && group > 0 && group.is_multiple_of(plan.new_headers);
         if frame == 0 || (is_key && renewed) {
             self.send_headers(time);
@@ -252,6 +268,10 @@ impl Publisher {
         if plan.audible {
             let bytes = self.size(plan.audio);
             self.send(Kind::Audio, bytes, time);
+        }
+        let parts = std::mem::take(&mut self.parts);
+        if let (Some(line), false) = (&mut self.line, parts.is_empty()) {
+            line.publish_aggregate(&parts);
         }
     }
 
@@ -274,7 +294,12 @@ impl Publisher {
         let (Some(line), Some(epoch)) = (&mut self.line, self.epoch) else { return };
         let sent = Sent { kind, bytes, timestamp, at: self.now };
         let id = self.ledger.borrow_mut().note(self.stream, epoch, sent);
-        line.publish(kind.media(), timestamp, &payload(id, kind, bytes));
+        let payload = payload(id, kind, bytes);
+        if self.plan.aggregates {
+            self.parts.push((kind.media(), timestamp, payload));
+        } else {
+            line.publish(kind.media(), timestamp, &payload);
+        }
     }
 }
 

@@ -1,9 +1,17 @@
 //! Publishers that want one name: take-over, hold-off, and a home that moves from worker to worker.
 
+use bytes::{Buf, BytesMut};
 use relay::limits::Limits;
+use relay::wire::amf::Value;
+use relay::wire::chunk_writer::write_message;
+use relay::wire::message::{MessageHeader, MessageType};
+use relay::wire::reply;
+use relay::wire::timestamp::Timestamp;
 use relay::worker::labels::{CloseReason, RefuseReason};
 use relay::worker::settings::{AppSettings, PublishConflict, Settings};
+use relay::worker::turn;
 
+use super::node::{FIRST_WORKER, on};
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
 
@@ -120,7 +128,7 @@ fn a_publisher_that_vanished_is_taken_over_by_itself() {
         world.run(secs(2));
         world.vanish(0);
         world.run(secs(seconds));
-        world.publishers[0].door = super::node::on(super::node::FIRST_WORKER + worker);
+        world.publishers[0].door = on(FIRST_WORKER + worker);
         world.publishers[0].begin(&world.net);
         world.expect("it publishes again", |world| world.publishers[0].is_live());
     }
@@ -130,4 +138,59 @@ fn a_publisher_that_vanished_is_taken_over_by_itself() {
         assert_eq!(player.viewer.position.unwrap().epoch, 4, "the same play, all the time");
     }
     world.end(secs(20));
+}
+
+#[test]
+fn a_publisher_that_goes_before_it_is_let_in_leaves_its_name_to_others() {
+    for (from, to) in [(1, 0), (1, 1), (0, 1)] {
+        let mut world = World::new(6, Settings::default(), 2, 2_000);
+        world.play(0, Some(0));
+        world.run(secs(1));
+        let mut hasty = world.net.connect(on(FIRST_WORKER + from));
+        let now = world.now();
+        let mut words = asking_to_publish();
+        while !words.is_empty() {
+            let written = hasty.write(&words);
+            words.advance(written);
+            turn_alone(&mut world, from, now);
+        }
+        // Its worker has asked for the name, and loses it, with replies that had no room, before
+        // it hears of the grant.
+        hasty.reset();
+        turn_alone(&mut world, from, now);
+        world.run(secs(1));
+        let next = world.publish(0, Some(to), Plan::default());
+        world.run(secs(3));
+        assert!(world.publishers[next].is_live(), "from worker {from} to {to}");
+        assert_eq!(world.home(0), Some(to.into()));
+        world.catch_up();
+        world.end(secs(20));
+    }
+}
+
+/// Turns of one worker, while the others stand still.
+fn turn_alone(world: &mut World, worker: u16, now: std::time::Duration) {
+    let station = &mut world.node.stations[usize::from(worker)];
+    for _ in 0..4 {
+        turn::step(&mut station.worker, &mut station.reactor, now);
+    }
+}
+
+/// All that a publisher says until it is let in, without waiting for any answer.
+fn asking_to_publish() -> BytesMut {
+    let mut out = BytesMut::new();
+    out.extend_from_slice(&[3]);
+    out.extend_from_slice(&[0; 2 * 1_536]);
+    let app = Value::object([("app", Value::text("live"))]);
+    let publish = [Value::Null, Value::text("s0"), Value::text("live")];
+    let calls: [(u32, &str, &[Value<'_>]); 3] =
+        [(0, "connect", &[app]), (0, "createStream", &[Value::Null]), (1, "publish", &publish)];
+    for (place, (message_stream, name, values)) in calls.into_iter().enumerate() {
+        let mut payload = BytesMut::new();
+        reply::call(&mut payload, name, f64::from(u32::try_from(place).unwrap() + 1), values);
+        let kind = MessageType::CommandAmf0;
+        let header = MessageHeader { timestamp: Timestamp(0), length: 0, kind, message_stream };
+        write_message(&mut out, 3, &header, &payload, 128);
+    }
+    out
 }

@@ -199,9 +199,11 @@ impl Viewer {
     fn misses(&self, after: Id, before: Id, shows: Shows) -> bool {
         let ledger = self.ledger.borrow();
         if before.epoch > after.epoch {
-            // How much of the older epoch arrived nobody here knows; the new one begins at 0.
+            // How much of the older epoch arrived nobody here knows; the new one begins at 0. Of
+            // one between them nothing need have arrived.
+            let mut between = after.epoch + 1..before.epoch;
             let earlier = ledger.epoch(before.stream, before.epoch).unwrap_or_default();
-            return before.epoch > after.epoch + 1
+            return between.any(|epoch| ledger.was_relayed(after.stream, epoch))
                 || any_shown(earlier, 0, before.seq, shows, before.epoch > 0);
         }
         let epoch = ledger.epoch(after.stream, after.epoch).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Zero copy, proved on the real workers: what a message costs does not depend on how many play it.
 //!
-//! - Every slice that leaves for a player lies within a segment of the log, or is a rendered prelude,
-//!   of which there is one per key frame and worker, or a reply before the media. Another worker's
-//!   log lies at the same addresses.
+//! - Every slice that leaves for a player lies within a segment of the log, or is a rendered
+//!   prelude, of which there is one per key frame and worker, or a reply before the media. Another
+//!   worker's log lies at the same addresses.
 //! - Allocations per message are the same for 10 players and for 1,000, but for a list of slices
 //!   where several segments leave in one send.
 //! - A byte that comes in is copied at most twice (when its message is assembled, and behind other
@@ -163,7 +163,8 @@ fn allocations_do_not_depend_on_the_number_of_players() {
         let counts = [&few, &many].map(|cost| cost.allocations.count_total);
         println!("{} messages: {counts:?} allocations with 10 and 1,000 players", few.messages);
         assert_eq!(few.messages, many.messages);
-        // Two segments that leave in one send leave as a list of slices; everything else for nothing.
+        // Two segments that leave in one send leave as a list of slices; everything else for
+        // nothing.
         let lists = 990 * many.metadata;
         let growth = few.messages / 20;
         assert!(counts[1] <= counts[0] + lists + growth, "{few:#?} {many:#?}");

@@ -16,11 +16,15 @@ use super::node::Node;
 /// Where a slice lies: its first address and the one behind its last.
 type Place = (usize, usize);
 
+/// A slice, kept where its bytes have to be looked at.
+type Slice = (Place, Option<Bytes>);
+
 /// What was sent, by where it lies.
 #[derive(Default)]
 pub(crate) struct SentSlices {
-    seen: Rc<RefCell<Vec<(Place, Option<Bytes>)>>>,
-    /// Segments of all logs when they were looked at last: first address to the one behind the last.
+    seen: Rc<RefCell<Vec<Slice>>>,
+    /// Segments of all logs when they were looked at last: first address to the one behind the
+    /// last.
     live: BTreeMap<usize, usize>,
     pub(crate) log_slices: u64,
     pub(crate) log_bytes: u64,

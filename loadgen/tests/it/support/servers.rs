@@ -1,0 +1,98 @@
+//! Servers to test: nginx with its RTMP module, relay, and FFmpeg in listen mode.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use super::process::Process;
+use super::{START, free_port, wait_for};
+
+/// A running server with the application `live`.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// Where its metrics are, if it has any.
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) process: Process,
+}
+
+impl Server {
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("rtmp://{}/live/{name}", self.address)
+    }
+}
+
+/// nginx; the application `closed` lets nobody publish.
+pub(crate) fn nginx(dir: &Path) -> Server {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let shown = dir.display();
+    let configuration = format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+         daemon off; master_process off; worker_processes 1;\n\
+         pid {shown}/nginx.pid; error_log {shown}/nginx.err info;\n\
+         events {{ worker_connections 1024; }}\n\
+         rtmp {{ access_log off; server {{ listen {address}; chunk_size 4096;\n\
+           application live {{ live on; wait_key on; wait_video on; idle_streams on; }}\n\
+           application closed {{ live on; deny publish all; }}\n\
+         }} }}\n"
+    );
+    let file = dir.join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir).arg("-c").arg(&file).arg("-e").arg(dir.join("nginx.err"));
+    let process = Process::start(dir, "nginx", &mut command);
+    up(Server { address, http: None, process })
+}
+
+/// relay, as the workspace was built: beside loadgen.
+pub(crate) fn relay(dir: &Path) -> Server {
+    let program = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("relay");
+    assert!(program.exists(), "relay is not built: run cargo build --workspace");
+    let mut command = Command::new(program);
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let mut process = Process::start(dir, "relay", &mut command);
+    let mut address = |what: &str| {
+        wait_for(&format!("relay's {what} port"), START, || {
+            process.must_run();
+            let said = process.said();
+            let line = said.lines().find(|line| line.starts_with(what))?;
+            line.split('/').find_map(|word| word.parse::<SocketAddr>().ok())
+        })
+    };
+    let (rtmp, http) = (address("rtmp"), address("http"));
+    up(Server { address: rtmp, http: Some(http), process })
+}
+
+/// FFmpeg that waits for one publisher and records what it sends.
+pub(crate) fn ffmpeg_recorder(dir: &Path, file: &Path) -> (Process, String) {
+    let url = format!("rtmp://127.0.0.1:{}/live/a", free_port());
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-listen", "1", "-i", &url]);
+    command.args(["-c", "copy", "-copyts", "-flush_packets", "1", "-f", "flv", "-y"]).arg(file);
+    (Process::start(dir, "recorder", &mut command), url)
+}
+
+/// FFmpeg that waits for one player and plays a file to it at native speed.
+pub(crate) fn ffmpeg_player(dir: &Path, file: &Path) -> (Process, String) {
+    let url = format!("rtmp://127.0.0.1:{}/live/a", free_port());
+    let mut command = Command::new("ffmpeg");
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-re", "-i"]).arg(file);
+    command.args(["-c", "copy", "-copyts", "-f", "flv", "-listen", "1", &url]);
+    (Process::start(dir, "server", &mut command), url)
+}
+
+/// Whether something listens there, seen from outside: FFmpeg takes one connection and no more.
+pub(crate) fn wait_until_listening(url: &str) {
+    let port: u16 = url.split([':', '/']).find_map(|word| word.parse().ok()).unwrap();
+    let listening = format!(":{port:04X} 00000000:0000 0A");
+    wait_for("FFmpeg to listen", START, || {
+        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening).then_some(())
+    });
+}
+
+fn up(mut server: Server) -> Server {
+    wait_for("the server to accept connections", START, || {
+        server.process.must_run();
+        TcpStream::connect(server.address).ok()
+    });
+    server
+}
