@@ -2,6 +2,8 @@
 //!
 //! It asks the reactor by a list of operations and is told by completions; it never waits.
 
+mod endings;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -433,176 +435,6 @@ impl State {
         }
     }
 
-    /// A client's time is over: it says goodbye and goes.
-    fn leave(&mut self, id: u64, now: Duration) {
-        let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaving) else {
-            return;
-        };
-        client.leaving = true;
-        let first = client.task.attempt == 0;
-        let (counters, _) = self.meter.of(client.task.is_slow());
-        match &mut client.role {
-            Role::Opening => {
-                if matches!(client.task.job, Job::Player(_)) {
-                    self.meter.fail("still_opening", || "no answer came before the end".to_owned());
-                }
-            }
-            Role::Attacker(_) => counters.attackers_open += 1,
-            Role::Publisher(publisher) => publisher.dialogue.session.finish(),
-            Role::Player(player) => {
-                if player.joined() {
-                    counters.players_kept += u64::from(first);
-                } else {
-                    self.meter.fail("no_media", || "no key frame came before the end".to_owned());
-                }
-                player.finish(now, &mut self.meter);
-                player.dialogue.session.finish();
-            }
-        }
-        client.push_output();
-        self.timers.set(now + Duration::from_secs(1), Event::Close(id));
-        self.flush(id);
-    }
-
-    fn judge_deadline(&mut self, id: u64, now: Duration) {
-        let late = self.clients.get_mut(&id).and_then(|client| match &mut client.role {
-            Role::Publisher(publisher) => publisher.dialogue.session.check_deadline(now).err(),
-            Role::Player(player) => player.dialogue.session.check_deadline(now).err(),
-            Role::Opening | Role::Attacker(_) => None,
-        });
-        if let Some(error) = late {
-            self.lost(id, &Loss::session(&error));
-        }
-    }
-
-    /// The session cannot go on: the server said no, perhaps naming another place, or is wrong.
-    fn refused(&mut self, id: u64, error: &SessionError) {
-        let Some(client) = self.clients.get(&id) else { return };
-        let session = match &client.role {
-            Role::Publisher(publisher) => &publisher.dialogue.session,
-            Role::Player(player) => &player.dialogue.session,
-            Role::Opening | Role::Attacker(_) => return self.lost(id, &Loss::session(error)),
-        };
-        let (target, _) = client.task.target(&self.shared.plan);
-        let elsewhere = session.redirect().map(|to| target.redirected(Some(to)));
-        match elsewhere {
-            Some(Ok(target)) if client.task.redirects < REDIRECTS_MAX => {
-                self.meter.counters.redirects += 1;
-                let redirects = client.task.redirects + 1;
-                let target = Some(Arc::new(target));
-                let task = Task { target, redirects, due: clock::now(), ..client.task.clone() };
-                self.close(id);
-                self.timers.set(task.due, Event::Start(Box::new(task)));
-            }
-            _ => self.lost(id, &Loss::session(error)),
-        }
-    }
-
-    /// The server asks a running client to go elsewhere: it goes on until the other connection has
-    /// begun (E-RTMP "Reconnect Request").
-    fn move_to(&mut self, id: u64, tc_url: Option<&str>, now: Duration) {
-        let Some(client) = self.clients.get(&id).filter(|client| !client.leaving) else { return };
-        let (target, _) = client.task.target(&self.shared.plan);
-        if client.task.redirects >= REDIRECTS_MAX {
-            return;
-        }
-        match target.redirected(tc_url) {
-            Ok(target) => {
-                self.meter.counters.redirects += 1;
-                let joined = matches!(&client.role, Role::Player(player) if player.joined());
-                let task = Task {
-                    target: Some(Arc::new(target)),
-                    redirects: client.task.redirects + 1,
-                    due: now,
-                    joined_before: client.task.joined_before || joined,
-                    replaces: Some(id),
-                    ..client.task.clone()
-                };
-                self.timers.set(now, Event::Start(Box::new(task)));
-            }
-            Err(failure) => self.meter.fail("bad_redirect", || failure.to_string()),
-        }
-    }
-
-    /// A client that takes another's place has begun: the other one goes.
-    fn take_over(&mut self, id: u64, now: Duration) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        let begun = match &client.role {
-            Role::Player(player) => player.joined(),
-            Role::Publisher(publisher) => publisher.started().is_some(),
-            Role::Opening | Role::Attacker(_) => false,
-        };
-        let Some(old) = client.task.replaces.filter(|_| begun) else { return };
-        client.task.replaces = None;
-        let Some(old_client) = self.clients.get_mut(&old) else { return };
-        old_client.leaving = true;
-        match &mut old_client.role {
-            Role::Player(player) => {
-                player.finish(now, &mut self.meter);
-                player.dialogue.session.finish();
-            }
-            Role::Publisher(publisher) => publisher.dialogue.session.finish(),
-            Role::Opening | Role::Attacker(_) => {}
-        }
-        old_client.push_output();
-        self.timers.set(now + Duration::from_secs(1), Event::Close(old));
-        self.flush(old);
-    }
-
-    /// A client came to an early end.
-    fn lost(&mut self, id: u64, loss: &Loss) {
-        let Some(mut client) = self.remove(id) else { return };
-        let now = clock::now();
-        if client.leaving {
-            return;
-        }
-        let slow = client.task.is_slow();
-        let mut task = client.task;
-        if matches!(task.job, Job::Attacker(..)) {
-            self.meter.counters.attackers_closed += u64::from(client.key.is_some());
-            // Hostile clients come again.
-            let due = now + Duration::from_secs(1);
-            if due < self.end && !self.stopped {
-                self.timers.set(due, Event::Start(Box::new(Task { due, ..task })));
-            }
-            return;
-        }
-        match &mut client.role {
-            Role::Player(player) => {
-                player.finish(now, &mut self.meter);
-                self.meter.of(slow).0.players_lost += u64::from(player.started());
-                task.joined_before |= player.joined();
-                task.outage_since = player.last_arrival().or(task.outage_since);
-            }
-            Role::Publisher(publisher) => {
-                self.meter.counters.publishers_lost += u64::from(publisher.started().is_some());
-            }
-            Role::Opening | Role::Attacker(_) => {}
-        }
-        if slow {
-            self.meter.fail(&format!("slow: {}", loss.cause), || loss.sentence.clone());
-        } else {
-            self.meter.fail(&loss.cause, || loss.sentence.clone());
-        }
-        self.again(task);
-    }
-
-    /// Connects again after a while, if that is wanted.
-    fn again(&mut self, mut task: Task) {
-        let due = clock::now() + backoff(task.attempt, &mut self.random);
-        let leaves = match task.job {
-            Job::Player(arrival) => (self.shared.begin + arrival.leaves).min(self.end),
-            _ => self.end,
-        };
-        if self.shared.plan.reconnect && due < leaves && !self.stopped {
-            self.meter.counters.reconnects += 1;
-            task.attempt += 1;
-            task.replaces = None;
-            task.due = due;
-            self.timers.set(due, Event::Start(Box::new(task)));
-        }
-    }
-
     fn close(&mut self, id: u64) {
         self.remove(id);
     }
@@ -631,11 +463,4 @@ pub(super) fn expected(shared: &Shared, stream: usize) -> Expected {
         None if stream < shared.plan.publishers => Expected::Synthetic(stream_number(stream)),
         _ => Expected::Anything,
     }
-}
-
-/// 0.5 s and up to 15 s, doubled each time, drawn between half of it and all of it.
-fn backoff(attempt: u32, random: &mut fastrand::Rng) -> Duration {
-    let longest = Duration::from_millis(500).saturating_mul(1 << attempt.min(5));
-    let longest = longest.min(Duration::from_secs(15));
-    Duration::from_nanos(random.u64(nanos(longest) / 2..=nanos(longest)))
 }
