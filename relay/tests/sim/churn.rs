@@ -239,8 +239,8 @@ fn perform(world: &mut World, deed: Deed) {
     }
 }
 
-/// Lets time pass; after every instant memory must be within its formula. What is published may take
-/// up to `delay` to arrive.
+/// Lets time pass; after every instant memory must be within its formula. What is published may
+/// take up to `delay` to arrive.
 fn watched(world: &mut World, until: Duration, delay: Duration) {
     world.until(until, |world| {
         check_memory(world, delay);
