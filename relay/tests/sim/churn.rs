@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use relay::limits::Limits;
 use relay::reactor::sim::SimFaults;
+use relay::wire::amf::Value;
 use relay::worker::labels::{CloseReason, DropReason, JumpReason, MessageKind, RefuseReason};
 use relay::worker::settings::Settings;
 
 use super::material::Kind;
 use super::player::Pace;
 use super::publisher::Plan;
+use super::viewer::Shows;
 use super::world::{World, millis, secs};
 
 /// Streams, with a publisher each.
@@ -23,7 +25,7 @@ const STREAMS: u8 = 2;
 const PLAYERS: usize = 20;
 
 /// Players that make trouble of their own; the others read as fast as they can.
-const TROUBLED: usize = 3;
+const TROUBLED: usize = 5;
 
 /// When the trouble is over.
 const TROUBLE: Duration = secs(7);
@@ -37,8 +39,8 @@ fn limits() -> Limits {
         send_stall_max: secs(4),
         unsubscribe_linger: millis(500),
         close_linger: millis(300),
-        log_span: secs(3),
-        gop_span_max: secs(5),
+        log_span: secs(2),
+        gop_span_max: secs(3),
         ..Limits::default()
     }
 }
@@ -52,6 +54,8 @@ enum Deed {
     Vanish(usize),
     Publish(usize),
     Finish(usize),
+    Pause(usize, bool),
+    Video(usize, bool),
     Faults(SimFaults),
 }
 
@@ -76,14 +80,15 @@ fn run(seed: u64) -> Outcome {
             player.viewer.prompt = true;
         }
     }
+    let delay = if is_light { secs(1) } else { TROUBLE };
     for (at, deed) in deeds {
-        watched(&mut world, at);
+        watched(&mut world, at, delay);
         if matches!(deed, Deed::Publish(_)) {
             moves.extend(world.home(0));
         }
         perform(&mut world, deed);
     }
-    watched(&mut world, TROUBLE);
+    watched(&mut world, TROUBLE, delay);
     quiet(&mut world);
     moves.extend(world.home(0));
     moves.dedup();
@@ -163,6 +168,14 @@ fn script(world: &mut World, random: &mut fastrand::Rng) -> Vec<(Duration, Deed)
     let leaves = random.u64(2_000..5_000);
     deeds.push((millis(leaves), Deed::Leave(2)));
     deeds.push((millis(leaves + random.u64(100..2_000)), Deed::Call(2)));
+    for at in [random.u64(1_000..3_500), random.u64(3_500..5_500)].map(millis) {
+        let until = at + millis(random.u64(50..2_000));
+        deeds.extend([(at, Deed::Pause(3, true)), (until.min(TROUBLE), Deed::Pause(3, false))]);
+        deeds.extend([(at, Deed::Video(4, false)), (until.min(TROUBLE), Deed::Video(4, true))]);
+    }
+    for deed in [Deed::Pause(3, false), Deed::Video(4, true)] {
+        deeds.push((TROUBLE, deed));
+    }
     deeds.push((TROUBLE, Deed::Pace(0, Pace::Prompt)));
     deeds.push((TROUBLE, Deed::Faults(SimFaults::default())));
     deeds.sort_by_key(|(at, _)| *at);
@@ -207,35 +220,48 @@ fn perform(world: &mut World, deed: Deed) {
             }
             world.publishers[publisher].begin(&world.net);
         }
+        Deed::Pause(player, paused) => {
+            let arguments = [Value::Null, Value::Boolean(paused), Value::Number(0.0)];
+            if world.players[player].started {
+                world.players[player].command(1, "pause", &arguments);
+            }
+        }
+        Deed::Video(player, wanted) => {
+            if world.players[player].started {
+                let shows = if wanted { Shows::ALL } else { Shows::AUDIO };
+                world.players[player].viewer.choose(shows);
+                let arguments = [Value::Null, Value::Boolean(wanted)];
+                world.players[player].command(1, "receiveVideo", &arguments);
+            }
+        }
         Deed::Finish(publisher) => world.publishers[publisher].finish(),
         Deed::Faults(faults) => world.net.set_faults(faults),
     }
 }
 
-/// Lets time pass; after every instant memory must be within its formula.
-fn watched(world: &mut World, until: Duration) {
+/// Lets time pass; after every instant memory must be within its formula. What is published may
+/// take up to `delay` to arrive.
+fn watched(world: &mut World, until: Duration, delay: Duration) {
     world.until(until, |world| {
-        check_memory(world);
+        check_memory(world, delay);
         false
     });
 }
 
-/// No log holds more than what was published within its span, and no worker more than a log of each
-/// stream and what its connections may hold.
-fn check_memory(world: &World) {
-    let limits = limits();
+/// No worker holds more than a log of each stream, with what was published within the longest span
+/// that a log may have; a view holds no more than what it shows.
+fn check_memory(world: &World, delay: Duration) {
+    let ledger = world.ledger.borrow();
+    let span = limits().gop_span_max + delay;
+    let most: usize = (0..STREAMS).map(|stream| ledger.log_bytes_max(stream, span)).sum();
     for (core, station) in world.node.stations.iter().enumerate() {
         let held = station.worker.hub().held_bytes();
-        let logs = usize::from(STREAMS) * (limits.log_bytes_max.min(LOG_BYTES_MAX));
-        let all = held.home + held.remote;
-        assert!(all <= logs, "worker {core} holds {all} bytes, more than {logs}");
-        assert!(held.views <= all, "worker {core}: views hold more than what they show");
+        let logs = held.home + held.remote;
+        assert!(logs <= most, "worker {core} holds {logs} bytes, more than {most}");
+        // All players of this simulation have the message stream 1, so there are two views at most.
+        assert!(held.views <= 2 * logs, "worker {core}: {} bytes of views", held.views);
     }
 }
-
-/// Bytes of one stream's log: its span and a group of pictures at the highest rate there is, and
-/// large key frames.
-const LOG_BYTES_MAX: usize = 2_000_000;
 
 /// Faults are over: everybody gets a picture, and then the last message of all.
 fn quiet(world: &mut World) {

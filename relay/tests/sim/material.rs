@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use relay::limits::Limits;
@@ -75,6 +76,8 @@ pub(crate) struct Sent {
     pub(crate) bytes: usize,
     /// As the publisher stamped it, in milliseconds.
     pub(crate) timestamp: u32,
+    /// When the publisher made it.
+    pub(crate) at: Duration,
 }
 
 /// Everything that was published, and what players found out together.
@@ -121,6 +124,15 @@ impl Ledger {
         let epoch = epochs.iter().rposition(|epoch| !epoch.is_empty())?;
         let seq = u32::try_from(epochs[epoch].len() - 1).unwrap();
         Some(Id { stream, epoch: u16::try_from(epoch).unwrap(), seq })
+    }
+
+    /// The most that a log may hold of a stream: what was published within `span` of the newest
+    /// message, each message a segment of its own, and a rendered prelude.
+    pub(crate) fn log_bytes_max(&self, stream: u8, span: Duration) -> usize {
+        let newest_first = self.streams.get(&stream).into_iter().flatten().flatten().rev();
+        let newest = newest_first.clone().next().map_or(Duration::ZERO, |sent| sent.at);
+        let held = newest_first.take_while(|sent| newest.saturating_sub(sent.at) <= span);
+        held.map(|sent| sent.bytes + MESSAGE_OVERHEAD).sum::<usize>() + MESSAGE_OVERHEAD
     }
 
     /// Messages of one kind.
@@ -269,3 +281,7 @@ fn fill(out: &mut Vec<u8>, id: Id, bytes: usize) {
         out.extend_from_slice(&word[..word.len().min(bytes - out.len())]);
     }
 }
+
+/// What a message costs in a log besides its payload: chunk headers, its entry in the index, what a
+/// segment costs, and the rest of a metadata message.
+const MESSAGE_OVERHEAD: usize = 450;

@@ -35,6 +35,8 @@ pub(crate) struct Player {
     pub(crate) second: Option<Viewer>,
     /// It was told that the play started, on this connection.
     pub(crate) started: bool,
+    /// It was told that its pause has begun, on this connection.
+    paused: bool,
     /// Codes of all statuses, over all connections; `eof` and `reset` are ends without one.
     pub(crate) codes: Vec<String>,
     pub(crate) bytes: u64,
@@ -68,6 +70,7 @@ impl Player {
             viewer: Viewer::new(ledger, stream, format!("player {who}")),
             second: None,
             started: false,
+            paused: false,
             codes: Vec::new(),
             bytes: 0,
             again_after: None,
@@ -95,6 +98,7 @@ impl Player {
         self.line = None;
         self.retry_at = None;
         self.started = false;
+        self.paused = false;
     }
 
     /// Sends a command, of which the session does not know, on a message stream.
@@ -148,7 +152,8 @@ impl Player {
         let now = net.now();
         let Some(line) = &mut self.line else { return false };
         let (viewer, second, codes) = (&mut self.viewer, &mut self.second, &mut self.codes);
-        let (trace, who, started) = (&self.trace, self.who, &mut self.started);
+        let (trace, who) = (&self.trace, self.who);
+        let (started, paused) = (&mut self.started, &mut self.paused);
         let stays = self.stays;
         let mut over = false;
         let heard = line.read(most, now, &mut |event| match event {
@@ -164,7 +169,14 @@ impl Player {
                 trace.note(now, who, &name);
             }
             Ok(ClientEvent::Started { .. }) => *started = true,
-            Ok(ClientEvent::Status { code, .. }) => codes.push(code),
+            Ok(ClientEvent::Status { code, .. }) => {
+                match &*code {
+                    "NetStream.Pause.Notify" => *paused = true,
+                    "NetStream.Unpause.Notify" if std::mem::take(paused) => viewer.resume(),
+                    _ => {}
+                }
+                codes.push(code);
+            }
             Ok(ClientEvent::Ended { code }) if stays => codes.push(code),
             Ok(ClientEvent::Ended { code }) | Err(SessionError::Refused { code, .. }) => {
                 codes.push(code);

@@ -38,7 +38,6 @@ fn a_pause_stops_everything_and_ends_at_a_key_frame() {
         world.run(secs(3));
         assert_eq!(before, [0, 1].map(|player: usize| world.players[player].viewer.seen));
         for player in &mut world.players {
-            player.viewer.resume();
             player.command(1, "pause", &[Value::Null, Value::Boolean(false), Value::Number(0.0)]);
         }
         world.run(secs(2));
@@ -56,7 +55,7 @@ fn tracks_can_be_left_out_and_taken_up_again() {
     for (seed, (command, shows)) in (2..).zip(choices) {
         let mut world = rig(seed, 65_536);
         for player in &mut world.players {
-            player.viewer.wanted = shows;
+            player.viewer.choose(shows);
             player.command(1, command, &[Value::Null, Value::Boolean(false)]);
         }
         world.run(millis(200));
@@ -70,7 +69,7 @@ fn tracks_can_be_left_out_and_taken_up_again() {
         let views = world.node.stations[0].worker.hub().held_bytes().views;
         assert!(views > 0, "what they read is a view");
         for player in &mut world.players {
-            player.viewer.wanted = Shows::ALL;
+            player.viewer.choose(Shows::ALL);
             player.command(1, command, &[Value::Null, Value::Boolean(true)]);
         }
         let before = [0, 1].map(|player: usize| world.players[player].viewer.seen);

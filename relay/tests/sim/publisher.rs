@@ -80,6 +80,7 @@ pub(crate) struct Publisher {
     parts: Vec<(MediaKind, u32, Vec<u8>)>,
     ledger: SharedLedger,
     random: fastrand::Rng,
+    now: Duration,
     next_tick: Duration,
     ticks: u32,
     who: usize,
@@ -115,6 +116,7 @@ impl Publisher {
             parts: Vec::new(),
             ledger: ledger.clone(),
             random: fastrand::Rng::with_seed(seed),
+            now: Duration::ZERO,
             next_tick: Duration::ZERO,
             ticks: 0,
             who: WHO + who,
@@ -176,6 +178,7 @@ impl Publisher {
     /// Does what is to be done now; whether anything was.
     pub(crate) fn act(&mut self, net: &SimNet) -> bool {
         let now = net.now();
+        self.now = now;
         if self.retry_at.is_some_and(|at| at <= now) {
             self.begin(net);
         }
@@ -289,7 +292,7 @@ impl Publisher {
 
     fn send(&mut self, kind: Kind, bytes: usize, timestamp: u32) {
         let (Some(line), Some(epoch)) = (&mut self.line, self.epoch) else { return };
-        let sent = Sent { kind, bytes, timestamp };
+        let sent = Sent { kind, bytes, timestamp, at: self.now };
         let id = self.ledger.borrow_mut().note(self.stream, epoch, sent);
         let payload = payload(id, kind, bytes);
         if self.plan.aggregates {

@@ -46,8 +46,10 @@ pub(crate) struct Viewer {
     stream: u8,
     /// Words put before every complaint.
     who: String,
-    /// What the player asked for.
-    pub(crate) wanted: Shows,
+    /// What the player asked for, and what it had asked for before: answers to that may still be on
+    /// their way.
+    wanted: Shows,
+    before: Shows,
     /// What it is sent at present.
     shows: Shows,
     /// The newest message that was not a header told again.
@@ -83,6 +85,7 @@ impl Viewer {
             stream,
             who,
             wanted: Shows::ALL,
+            before: Shows::ALL,
             shows: Shows::ALL,
             position: None,
             known: Headers::default(),
@@ -96,11 +99,17 @@ impl Viewer {
         }
     }
 
-    /// Another play of the same kind begins; its time may go on where that of the last one was.
+    /// Another play of the same stream begins, on a connection of its own.
     pub(crate) fn begin_again(&mut self) {
         let fresh = Self::new(&self.ledger, self.stream, std::mem::take(&mut self.who));
-        *self = Self { wanted: self.wanted, prompt: self.prompt, ..fresh };
-        self.shows = self.wanted;
+        *self = Self { prompt: self.prompt, ..fresh };
+    }
+
+    /// The player asks for other tracks.
+    pub(crate) fn choose(&mut self, shows: Shows) {
+        if shows != self.wanted {
+            self.before = std::mem::replace(&mut self.wanted, shows);
+        }
     }
 
     /// The player comes back from a pause: it is told everything anew and may have missed anything.
@@ -171,10 +180,10 @@ impl Viewer {
         if id <= position {
             return false;
         }
-        // Audio before the first key frame goes over to everything only by a start.
-        let adds_video = self.wanted.video && !self.shows.video;
-        for next in [self.shows, self.wanted] {
-            let fits = next.shows(kind) && !(next != self.shows && adds_video);
+        for next in [self.shows, self.wanted, self.before] {
+            // Video is added by a start, at a key frame.
+            let adds_video = next.video && !self.shows.video;
+            let fits = next.shows(kind) && !adds_video;
             if fits && !self.misses(position, id, self.shows.and(next)) {
                 if next != self.shows && kind.is_coded() {
                     self.check_headers(id, next);
@@ -209,12 +218,20 @@ impl Viewer {
             position.is_none_or(|position| id > position),
             "{who}: {now:?}: {id:?} comes after {position:?}"
         );
-        let is_audio_start = kind == Kind::Audio && (!self.wanted.video || self.audio_first);
+        // Whoever has the audio while it waits for a key frame goes on with it after a jump.
+        let has_audio = self.shows == Shows::AUDIO && position.is_some();
+        let is_asked = !self.wanted.video || !self.before.video;
+        let may_start = is_asked || self.audio_first || has_audio;
+        let is_audio_start = kind == Kind::Audio && may_start;
         assert!(
             kind == Kind::Key || is_audio_start,
             "{who}: {now:?}: starts with {kind:?} {id:?} behind {position:?}, no key frame"
         );
-        self.shows = if kind == Kind::Key { self.wanted } else { Shows::AUDIO };
+        self.shows = match kind {
+            Kind::Key if self.wanted.video => self.wanted,
+            Kind::Key => self.before,
+            _ => Shows::AUDIO,
+        };
         self.check_headers(id, self.shows);
         self.jumps += u32::from(position.is_some() && !self.restarted);
         self.restarted = false;
