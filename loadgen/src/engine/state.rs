@@ -214,6 +214,11 @@ impl State {
         }
     }
 
+    /// A player of the crowd was sent elsewhere.
+    pub(super) fn restart(&mut self, task: Task) {
+        self.timers.set(task.due, Event::Start(Box::new(task)));
+    }
+
     /// A player of the crowd came to an early end.
     pub(super) fn lost_in_crowd(&mut self, task: Task, loss: &Loss) {
         self.meter.fail(&loss.cause, || loss.sentence.clone());
