@@ -17,8 +17,10 @@ pub(super) struct Client {
     pub(super) role: Role,
     /// Once the connection is there.
     pub(super) key: Option<ConnectionKey>,
-    /// It has said goodbye, and is closed when that is gone.
+    /// It says goodbye, and is closed when the server has closed, or soon.
     pub(super) leaving: bool,
+    /// Our direction is ended, so that the server can end its own in order.
+    pub(super) ended: bool,
     sending: bool,
     outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
@@ -40,6 +42,7 @@ impl Client {
             role: Role::Opening,
             key: None,
             leaving: false,
+            ended: false,
             sending: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,

@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::dialogue::{Dialogue, Opening};
 use super::player::{Player, Turn};
 use super::state::expected;
-use super::task::{Job, Loss, Task};
+use super::task::{Job, Loss, REDIRECTS_MAX, Task};
 use super::worker::Shared;
 use crate::clock;
 use crate::counting::{Discarded, Discarder};
@@ -44,6 +44,8 @@ pub(super) struct Crowd {
     discarder: Discarder,
     buffer: Box<[u8]>,
     losses: Vec<(Task, Loss)>,
+    /// Those that a server sent elsewhere.
+    redirected: Vec<Task>,
     /// Members that are not counting yet.
     opening: u64,
     counting: u64,
@@ -99,6 +101,7 @@ impl Crowd {
             discarder: Discarder::default(),
             buffer,
             losses: Vec::new(),
+            redirected: Vec::new(),
             opening: 0,
             counting: 0,
             loopback: 1,
@@ -126,6 +129,11 @@ impl Crowd {
     /// Those that came to an early end since the last call.
     pub(super) fn take_losses(&mut self) -> Vec<(Task, Loss)> {
         std::mem::take(&mut self.losses)
+    }
+
+    /// Those that a server sent elsewhere since the last call, due at once.
+    pub(super) fn take_redirected(&mut self) -> Vec<Task> {
+        std::mem::take(&mut self.redirected)
     }
 
     /// Opens a connection for a player.
@@ -268,6 +276,9 @@ impl Crowd {
             MemberState::Counting(_) => self.count(key, ends, now, meter),
         };
         if let Err(loss) = result {
+            if self.redirect(key, now, meter) {
+                return;
+            }
             let lost = match self.members.get_mut(key).map(|member| &mut member.state) {
                 Some(MemberState::Talking(player)) => {
                     player.finish(now, meter);
@@ -279,6 +290,24 @@ impl Crowd {
             meter.counters.players_lost += u64::from(lost);
             self.lose(key, loss);
         }
+    }
+
+    /// Whether the server that refused a member named another one, where it then goes.
+    fn redirect(&mut self, key: usize, now: Duration, meter: &mut Meter) -> bool {
+        let Some(member) = self.members.get(key) else { return false };
+        let MemberState::Talking(player) = &member.state else { return false };
+        let (target, _) = member.task.target(&self.shared.plan);
+        let elsewhere = player.dialogue.session.redirect().map(|to| target.redirected(Some(to)));
+        let Some(Ok(target)) = elsewhere else { return false };
+        if member.task.redirects >= REDIRECTS_MAX {
+            return false;
+        }
+        meter.counters.redirects += 1;
+        let redirects = member.task.redirects + 1;
+        let target = Some(Arc::new(target));
+        self.redirected.push(Task { target, redirects, due: now, ..member.task.clone() });
+        self.remove(key);
+        true
     }
 
     /// The connection is there: the dialogue begins.

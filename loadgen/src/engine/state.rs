@@ -214,6 +214,11 @@ impl State {
         }
     }
 
+    /// A player of the crowd was sent elsewhere.
+    pub(super) fn restart(&mut self, task: Task) {
+        self.timers.set(task.due, Event::Start(Box::new(task)));
+    }
+
     /// A player of the crowd came to an early end.
     pub(super) fn lost_in_crowd(&mut self, task: Task, loss: &Loss) {
         self.meter.fail(&loss.cause, || loss.sentence.clone());
@@ -328,6 +333,11 @@ impl State {
     fn received(&mut self, connection: ConnectionKey, bytes: &[u8]) {
         let Some(id) = self.id_of(connection) else { return };
         let Some(client) = self.clients.get_mut(&id) else { return };
+        if client.leaving {
+            self.meter.of(client.task.is_slow()).0.bytes_received += wide(bytes.len());
+            self.operations.push(Operation::Receive { connection });
+            return;
+        }
         let now = clock::now();
         let began = client.began();
         let turn = match &mut client.role {
@@ -431,7 +441,12 @@ impl State {
         if let Some(batch) = client.next_batch() {
             self.operations.push(Operation::Send { connection, batch });
         } else if client.leaving && client.is_silent() {
-            self.close(id);
+            if client.task.is_slow() || matches!(client.role, Role::Attacker(_)) {
+                // There may be much left to read, and nobody to read it.
+                self.close(id);
+            } else if !std::mem::replace(&mut client.ended, true) {
+                self.operations.push(Operation::Shutdown { connection });
+            }
         }
     }
 

@@ -113,6 +113,9 @@ impl Worker {
             for (task, loss) in self.crowd.take_losses() {
                 self.state.lost_in_crowd(task, &loss);
             }
+            for task in self.crowd.take_redirected() {
+                self.state.restart(task);
+            }
             let now = clock::now();
             self.report(now);
             let end = self.state.end();

@@ -106,14 +106,19 @@ fn described(outcome: &Outcome) -> String {
     let what = if plan.publishers > 0 { what } else { "published elsewhere".to_owned() };
     let early = if outcome.stopped { "; ended early" } else { "" };
     format!(
-        "{} streams ({what}), {} players; {} warm-up, {} ramp, {} full load; seed {}{early}",
-        show_count(wide(plan.streams)),
-        show_count(wide(plan.players)),
+        "{} ({what}), {}; {} warm-up, {} ramp, {} full load; seed {}{early}",
+        counted(plan.streams, "stream"),
+        counted(plan.players, "player"),
         show_duration(plan.warmup),
         show_duration(plan.ramp),
         show_duration(plan.duration),
         plan.seed
     )
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", show_count(wide(count)))
 }
 
 fn write_tiles(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
@@ -171,8 +176,9 @@ fn write_expectations(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
 
 fn plots(outcome: &Outcome) -> Vec<Plot> {
     let seconds = &outcome.collected.seconds;
-    // The last entry is what was left over when the load ended.
+    // Behind the end of the load there are only farewells.
     let last = seconds.keys().next_back().copied().unwrap_or_default();
+    let last = last.min(outcome.plan.length().as_secs());
     let over = |value: &dyn Fn(&Second) -> Option<f64>| -> Vec<(f64, Option<f64>)> {
         seconds
             .iter()

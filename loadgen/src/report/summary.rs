@@ -162,7 +162,7 @@ fn write_machine(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let own = &outcome.own;
     writeln!(
         out,
-        "  generator   {} workers in {} processes, busiest {:.0} % busy, {:.1} CPU-s, {} resident, \
+        "  generator   {} worker(s) in {} process(es), busiest {:.0} % busy, {:.1} CPU-s, {} resident, \
          {:.1} KB per connection",
         own.workers,
         own.processes,

@@ -10,15 +10,17 @@ fn a_redirect_is_followed() {
     let dir = Scratch::new();
     let server = nginx(dir.path());
     let front = scripted::start(Script::Redirect(format!("rtmp://{}/live", server.address)));
-    let line = format!(
-        "run --target rtmp://{front}/live/moved --players 3 --bitrate 200k --gop 1s --duration 3s \
-         --cores 1"
-    );
-    let outcome = tester::run(tester::plan(&line));
-    let counters = &outcome.collected.counters;
-    assert_eq!(counters.redirects, 4);
-    assert_eq!((counters.players_planned, counters.players_kept), (3, 3));
-    assert_eq!((counters.missing, outcome.collected.errors()), (0, 0));
+    for verify in ["all", "0%"] {
+        let line = format!(
+            "run --target rtmp://{front}/live/moved --players 3 --verify {verify} --bitrate 200k \
+             --gop 1s --duration 3s --cores 1"
+        );
+        let outcome = tester::run(tester::plan(&line));
+        let counters = &outcome.collected.counters;
+        assert_eq!(counters.redirects, 4, "{verify}");
+        assert_eq!((counters.players_planned, counters.players_kept), (3, 3), "{verify}");
+        assert_eq!((counters.missing, outcome.collected.errors()), (0, 0), "{verify}");
+    }
 }
 
 #[test]

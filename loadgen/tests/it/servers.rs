@@ -1,5 +1,6 @@
 //! The same command against relay, nginx and FFmpeg: correct results from each.
 
+use std::process::Command;
 use std::time::Duration;
 
 use loadgen::flv::FlvFile;
@@ -55,6 +56,26 @@ fn slow_and_hostile_clients_do_not_hurt_the_others() {
     assert_eq!(json["slow_counters"]["players_planned"], 3);
     let json = runs_clean(&dir, &server, "hostile", &["--players", "4"]);
     assert!(json["counters"]["attackers_closed"].as_u64().unwrap() > 5);
+}
+
+#[test]
+fn processes_are_added_where_one_may_not_open_enough_files() {
+    let dir = Scratch::new();
+    let server = relay(dir.path());
+    let url = server.url("parts");
+    let file = dir.file("parts.json");
+    let mut command = Command::new("bash");
+    // 128 files are kept back in each process: 72 connections fit one, and there are 101.
+    command.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_loadgen")]);
+    command.args(["run", "--target", &url, "--players", "100", "--verify", "10%"]);
+    command.args(LOAD).args(["--expect", CLEAN, "--json"]).arg(&file);
+    let output = command.output().expect("bash can be started");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}{wrong}");
+    let json: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(json["generator"]["processes"], 2);
+    assert_eq!(json["counters"]["players_kept"], 100);
 }
 
 #[test]
