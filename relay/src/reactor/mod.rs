@@ -16,7 +16,8 @@
 //!   it gives exactly one `Received` or `ReceiveEnded`; while one is outstanding, another changes
 //!   nothing. Not receiving again *is* how a worker pauses a peer.
 //! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one
-//!   `SendFailed`, and the batch is released by then. Backends retry short writes themselves; the
+//!   `SendFailed`, and the batch is released by then; where a backend was told to send without
+//!   copying, the peer has to acknowledge it first. Backends retry short writes themselves; the
 //!   worker holds the deadline. A second `Send` while one is outstanding fails with `InvalidInput`,
 //!   one after `Shutdown` with `BrokenPipe`.
 //! - `Shutdown` takes effect after the outstanding send, if any.
@@ -48,6 +49,7 @@ pub mod poll;
 pub mod sim;
 mod slots;
 pub mod socket;
+pub mod uring;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -62,6 +64,7 @@ use bytes::Bytes;
 pub use self::loose::LooseSocket;
 pub use self::poll::PollReactor;
 pub use self::socket::SocketOptions;
+pub use self::uring::UringReactor;
 
 /// A connection of one reactor: slot and generation, so that a late operation cannot hit a
 /// successor.
