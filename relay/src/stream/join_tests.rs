@@ -99,7 +99,11 @@ fn players_of_audio_alone_start_anywhere_once_there_was_no_video_for_long_enough
     assert_eq!(rig.drain(&mut early, &mut player).next, Next::WaitingForKey);
     let frame = rig.run(AudioFrame, 20, 20);
     assert!(rig.drain(&mut early, &mut player).joined);
-    assert_eq!(player.ids(), [&[1][..], &waited, &frame].concat(), "what it waited for is not lost");
+    assert_eq!(
+        player.ids(),
+        [&[1][..], &waited, &frame].concat(),
+        "what it waited for is not lost"
+    );
     assert_eq!(play(&mut rig, Join::Gop, BOTH), [&[1][..], &frame].concat());
     assert_eq!(play(&mut rig, Join::Live, BOTH), [] as [u32; 0]);
     // video that begins later needs no further start
