@@ -9,6 +9,7 @@ mod bytes;
 mod ending;
 mod harness;
 mod load;
+mod moving;
 mod rig;
 
 use std::time::Duration;
@@ -64,6 +65,10 @@ contract! {
     ending::a_close_abandons_what_is_outstanding,
     ending::a_close_overtakes_completions_not_yet_drained,
     ending::a_key_of_the_past_means_nothing,
+    moving::a_released_connection_goes_on_in_another_reactor,
+    moving::a_release_abandons_what_is_outstanding,
+    moving::a_loose_socket_that_nobody_adopts_is_closed,
+    moving::a_connection_that_was_reset_meanwhile_ends_where_it_went,
     load::a_thousand_connections_leave_nothing_behind,
     load::random_traffic_arrives_complete_and_in_order,
 }

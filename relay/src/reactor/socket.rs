@@ -6,11 +6,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 /// Options of every connection, and the accept queue of every listener. `Default` gives the
 /// documented defaults; `None` leaves the kernel's own setting.
@@ -172,6 +173,19 @@ fn apply(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
 /// listener it came by.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The canonical addresses of a connection: the other end's and ours.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::NotConnected`] when the connection was reset meanwhile.
+pub(super) fn addresses(stream: &impl AsFd) -> io::Result<(SocketAddr, SocketAddr)> {
+    let socket = SockRef::from(stream);
+    let address = |address: SockAddr| address.as_socket().map(canonical);
+    let family = || io::Error::from(io::ErrorKind::Unsupported);
+    let peer = address(socket.peer_addr()?).ok_or_else(family)?;
+    Ok((peer, address(socket.local_addr()?).ok_or_else(family)?))
 }
 
 /// Raises the soft limit on open files to the hard one. Returns the soft limit before and now;

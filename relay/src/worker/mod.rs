@@ -231,6 +231,9 @@ impl Worker {
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
+            | Completion::Released { .. }
+            | Completion::Adopted { .. }
+            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }
