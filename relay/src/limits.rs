@@ -128,7 +128,8 @@ limits! {
     log_span: Time = secs(12), "How far back a stream's log reaches; the newest key frame is kept beyond it up to gop_span_max.";
     gop_span_max: Time = secs(40), "Oldest key frame kept for joining players when key frames are further apart than log_span.";
     log_bytes_max: Bytes = 32 * MIB, "Bytes of one stream's log; over it the oldest segments go, if need be the newest key frame too.";
-    log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers are refused.";
+    log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers and players are refused.";
+    connection_bytes_total: Bytes = 1024 * MIB, "Bytes that all connections of the node hold in user space, unfinished messages and unsent replies included; over it new publishers and players are refused.";
     player_lag_max: Time = secs(6), "A player further behind the publisher than this jumps forward to a key frame.";
     send_stall_max: Time = secs(45), "A batch must be gone within this time of its submission, whatever its progress, else the player is closed.";
     video_idle_max: Time = secs(2), "Without coded video for this long a stream counts as audio only: players may then join at any message.";
@@ -144,7 +145,6 @@ limits! {
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
-    flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

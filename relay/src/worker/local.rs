@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::flow::Flow;
 use super::mail::{Party, StreamId, WorkerIndex};
-use super::settings::Join;
+use super::settings::{AppSettings, Join};
 use crate::reactor::ConnectionKey;
 use crate::stream::StreamKey;
 
@@ -17,6 +18,10 @@ pub(super) struct LocalStream {
     pub(super) name: Arc<str>,
     /// Where joining players of its application start.
     pub(super) join: Join,
+    /// The flush age that its application fixes.
+    pub(super) fixed_flush: Option<Duration>,
+    /// What flows through it.
+    pub(super) flow: Flow,
     /// The log, once there is one.
     pub(super) log: Option<StreamKey>,
     pub(super) place: Place,
@@ -74,14 +79,16 @@ impl LocalStreams {
         &mut self,
         id: StreamId,
         name: &Arc<str>,
-        join: Join,
+        app: &AppSettings,
         now: Duration,
     ) -> usize {
         *self.by_id.entry(id).or_insert_with(|| {
             self.streams.insert(LocalStream {
                 id,
                 name: Arc::clone(name),
-                join,
+                join: app.join,
+                fixed_flush: app.flush,
+                flow: Flow::default(),
                 log: None,
                 place: Place::Nowhere,
                 players: HashSet::new(),
@@ -144,6 +151,11 @@ impl LocalStreams {
     /// Whether any is filled by another worker.
     pub(super) fn reads_remote(&self) -> bool {
         self.streams.iter().any(|(_, entry)| matches!(entry.place, Place::There { .. }))
+    }
+
+    /// The local number of every stream there is now.
+    pub(super) fn locals(&self) -> Vec<usize> {
+        self.streams.iter().map(|(local, _)| local).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &LocalStream)> {

@@ -7,8 +7,7 @@ use super::Worker;
 use super::connection::{Connection, Play};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Mail, Party, Request, StreamId, WorkerIndex};
-use super::publish::app_of;
+use super::mail::{self, Mail, Party, Request, StreamId, WorkerIndex};
 use super::settings;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -27,6 +26,8 @@ impl Worker {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
             Some((RefuseReason::Overload, "The server is overloaded"))
+        } else if self.is_out_of_memory() {
+            Some((RefuseReason::Memory, "The server has no memory left for players"))
         } else {
             None
         };
@@ -50,21 +51,15 @@ impl Worker {
         now: Duration,
     ) {
         self.no_longer_wanted(name);
-        let join = self.settings.app(app_of(name)).join;
-        let local = self.streams.enter(stream, name, join, now);
+        let local = self.enter_stream(stream, name, now);
         if let Some(home) = home {
             self.look_to(local, home);
         }
         let message_stream = player.message_stream;
+        let mut plays = false;
         self.work(player.connection, now, |worker, connection| {
             let Some(entry) = worker.streams.get_mut(local) else { return };
             if connection.closing.is_some() {
-                return;
-            }
-            if entry.players.len() >= worker.limits.players_per_stream_max {
-                worker.cells.refused.at(RefuseReason::Players).increment();
-                let refusal = failed("The stream has as many players as it may");
-                connection.session.reject_play(message_stream, &refusal);
                 return;
             }
             let view = ViewKind { message_stream, ..ViewKind::default() };
@@ -74,9 +69,12 @@ impl Worker {
                 connection.session.reject_play(message_stream, &refusal);
                 return;
             }
+            plays = true;
             entry.players.insert((connection.key, message_stream));
             entry.empty_since = None;
             connection.session.accept_play(message_stream);
+            // Nearly every player has one play, and room for more would cost it as much again.
+            connection.plays.reserve_exact(1);
             connection.plays.push(Play {
                 message_stream,
                 local,
@@ -101,16 +99,31 @@ impl Worker {
             worker.seat(connection, message_stream, now);
             worker.resume(connection, now);
         });
+        if !plays {
+            self.ask_registrar(Request::Leave { stream });
+        }
     }
 
-    pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
+    pub(super) fn play_refused(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        refusal: mail::PlayRefusal,
+        now: Duration,
+    ) {
         self.no_longer_wanted(name);
-        self.cells.refused.at(RefuseReason::UnknownStream).increment();
+        let (reason, refusal) = match refusal {
+            mail::PlayRefusal::Unknown => {
+                let code = PlayRefusalCode::StreamNotFound;
+                let description = "Nobody publishes this stream".into();
+                (RefuseReason::UnknownStream, PlayRefusal { code, description })
+            }
+            mail::PlayRefusal::Full => {
+                (RefuseReason::Players, failed("The stream has as many players as it may"))
+            }
+        };
+        self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            let refusal = PlayRefusal {
-                code: PlayRefusalCode::StreamNotFound,
-                description: "Nobody publishes this stream".into(),
-            };
             connection.session.reject_play(player.message_stream, &refusal);
         });
     }
@@ -271,8 +284,16 @@ impl Worker {
         self.update_role(connection);
     }
 
-    /// A play is over, whatever ended it.
+    /// A play is over before its stream is.
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+        if let Some(entry) = self.streams.get(play.local) {
+            let stream = entry.id;
+            self.ask_registrar(Request::Leave { stream });
+        }
+        self.forget_play(key, play, now);
+    }
+
+    fn forget_play(&mut self, key: ConnectionKey, play: Play, now: Duration) {
         self.players -= 1;
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
@@ -297,7 +318,7 @@ impl Worker {
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
                 leave_rest(connection, &mut play);
-                worker.play_ended(connection.key, play, now);
+                worker.forget_play(connection.key, play, now);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);

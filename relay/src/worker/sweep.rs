@@ -27,6 +27,8 @@ pub(super) struct Sweep {
     accept_again: Vec<(Duration, ListenerKey)>,
     /// This worker's share of the node's log bytes, as last reported.
     log_bytes: usize,
+    /// And of the bytes that connections hold.
+    connection_bytes: usize,
 }
 
 impl Sweep {
@@ -47,6 +49,8 @@ impl Worker {
         }
         self.sweep.due = now + INTERVAL;
         self.accept_again(now);
+        self.look_at_load(now);
+        self.early.tick(now);
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
             registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
@@ -63,6 +67,7 @@ impl Worker {
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
             self.hub.forget_left_views(now);
+            self.observe_flows(now);
             self.watch_memory();
         }
     }
@@ -143,9 +148,13 @@ impl Worker {
         set(MemoryKind::Log, held.home);
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
-        set(MemoryKind::Connection, self.connections.iter().map(of_connection).sum());
-        let partial = self.connections.iter().map(|c| c.session.partial_bytes());
-        set(MemoryKind::Partial, partial.sum());
+        let connections: usize = self.connections.iter().map(of_connection).sum();
+        let partial: usize = self.connections.iter().map(|c| c.session.partial_bytes()).sum();
+        set(MemoryKind::Connection, connections);
+        set(MemoryKind::Partial, partial);
+        let share = connections + partial;
+        self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
+        self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());
         let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
         let cell = self.cells.streams.at(Source::Local);
