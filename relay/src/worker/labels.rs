@@ -156,6 +156,13 @@ labels! {
         Error = "error", "Its socket failed, or it broke the protocol.";
     }
 
+    /// What a stream asks of players.
+    StreamNeed {
+        Codec = "codec", "A codec, by the name that its messages use for it.";
+        Multitrack = "multitrack", "Messages that name their track (Enhanced RTMP).";
+        VideoMetadata = "video_metadata", "Colour and other video metadata (Enhanced RTMP).";
+    }
+
     /// Why a slow player was moved forward.
     JumpReason {
         Lag = "lag", "It was further behind than player_lag_max.";
@@ -246,6 +253,7 @@ mod tests {
         check::<MessageKind>();
         check::<DropReason>();
         check::<PlayerDropReason>();
+        check::<StreamNeed>();
         check::<JumpReason>();
         check::<Source>();
         check::<Hop>();

@@ -28,6 +28,7 @@ pub mod labels;
 mod local;
 mod mail;
 pub mod mailbox;
+mod needs;
 mod play;
 mod post;
 mod publish;
