@@ -218,7 +218,7 @@ fn roles_alone_decide_where_video_may_start() {
         assert_eq!(!play(&mut rig, Join::Gop, BOTH).is_empty(), starts, "{role:?}");
     };
     check(KeyFrame, true);
-    for role in [InterFrame, Role::VideoOpaque, Role::VideoEnd, Role::VideoCommand, VideoHeader] {
+    for role in [InterFrame, VideoOpaque, Role::VideoEnd, VideoCommand, VideoHeader] {
         check(role, false);
     }
 }

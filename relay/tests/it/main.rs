@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod config;
+mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
