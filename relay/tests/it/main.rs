@@ -16,3 +16,4 @@ mod harness;
 mod obs;
 mod relaying;
 mod support;
+mod time;

@@ -100,6 +100,39 @@ fn enhanced_role(byte: u8) -> Role {
     }
 }
 
+/// One tag of an FLV file: what a message carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag<'a> {
+    pub(crate) kind: u8,
+    pub(crate) time_ms: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The tags of a whole FLV file. A tag cut off at the end is left out, since a recorder that was
+/// stopped leaves one; anything else that is not FLV is an error.
+pub(crate) fn tags(file: &[u8]) -> Result<Vec<Tag<'_>>, String> {
+    let Some((header, mut rest)) = file.split_at_checked(13) else {
+        return Err(format!("only {} bytes, no FLV header", file.len()));
+    };
+    if !header.starts_with(b"FLV\x01") || header[5..9] != [0, 0, 0, 9] {
+        return Err("does not start with an FLV header".to_owned());
+    }
+    let mut tags = Vec::new();
+    while let Some((tag, behind)) = rest.split_at_checked(11) {
+        let length = usize::from(tag[1]) << 16 | usize::from(tag[2]) << 8 | usize::from(tag[3]);
+        let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
+        let Some((payload, behind)) = behind.split_at_checked(length) else { break };
+        let Some((size, behind)) = behind.split_at_checked(4) else { break };
+        let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]);
+        if usize::try_from(size) != Ok(length + 11) {
+            return Err(format!("tag {} says {size} behind {length} bytes", tags.len()));
+        }
+        tags.push(Tag { kind: tag[0], time_ms, payload });
+        rest = behind;
+    }
+    Ok(tags)
+}
+
 /// What a file holds, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recording(pub(crate) Vec<Packet>);
@@ -111,29 +144,10 @@ impl Recording {
         Self::parse(&bytes).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()))
     }
 
-    /// Reads a whole FLV file. A tag cut off at the end is left out, since a recorder that was
-    /// stopped leaves one; anything else that is not FLV is an error.
+    /// Reads a whole FLV file, as [`tags`] does.
     pub(crate) fn parse(file: &[u8]) -> Result<Self, String> {
-        let Some((header, mut rest)) = file.split_at_checked(13) else {
-            return Err(format!("only {} bytes, no FLV header", file.len()));
-        };
-        if !header.starts_with(b"FLV\x01") || header[5..9] != [0, 0, 0, 9] {
-            return Err("does not start with an FLV header".to_owned());
-        }
-        let mut packets = Vec::new();
-        while let Some((tag, behind)) = rest.split_at_checked(11) {
-            let length = usize::from(tag[1]) << 16 | usize::from(tag[2]) << 8 | usize::from(tag[3]);
-            let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
-            let Some((body, behind)) = behind.split_at_checked(length) else { break };
-            let Some((size, behind)) = behind.split_at_checked(4) else { break };
-            let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]);
-            if usize::try_from(size) != Ok(length + 11) {
-                return Err(format!("tag {} says {size} behind {length} bytes", packets.len()));
-            }
-            packets.push(Packet::new(tag[0], time_ms, body));
-            rest = behind;
-        }
-        Ok(Self(packets))
+        let packet = |tag: &Tag<'_>| Packet::new(tag.kind, tag.time_ms, tag.payload);
+        Ok(Self(tags(file)?.iter().map(packet).collect()))
     }
 
     /// Coded audio and video, in order.
