@@ -126,6 +126,7 @@ labels! {
         Ok = "ok", "Complete.";
         Timeout = "timeout", "Not complete in time.";
         BadVersion = "bad_version", "The first byte was none we speak.";
+        Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
     }
 
