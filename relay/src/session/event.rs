@@ -8,9 +8,11 @@ use std::fmt;
 
 use crate::limits::Limits;
 use crate::wire::assembler;
-use crate::wire::connect::ConnectProperties;
+use crate::wire::connect::{ConnectProperties, caps};
 use crate::wire::data::DataFault;
+use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
+use crate::wire::needs::Need;
 use crate::wire::reply::Level;
 use crate::wire::stream_name::{NameError, StreamAddress, app_name, connect_query, tc_url_host};
 
@@ -163,6 +165,10 @@ pub struct ConnectRequest {
     pub page_url: String,
     /// The object encoding it asked for; 0 when it did not.
     pub object_encoding: f64,
+    /// Legacy audio codecs that it plays, a bit for each sound format; 0 when it did not say.
+    pub audio_codecs: u32,
+    /// Legacy video codecs that it plays, a bit for each codec id; 0 when it did not say.
+    pub video_codecs: u32,
     /// Video functions (E-RTMP): 2 is HDR, 4 video metadata.
     pub video_function: u32,
     /// What it said of E-RTMP; `None` from legacy clients, and from OBS.
@@ -206,6 +212,8 @@ impl ConnectRequest {
             swf_url: printable(properties.swf_url),
             page_url: printable(properties.page_url),
             object_encoding: properties.object_encoding.unwrap_or(0.0),
+            audio_codecs: properties.audio_codecs,
+            video_codecs: properties.video_codecs,
             video_function: properties.video_function,
             enhanced: properties.enhanced.as_ref().map(|enhanced| EnhancedClient {
                 caps_ex: enhanced.caps_ex,
@@ -229,6 +237,25 @@ impl ConnectRequest {
         self.enhanced.as_ref().map(|enhanced| enhanced.caps_ex).unwrap_or_default()
     }
 
+    /// Whether the client said that it understands this. A client that named no codecs at all is
+    /// believed to know the legacy ones; it may know others, too, and not say so.
+    #[must_use]
+    pub fn announced(&self, need: Need) -> bool {
+        const HDR: u32 = 2;
+        const VIDEO_METADATA: u32 = 4;
+        match need {
+            Need::Codec(Codec::FourCc(four_cc)) => {
+                self.enhanced.as_ref().is_some_and(|enhanced| enhanced.takes(four_cc))
+            }
+            Need::Codec(Codec::Audio(format)) => knows(self.audio_codecs, format),
+            Need::Codec(Codec::Video(id)) => knows(self.video_codecs, id),
+            Need::Multitrack => self.caps_ex() & caps::MULTITRACK != 0,
+            Need::VideoMetadata => {
+                self.enhanced.is_some() || self.video_function & (HDR | VIDEO_METADATA) != 0
+            }
+        }
+    }
+
     /// tcUrl as it came, for hooks. May carry secrets.
     #[must_use]
     pub fn tc_url(&self) -> Cow<'_, str> {
@@ -245,6 +272,23 @@ impl ConnectRequest {
     pub(super) fn resolve(&self, name: &[u8], limits: &Limits) -> Result<StreamAddress, NameError> {
         StreamAddress::resolve(&self.raw_app, &self.raw_tc_url, name, limits)
     }
+}
+
+impl EnhancedClient {
+    /// Whether the client decodes or forwards a codec, or names it without saying what for.
+    fn takes(&self, four_cc: [u8; 4]) -> bool {
+        const DECODE: u32 = 1;
+        const FORWARD: u32 = 4;
+        self.codecs.iter().any(|(name, bits)| {
+            let named = name == "*" || name.as_bytes() == four_cc;
+            named && (*bits == 0 || bits & (DECODE | FORWARD) != 0)
+        })
+    }
+}
+
+/// Whether a set of legacy codecs, if one was named, holds the codec of that number.
+fn knows(codecs: u32, number: u8) -> bool {
+    codecs == 0 || codecs >> (number & 0x0F) & 1 != 0
 }
 
 impl fmt::Debug for ConnectRequest {

@@ -255,6 +255,11 @@ impl MediaMessage {
         &self.class
     }
 
+    /// Gives the message another role, by those who know the stream. Its bytes stay.
+    pub fn set_role(&mut self, role: Role) {
+        self.class.role = role;
+    }
+
     /// Absolute timestamp.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {

@@ -43,6 +43,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// What its first stream asks for was held against what it announced.
+    pub(super) needs_judged: bool,
     /// Its first bytes, while it neither published nor played and the log's level is debug.
     pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
@@ -143,6 +145,7 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            needs_judged: false,
             opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,

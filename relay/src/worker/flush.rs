@@ -91,6 +91,9 @@ impl Worker {
     }
 
     fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
+        if batch.joined {
+            self.judge_needs(key);
+        }
         if let Some(jump) = batch.jumped {
             let reason = match jump {
                 stream::JumpReason::Lag => JumpReason::Lag,

@@ -34,6 +34,7 @@ mod local;
 mod mail;
 pub mod mailbox;
 mod pace;
+mod needs;
 mod play;
 mod post;
 mod publish;
