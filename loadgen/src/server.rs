@@ -68,7 +68,7 @@ impl Watch {
     /// # Errors
     /// One sentence when the server cannot be looked at even once.
     pub fn begin(outputs: &Outputs) -> Result<Option<Self>, Failure> {
-        let source = match (outputs.server_pid, &outputs.metrics) {
+        let source = match (outputs.server_pid, &outputs.server_metrics) {
             (Some(id), _) => Source::Process(id),
             (None, Some(address)) => Source::Metrics(address.clone()),
             (None, None) => return Ok(None),

@@ -58,7 +58,7 @@ fn a_report_that_cannot_be_written_and_a_server_that_cannot_be_watched() {
     let target = ["run", "--target", "rtmp://127.0.0.1:1/live"];
     check(&[&target[..], &["--json", "/nowhere/run.json"]].concat(), "/nowhere/run.json");
     check(&[&target[..], &["--server-pid", "4294967295"]].concat(), "no process");
-    check(&[&target[..], &["--metrics", "127.0.0.1:1"]].concat(), "no metrics");
+    check(&[&target[..], &["--server-metrics", "127.0.0.1:1"]].concat(), "no metrics");
 }
 
 #[test]
@@ -67,7 +67,8 @@ fn an_expectation_that_is_not_met_is_exit_code_1() {
     let server = nginx(dir.path());
     let url = server.url("unmet");
     let arguments = ["run", "--target", &url, "--players", "2", "--duration", "2s", "--expect"];
-    let ended = tester::program(&[&arguments[..], &["latency.count>1M"]].concat());
+    // Not even a generator that has no time to itself could be to blame.
+    let ended = tester::program(&[&arguments[..], &["altered>0"]].concat());
     assert_eq!(ended.code, 1, "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("NOT met"), "{}", ended.stdout);
 }

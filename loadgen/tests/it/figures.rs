@@ -112,7 +112,7 @@ fn the_server_says_the_same() {
         "4s",
         "--cores",
         "1",
-        "--metrics",
+        "--server-metrics",
         &metrics,
     ];
     let (ended, json) = tester::program_with_json(dir.path(), &arguments);
