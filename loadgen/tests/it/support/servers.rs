@@ -1,7 +1,7 @@
 //! Servers to test: nginx with its RTMP module, relay, and FFmpeg in listen mode.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::Process;
@@ -43,12 +43,22 @@ pub(crate) fn nginx(dir: &Path) -> Server {
     up(Server { address, http: None, process })
 }
 
-/// relay, as the workspace was built: beside loadgen.
-pub(crate) fn relay(dir: &Path) -> Server {
+/// relay's program, as the workspace was built: beside loadgen.
+pub(crate) fn relay_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("relay");
     assert!(program.exists(), "relay is not built: run cargo build --workspace");
-    let mut command = Command::new(program);
-    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    program
+}
+
+/// relay.
+pub(crate) fn relay(dir: &Path) -> Server {
+    relay_with(dir, &[])
+}
+
+/// relay with more arguments.
+pub(crate) fn relay_with(dir: &Path, more: &[&str]) -> Server {
+    let mut command = Command::new(relay_program());
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(more);
     let mut process = Process::start(dir, "relay", &mut command);
     let mut address = |what: &str| {
         wait_for(&format!("relay's {what} port"), START, || {
