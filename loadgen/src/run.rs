@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use relay::reactor::socket::raise_file_limit;
 
 use crate::clock;
-use crate::collect::Collected;
+use crate::collect::{Collected, Second};
 use crate::engine;
 use crate::expect::Verdict;
 use crate::failure::Failure;
@@ -198,28 +198,36 @@ fn follow(
     }
 }
 
-/// Whether every publisher (or every player, where nobody publishes) was refused.
+/// Whether every publisher (or every player, where nobody publishes) was refused or sent away at
+/// once, and will not try again.
 fn is_hopeless(plan: &Plan, collected: &Collected) -> bool {
-    let counters = &collected.counters;
-    let (wanted, started) = if plan.publishers > 0 {
-        (plan.publishers, counters.publishers_started)
-    } else {
-        (plan.players, counters.players_started)
-    };
-    !plan.reconnect && started == 0 && collected.errors() >= wide(wanted)
+    let wanted = if plan.publishers > 0 { plan.publishers } else { plan.players };
+    !plan.reconnect && nobody_stayed(plan, collected) && collected.errors() >= wide(wanted)
 }
 
-/// A run of which nothing began is none.
+/// Whether every publisher (or every player, where nobody publishes) that began was lost before a
+/// second was over.
+fn nobody_stayed(plan: &Plan, collected: &Collected) -> bool {
+    let (counters, slow) = (&collected.counters, &collected.slow);
+    let present = |second: &Second| {
+        if plan.publishers > 0 { second.publishers > 0 } else { second.players > 0 }
+    };
+    let (started, lost) = if plan.publishers > 0 {
+        (counters.publishers_started, counters.publishers_lost)
+    } else {
+        (counters.players_started + slow.players_started, counters.players_lost + slow.players_lost)
+    };
+    started == lost && !collected.seconds.values().any(present)
+}
+
+/// A run in which nobody began, or could stay, is none.
 fn nothing_began(plan: &Plan, collected: &Collected) -> Option<Failure> {
-    let counters = &collected.counters;
-    let publishers = plan.publishers > 0 && counters.publishers_started == 0;
-    let players = plan.publishers == 0
-        && counters.players_planned + collected.slow.players_planned > 0
-        && counters.players_started + collected.slow.players_started == 0;
-    if !publishers && !players {
+    let planned = collected.counters.players_planned + collected.slow.players_planned;
+    let anybody = plan.publishers > 0 || planned > 0;
+    if !anybody || !nobody_stayed(plan, collected) {
         return None;
     }
-    let who = if publishers { "publisher" } else { "player" };
+    let who = if plan.publishers > 0 { "publisher" } else { "player" };
     let why = most_common(&collected.failures).unwrap_or("no answer came");
     Some(Failure::new(format!("no {who} could begin: {why}")))
 }
@@ -254,4 +262,35 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or_default() * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Counters, Meter};
+
+    #[test]
+    fn a_generator_that_is_the_bottleneck_says_so() {
+        let check = |busiest: f64, late_ms: u64, full_reads: u64, expected: &[&str]| {
+            let mut meter = Meter::default();
+            meter.counters = Counters { reads: 10_000, full_reads, ..Counters::default() };
+            for timer in 0..100 {
+                let late = if timer < 3 { late_ms } else { 1 };
+                meter.spans.record(SpanKind::TimerLate, Duration::from_millis(late));
+            }
+            let mut collected = Collected::default();
+            collected.add(&meter.take());
+            let own = Own { busiest, ..Own::default() };
+            let passed = limits_passed(&collected, &own);
+            assert_eq!(passed.len(), expected.len(), "{passed:?}");
+            for (sentence, part) in passed.iter().zip(expected) {
+                assert!(sentence.contains(part), "{sentence}");
+            }
+        };
+        check(0.5, 5, 100, &[]);
+        check(0.95, 5, 100, &["95 % busy"]);
+        check(0.5, 40, 100, &["timers fired 40"]);
+        check(0.5, 5, 5_000, &["more slowly than data came"]);
+        check(1.0, 400, 9_000, &["100 % busy", "timers", "more slowly"]);
+    }
 }

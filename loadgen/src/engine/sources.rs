@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -66,6 +67,9 @@ impl Sources {
 
     fn connect(&self, socket: &Socket, to: SocketAddr, may_choose: bool) -> io::Result<()> {
         if may_choose && self.current > 1 {
+            // The port is chosen when the other end is known; else one that is taken from one
+            // address would be gone for all.
+            setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
             let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, self.current));
             socket.bind(&SocketAddr::new(from, 0).into())?;
         }

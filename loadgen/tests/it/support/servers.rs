@@ -23,6 +23,15 @@ impl Server {
 
 /// nginx; the application `closed` lets nobody publish.
 pub(crate) fn nginx(dir: &Path) -> Server {
+    nginx_with(dir, "")
+}
+
+/// nginx that sends every stream of `live` on to another server.
+pub(crate) fn nginx_that_pushes(dir: &Path, to: SocketAddr) -> Server {
+    nginx_with(dir, &format!("push rtmp://{to}/live;"))
+}
+
+fn nginx_with(dir: &Path, live: &str) -> Server {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let shown = dir.display();
     let configuration = format!(
@@ -31,7 +40,7 @@ pub(crate) fn nginx(dir: &Path) -> Server {
          pid {shown}/nginx.pid; error_log {shown}/nginx.err info;\n\
          events {{ worker_connections 1024; }}\n\
          rtmp {{ access_log off; server {{ listen {address}; chunk_size 4096;\n\
-           application live {{ live on; wait_key on; wait_video on; idle_streams on; }}\n\
+           application live {{ live on; wait_key on; wait_video on; idle_streams on; {live} }}\n\
            application closed {{ live on; deny publish all; }}\n\
          }} }}\n"
     );
