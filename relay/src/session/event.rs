@@ -92,7 +92,7 @@ pub enum DropReason {
     NotPublishing,
     /// A data message that players would not stand.
     BadData,
-    /// A data message longer than `data_bytes_max`.
+    /// A data message longer than `data_bytes_max`, as it came or as it would be relayed.
     DataTooLong,
     /// A shared object message.
     SharedObject,
@@ -144,6 +144,7 @@ impl From<DataFault> for DropReason {
     fn from(fault: DataFault) -> Self {
         match fault {
             DataFault::Name | DataFault::Metadata => Self::BadData,
+            DataFault::TooLong => Self::DataTooLong,
         }
     }
 }
