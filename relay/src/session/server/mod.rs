@@ -262,6 +262,13 @@ impl ServerSession {
         self.transport.partial_bytes()
     }
 
+    /// Bytes of memory held beyond the session itself, unfinished messages and replies left out:
+    /// what the client said about itself.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.client().map_or(0, ConnectRequest::held_bytes)
+    }
+
     /// Bytes received, the handshake included.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
