@@ -113,6 +113,7 @@ limits! {
     amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";
     amf_values_max: Count = 4_096, "AMF values in one message.";
     amf_properties_max: Count = 1_024, "Properties or elements of one AMF container.";
+    amf_reference_bytes_max: Bytes = 64 * KIB, "Bytes that AMF3 references of one message may stand for together: two bytes on the wire repeat a string of any length, and metadata that is written anew spells each out.";
     app_bytes_max: Bytes = 256, "Length of an application name.";
     name_bytes_max: Bytes = 512, "Length of a stream name without its query.";
     url_bytes_max: Bytes = 2_048, "Length of tcUrl.";

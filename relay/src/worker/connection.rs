@@ -170,7 +170,8 @@ impl Connection {
         let plays = self.plays.capacity() * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
-        size_of::<Self>() + input + replies + plays + publishes
+        let session = self.session.held_bytes();
+        size_of::<Self>() + input + replies + plays + publishes + session
     }
 
     /// The publish on a message stream.
