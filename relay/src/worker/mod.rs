@@ -100,6 +100,8 @@ pub struct Worker {
     pending: usize,
     /// Plays.
     players: u64,
+    /// Plays so far; the newest one's number.
+    plays: connection::PlayNumber,
     /// Whether segments may come from other workers, so that this one looks at its mail by itself.
     reads_remote: bool,
     streams: LocalStreams,
@@ -151,6 +153,7 @@ impl Worker {
             numbered: 0,
             pending: 0,
             players: 0,
+            plays: 0,
             reads_remote: false,
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
@@ -264,6 +267,14 @@ impl Worker {
         let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
         let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
+    }
+
+    /// Entries in the send ring and among those who wait for a seal. At most a few more than twice
+    /// the plays, for tests.
+    #[must_use]
+    pub fn queued_plays(&self) -> usize {
+        let waiting: usize = self.streams.iter().map(|(_, entry)| entry.waiting.len()).sum();
+        self.ring.len() + waiting
     }
 
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.
