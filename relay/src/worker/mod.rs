@@ -33,8 +33,8 @@ mod level;
 mod local;
 mod mail;
 pub mod mailbox;
-mod pace;
 mod needs;
+mod pace;
 mod play;
 mod post;
 mod publish;
@@ -113,6 +113,8 @@ pub struct Worker {
     pending: usize,
     /// Plays.
     players: u64,
+    /// Plays so far; the newest one's number.
+    plays: connection::PlayNumber,
     /// Whether segments may come from other workers.
     reads_remote: bool,
     /// When the last one came: while they do, this worker looks at its mail by itself.
@@ -173,6 +175,7 @@ impl Worker {
             numbered: 0,
             pending: 0,
             players: 0,
+            plays: 0,
             reads_remote: false,
             last_segment: None,
             level: Controller::default(),
@@ -293,6 +296,14 @@ impl Worker {
         let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
         let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
+    }
+
+    /// Entries in the send ring and among those who wait for a seal. At most a few more than twice
+    /// the plays, for tests.
+    #[must_use]
+    pub fn queued_plays(&self) -> usize {
+        let waiting: usize = self.streams.iter().map(|(_, entry)| entry.waiting.len()).sum();
+        self.ring.len() + waiting
     }
 
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.

@@ -64,6 +64,7 @@ impl Worker {
         }
         if part == 0 {
             self.connections.shrink();
+            self.ring.shrink(usize::try_from(self.players).unwrap_or(usize::MAX));
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
             self.hub.forget_left_views(now);
