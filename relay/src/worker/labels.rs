@@ -117,6 +117,7 @@ labels! {
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
+        Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
     }

@@ -206,6 +206,9 @@ impl Worker {
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
+            | Completion::Released { .. }
+            | Completion::Adopted { .. }
+            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }

@@ -67,6 +67,13 @@ impl Worker {
                 connection.session.reject_play(message_stream, &refusal);
                 return;
             }
+            let view = ViewKind { message_stream, ..ViewKind::default() };
+            if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
+                worker.cells.refused.at(RefuseReason::Views).increment();
+                let refusal = failed("The stream is played on too many message streams");
+                connection.session.reject_play(message_stream, &refusal);
+                return;
+            }
             entry.players.insert((connection.key, message_stream));
             entry.empty_since = None;
             connection.session.accept_play(message_stream);
@@ -74,7 +81,7 @@ impl Worker {
                 message_stream,
                 local,
                 cursor: None,
-                view: ViewKind { message_stream, ..ViewKind::default() },
+                view,
                 paused: false,
                 silenced: false,
                 parked: false,
@@ -217,7 +224,13 @@ impl Worker {
                 return;
             }
         };
-        play.view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream };
+        let log = self.streams.get(play.local).and_then(|entry| entry.log);
+        if log.is_some_and(|log| !self.hub.has_room(log, view)) {
+            self.cells.refused.at(RefuseReason::Views).increment();
+            return;
+        }
+        play.view = view;
         let was_silenced = std::mem::take(&mut play.silenced);
         if let Some(cursor) = play.cursor.as_mut() {
             cursor.set_view(play.view);
