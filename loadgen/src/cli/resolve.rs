@@ -145,6 +145,7 @@ fn assemble(
         duration: load.duration,
         cores: load.cores.unwrap_or_else(|| crate::pinned::cores().len()).max(1),
         verify,
+        sweep: load.sweep,
         reconnect: load.reconnect,
         enhanced: !target.legacy,
         seed: load.seed,
