@@ -286,9 +286,7 @@ impl fmt::Debug for ConnectRequest {
 pub(super) fn printable(bytes: &[u8]) -> String {
     let hidden = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
     let mut text = String::with_capacity(bytes.len());
-    text.extend(
-        String::from_utf8_lossy(bytes).chars().map(|c| if hidden(c) { '?' } else { c }),
-    );
+    text.extend(String::from_utf8_lossy(bytes).chars().map(|c| if hidden(c) { '?' } else { c }));
     text
 }
 

@@ -16,6 +16,7 @@ mod client;
 mod error;
 mod event;
 mod output;
+mod parts;
 mod server;
 mod transport;
 

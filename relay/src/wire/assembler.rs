@@ -28,8 +28,8 @@ pub enum Assembled<'a> {
     Plain {
         /// The header as it came.
         header: MessageHeader,
-        /// The whole payload.
-        payload: &'a [u8],
+        /// The whole payload, which may be taken out of its buffer.
+        payload: &'a mut BytesMut,
     },
     /// A message of which nothing is kept; to be counted.
     Dropped {
@@ -230,7 +230,7 @@ impl Slot {
         let class = match media {
             Some(MediaKind::Audio) => classify_audio(self.media.payload_head()),
             Some(_) => classify_video(self.media.payload_head()),
-            None => return Assembled::Plain { header, payload: &self.plain },
+            None => return Assembled::Plain { header, payload: &mut self.plain },
         };
         let Some(class) = class else {
             return Assembled::Dropped { header, reason: DropReason::EmptyMedia };

@@ -3,6 +3,7 @@
 
 use relay::limits::Limits;
 use relay::wire::amf::Value;
+use relay::wire::control::ControlMessage;
 
 use crate::support::script::{Script, call, hex, publishing};
 use crate::support::server::{Server, served};
@@ -111,5 +112,33 @@ fn what_connect_leaves_is_counted_and_no_longer_than_what_came() {
         let held = server.session.held_bytes();
         assert!((3 * 4_000..13_000).contains(&held), "{held}");
         assert_eq!(server.session.client().unwrap().flash_ver, "?".repeat(4_000));
+    }
+}
+
+#[test]
+fn parts_of_aggregates_count_as_messages() {
+    let part = hex("08 000000 000000 00 000000 0000000B");
+    let mut script = publishing();
+    for _ in 0..5 {
+        script = script.message(6, 1, 0, 22, &part.repeat(4_096));
+    }
+    let mut server = Server::new();
+    let error = server.feed(&script.out).unwrap_err();
+    assert_eq!(error.to_string(), "more than 20000 messages within a second");
+    assert!(server.media.len() < 20_000);
+}
+
+#[test]
+fn data_out_of_an_aggregate_has_the_length_of_data() {
+    let longest = Limits::default().data_bytes_max;
+    for (length, event) in [(longest + 1, "dropped data_too_long"), (longest, "Data 1 262144 B")] {
+        let mut part = [&[18][..], &u32::try_from(length).unwrap().to_be_bytes()[1..]].concat();
+        part.extend(hex("000000 00 000000 02 0005 68656C6C6F 0C"));
+        part.extend(u32::try_from(length - 13).unwrap().to_be_bytes());
+        part.resize(11 + length, b'x');
+        part.extend([0; 4]);
+        let size = ControlMessage::SetChunkSize(1 << 20);
+        let server = served(&publishing().control(size).message(6, 1, 0, 22, &part));
+        assert_eq!(server.events.last().unwrap(), event);
     }
 }

@@ -16,6 +16,7 @@ use crate::session::event::{
     PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest,
 };
 use crate::session::output::Output;
+use crate::session::parts::Placed;
 use crate::session::transport::{Transport, WINDOW_BYTES};
 use crate::wire::amf::Value;
 use crate::wire::command::{Call, Command};
@@ -37,6 +38,17 @@ pub(super) enum Step {
     Pause { message_stream: u32, paused: bool },
     ReceiveTracks { message_stream: u32, audio: bool, video: bool },
     Dropped { reason: DropReason },
+}
+
+impl Step {
+    /// What became of a message of a publisher.
+    pub(super) fn placed(placed: Placed, message_stream: u32) -> Self {
+        match placed {
+            Placed::Media => Self::Media { message_stream },
+            Placed::ClearMetadata => Self::ClearMetadata { message_stream },
+            Placed::Dropped(reason) => Self::Dropped { reason },
+        }
+    }
 }
 
 /// Which verdict is outstanding.
