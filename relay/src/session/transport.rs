@@ -62,6 +62,11 @@ impl Transport {
         self.assembler.partial_bytes()
     }
 
+    /// Bytes copied to put messages together.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.assembler.copied_bytes()
+    }
+
     /// Counts bytes that did not pass through [`Self::next_message`].
     pub(super) fn count(&mut self, bytes: usize) {
         self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);

@@ -256,6 +256,13 @@ impl ServerSession {
         self.transport.partial_bytes()
     }
 
+    /// Bytes copied so far to put messages together: each once, those of data and aggregates once
+    /// more, and what was there already where a buffer had to grow.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.transport.copied_bytes() + self.media.copied_bytes()
+    }
+
     /// Bytes of memory held beyond the session itself, unfinished messages and replies left out:
     /// what the client said about itself.
     #[must_use]
