@@ -142,3 +142,31 @@ fn data_out_of_an_aggregate_has_the_length_of_data() {
         assert_eq!(server.events.last().unwrap(), event);
     }
 }
+
+#[test]
+fn message_streams_that_were_never_given_are_refused() {
+    let connected = || Script::plain().connect_encoder("live");
+    for (script, code) in [
+        (connected().publish(u32::MAX, "a"), "NetStream.Publish.BadName"),
+        (connected().publish(2, "a"), "NetStream.Publish.BadName"),
+        (connected().create_stream(4.0).play(2, "a"), "NetStream.Play.Failed"),
+    ] {
+        let mut server = served(&script);
+        let said = server.said();
+        assert!(said.last().unwrap().contains(code), "{said:?}");
+        assert!(server.session.wants_close());
+        assert_eq!(server.events.len(), 2, "{:?}", server.events);
+    }
+    // Some encoders never ask, and use 0 or 1; nobody else is then given the same.
+    for unasked in [0, 1] {
+        let script = connected().publish(unasked, "a").create_stream(4.0).create_stream(5.0);
+        let mut server = served(&script);
+        assert_eq!(server.events[2], format!("publish {unasked} live/a"));
+        let said = server.said();
+        let given = if unasked == 0 { [1, 2] } else { [2, 3] };
+        for (line, transaction, id) in [(0, 5, given[1]), (1, 4, given[0])] {
+            let line = &said[said.len() - 1 - line];
+            assert_eq!(*line, format!("3/0 _result {transaction} null {id}"));
+        }
+    }
+}

@@ -224,7 +224,12 @@ impl Dialogue {
     }
 
     fn publish(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
-        if self.streams.get_or_create(stream)?.role != Role::Idle {
+        let Some(entry) = self.streams.usable(stream)? else {
+            let code = PublishRefusalCode::BadName.as_str();
+            self.refuse(stream, code, "There is no such message stream");
+            return Ok(());
+        };
+        if entry.role != Role::Idle {
             // The first use of a message stream stays; the client may go on with it.
             let code = PublishRefusalCode::BadName.as_str();
             self.status(stream, Level::Error, code, "The message stream is in use");
@@ -233,7 +238,7 @@ impl Dialogue {
         match self.resolve(name) {
             Ok(address) => {
                 let name = address.name.clone();
-                self.streams.get_or_create(stream)?.role = Role::WantsPublish(name);
+                self.set_role(stream, Role::WantsPublish(name));
                 let request = StreamRequest { message_stream: stream, address };
                 self.steps.push_back(Step::Publish(request));
             }
@@ -263,7 +268,11 @@ impl Dialogue {
     }
 
     fn play(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
-        let entry = self.streams.get_or_create(stream)?;
+        let Some(entry) = self.streams.usable(stream)? else {
+            let code = PlayRefusalCode::Failed.as_str();
+            self.refuse(stream, code, "There is no such message stream");
+            return Ok(());
+        };
         match entry.role {
             Role::Idle => {}
             // Flash's "reset": the second play takes the place of the first.
@@ -280,7 +289,7 @@ impl Dialogue {
         match self.resolve(name) {
             Ok(address) => {
                 let name = address.name.clone();
-                self.streams.get_or_create(stream)?.role = Role::WantsPlay(name);
+                self.set_role(stream, Role::WantsPlay(name));
                 let request = StreamRequest { message_stream: stream, address };
                 self.steps.push_back(Step::Play(request));
             }
@@ -365,7 +374,7 @@ impl Dialogue {
         if self.streams.publishing_exactly(stream) {
             self.end_publish(stream);
         } else if self.is_playing(stream) {
-            self.set_idle(stream);
+            self.streams.end(stream);
             self.steps.push_back(Step::EndPlay { message_stream: stream });
         }
     }
@@ -374,13 +383,14 @@ impl Dialogue {
         self.on_fc(stream, "onFCUnpublish", "NetStream.Unpublish.Success", name);
         self.answer(stream, transaction, Value::Undefined);
         let address = self.resolve(name).ok();
-        if let Some(id) = self.streams.publishing_as(address.map(|address| address.name).as_ref()) {
+        let name = address.map(|address| address.name);
+        if let Some(id) = self.streams.publishing_as(stream, name.as_ref()) {
             self.end_publish(id);
         }
     }
 
     fn end_publish(&mut self, stream: u32) {
-        self.set_idle(stream);
+        self.streams.end(stream);
         let code = "NetStream.Unpublish.Success";
         self.status(stream, Level::Status, code, "Stopped publishing");
         self.steps.push_back(Step::EndPublish { message_stream: stream });
@@ -401,7 +411,7 @@ impl Dialogue {
         self.output.event(UserControl::StreamEof { message_stream: stream });
         let code = "NetStream.Play.UnpublishNotify";
         self.status(stream, Level::Status, code, "The stream is no longer published");
-        self.set_idle(stream);
+        self.streams.end(stream);
         self.wants_close |= !self.streams.any_publishing() && !self.streams.any_playing();
     }
 
@@ -409,7 +419,7 @@ impl Dialogue {
         if self.streams.publishing_exactly(stream) {
             let (level, code, description) = reason.status();
             self.status(stream, level, code, description);
-            self.set_idle(stream);
+            self.streams.end(stream);
             self.wants_close = true;
         }
     }
@@ -438,9 +448,9 @@ impl Dialogue {
         self.streams.get(stream).is_some_and(|entry| matches!(entry.role, Role::Playing { .. }))
     }
 
-    fn set_idle(&mut self, stream: u32) {
+    fn set_role(&mut self, stream: u32, role: Role) {
         if let Some(entry) = self.streams.get(stream) {
-            entry.role = Role::Idle;
+            entry.role = role;
         }
     }
 
@@ -475,7 +485,7 @@ impl Dialogue {
 
     fn refuse(&mut self, stream: u32, code: &str, description: &str) {
         self.status(stream, Level::Error, code, description);
-        self.set_idle(stream);
+        self.streams.end(stream);
         self.wants_close = true;
     }
 }
