@@ -295,11 +295,6 @@ impl ClientSession {
         self.state = State::Ended;
     }
 
-    /// Asks the server for a sign of life.
-    pub fn ping(&mut self, time: u32) {
-        self.output.event(UserControl::PingRequest { time });
-    }
-
     fn step(&mut self, input: &mut &[u8], now: Duration) -> Result<Option<Step>, SessionError> {
         if self.handshake.is_some() && !self.shake_hands(input)? {
             return Ok(None);

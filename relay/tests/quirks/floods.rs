@@ -5,7 +5,7 @@ use relay::limits::Limits;
 use relay::wire::amf::Value;
 use relay::wire::control::ControlMessage;
 
-use crate::support::script::{Script, call, hex, publishing};
+use crate::support::script::{Script, call, hex, playing, publishing};
 use crate::support::server::{Server, served};
 
 /// An unsigned 29-bit integer of AMF3.
@@ -141,6 +141,25 @@ fn data_out_of_an_aggregate_has_the_length_of_data() {
         let server = served(&publishing().control(size).message(6, 1, 0, 22, &part));
         assert_eq!(server.events.last().unwrap(), event);
     }
+}
+
+#[test]
+fn replies_are_bounded_within_one_input() {
+    let seeks = |mut script: Script| {
+        script = script.hex("07 000000 000007 14 01000000 02 0004 7365656B");
+        for _ in 0..8_000 {
+            script = script.hex("C7 02 0004 7365656B");
+        }
+        script
+    };
+    // Nobody is told of a seek who does not play.
+    let server = served(&seeks(publishing()));
+    assert!(server.output.len() < 5_000, "{}", server.output.len());
+    let mut server = Server::new();
+    let error = server.feed(&seeks(playing()).out).unwrap_err();
+    let limit = Limits::default().output_bytes_max;
+    assert_eq!(error.to_string(), format!("more than {limit} bytes of replies wait to be sent"));
+    assert!(server.output.len() < limit + 1_000, "{}", server.output.len());
 }
 
 #[test]

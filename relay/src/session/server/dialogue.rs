@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::streams::{Role, Streams};
 use crate::limits::Limits;
@@ -133,8 +132,10 @@ impl Dialogue {
             Command::Play { name } => self.play(stream, name)?,
             Command::Pause { paused } => self.pause(stream, paused),
             Command::Seek { .. } => {
-                // FFmpeg stays in its seeking state until this comes; a live stream goes on.
-                self.status(stream, Level::Status, "NetStream.Seek.Notify", "Seeking");
+                if self.is_playing(stream) {
+                    // FFmpeg stays in its seeking state until this comes; a live stream goes on.
+                    self.status(stream, Level::Status, "NetStream.Seek.Notify", "Seeking");
+                }
             }
             Command::ReceiveAudio(wanted) => self.receive_tracks(stream, Some(wanted), None),
             Command::ReceiveVideo(wanted) => self.receive_tracks(stream, None, Some(wanted)),
@@ -422,12 +423,6 @@ impl Dialogue {
             self.streams.end(stream);
             self.wants_close = true;
         }
-    }
-
-    pub(super) fn ping(&mut self, now: Duration) {
-        let milliseconds = now.as_millis() & u128::from(u32::MAX);
-        let time = u32::try_from(milliseconds).expect("32 bits are left");
-        self.output.event(UserControl::PingRequest { time });
     }
 
     pub(super) fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {

@@ -214,11 +214,6 @@ impl ServerSession {
         self.follow_publishing();
     }
 
-    /// Asks for a sign of life, which not every client gives (OBS does not while it publishes).
-    pub fn ping(&mut self, now: Duration) {
-        self.dialogue.ping(now);
-    }
-
     /// Asks the client to connect again, to `tc_url` or to where it is (E-RTMP "Reconnect
     /// Request"). False, and nothing said, when the client never announced that it understands.
     pub fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
@@ -297,6 +292,8 @@ impl ServerSession {
             }
             let step = self.message(input, now)?;
             self.transport.acknowledge(&mut self.dialogue.output);
+            // A short input may ask for much: what waits is judged message by message.
+            self.dialogue.output.check()?;
             match step {
                 Progress::Event(step) => return Ok(Some(step)),
                 Progress::Continue => {}

@@ -230,7 +230,6 @@ fn a_client_is_asked_to_reconnect_or_ended() {
     let mut pair = Pair::new(ClientRole::Publish, true, 1);
     pair.run();
     assert!(pair.server.session.reconnect_request(Some("rtmp://other/live")));
-    pair.server.session.ping(Duration::ZERO);
     pair.server.feed(&[]).unwrap();
     pair.run();
     pair.server.session.publish_ended_by_server(1, PublishEnd::TakenOver);
