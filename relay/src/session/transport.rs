@@ -72,6 +72,13 @@ impl Transport {
         self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
+    /// Whether connect was accepted. Until this is called for the first time the peer counts as
+    /// connected; before connect, media and data are not kept.
+    pub(super) fn set_connected(&mut self, connected: bool) {
+        self.reader.set_media_wanted(connected);
+        self.assembler.set_connected(connected);
+    }
+
     /// Whether large messages may be under way.
     pub(super) fn set_publishing(&mut self, publishing: bool) {
         self.assembler.set_publishing(publishing);

@@ -51,6 +51,8 @@ pub enum DropReason {
     UnknownType,
     /// Audio or video too short to hold its own header.
     EmptyMedia,
+    /// Audio, video, data or an aggregate that began before connect.
+    NotConnected,
 }
 
 /// A connection's limit was exceeded; the connection is to be closed.
@@ -59,7 +61,7 @@ pub enum AssembleError {
     /// More bytes of unfinished messages than allowed.
     #[error("unfinished messages hold more than {limit} bytes")]
     TooManyPartialBytes {
-        /// `partial_bytes_max` or `partial_bytes_idle_max`.
+        /// `partial_bytes_max`, `partial_bytes_idle_max` or `partial_bytes_connect_max`.
         limit: usize,
     },
 }
@@ -79,8 +81,11 @@ pub struct MessageAssembler {
     /// The slot whose message was handed out last and may still be held.
     delivered: Option<usize>,
     publishing: bool,
+    connected: bool,
     publishing_bytes_max: usize,
     idle_bytes_max: usize,
+    connect_bytes_max: usize,
+    data_bytes_max: usize,
 }
 
 /// One chunk stream.
@@ -123,9 +128,18 @@ impl MessageAssembler {
             ahead_bytes: 0,
             delivered: None,
             publishing: false,
+            connected: true,
             publishing_bytes_max: limits.partial_bytes_max,
             idle_bytes_max: limits.partial_bytes_idle_max,
+            connect_bytes_max: limits.partial_bytes_connect_max,
+            data_bytes_max: limits.data_bytes_max,
         }
+    }
+
+    /// Whether connect was accepted (it was until this is called); before, no more than
+    /// `partial_bytes_connect_max` is held.
+    pub fn set_connected(&mut self, connected: bool) {
+        self.connected = connected;
     }
 
     /// Whether the connection publishes: `partial_bytes_max` then bounds it, else
@@ -164,8 +178,16 @@ impl MessageAssembler {
         self.settle_delivered();
         let header = fragment.header;
         if fragment.discard {
+            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
             let reason = match header.kind {
-                MessageType::DataAmf0 | MessageType::DataAmf3 => DropReason::DataTooLong,
+                MessageType::DataAmf0 | MessageType::DataAmf3 if length > self.data_bytes_max => {
+                    DropReason::DataTooLong
+                }
+                MessageType::DataAmf0
+                | MessageType::DataAmf3
+                | MessageType::Audio
+                | MessageType::Video
+                | MessageType::Aggregate => DropReason::NotConnected,
                 MessageType::SharedObjectAmf0 | MessageType::SharedObjectAmf3 => {
                     DropReason::SharedObject
                 }
@@ -176,7 +198,11 @@ impl MessageAssembler {
         if fragment.first {
             self.abort(fragment.slot);
         }
-        let limit = if self.publishing { self.publishing_bytes_max } else { self.idle_bytes_max };
+        let limit = match (self.connected, self.publishing) {
+            (false, _) => self.connect_bytes_max,
+            (true, false) => self.idle_bytes_max,
+            (true, true) => self.publishing_bytes_max,
+        };
         let partial_bytes = self.partial_bytes + fragment.payload.len();
         if partial_bytes > limit {
             return Err(AssembleError::TooManyPartialBytes { limit });

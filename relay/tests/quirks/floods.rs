@@ -144,6 +144,54 @@ fn data_out_of_an_aggregate_has_the_length_of_data() {
 }
 
 #[test]
+fn before_connect_no_media_is_held() {
+    for kind in [8, 9, 15, 18, 22] {
+        let mut script = Script::plain().control(ControlMessage::SetChunkSize(65_536));
+        script = script.raw(&[6]).hex("000000 03FFFF").raw(&[kind]).hex("00000000");
+        script = script.raw(&[0; 65_536]).hex("C6").raw(&[0; 65_536]).hex("C6");
+        let mut server = served(&script.raw(&[0; 65_536]));
+        assert_eq!(server.session.partial_bytes(), 0);
+        // The rest of it does not come to life by connect; the next one does.
+        let size = ControlMessage::SetChunkSize(65_536);
+        let mut script = Script::empty().hex("C6").raw(&[0; 65_535]);
+        script = script.control(size).connect_encoder("live").create_stream(4.0).publish(1, "s");
+        server.feed(&script.audio(7, &hex("AF 01 77")).out).unwrap();
+        assert_eq!(server.events[1], "dropped not_publishing");
+        assert_eq!(server.media, [(7, hex("AF 01 77"))]);
+    }
+    let command = Script::plain().message(3, 0, 0, 20, &vec![0; 40_000]);
+    let error = Server::new().feed(&command.out).unwrap_err();
+    assert_eq!(error.to_string(), "unfinished messages hold more than 32768 bytes");
+}
+
+#[test]
+fn a_chunk_stream_that_was_not_wanted_before_connect_is_wanted_after_it() {
+    // The message after connect has the header of the one before it (fmt 3).
+    let script = Script::plain()
+        .hex("06 000005 000003 08 01000000 AF 01 11")
+        .connect_encoder("live")
+        .create_stream(4.0)
+        .publish(1, "s")
+        .hex("C6 AF 01 22");
+    assert_eq!(served(&script).media, [(10, hex("AF 01 22"))]);
+}
+
+#[test]
+fn connect_with_all_its_strings_at_their_longest_is_taken() {
+    let long = "x".repeat(4_096);
+    let url = format!("rtmp://h/{}", "y".repeat(2_039));
+    let script = Script::plain().connect(&[
+        ("app", Value::text(&long[..256])),
+        ("tcUrl", Value::text(&url)),
+        ("flashVer", Value::text(&long)),
+        ("swfUrl", Value::text(&long)),
+        ("pageUrl", Value::text(&long)),
+        ("type", Value::text(&long)),
+    ]);
+    assert!(served(&script).events[1].starts_with("connect x"));
+}
+
+#[test]
 fn replies_are_bounded_within_one_input() {
     let seeks = |mut script: Script| {
         script = script.hex("07 000000 000007 14 01000000 02 0004 7365656B");

@@ -196,6 +196,7 @@ impl Dialogue {
         let Some(client) = &self.client else { return };
         let (encoding, enhanced) = (client.object_encoding, client.enhanced.is_some());
         self.connected = true;
+        transport.set_connected(true);
         // All of it before the answer: OBS looks at nothing of this kind later, and FFmpeg
         // publishes in chunks of the size that it was told before.
         transport.announce_window(WINDOW_BYTES, &mut self.output);

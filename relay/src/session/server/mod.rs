@@ -68,9 +68,11 @@ impl ServerSession {
     /// A connection just accepted. `seed` becomes the random bytes of the handshake.
     #[must_use]
     pub fn new(limits: Arc<Limits>, seed: u64, now: Duration) -> Self {
+        let mut transport = Transport::new(&limits);
+        transport.set_connected(false);
         Self {
             handshake: Some(Box::new(ServerHandshake::new(seed))),
-            transport: Transport::new(&limits),
+            transport,
             dialogue: Dialogue::new(Arc::clone(&limits)),
             media: MediaMessage::empty(),
             publishing: false,

@@ -147,6 +147,7 @@ fn limited(publishing: bool) -> MessageAssembler {
     let mut assembler = MessageAssembler::new(&Limits {
         partial_bytes_max: 1000,
         partial_bytes_idle_max: 100,
+        data_bytes_max: 9_000,
         ..Limits::default()
     });
     assembler.set_publishing(publishing);
@@ -209,6 +210,9 @@ fn unwanted_messages_are_not_stored() {
         (19, DropReason::SharedObject),
         (7, DropReason::UnknownType),
         (99, DropReason::UnknownType),
+        (8, DropReason::NotConnected),
+        (9, DropReason::NotConnected),
+        (22, DropReason::NotConnected),
     ] {
         for last in [false, true] {
             let mut fragment = fragment(0, 10_000, &payload, !last, last);
@@ -339,4 +343,28 @@ fn room_taken_ahead_is_bounded_and_goes_with_its_message() {
     // Nothing is taken ahead for ever.
     assembler.push(&fragment(0, length, &[1], true, false)).unwrap();
     assert!(held_bytes(&assembler) >= 1 << 20);
+}
+
+#[test]
+fn short_data_is_unwanted_before_connect_only() {
+    let mut fragment = fragment(0, 9_000, &[0; 9_000], true, true);
+    fragment.header.kind = MessageType::DataAmf0;
+    fragment.discard = true;
+    let mut assembler = limited(false);
+    let Some(Assembled::Dropped { reason, .. }) = assembler.push(&fragment).unwrap() else {
+        panic!("nothing is kept")
+    };
+    assert_eq!(reason, DropReason::NotConnected);
+}
+
+#[test]
+fn before_connect_little_is_held() {
+    let limits = Limits { partial_bytes_connect_max: 50, ..Limits::default() };
+    let mut assembler = MessageAssembler::new(&limits);
+    assembler.set_connected(false);
+    assembler.push(&fragment(0, 200, &[7; 50], true, false)).unwrap();
+    let error = AssembleError::TooManyPartialBytes { limit: 50 };
+    assert_eq!(assembler.push(&fragment(0, 200, &[7], false, false)).unwrap_err(), error);
+    assembler.set_connected(true);
+    assembler.push(&fragment(0, 200, &[7; 100], false, false)).unwrap();
 }
