@@ -47,6 +47,12 @@
 //!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
 //! ```
 //!
+//! Data messages cost two copies more: they are put together plain, judged, and only then laid out
+//! as media is; the prelude of joining players keeps one more of metadata. The parts of aggregate
+//! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
+//! buffer that has to grow is copied once more, which happens to a frame twice as long as any that
+//! its publisher sent before, and beyond 1 MiB. All of it counts in `relay_copied_bytes_total`.
+//!
 //! # Laws
 //!
 //! A test (`tests/tidy.rs`) and lints keep most of them.

@@ -108,6 +108,7 @@ limits! {
     data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";
     partial_bytes_max: Bytes = 24 * MIB, "Bytes of unfinished messages a publishing connection may hold over all its chunk streams.";
     partial_bytes_idle_max: Bytes = 256 * KIB, "The same for a connection that does not publish.";
+    partial_bytes_connect_max: Bytes = 32 * KIB, "The same before connect is accepted, when only commands and control messages are kept: all strings of connect at their longest fit.";
     messages_per_second_max: Count = 20_000, "Messages per second and connection; a flood of empty messages costs more than it carries.";
     aggregate_parts_max: Count = 4_096, "Messages inside one aggregate message; the rest of it is dropped.";
     amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";

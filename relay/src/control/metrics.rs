@@ -159,8 +159,10 @@ fn traffic(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Messages not taken from a publisher or not given to a player.";
     out.counter("relay_messages_dropped_total", &["type", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.messages_dropped));
-    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.")
-        .value(&[], cells.total(|cells| &cells.copied_bytes));
+    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.").value(
+        &[],
+        cells.total(|cells| &cells.copied_bytes) + cells.total(|cells| &cells.assembled_bytes),
+    );
     out.gauge("relay_memory_bytes", &["kind"], "Bytes held, by what holds them.")
         .cells(&[], cells.sum(|cells| &cells.memory));
 }

@@ -56,6 +56,12 @@ impl Worker {
 
     /// Handles events until the bytes are used up, a verdict is outstanding or the connection ends.
     fn take_in(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
+        let copied = connection.session.copied_bytes();
+        self.handle_events(connection, input, now);
+        self.cells.assembled_bytes.add(connection.session.copied_bytes() - copied);
+    }
+
+    fn handle_events(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
         while !connection.ended {
             if connection.closing.is_some() {
                 *input = &[];
