@@ -43,7 +43,8 @@ pub struct Plan {
     pub cores: usize,
     /// How many of the players parse and check everything, 0 to 1; the others count.
     pub verify: f64,
-    /// How often the others read; `None`: every few milliseconds, and whenever their thread is awake.
+    /// How often the others read; `None`: every few milliseconds, and whenever their thread is
+    /// awake.
     pub sweep: Option<Duration>,
     /// Whether connections lost are made again.
     pub reconnect: bool,

@@ -72,7 +72,7 @@ impl Server {
         // The listener's options become those of its connections: the same as the relay's.
         let listener = listen(address, 1, &SocketOptions::default())?.remove(0);
         listener.set_nonblocking(true)?;
-        let stream = Stream { bits_per_second: arguments.bitrate, ..Stream::default() };
+        let stream = Stream { bits_per_second: arguments.bitrate };
         let limits = Arc::new(Limits::default());
         Ok(Self {
             listener,

@@ -224,11 +224,11 @@ impl Hub {
         let Some(home) = stream.home.as_deref_mut() else { return refused };
         let before = home.pending();
         let appended = home.append(message, limits, now, &mut stream.renditions);
-        if let Some((number, since)) = home.pending() {
-            if before.is_none_or(|(before, _)| before != number) {
-                let due = since.saturating_add(stream.flush_age);
-                self.deadlines.push(Reverse((due, key, number)));
-            }
+        if let Some((number, since)) = home.pending()
+            && before.is_none_or(|(before, _)| before != number)
+        {
+            let due = since.saturating_add(stream.flush_age);
+            self.deadlines.push(Reverse((due, key, number)));
         }
         if appended.sealed > 0 {
             self.mark_ready(key);
