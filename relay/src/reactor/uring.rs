@@ -375,7 +375,8 @@ impl Ring {
             };
             let accepted = match (what, &result) {
                 (What::Accept(_), Ok(_)) => {
-                    // SAFETY: the kernel made this descriptor for us just now, and tells of it once.
+                    // SAFETY: the kernel made this descriptor for us just now, and tells of it
+                    // once.
                     #[allow(unsafe_code)]
                     Some(unsafe { OwnedFd::from_raw_fd(entry.result()) })
                 }
