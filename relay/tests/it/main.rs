@@ -13,5 +13,6 @@ mod fanout;
 mod faults;
 mod harness;
 mod obs;
+mod reactor;
 mod relaying;
 mod support;
