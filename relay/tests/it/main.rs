@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod config;
+mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
@@ -16,3 +17,4 @@ mod obs;
 mod reactor;
 mod relaying;
 mod support;
+mod time;
