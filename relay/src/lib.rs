@@ -19,7 +19,7 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
-//! | [`reactor`] | operations in, completions out: mio, or the simulation | - |
+//! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings |
@@ -66,7 +66,7 @@
 //!   cells that one writes and others read, and a few sums.
 //! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
 //!   does work per player except the send itself.
-//! - **`unsafe` is denied** in every room but the io_uring backend, when there is one.
+//! - **`unsafe` is denied** but in `reactor/uring.rs`, the face of the io_uring backend to the kernel.
 //! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
