@@ -6,7 +6,7 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go
+//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream
@@ -20,6 +20,7 @@
 
 mod accept;
 mod answer;
+mod balance;
 pub mod cells;
 pub mod clock;
 mod connection;
@@ -51,6 +52,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
@@ -108,6 +110,8 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// Connections on their way from or to another worker.
+    balance: Balance,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -170,6 +174,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            balance: Balance::default(),
             pending: 0,
             players: 0,
             reads_remote: false,
@@ -227,13 +232,13 @@ impl Worker {
             Completion::SendFailed { connection, error } => {
                 self.send_failed(connection, &error, now)
             }
+            Completion::Released { connection, socket } => self.released(connection, socket),
+            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
+            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
-            | Completion::Released { .. }
-            | Completion::Adopted { .. }
-            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }
@@ -289,7 +294,11 @@ impl Worker {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
-        let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
+        let left = self.connections.len()
+            + self.balance.under_way()
+            + self.streams.len()
+            + self.wanted.len()
+            + names;
         let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

@@ -287,7 +287,6 @@ impl Worker {
         entry.players.remove(&(key, play.message_stream));
         if entry.players.is_empty() {
             entry.empty_since = Some(now);
-            entry.players.shrink_to_fit();
         }
         if let (Some(log), Some(cursor)) = (entry.log, play.cursor) {
             self.hub.close(log, cursor);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::sweep::is_sparse;
 use crate::reactor::ConnectionKey;
 
 /// A play: its connection and message stream.
@@ -56,6 +57,15 @@ impl SendRing {
         };
         share.all -= 1;
         Some(next)
+    }
+
+    /// Gives back room beyond what `players` need.
+    pub(super) fn shrink(&mut self, players: usize) {
+        for queue in [&mut self.head, &mut self.behind] {
+            if is_sparse(players.max(queue.len()), queue.capacity()) {
+                queue.shrink_to(players);
+            }
+        }
     }
 
     /// Whether nobody is queued.
