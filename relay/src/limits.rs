@@ -141,6 +141,7 @@ limits! {
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
+    newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";

@@ -179,7 +179,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let may_receive = !connection.receiving && !connection.session.is_waiting();
+        let is_paused = connection.queued || connection.session.is_waiting();
+        let may_receive = !connection.receiving && !is_paused;
         if may_receive {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });

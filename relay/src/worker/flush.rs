@@ -160,6 +160,9 @@ impl Worker {
                     Some(entry) if has_all(&self.hub, entry.log, cursor) => {
                         entry.waiting.push(party);
                     }
+                    Some(entry) if is_close(&self.hub, entry.log, cursor) => {
+                        self.ring.push_head(party);
+                    }
                     _ => self.ring.push_behind(party),
                 }
             }
@@ -183,6 +186,16 @@ fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -
     let next = log.and_then(|log| hub.log(log)).map(stream::Log::next);
     cursor.at_boundary() && cursor.is_playing() && next == Some(cursor.segment())
 }
+
+/// Whether a playing cursor is so little behind that it counts as at the head: what was sealed
+/// while its last batch was under way is no catching up.
+fn is_close(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
+    cursor.is_playing() && log.is_some_and(|log| hub.lag(log, cursor) <= CLOSE)
+}
+
+/// See [`is_close`]. Longer than a flush window and a turn, and much shorter than a group of
+/// pictures.
+const CLOSE: Duration = Duration::from_millis(200);
 
 fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     match slices.len() {

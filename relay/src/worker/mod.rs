@@ -34,6 +34,7 @@ mod level;
 mod local;
 mod mail;
 pub mod mailbox;
+mod newcomers;
 mod pace;
 mod play;
 mod post;
@@ -61,6 +62,7 @@ use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
+use self::newcomers::Newcomers;
 use self::registrar::Registrar;
 use self::ring::SendRing;
 use self::settings::Settings;
@@ -112,6 +114,8 @@ pub struct Worker {
     numbered: u64,
     /// Connections on their way from or to another worker.
     balance: Balance,
+    /// Who may speak next of those that neither publish nor play.
+    newcomers: Newcomers,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -175,6 +179,7 @@ impl Worker {
             connections: Table::default(),
             numbered: 0,
             balance: Balance::default(),
+            newcomers: Newcomers::default(),
             pending: 0,
             players: 0,
             reads_remote: false,
@@ -208,6 +213,7 @@ impl Worker {
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
+        self.hear_newcomers(now);
     }
 
     /// Hands the operations over.
@@ -246,7 +252,8 @@ impl Worker {
 
     /// How long the worker may sleep; it is asleep from here on when its mail allows it.
     pub fn sleep_for(&mut self, now: Duration) -> Duration {
-        if !self.ring.is_empty() || self.ending == Ending::Now {
+        let is_behind = !self.ring.is_empty() || !self.newcomers.is_empty();
+        if is_behind || self.ending == Ending::Now {
             return Duration::ZERO;
         }
         let mut until = self.sweep.next(now);
@@ -299,7 +306,8 @@ impl Worker {
             + self.streams.len()
             + self.wanted.len()
             + names;
-        let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
+        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }
 
