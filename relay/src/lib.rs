@@ -8,8 +8,9 @@
 //! for everybody because four things are fixed: the outbound chunk size, the chunk stream ids, the
 //! message stream id, and absolute timestamps in type 0 headers ([`wire::message`]).
 //!
-//! Sending costs far more per send than per byte. So small messages gather for one flush window, 20
-//! ms by default, into a *segment*, which every player is sent whole; and players hold no queues.
+//! Sending costs far more per send than per byte. So small messages gather for one flush window of
+//! 0, 20 or 50 ms, as busy as the workers that send them are, into a *segment*, which every player
+//! is sent whole; and players hold no queues.
 //!
 //! # The rooms
 //!
@@ -62,7 +63,8 @@
 //!   thread, lock, random source or logger. The worker reads the clock twice a turn and owns one
 //!   seeded generator; so whole nodes run on one thread under virtual time, and the same seed gives
 //!   the same run.
-//! - **One owner.** A connection belongs to one worker for life. Workers share nothing but mail,
+//! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
+//!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
 //! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
 //!   does work per player except the send itself.

@@ -378,7 +378,7 @@ fn count_range(name: &str) -> RangeInclusive<usize> {
         "chunk_streams_max" => 5..=65_599,
         // Rings and queues of this many places.
         "mail_ring_max" | "control_mail_max" => 16..=1 << 20,
-        "sends_per_turn" | "reads_per_turn" => 1..=65_536,
+        "sends_per_turn" | "newcomers_per_turn" => 1..=65_536,
         _ => 1..=1_000_000_000,
     }
 }

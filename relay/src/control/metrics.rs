@@ -201,12 +201,14 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         ("relay_reactor_busy_seconds_total", |c| &c.busy_ns, "Time spent working."),
         ("relay_reactor_poll_wait_seconds_total", |c| &c.wait_ns, "Time spent waiting."),
     ];
-    const COUNTS: [Row; 8] = [
+    const COUNTS: [Row; 10] = [
         ("relay_reactor_turns_total", |c| &c.turns, "Turns of the loop."),
         ("relay_io_submissions_total", |c| &c.submissions, "Operations given to the reactor."),
         ("relay_syscalls_total", |c| &c.syscalls, "System calls of the reactor."),
         ("relay_sends_total", |c| &c.sends, "Sends submitted."),
         ("relay_short_sends_total", |c| &c.short_sends, "Sends that took more than one call."),
+        ("relay_connections_given_total", |c| &c.connections_given, "Given to an emptier core."),
+        ("relay_connections_taken_total", |c| &c.connections_taken, "Taken from a fuller core."),
         ("relay_mail_segments_total", |c| &c.mail_sent, "Segments mailed to other cores."),
         ("relay_mail_segments_lost_total", |c| &c.mail_lost, "Segments that found a ring full."),
         ("relay_mail_snapshots_total", |c| &c.mail_snapshots, "Snapshots given to other cores."),

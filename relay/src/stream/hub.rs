@@ -434,6 +434,20 @@ impl Hub {
         total
     }
 
+    /// Gives back the memory of tables that once held much more than they do now.
+    pub fn shrink_tables(&mut self) {
+        let is_sparse = |used: usize, room: usize| room > 64 && used < room / 4;
+        if is_sparse(self.streams.len(), self.streams.capacity()) {
+            self.streams.shrink_to_fit();
+        }
+        if is_sparse(self.deadlines.len(), self.deadlines.capacity()) {
+            self.deadlines.shrink_to_fit();
+        }
+        if is_sparse(self.ready.len(), self.ready.capacity()) {
+            self.ready.shrink_to(self.streams.len());
+        }
+    }
+
     /// Media and header bytes copied so far, over all streams that ever were here: into pending
     /// segments, preludes and views. All other bytes sent were counted references.
     #[must_use]

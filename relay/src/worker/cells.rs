@@ -89,6 +89,11 @@ pub struct Cells {
     /// The flush age this worker asks for at present (gauge).
     pub flush_level_ns: Cell64,
 
+    /// Fresh connections given to an emptier worker.
+    pub connections_given: Cell64,
+    /// Fresh connections taken from a fuller worker.
+    pub connections_taken: Cell64,
+
     /// Segments put into other workers' rings.
     pub mail_sent: Cell64,
     /// Segments that did not fit into another worker's ring; its subscription was marked lost.
