@@ -145,6 +145,7 @@ fn assemble(
         duration: load.duration,
         cores: load.cores.unwrap_or_else(|| crate::pinned::cores().len()).max(1),
         verify,
+        sweep: load.sweep,
         reconnect: load.reconnect,
         enhanced: !target.legacy,
         seed: load.seed,
@@ -163,6 +164,7 @@ fn assemble(
             html: reports.html,
             metrics: reports.metrics,
             server_pid: reports.server_pid,
+            server_metrics: reports.server_metrics,
             quiet: reports.quiet,
         },
     })

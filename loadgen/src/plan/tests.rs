@@ -23,6 +23,7 @@ fn plan(players: usize) -> Plan {
         duration: Duration::from_secs(100),
         cores: 1,
         verify: 1.0,
+        sweep: None,
         reconnect: false,
         enhanced: true,
         seed: 7,

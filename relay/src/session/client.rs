@@ -343,8 +343,10 @@ impl ClientSession {
                         DataAction::Relay { role, payload } => {
                             let class = data::class(role);
                             let timestamp = header.timestamp;
-                            self.media.replace(MediaKind::Data, class, timestamp, &payload);
-                            Some(Step::Media)
+                            let media = &mut self.media;
+                            media
+                                .replace(MediaKind::Data, class, timestamp, &payload)
+                                .then_some(Step::Media)
                         }
                         DataAction::ClearMetadata | DataAction::Drop(_) => None,
                     }

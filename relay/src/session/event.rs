@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::limits::Limits;
 use crate::wire::assembler;
-use crate::wire::connect::{ConnectProperties, caps};
+use crate::wire::connect::{CODECS_MAX, ConnectProperties, EnhancedProperties, caps};
 use crate::wire::data::DataFault;
 use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
@@ -94,7 +94,7 @@ pub enum DropReason {
     NotPublishing,
     /// A data message that players would not stand.
     BadData,
-    /// A data message longer than `data_bytes_max`.
+    /// A data message longer than `data_bytes_max`, as it came or as it would be relayed.
     DataTooLong,
     /// A shared object message.
     SharedObject,
@@ -146,6 +146,7 @@ impl From<DataFault> for DropReason {
     fn from(fault: DataFault) -> Self {
         match fault {
             DataFault::Name | DataFault::Metadata => Self::BadData,
+            DataFault::TooLong => Self::DataTooLong,
         }
     }
 }
@@ -182,9 +183,31 @@ pub struct ConnectRequest {
 pub struct EnhancedClient {
     /// Capability bits, see [`caps`](crate::wire::connect::caps).
     pub caps_ex: u32,
-    /// Codecs by their FourCC (or `*`), with what the client does with them: decode 1, encode 2,
-    /// forward 4; 0 from a bare list.
+    /// Codecs by their FourCC (or `*`), each once and at most [`CODECS_MAX`] of them, with what
+    /// the client does with them: decode 1, encode 2, forward 4; 0 from a bare list.
     pub codecs: Vec<(String, u32)>,
+}
+
+impl EnhancedClient {
+    fn new(properties: &EnhancedProperties<'_>) -> Self {
+        let mut codecs = Vec::<(String, u32)>::new();
+        let listed = properties.four_cc_list.iter().map(|name| (*name, 0));
+        let maps = properties.video_four_cc.iter().chain(&properties.audio_four_cc);
+        for (name, bits) in listed.chain(maps.copied()) {
+            let name = printable(name);
+            if let Some((_, known)) = codecs.iter_mut().find(|(known, _)| *known == name) {
+                *known |= bits;
+            } else if codecs.len() < CODECS_MAX {
+                codecs.push((name, bits));
+            }
+        }
+        Self { caps_ex: properties.caps_ex, codecs }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let names: usize = self.codecs.iter().map(|(name, _)| name.capacity()).sum();
+        self.codecs.capacity() * size_of::<(String, u32)>() + names
+    }
 }
 
 impl ConnectRequest {
@@ -215,17 +238,7 @@ impl ConnectRequest {
             audio_codecs: properties.audio_codecs,
             video_codecs: properties.video_codecs,
             video_function: properties.video_function,
-            enhanced: properties.enhanced.as_ref().map(|enhanced| EnhancedClient {
-                caps_ex: enhanced.caps_ex,
-                codecs: {
-                    let listed = enhanced.four_cc_list.iter().map(|name| (*name, 0));
-                    let maps = enhanced.video_four_cc.iter().chain(&enhanced.audio_four_cc);
-                    listed
-                        .chain(maps.copied())
-                        .map(|(name, bits)| (printable(name), bits))
-                        .collect()
-                },
-            }),
+            enhanced: properties.enhanced.as_ref().map(EnhancedClient::new),
             raw_app: properties.app.to_vec(),
             raw_tc_url: properties.tc_url.to_vec(),
         }))
@@ -268,6 +281,14 @@ impl ConnectRequest {
         connect_query(&self.raw_app, &self.raw_tc_url)
     }
 
+    /// Bytes of memory that it takes up.
+    pub(super) fn held_bytes(&self) -> usize {
+        let strings = [&self.app, &self.host, &self.flash_ver, &self.swf_url, &self.page_url];
+        let raw = self.raw_app.capacity() + self.raw_tc_url.capacity();
+        let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
+        size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + raw + enhanced
+    }
+
     /// The stream that a name of publish or play means on this connection.
     pub(super) fn resolve(&self, name: &[u8], limits: &Limits) -> Result<StreamAddress, NameError> {
         StreamAddress::resolve(&self.raw_app, &self.raw_tc_url, name, limits)
@@ -304,16 +325,13 @@ impl fmt::Debug for ConnectRequest {
     }
 }
 
-/// A peer's string without control characters and invalid UTF-8.
+/// A peer's string with a question mark for each control character and for what is no UTF-8. Never
+/// longer than what came.
 pub(super) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(
-            |character| {
-                if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
-            },
-        )
-        .collect()
+    let hidden = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    let mut text = String::with_capacity(bytes.len());
+    text.extend(String::from_utf8_lossy(bytes).chars().map(|c| if hidden(c) { '?' } else { c }));
+    text
 }
 
 /// A refusal of connect: `_error`, and the connection is to be closed.

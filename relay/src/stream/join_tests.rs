@@ -97,11 +97,15 @@ fn players_of_audio_alone_start_anywhere_once_there_was_no_video_for_long_enough
     let mut rig = Rig::new(Limits::default());
     rig.send(AudioHeader, 50);
     let (mut early, mut player) = rig.open(Join::Live, BOTH);
-    rig.run(AudioFrame, 1_980, 20);
+    let waited = rig.run(AudioFrame, 1_980, 20);
     assert_eq!(rig.drain(&mut early, &mut player).next, Next::WaitingForKey);
     let frame = rig.run(AudioFrame, 20, 20);
     assert!(rig.drain(&mut early, &mut player).joined);
-    assert_eq!(player.ids(), [&[1][..], &frame].concat());
+    assert_eq!(
+        player.ids(),
+        [&[1][..], &waited, &frame].concat(),
+        "what it waited for is not lost"
+    );
     assert_eq!(play(&mut rig, Join::Gop, BOTH), [&[1][..], &frame].concat());
     assert_eq!(play(&mut rig, Join::Live, BOTH), [] as [u32; 0]);
     // video that begins later needs no further start
@@ -128,6 +132,18 @@ fn when_the_video_stops_players_start_with_the_audio_and_get_video_from_a_key_fr
     let key = rig.seal(KeyFrame, 100);
     rig.drain(&mut cursor, &mut player);
     assert_eq!((player.ids(), cursor.view()), (vec![1, 2, 3, key], BOTH));
+}
+
+#[test]
+fn a_player_that_saw_the_video_end_starts_behind_it() {
+    let mut rig = rig();
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.run(AudioFrame, 100, 20);
+    rig.run(InterFrame, 100, 20);
+    let audio = rig.run(AudioFrame, 2_000, 20);
+    assert!(rig.drain(&mut cursor, &mut player).joined);
+    assert_eq!(player.ids(), [&[1, 2][..], &audio].concat());
+    assert_eq!(cursor.view(), AUDIO_ONLY);
 }
 
 #[test]

@@ -55,6 +55,13 @@ impl Prelude {
         self.items.iter().map(|item| item.payload.len()).sum()
     }
 
+    /// Bytes that holding this snapshot costs, for limits. Payloads that it shares with others are
+    /// counted in each.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.items.len() * size_of::<Item>() + self.bytes()
+    }
+
     /// The payload of `onMetaData`, if one is kept.
     #[must_use]
     pub fn metadata(&self) -> Option<&[u8]> {

@@ -113,10 +113,11 @@ labels! {
         Draining = "draining", "A connection, publish or play, since the node is ending.";
         Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
         Streams = "streams", "A publish, since streams_max names are live.";
-        Memory = "memory", "A publish, since all logs together are at log_bytes_total.";
+        Memory = "memory", "A publish or play, at log_bytes_total or connection_bytes_total.";
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
+        Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
     }

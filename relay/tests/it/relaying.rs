@@ -101,8 +101,8 @@ fn one_kind(
 
 #[test]
 fn a_stream_of_audio_alone_is_relayed_and_can_be_joined_anywhere() {
-    // It takes the relay 2 s to be sure that no video comes: 87 packets of AAC.
-    one_kind("audio", Clip::AudioOnly, 100, Recording::check_from_anywhere);
+    // It takes the relay 2 s to be sure that no video comes; who waits for it loses nothing.
+    one_kind("audio", Clip::AudioOnly, 0, Recording::check_from_anywhere);
 }
 
 #[test]
