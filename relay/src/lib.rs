@@ -81,6 +81,10 @@
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
 
+/// Test support that is shared with the tests outside names the crate as they do.
+#[cfg(test)]
+extern crate self as relay;
+
 pub mod config;
 pub mod control;
 pub mod limits;
