@@ -216,6 +216,9 @@ impl State {
             Completion::Closed { .. }
             | Completion::Accepted { .. }
             | Completion::AcceptFailed { .. }
+            | Completion::Released { .. }
+            | Completion::Adopted { .. }
+            | Completion::AdoptFailed { .. }
             | Completion::ListenerClosed { .. } => {}
         }
     }
