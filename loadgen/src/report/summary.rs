@@ -164,8 +164,10 @@ fn write_machine(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let own = &outcome.own;
     writeln!(
         out,
-        "  generator   {} worker(s) in {} process(es), busiest {:.0} % busy, {:.1} CPU-s, {} resident{}",
+        "  generator   {} worker(s) on {} in {} process(es), busiest {:.0} % busy, {:.1} CPU-s, {} \
+         resident{}",
         own.workers,
+        own.reactors.join(" and "),
         own.processes,
         own.busiest * 100.0,
         own.cpu_seconds,
