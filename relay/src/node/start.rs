@@ -46,10 +46,11 @@ impl Plan {
             }
         };
         let processors = processors::ours();
-        let automatic = || processors::workers(processors.len(), processors::our_quota());
+        let quota = processors::our_quota();
+        let automatic = || processors::workers(processors.len(), quota);
         let workers = config.node.workers.unwrap_or_else(automatic);
-        let places = processors::places(&processors, workers);
-        tracing::debug!(workers, ?processors, pinned = places.is_some(), "planned");
+        let places = processors::places(&processors, workers, quota);
+        tracing::debug!(workers, ?processors, ?quota, pinned = places.is_some(), "planned");
         Ok(Self { workers, places, reason })
     }
 }
