@@ -53,7 +53,7 @@
 //!
 //! - **Imports run one way**, as in the table.
 //! - **Time and chance enter at one door.** `wire`, `session` and `stream` name no clock, socket,
-//!   thread, lock, random source or logger. The worker reads the clock twice a turn and owns one
+//!   thread, lock, random source or logger. The worker reads the clock three times a turn and owns one
 //!   seeded generator; so whole nodes run on one thread under virtual time, and the same seed gives
 //!   the same run.
 //! - **One owner.** A connection belongs to one worker for life. Workers share nothing but mail,

@@ -399,11 +399,21 @@ impl Hub {
         held
     }
 
-    /// Shrinks logs to their newest group of pictures, largest first, until all of them together
-    /// hold at most `target` bytes. Gives the bytes held then, which may still be more.
+    /// Shrinks logs of streams whose publisher is on this worker to their newest group of pictures,
+    /// largest first, until all of them together hold at most `target` bytes. Gives the bytes held
+    /// then, which may still be more.
     pub fn shrink(&mut self, target: usize) -> usize {
-        let sizes =
-            self.streams.iter().map(|(slot, stream)| (stream.renditions.log.held_bytes(), slot));
+        self.shrink_where(target, |stream| stream.home.is_some())
+    }
+
+    /// The same for streams that are mailed here.
+    pub fn shrink_remote(&mut self, target: usize) -> usize {
+        self.shrink_where(target, |stream| stream.home.is_none())
+    }
+
+    fn shrink_where(&mut self, target: usize, is_meant: impl Fn(&Stream) -> bool) -> usize {
+        let meant = self.streams.iter().filter(|(_, stream)| is_meant(stream));
+        let sizes = meant.map(|(slot, stream)| (stream.renditions.log.held_bytes(), slot));
         let mut sizes: Vec<_> = sizes.collect();
         sizes.sort_unstable_by_key(|&(bytes, _)| Reverse(bytes));
         let mut total: usize = sizes.iter().map(|&(bytes, _)| bytes).sum();

@@ -118,6 +118,7 @@ labels! {
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
+        WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
     }
 
@@ -127,6 +128,7 @@ labels! {
         Timeout = "timeout", "Not complete in time.";
         BadVersion = "bad_version", "The first byte was none we speak.";
         Eof = "eof", "The peer left before its end.";
+        Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
     }
 
     /// What a message carries.

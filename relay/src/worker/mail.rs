@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::settings::{PublishConflict, UnknownStream};
 use crate::reactor::ConnectionKey;
@@ -72,7 +73,7 @@ pub(super) enum Order {
     /// Play: the name has this number; its home, when it has one, is named.
     Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
     /// The player is refused.
-    RefusePlay { player: Party, name: Arc<str> },
+    RefusePlay { player: Party, name: Arc<str>, why: PlayRefused },
     /// To workers with players: the stream has a (new) home, or the same home a new publisher.
     Appeared { stream: StreamId, home: WorkerIndex },
     /// To the home and to workers with players: the grace is over, the name is free.
@@ -98,10 +99,25 @@ pub(super) enum Mail {
     /// again.
     Lost { stream: StreamId },
     /// From the old home to the new one.
-    Handover {
-        stream: StreamId,
-        name: Arc<str>,
-        heritage: Box<Heritage>,
-        readers: Vec<WorkerIndex>,
-    },
+    Handover { stream: StreamId, name: Arc<str>, heritage: Box<Heritage>, inheritance: Inheritance },
+}
+
+/// What the new home of a stream must know besides its log.
+#[derive(Debug)]
+pub(super) struct Inheritance {
+    /// Workers that are mailed its segments.
+    pub(super) readers: Vec<WorkerIndex>,
+    /// When the stream began.
+    pub(super) since: Duration,
+    /// Publishers so far.
+    pub(super) epoch: u64,
+}
+
+/// Why a player is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlayRefused {
+    /// Nobody publishes the name.
+    Unknown,
+    /// `wanted_names_max` is reached.
+    TooManyNames,
 }

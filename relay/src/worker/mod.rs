@@ -216,7 +216,7 @@ impl Worker {
 
     /// How long the worker may sleep; it is asleep from here on when its mail allows it.
     pub fn sleep_for(&mut self, now: Duration) -> Duration {
-        if !self.ring.is_empty() || self.ending == Ending::Now {
+        if !self.ring.is_empty() || !self.queries.is_empty() || self.ending == Ending::Now {
             return Duration::ZERO;
         }
         let mut until = self.sweep.next(now);
@@ -249,7 +249,6 @@ impl Worker {
     /// Copies what the reactor counted.
     pub fn count_reactor(&self, counters: ReactorCounters) {
         self.cells.syscalls.set(counters.syscalls);
-        self.cells.sends.set(counters.sends);
         self.cells.short_sends.set(counters.short_sends);
     }
 

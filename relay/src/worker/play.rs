@@ -7,7 +7,7 @@ use super::Worker;
 use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Mail, Party, Request, StreamId, WorkerIndex};
+use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::publish::app_of;
 use super::settings;
 use crate::reactor::ConnectionKey;
@@ -31,7 +31,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.refuse_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -64,7 +64,7 @@ impl Worker {
             if entry.players.len() >= worker.limits.players_per_stream_max {
                 worker.cells.refused.at(RefuseReason::Players).increment();
                 let refusal = failed("The stream has as many players as it may");
-                connection.session.reject_play(message_stream, &refusal);
+                connection.refuse_play(message_stream, &refusal);
                 return;
             }
             worker.plays += 1;
@@ -94,15 +94,28 @@ impl Worker {
         });
     }
 
-    pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
+    pub(super) fn play_refused(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        why: PlayRefused,
+        now: Duration,
+    ) {
         self.no_longer_wanted(name);
-        self.cells.refused.at(RefuseReason::UnknownStream).increment();
+        let (reason, refusal) = match why {
+            PlayRefused::Unknown => {
+                let description = "Nobody publishes this stream".into();
+                let code = PlayRefusalCode::StreamNotFound;
+                (RefuseReason::UnknownStream, PlayRefusal { code, description })
+            }
+            PlayRefused::TooManyNames => {
+                let refusal = failed("The server waits for as many streams as it may");
+                (RefuseReason::WantedNames, refusal)
+            }
+        };
+        self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            let refusal = PlayRefusal {
-                code: PlayRefusalCode::StreamNotFound,
-                description: "Nobody publishes this stream".into(),
-            };
-            connection.session.reject_play(player.message_stream, &refusal);
+            connection.refuse_play(player.message_stream, &refusal);
         });
     }
 

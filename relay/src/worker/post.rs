@@ -7,7 +7,8 @@ use super::local::Place;
 use super::mail::{Mail, Order, StreamId, WorkerIndex};
 use crate::stream::Segment;
 
-/// Pieces of mail read in one turn; the rest waits for the next.
+/// Pieces of mail read in one turn; the rest waits for the next. Fixed: about as much work as a turn
+/// of sends.
 const MAIL_PER_TURN: usize = 4_096;
 
 impl Worker {
@@ -22,8 +23,8 @@ impl Worker {
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
                 Mail::Lost { stream } => self.begin_again(stream),
-                Mail::Handover { stream, name, heritage, readers } => {
-                    self.inherit(stream, &name, *heritage, readers, now);
+                Mail::Handover { stream, name, heritage, inheritance } => {
+                    self.inherit(stream, &name, *heritage, inheritance, now);
                 }
             }
         }
@@ -48,7 +49,9 @@ impl Worker {
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
-            Order::RefusePlay { player, name } => self.play_refused(player, &name, now),
+            Order::RefusePlay { player, name, why } => {
+                self.play_refused(player, &name, why, now);
+            }
             Order::Appeared { stream, home } => self.appeared(stream, home, now),
             Order::Ended { stream } => self.ended(stream, now),
         }

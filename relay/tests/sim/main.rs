@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod churn;
+mod counting;
 mod edges;
 mod ending;
 mod line;
