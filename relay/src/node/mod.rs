@@ -77,8 +77,8 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     }
 }
 
-/// The options of every connection. Unless configured, the kernel's own verdict on a peer that takes
-/// nothing comes after ours, so that ours carries the reason.
+/// The options of every connection. Unless configured, the kernel's own verdict on a peer that
+/// takes nothing comes after ours, so that ours carries the reason.
 fn socket_options(config: &Config) -> SocketOptions {
     let sockets = &config.sockets;
     let defaults = SocketOptions::default();
