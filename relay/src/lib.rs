@@ -68,8 +68,7 @@
 //!   cells that one writes and others read, and a few sums.
 //! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
 //!   does work per player except the send itself.
-//! - **`unsafe` is denied** but in `reactor/uring.rs`, the face of the io_uring backend to the
-//!   kernel.
+//! - **`unsafe` is denied** but in `reactor/uring.rs`, the io_uring backend's face to the kernel.
 //! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
