@@ -95,6 +95,8 @@ pub(super) struct Play {
     pub(super) silenced: bool,
     /// Whether it stands in the send ring or among those who wait for the next seal.
     pub(super) parked: bool,
+    /// Whether it has been at the head since it began; until then it is sent what is old.
+    pub(super) caught_up: bool,
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,

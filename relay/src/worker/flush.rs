@@ -83,6 +83,7 @@ impl Worker {
             }
             Next::AtHead | Next::WaitingForKey => {
                 play.parked = true;
+                play.caught_up = true;
                 entry.waiting.push((key, message_stream));
             }
             Next::Busy | Next::Gone => {}
@@ -125,17 +126,17 @@ impl Worker {
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         connection.bytes_out += count;
         self.cells.egress_bytes.at(connection.role).add(count);
-        if let What::Media { message_stream, ingested } = sending.what {
-            self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
-            if let Some(play) = connection.play_mut(message_stream)
-                && let Some(cursor) = play.cursor.as_mut()
-            {
-                cursor.advance(bytes);
-                if !std::mem::replace(&mut play.started, true) {
-                    let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
-                    let took = now.saturating_sub(play.asked);
-                    self.cells.join_time.at(source).observe(took);
-                }
+        if let What::Media { message_stream, ingested } = sending.what
+            && let Some(play) = connection.play_mut(message_stream)
+            && let Some(cursor) = play.cursor.as_mut()
+        {
+            cursor.advance(bytes);
+            if play.caught_up {
+                self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+            }
+            if !std::mem::replace(&mut play.started, true) {
+                let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
+                self.cells.join_time.at(source).observe(now.saturating_sub(play.asked));
             }
         }
         if connection.has_replies() {
@@ -158,6 +159,7 @@ impl Worker {
                 let party = (key, play.message_stream);
                 match self.streams.get_mut(play.local) {
                     Some(entry) if has_all(&self.hub, entry.log, cursor) => {
+                        play.caught_up = true;
                         entry.waiting.push(party);
                     }
                     Some(entry) if is_close(&self.hub, entry.log, cursor) => {

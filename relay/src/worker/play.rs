@@ -76,6 +76,7 @@ impl Worker {
                 paused: false,
                 silenced: false,
                 parked: false,
+                caught_up: false,
                 asked: now,
                 started: false,
                 warm: false,
