@@ -20,7 +20,7 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
-//! | [`reactor`] | operations in, completions out: mio, or the simulation | - |
+//! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings |
@@ -48,6 +48,12 @@
 //!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
 //! ```
 //!
+//! Data messages cost two copies more: they are put together plain, judged, and only then laid out
+//! as media is; the prelude of joining players keeps one more of metadata. The parts of aggregate
+//! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
+//! buffer that has to grow is copied once more, which happens to a frame twice as long as any that
+//! its publisher sent before, and beyond 1 MiB. All of it counts in `relay_copied_bytes_total`.
+//!
 //! # Laws
 //!
 //! A test (`tests/tidy.rs`) and lints keep most of them.
@@ -62,7 +68,7 @@
 //!   cells that one writes and others read, and a few sums.
 //! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
 //!   does work per player except the send itself.
-//! - **`unsafe` is denied** in every room but the io_uring backend, when there is one.
+//! - **`unsafe` is denied** but in `reactor/uring.rs`, the face of the io_uring backend to the kernel.
 //! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
@@ -74,6 +80,10 @@
 //! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
+
+/// Test support that is shared with the tests outside names the crate as they do.
+#[cfg(test)]
+extern crate self as relay;
 
 pub mod config;
 pub mod control;

@@ -108,11 +108,13 @@ limits! {
     data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";
     partial_bytes_max: Bytes = 24 * MIB, "Bytes of unfinished messages a publishing connection may hold over all its chunk streams.";
     partial_bytes_idle_max: Bytes = 256 * KIB, "The same for a connection that does not publish.";
+    partial_bytes_connect_max: Bytes = 32 * KIB, "The same before connect is accepted, when only commands and control messages are kept: all strings of connect at their longest fit.";
     messages_per_second_max: Count = 20_000, "Messages per second and connection; a flood of empty messages costs more than it carries.";
     aggregate_parts_max: Count = 4_096, "Messages inside one aggregate message; the rest of it is dropped.";
     amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";
     amf_values_max: Count = 4_096, "AMF values in one message.";
     amf_properties_max: Count = 1_024, "Properties or elements of one AMF container.";
+    amf_reference_bytes_max: Bytes = 64 * KIB, "Bytes that AMF3 references of one message may stand for together: two bytes on the wire repeat a string of any length, and metadata that is written anew spells each out.";
     app_bytes_max: Bytes = 256, "Length of an application name.";
     name_bytes_max: Bytes = 512, "Length of a stream name without its query.";
     url_bytes_max: Bytes = 2_048, "Length of tcUrl.";
@@ -139,6 +141,7 @@ limits! {
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
     streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
+    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";

@@ -159,8 +159,10 @@ fn traffic(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Messages not taken from a publisher or not given to a player.";
     out.counter("relay_messages_dropped_total", &["type", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.messages_dropped));
-    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.")
-        .value(&[], cells.total(|cells| &cells.copied_bytes));
+    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.").value(
+        &[],
+        cells.total(|cells| &cells.copied_bytes) + cells.total(|cells| &cells.assembled_bytes),
+    );
     out.gauge("relay_memory_bytes", &["kind"], "Bytes held, by what holds them.")
         .cells(&[], cells.sum(|cells| &cells.memory));
 }
@@ -173,6 +175,9 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players closed by the relay, or lost through an error.";
     out.counter("relay_players_dropped_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.players_dropped));
+    let help = "Players that did not announce what their stream asks for; they are sent it.";
+    out.counter("relay_players_unannounced_total", &["need"], help)
+        .cells(&[], cells.sum(|cells| &cells.players_unannounced));
     out.counter("relay_player_jumps_total", &["reason"], "Jumps of slow players.")
         .cells(&[], cells.sum(|cells| &cells.player_jumps));
     let help = "From a message complete at ingest to written to a player's socket.";

@@ -16,7 +16,8 @@
 //!   it gives exactly one `Received` or `ReceiveEnded`; while one is outstanding, another changes
 //!   nothing. Not receiving again *is* how a worker pauses a peer.
 //! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one
-//!   `SendFailed`, and the batch is released by then. Backends retry short writes themselves; the
+//!   `SendFailed`, and the batch is released by then; where a backend was told to send without
+//!   copying, the peer has to acknowledge it first. Backends retry short writes themselves; the
 //!   worker holds the deadline. A second `Send` while one is outstanding fails with `InvalidInput`,
 //!   one after `Shutdown` with `BrokenPipe`.
 //! - `Shutdown` takes effect after the outstanding send, if any.
@@ -27,11 +28,11 @@
 //!   of its own, its buffers are released, and then exactly one `Closed` comes. The key is never
 //!   valid again (generation).
 //! - `Release` ends a connection here like `Close`, but leaves it open: its outstanding operations
-//!   are abandoned, then exactly one `Released` brings its socket, which another reactor of the same
-//!   kind of network may adopt. Bytes on their way meanwhile are kept by the kernel, but those of a
-//!   receive that had completed are lost, and so is the rest of a batch: release before the first
-//!   receive, or between two, and when nothing is being sent. An `Adopt` gives exactly one `Adopted`
-//!   or `AdoptFailed`.
+//!   are abandoned, then exactly one `Released` brings its socket, which another reactor of the
+//!   same kind of network may adopt. Bytes on their way meanwhile are kept by the kernel, but those
+//!   of a receive that had completed are lost, and so is the rest of a batch: release before the
+//!   first receive, or between two, and when nothing is being sent. An `Adopt` gives exactly one
+//!   `Adopted` or `AdoptFailed`.
 //! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections,
 //!   and does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener`
 //!   gives exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had
@@ -48,6 +49,7 @@ pub mod poll;
 pub mod sim;
 mod slots;
 pub mod socket;
+pub mod uring;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -62,6 +64,7 @@ use bytes::Bytes;
 pub use self::loose::LooseSocket;
 pub use self::poll::PollReactor;
 pub use self::socket::SocketOptions;
+pub use self::uring::UringReactor;
 
 /// A connection of one reactor: slot and generation, so that a late operation cannot hit a
 /// successor.

@@ -323,7 +323,14 @@ impl Hub {
 
     // ---- the players' side
 
-    /// A position for a player that joins. To be given back with [`Self::close`].
+    /// Whether a player may read the stream in this view: see `views_per_stream_max`.
+    #[must_use]
+    pub fn has_room(&self, key: StreamKey, view: ViewKind) -> bool {
+        self.stream(key).is_some_and(|stream| stream.renditions.has_room(view, &self.limits))
+    }
+
+    /// A position for a player that joins. To be given back with [`Self::close`]. `None`: the
+    /// stream is gone, or [`Self::has_room`] says that there is no room for such a view.
     pub fn open(
         &mut self,
         key: StreamKey,
@@ -336,9 +343,10 @@ impl Hub {
         if pending_key || stream.renditions.log.newest_key().is_none() {
             self.seal(key);
         }
-        let stream = self.stream_mut(key)?;
-        stream.renditions.acquire(view);
-        Some(Cursor::new(join, view, stream.renditions.log.next(), now))
+        let stream = find(&mut self.streams, key)?;
+        let next = stream.renditions.log.next();
+        let acquired = stream.renditions.acquire(view, next, &self.limits);
+        acquired.then(|| Cursor::new(join, view, next, now))
     }
 
     /// The player is gone.
@@ -380,6 +388,14 @@ impl Hub {
 
     // ---- accounts
 
+    /// Forgets what was kept for players that may come back soon and did not. To be called now and
+    /// then.
+    pub fn forget_left_views(&mut self, now: Duration) {
+        for (_, stream) in &mut self.streams {
+            stream.renditions.forget_left_views(now);
+        }
+    }
+
     /// The stream's log.
     #[must_use]
     pub fn log(&self, key: StreamKey) -> Option<&Log> {
@@ -398,11 +414,12 @@ impl Hub {
         held
     }
 
-    /// Shrinks logs to their newest group of pictures, largest first, until all of them together
-    /// hold at most `target` bytes. Gives the bytes held then, which may still be more.
+    /// Shrinks logs and their views to their newest group of pictures, largest first, until all of
+    /// them together hold at most `target` bytes. Gives the bytes held then, which may still be
+    /// more.
     pub fn shrink(&mut self, target: usize) -> usize {
         let sizes =
-            self.streams.iter().map(|(slot, stream)| (stream.renditions.log.held_bytes(), slot));
+            self.streams.iter().map(|(slot, stream)| (stream.renditions.held_bytes(), slot));
         let mut sizes: Vec<_> = sizes.collect();
         sizes.sort_unstable_by_key(|&(bytes, _)| Reverse(bytes));
         let mut total: usize = sizes.iter().map(|&(bytes, _)| bytes).sum();
@@ -412,7 +429,7 @@ impl Hub {
             }
             let renditions = &mut self.streams[slot].renditions;
             renditions.shrink_to_newest_gop();
-            total -= bytes - renditions.log.held_bytes();
+            total -= bytes - renditions.held_bytes();
         }
         total
     }

@@ -37,6 +37,11 @@ pub struct Pushed {
 }
 
 impl Log {
+    /// An empty log whose first segment will have this number.
+    pub(super) fn starting_at(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
     /// Number of the oldest segment held; equal to [`Self::next`] when there is none.
     #[must_use]
     pub fn first(&self) -> u64 {
@@ -115,6 +120,9 @@ impl Log {
         if segment.key {
             self.newest_key = Some(segment.number);
         }
+        if self.segments.back().is_none_or(|last| !last.shares_prelude(&segment)) {
+            self.held += segment.prelude.held_bytes();
+        }
         self.held += segment.held_bytes();
         self.pushed.segments += 1;
         self.pushed.messages += u64::from(segment.messages);
@@ -165,6 +173,9 @@ impl Log {
     fn drop_oldest(&mut self) {
         let Some(segment) = self.segments.pop_front() else { return };
         self.held -= segment.held_bytes();
+        if self.segments.front().is_none_or(|next| !next.shares_prelude(&segment)) {
+            self.held -= segment.prelude.held_bytes();
+        }
         self.newest_key = self.newest_key.filter(|key| *key != segment.number);
         if self.rendered.as_ref().is_some_and(|(at, _)| *at == segment.number) {
             self.rendered = None;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::connection::Parked;
 use super::flow::Flow;
 use super::mail::{Party, StreamId, WorkerIndex};
+use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
 use super::sweep::is_sparse;
-use crate::reactor::ConnectionKey;
 use crate::stream::StreamKey;
 
 /// One stream on this worker.
@@ -27,9 +28,11 @@ pub(super) struct LocalStream {
     pub(super) log: Option<StreamKey>,
     pub(super) place: Place,
     /// Every play of it on this worker.
-    pub(super) players: HashSet<(ConnectionKey, u32)>,
-    /// Plays that have all that was sealed, and wait for the next seal.
-    pub(super) waiting: Vec<(ConnectionKey, u32)>,
+    pub(super) players: HashSet<Entry>,
+    /// Plays that have all that was sealed, and wait for the next seal; some may be over.
+    pub(super) waiting: Vec<Entry>,
+    /// How many of those are over.
+    stale: usize,
     /// Since when it has had no players.
     pub(super) empty_since: Option<Duration>,
     /// Bytes sent to its players.
@@ -94,6 +97,7 @@ impl LocalStreams {
                 place: Place::Nowhere,
                 players: HashSet::new(),
                 waiting: Vec::new(),
+                stale: 0,
                 empty_since: Some(now),
                 bytes_out: 0,
                 granted: None,
@@ -178,8 +182,30 @@ impl LocalStreams {
 }
 
 impl LocalStream {
+    /// A play is over.
+    pub(super) fn leave(&mut self, play: &Entry, parked: Parked, now: Duration) {
+        self.players.remove(play);
+        self.stale += usize::from(parked == Parked::Waiting);
+        if self.players.is_empty() {
+            self.empty_since = Some(now);
+            self.players = HashSet::new();
+            self.waiting = Vec::new();
+            self.stale = 0;
+        } else if self.stale > self.players.len() {
+            // Now and then, so that who leaves a crowd need not look for itself in it.
+            self.waiting.retain(|waiting| self.players.contains(waiting));
+            self.waiting.shrink_to(self.players.len());
+            self.stale = 0;
+        }
+    }
+
+    /// A segment was sealed: the list of those who wait moves to the send ring as it is.
+    pub(super) fn wake_all(&mut self, ring: &mut SendRing) {
+        ring.push_heads(self.waiting.drain(..), std::mem::take(&mut self.stale));
+    }
+
     /// Its players, in an order that does not change from run to run.
-    pub(super) fn players_in_order(&self) -> Vec<(ConnectionKey, u32)> {
+    pub(super) fn players_in_order(&self) -> Vec<Entry> {
         let mut players: Vec<_> = self.players.iter().copied().collect();
         players.sort_unstable();
         players

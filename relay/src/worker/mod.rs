@@ -34,6 +34,7 @@ mod level;
 mod local;
 mod mail;
 pub mod mailbox;
+mod needs;
 mod newcomers;
 mod pace;
 mod play;
@@ -120,6 +121,8 @@ pub struct Worker {
     pending: usize,
     /// Plays.
     players: u64,
+    /// Plays so far; the newest one's number.
+    plays: connection::PlayNumber,
     /// Whether segments may come from other workers.
     reads_remote: bool,
     /// When the last one came: while they do, this worker looks at its mail by itself.
@@ -182,6 +185,7 @@ impl Worker {
             newcomers: Newcomers::default(),
             pending: 0,
             players: 0,
+            plays: 0,
             reads_remote: false,
             last_segment: None,
             level: Controller::default(),
@@ -309,6 +313,14 @@ impl Worker {
         let queues = self.ring.is_empty() && self.newcomers.is_empty();
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
+    }
+
+    /// Entries in the send ring and among those who wait for a seal. At most a few more than twice
+    /// the plays, for tests.
+    #[must_use]
+    pub fn queued_plays(&self) -> usize {
+        let waiting: usize = self.streams.iter().map(|(_, entry)| entry.waiting.len()).sum();
+        self.ring.len() + waiting
     }
 
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.

@@ -148,12 +148,7 @@ impl Worker {
             let message_stream = party.message_stream;
             connection.publishes.push(Publish { message_stream, local, log, since: now });
             worker.update_role(connection);
-            tracing::info!(
-                id = %connection.id,
-                stream = connection.stream_name.as_deref().unwrap_or("-"),
-                client = connection.client(),
-                "publish started"
-            );
+            connection.log_start("publish started");
             worker.resume(connection, now);
         });
         if present {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::dump;
-use super::labels::{CloseReason, DropReason, MessageKind, Role};
+use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, Role};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -73,6 +73,12 @@ impl Worker {
 
     /// Handles events until the bytes are used up, a verdict is outstanding or the connection ends.
     fn take_in(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
+        let copied = connection.session.copied_bytes();
+        self.handle_events(connection, input, now);
+        self.cells.assembled_bytes.add(connection.session.copied_bytes() - copied);
+    }
+
+    fn handle_events(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
         while !connection.ended {
             if connection.closing.is_some() {
                 *input = &[];
@@ -96,6 +102,9 @@ impl Worker {
         let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
+                if error.reason() == "rtmpe" {
+                    self.count_failed_handshake(connection, HandshakeResult::Rtmpe);
+                }
                 let (reason, detail) = (close_reason(&error), dump::describe(&error, input));
                 return Some(Deed::Fail { reason, detail });
             }

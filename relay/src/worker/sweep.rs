@@ -8,6 +8,7 @@ use super::local::Place;
 use super::mail::{Mail, Request};
 use super::{Ending, Worker};
 use crate::reactor::{ListenerKey, Operation};
+use crate::stream::HeldBytes;
 
 /// From one sweep to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -64,6 +65,7 @@ impl Worker {
         if part == 0 {
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
+            self.hub.forget_left_views(now);
             self.observe_flows(now);
             self.publish_egress(now);
             self.shrink_tables();
@@ -143,16 +145,14 @@ impl Worker {
     /// Reports this worker's share of the logs, and shrinks it when the node holds too much.
     fn watch_memory(&mut self) {
         let mut held = self.hub.held_bytes();
-        self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
-        self.sweep.log_bytes = held.home;
+        self.report_log_bytes(held);
         let total = self.shared.log_bytes();
         if total > self.limits.log_bytes_total {
             let excess = total - self.limits.log_bytes_total;
-            let all = held.home + held.remote;
+            let all = held.home + held.remote + held.views;
             self.hub.shrink(all.saturating_sub(excess));
             held = self.hub.held_bytes();
-            self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
-            self.sweep.log_bytes = held.home;
+            self.report_log_bytes(held);
         }
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -171,6 +171,13 @@ impl Worker {
         let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
         let cell = self.cells.streams.at(Source::Local);
         cell.set(u64::try_from(homes).unwrap_or(u64::MAX));
+    }
+
+    /// Logs of streams mailed here share their bytes with the home's; views are this worker's own.
+    fn report_log_bytes(&mut self, held: HeldBytes) {
+        let bytes = held.home + held.views;
+        self.shared.move_log_bytes(self.sweep.log_bytes, bytes);
+        self.sweep.log_bytes = bytes;
     }
 
     pub(super) fn count_players(&self) {

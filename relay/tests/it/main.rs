@@ -9,10 +9,13 @@
 
 mod bad_input;
 mod config;
+mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
 mod memory;
 mod obs;
+mod reactor;
 mod relaying;
 mod support;
+mod time;

@@ -1,6 +1,7 @@
 //! Limits, each at its edge.
 
 use relay::limits::Limits;
+use relay::wire::amf::Value;
 use relay::worker::labels::{CloseReason, RefuseReason, Role};
 use relay::worker::settings::Settings;
 
@@ -301,6 +302,34 @@ fn who_comes_when_memory_is_used_up_is_refused_and_others_are_not_touched() {
         assert!(world.players[viewer].viewer.seen.keys > 0);
         world.end(secs(20));
     }
+}
+
+#[test]
+fn plays_that_come_and_go_while_nothing_is_sealed_leave_nothing_behind() {
+    let mut world = World::new(13, Settings::default(), 2, 65_536);
+    world.publish(0, Some(0), Plan::default());
+    let [steady, restless] = [1, 1].map(|worker| world.play(0, Some(worker)));
+    world.under_way();
+    world.publishers[0].silent = true;
+    world.run(millis(200));
+    let before = world.node.stations[1].worker.queued_plays();
+    let mut most = 0;
+    for _ in 0..500 {
+        let again = [Value::Null, Value::text("s0"), Value::Number(-2.0)];
+        world.players[restless].command(1, "play", &again);
+        world.players[restless].plays_anew = true;
+        world.run(millis(10));
+        most = most.max(world.node.stations[1].worker.queued_plays());
+    }
+    assert_eq!(before, 2, "both wait for the next seal");
+    assert!(most <= 4, "{most} entries for two plays");
+    world.players[restless].leave();
+    world.players.remove(restless);
+    world.publishers[0].speak();
+    world.run(secs(1));
+    assert_eq!(world.players[steady].viewer.jumps, 0);
+    world.catch_up();
+    world.end(secs(20));
 }
 
 #[test]

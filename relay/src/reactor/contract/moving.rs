@@ -58,7 +58,7 @@ pub(super) fn a_release_abandons_what_is_outstanding<H: Harness>(rig: &mut Rig<H
     rig.receive(old);
     rig.expect_nothing();
     let socket = rig.release(old);
-    assert!(bytes.is_unique(), "its buffers are released");
+    assert!(bytes.is_unique() || !rig.harness.copies(), "its buffers are released");
     assert_eq!(rig.harness.connections(&rig.reactor), 0);
     rig.write_bytes(&mut peer, b"hello");
     rig.submit([Operation::Adopt { token: 8, socket }]);
