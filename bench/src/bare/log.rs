@@ -165,7 +165,7 @@ mod tests {
             hub.begin_publish(stream);
             hub.set_flush_age(stream, age);
             let mut log = Log::new(age);
-            let profile = Stream { bits_per_second: rate, ..Stream::default() }.profile();
+            let profile = Stream { bits_per_second: rate }.profile();
             let mut frames = [Frames::new(&profile), Frames::new(&profile)];
             let mut sealed = 0;
             for at in (0..12_000).map(Duration::from_millis) {
