@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::config::ReactorChoice;
+
 use crate::expect::Expectation;
 use crate::flv::FlvFile;
 use crate::profile::Profile;
@@ -41,9 +43,12 @@ pub struct Plan {
     pub duration: Duration,
     /// Worker threads, each on a core of its own where there are so many.
     pub cores: usize,
+    /// What carries the bytes of publishers and of players that check.
+    pub reactor: ReactorChoice,
     /// How many of the players parse and check everything, 0 to 1; the others count.
     pub verify: f64,
-    /// How often the others read; `None`: every few milliseconds, and whenever their thread is awake.
+    /// How often the others read; `None`: every few milliseconds, and whenever their thread is
+    /// awake.
     pub sweep: Option<Duration>,
     /// Whether connections lost are made again.
     pub reconnect: bool,
@@ -82,10 +87,12 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// A page with plots.
     pub html: Option<PathBuf>,
-    /// The address of the server's `/metrics`.
+    /// Where to serve metrics of our own.
     pub metrics: Option<String>,
     /// The server's process.
     pub server_pid: Option<u32>,
+    /// The address of the server's `/metrics`.
+    pub server_metrics: Option<String>,
     /// Neither progress nor summary.
     pub quiet: bool,
 }

@@ -69,8 +69,7 @@ fn put(out: &mut MediaMessage, kind: MediaKind, timestamp: Timestamp, payload: &
         MediaKind::Data => None,
     };
     let Some(class) = class else { return false };
-    out.replace(kind, class, timestamp, payload);
-    true
+    out.replace(kind, class, timestamp, payload)
 }
 
 const SEED: u64 = 1;

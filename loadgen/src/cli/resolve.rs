@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::config::ReactorChoice;
+
 use super::options::{
-    Cli, Codec, Command, LoadOptions, PlayOptions, PublishOptions, ReportOptions, RunCommand,
-    TargetOptions,
+    Cli, Codec, Command, LoadOptions, PlayOptions, PublishOptions, Reactor, ReportOptions,
+    RunCommand, TargetOptions,
 };
 use crate::engine::Attack;
 use crate::failure::Failure;
@@ -144,6 +146,11 @@ fn assemble(
         ramp,
         duration: load.duration,
         cores: load.cores.unwrap_or_else(|| crate::pinned::cores().len()).max(1),
+        reactor: match load.reactor {
+            Reactor::Auto => ReactorChoice::Auto,
+            Reactor::IoUring => ReactorChoice::IoUring,
+            Reactor::Mio => ReactorChoice::Mio,
+        },
         verify,
         sweep: load.sweep,
         reconnect: load.reconnect,
@@ -164,6 +171,7 @@ fn assemble(
             html: reports.html,
             metrics: reports.metrics,
             server_pid: reports.server_pid,
+            server_metrics: reports.server_metrics,
             quiet: reports.quiet,
         },
     })

@@ -63,13 +63,15 @@ const TENTH: Duration = Duration::from_millis(100);
 impl State {
     pub(super) fn new(shared: Arc<Shared>, tasks: Vec<Task>, seed: u64) -> Self {
         let end = shared.begin + shared.plan.length();
+        let mut timers = Timers::default();
+        timers.set(shared.begin, Event::Beat);
         Self {
             shared,
             meter: Meter::default(),
             random: fastrand::Rng::with_seed(seed),
             operations: Vec::new(),
             tasks: tasks.into(),
-            timers: Timers::default(),
+            timers,
             clients: HashMap::new(),
             by_slot: Vec::new(),
             last_id: 0,
@@ -162,6 +164,10 @@ impl State {
                 Event::Frame(id) => {
                     self.fired(due);
                     self.send_frames(id, now);
+                }
+                Event::Beat => {
+                    self.fired(due);
+                    self.timers.set(due + TENTH, Event::Beat);
                 }
                 Event::Read(id) => self.read(id),
                 Event::Attack(id, tenth) => self.attack(id, tenth, now),
@@ -299,8 +305,8 @@ impl State {
                 let opening = opening(ClientRole::Publish, self.random.u64(..));
                 let due = client.task.due;
                 let dialogue = Dialogue::new(&opening, due, now, &mut self.meter.spans);
-                let source = match &plan.file {
-                    Some(file) => Source::File(FileLoop::new(Arc::clone(file))),
+                let source = match self.shared.files.get(index) {
+                    Some(stream) => Source::File(FileLoop::new(Arc::clone(stream))),
                     None => Source::Synthetic(Synthetic::new(
                         Arc::clone(&plan.profile),
                         Arc::clone(&self.shared.filler),
@@ -476,8 +482,8 @@ impl State {
 
 /// What a player of a stream will receive, as far as this run knows.
 pub(super) fn expected(shared: &Shared, stream: usize) -> Expected {
-    match &shared.plan.file {
-        Some(file) if stream < shared.plan.publishers => Expected::File(Arc::clone(file)),
+    match shared.files.get(stream) {
+        Some(file) => Expected::File(Arc::clone(file)),
         None if stream < shared.plan.publishers => Expected::Synthetic(stream_number(stream)),
         _ => Expected::Anything,
     }

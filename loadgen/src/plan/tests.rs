@@ -22,6 +22,7 @@ fn plan(players: usize) -> Plan {
         ramp: Duration::from_secs(10),
         duration: Duration::from_secs(100),
         cores: 1,
+        reactor: ReactorChoice::Auto,
         verify: 1.0,
         sweep: None,
         reconnect: false,

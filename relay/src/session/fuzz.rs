@@ -17,7 +17,7 @@ use crate::wire::amf3::Amf3Reader;
 use crate::wire::command::Call;
 use crate::wire::data::{self, DataAction};
 use crate::wire::message::MessageType;
-use crate::wire::stream_name::{StreamAddress, StreamName};
+use crate::wire::stream_name::StreamAddress;
 
 /// Values of a message in AMF0: read, written, read again.
 pub fn amf0(data: &[u8]) {
@@ -54,15 +54,19 @@ pub fn command(data: &[u8]) {
         let joined = address.name.as_str();
         assert!(!joined.is_empty() && !joined.chars().any(char::is_control));
         assert!(!joined.starts_with('/') && !joined.ends_with('/') && !joined.contains("//"));
-        drop(StreamName::from_joined(joined, &limits));
+        drop(StreamAddress::resolve(b"", b"", joined.as_bytes(), &limits));
     }
 }
 
-/// A data message: metadata that is relayed walks to its end.
+/// A data message: metadata that is relayed walks to its end, and what is relayed is not much
+/// longer than what came.
 pub fn data_message(data: &[u8]) {
-    let limits = Limits::default();
+    let limits = Limits { amf_reference_bytes_max: 256, ..Limits::default() };
     for kind in [MessageType::DataAmf0, MessageType::DataAmf3] {
         let DataAction::Relay { payload, .. } = data::judge(kind, data, &limits) else { continue };
+        // A one-byte value becomes at most nine, behind a key that counts up.
+        let longest = 16 * data.len() + limits.amf_reference_bytes_max;
+        assert!(payload.len() <= longest.min(limits.data_bytes_max), "{} bytes", payload.len());
         let mut reader = Amf0Reader::new(&payload, &limits);
         let name = reader.read().expect("a name was found before");
         if name == Value::text("onMetaData") {

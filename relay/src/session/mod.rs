@@ -15,7 +15,11 @@
 mod client;
 mod error;
 mod event;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod event_tests;
 mod output;
+mod parts;
 mod server;
 mod transport;
 

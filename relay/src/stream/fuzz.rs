@@ -70,7 +70,6 @@ impl World {
             player_lag_max: Duration::from_secs(1),
             key_wait_max: Duration::from_secs(1),
             video_idle_max: Duration::from_millis(500),
-            flush_age: Duration::from_millis(20),
             ..Limits::default()
         };
         let hub = || {

@@ -35,6 +35,9 @@ pub struct StreamKey {
     generation: u64,
 }
 
+/// The flush age of a stream until [`Hub::set_flush_age`] says otherwise.
+const FLUSH_AGE: Duration = Duration::from_millis(20);
+
 /// All streams of one worker.
 #[derive(Debug)]
 pub struct Hub {
@@ -127,7 +130,7 @@ impl Hub {
             generation: self.generation,
             renditions: Renditions::default(),
             home: None,
-            flush_age: self.limits.flush_age,
+            flush_age: FLUSH_AGE,
             mailed: 0,
             ready: false,
         });
@@ -220,14 +223,12 @@ impl Hub {
         let Some(stream) = find(&mut self.streams, key) else { return refused };
         let Some(home) = stream.home.as_deref_mut() else { return refused };
         let before = home.pending();
-        let mut appended = home.append(message, limits, now, &mut stream.renditions);
-        if let Some((number, since)) = home.pending() {
+        let appended = home.append(message, limits, now, &mut stream.renditions);
+        if let Some((number, since)) = home.pending()
+            && before.is_none_or(|(before, _)| before != number)
+        {
             let due = since.saturating_add(stream.flush_age);
-            if due <= now {
-                appended.sealed += usize::from(home.seal(limits, &mut stream.renditions));
-            } else if before.is_none_or(|(before, _)| before != number) {
-                self.deadlines.push(Reverse((due, key, number)));
-            }
+            self.deadlines.push(Reverse((due, key, number)));
         }
         if appended.sealed > 0 {
             self.mark_ready(key);
@@ -242,10 +243,13 @@ impl Hub {
         }
     }
 
-    /// The age at which the stream's pending segment is sealed; zero seals at every message.
+    /// The age at which the stream's pending segment is sealed. Zero seals with the next
+    /// [`Self::flush`]: messages that arrived together leave together all the same.
     pub fn set_flush_age(&mut self, key: StreamKey, age: Duration) {
         let Some(stream) = self.stream_mut(key) else { return };
-        stream.flush_age = age;
+        if std::mem::replace(&mut stream.flush_age, age) == age {
+            return;
+        }
         if let Some((number, since)) = stream.home.as_deref().and_then(Home::pending) {
             self.deadlines.push(Reverse((since.saturating_add(age), key, number)));
         }
@@ -428,6 +432,20 @@ impl Hub {
             total -= bytes - renditions.held_bytes();
         }
         total
+    }
+
+    /// Gives back the memory of tables that once held much more than they do now.
+    pub fn shrink_tables(&mut self) {
+        let is_sparse = |used: usize, room: usize| room > 64 && used < room / 4;
+        if is_sparse(self.streams.len(), self.streams.capacity()) {
+            self.streams.shrink_to_fit();
+        }
+        if is_sparse(self.deadlines.len(), self.deadlines.capacity()) {
+            self.deadlines.shrink_to_fit();
+        }
+        if is_sparse(self.ready.len(), self.ready.capacity()) {
+            self.ready.shrink_to(self.streams.len());
+        }
     }
 
     /// Media and header bytes copied so far, over all streams that ever were here: into pending

@@ -20,8 +20,20 @@ pub struct Log {
     next: u64,
     newest_key: Option<u64>,
     held: usize,
+    pushed: Pushed,
     /// The prelude of one segment, rendered for all players that join there.
     rendered: Option<(u64, Bytes)>,
+}
+
+/// What was added to a log since it began, whether or not it is still held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Segments.
+    pub segments: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Wire bytes in them.
+    pub bytes: u64,
 }
 
 impl Log {
@@ -60,6 +72,12 @@ impl Log {
     #[must_use]
     pub fn newest_key(&self) -> Option<u64> {
         self.newest_key
+    }
+
+    /// What was added so far.
+    #[must_use]
+    pub fn pushed(&self) -> Pushed {
+        self.pushed
     }
 
     /// Bytes held, overhead included.
@@ -106,6 +124,9 @@ impl Log {
             self.held += segment.prelude.held_bytes();
         }
         self.held += segment.held_bytes();
+        self.pushed.segments += 1;
+        self.pushed.messages += u64::from(segment.messages);
+        self.pushed.bytes += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
         self.segments.push_back(segment);
         true
     }

@@ -253,7 +253,6 @@ impl World {
             player_lag_max: ms(random.u64(50..2_000)),
             key_wait_max: ms(random.u64(50..3_000)),
             video_idle_max: ms(random.u64(100..1_000)),
-            flush_age: ms(random.u64(0..50)),
             ..Limits::default()
         };
         let hub = || {
@@ -263,6 +262,7 @@ impl World {
         };
         let (mut home, remote) = (hub(), hub());
         home.0.begin_publish(home.1);
+        home.0.set_flush_age(home.1, ms(random.u64(0..50)));
         Self {
             seed,
             limits: limits.clone(),

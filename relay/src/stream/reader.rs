@@ -203,11 +203,29 @@ impl Reader<'_> {
         } else if number < from {
             false
         } else if let Some(view) = without_key(wanted, video) {
-            self.start_at(number, view)
+            let start = self.first_without_video(number);
+            let behind = self.renditions.lag(start);
+            let started = self.start_at(start, view);
+            if started {
+                self.cursor.phase = Phase::Playing { allowance: behind };
+            }
+            started
         } else {
             waited && wanted.has_audio() && self.start_at(number, wanted.audio_only())
         };
         self.batch.joined |= started;
+    }
+
+    /// Where a player that waited to learn that there is no video starts: at the first segment
+    /// since it came behind which there is none. `newest` if it came only now.
+    fn first_without_video(&self, newest: u64) -> u64 {
+        let log = &self.renditions.log;
+        let is_silent = |number: u64| log.get(number).is_some_and(|held| held.carried.video == 0);
+        let mut start = newest;
+        while start > self.cursor.segment && is_silent(start - 1) {
+            start -= 1;
+        }
+        start
     }
 
     /// Puts the player at the start of a segment that is held, telling it the headers in force

@@ -31,6 +31,13 @@ impl Worker {
             self.operations.push(Operation::Close { connection: key });
             return;
         }
+        if !self.give_away(key) {
+            self.begin_connection(key, peer, now);
+        }
+    }
+
+    /// A connection is this worker's from now on, for life.
+    pub(super) fn begin_connection(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
         self.numbered += 1;
         self.pending += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
@@ -128,7 +135,16 @@ impl Worker {
         self.shared.leave_connection();
     }
 
-    fn count_close(&mut self, connection: &Connection, role: Role, reason: CloseReason) {
+    pub(super) fn count_failed_handshake(
+        &mut self,
+        connection: &mut Connection,
+        result: HandshakeResult,
+    ) {
+        connection.handshake_counted = true;
+        self.cells.handshakes.at((result, connection.transport())).increment();
+    }
+
+    fn count_close(&mut self, connection: &mut Connection, role: Role, reason: CloseReason) {
         let transport = connection.transport();
         self.cells.closed(role, transport, reason);
         if role == Role::Pending {
@@ -140,7 +156,7 @@ impl Worker {
                 CloseReason::Protocol => HandshakeResult::BadVersion,
                 _ => HandshakeResult::Eof,
             };
-            self.cells.handshakes.at((result, transport)).increment();
+            self.count_failed_handshake(connection, result);
         }
         if role == Role::Player {
             let dropped = match reason {
@@ -172,7 +188,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let may_receive = !connection.receiving && !connection.session.is_waiting();
+        let is_paused = connection.queued || connection.session.is_waiting();
+        let may_receive = !connection.receiving && !is_paused;
         if may_receive {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });

@@ -6,10 +6,12 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go
+//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream
+//!   level.rs    how long messages gather; flow.rs: what another level would cost
+//!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers
 //!   sweep.rs    deadlines, limits of memory
@@ -18,16 +20,23 @@
 
 mod accept;
 mod answer;
+mod balance;
 pub mod cells;
 pub mod clock;
 mod connection;
 mod dump;
+mod early;
+mod flow;
 mod flush;
 pub mod handle;
 pub mod labels;
+mod level;
 mod local;
 mod mail;
 pub mod mailbox;
+mod needs;
+mod newcomers;
+mod pace;
 mod play;
 mod post;
 mod publish;
@@ -45,12 +54,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
+use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
+use self::newcomers::Newcomers;
 use self::registrar::Registrar;
 use self::ring::SendRing;
 use self::settings::Settings;
@@ -63,6 +76,10 @@ use crate::stream::{Hub, StreamKey};
 
 /// The worker that decides names.
 const REGISTRAR: mail::WorkerIndex = 0;
+
+/// A worker to which no segment was mailed for this long is woken by the next one instead of
+/// looking for it.
+const FED_FOR: Duration = Duration::from_millis(250);
 
 /// What a worker is made of.
 pub struct Parts {
@@ -96,12 +113,26 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// Connections on their way from or to another worker.
+    balance: Balance,
+    /// Who may speak next of those that neither publish nor play.
+    newcomers: Newcomers,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
     players: u64,
-    /// Whether segments may come from other workers, so that this one looks at its mail by itself.
+    /// Plays so far; the newest one's number.
+    plays: connection::PlayNumber,
+    /// Whether segments may come from other workers.
     reads_remote: bool,
+    /// When the last one came: while they do, this worker looks at its mail by itself.
+    last_segment: Option<Duration>,
+    /// Chooses how long small messages gather, as far as this worker is concerned.
+    level: Controller,
+    /// What each worker asks for, this one included.
+    steps: Vec<Step>,
+    /// Workers that asked for streams of which this one has not heard yet.
+    early: EarlyReaders,
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
@@ -136,6 +167,7 @@ impl Worker {
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.settings.limits.clone());
         let registrar = (parts.mailbox.index() == REGISTRAR).then(Registrar::default);
+        let steps = vec![Step::default(); parts.mailbox.workers()];
         Self {
             hub: Hub::new(Arc::clone(&limits)),
             limits,
@@ -149,9 +181,16 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            balance: Balance::default(),
+            newcomers: Newcomers::default(),
             pending: 0,
             players: 0,
+            plays: 0,
             reads_remote: false,
+            last_segment: None,
+            level: Controller::default(),
+            steps,
+            early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
             ring: SendRing::default(),
@@ -178,6 +217,7 @@ impl Worker {
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
+        self.hear_newcomers(now);
     }
 
     /// Hands the operations over.
@@ -202,13 +242,13 @@ impl Worker {
             Completion::SendFailed { connection, error } => {
                 self.send_failed(connection, &error, now)
             }
+            Completion::Released { connection, socket } => self.released(connection, socket),
+            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
+            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
-            | Completion::Released { .. }
-            | Completion::Adopted { .. }
-            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }
@@ -216,17 +256,17 @@ impl Worker {
 
     /// How long the worker may sleep; it is asleep from here on when its mail allows it.
     pub fn sleep_for(&mut self, now: Duration) -> Duration {
-        if !self.ring.is_empty() || self.ending == Ending::Now {
+        let is_behind = !self.ring.is_empty() || !self.newcomers.is_empty();
+        if is_behind || self.ending == Ending::Now {
             return Duration::ZERO;
         }
         let mut until = self.sweep.next(now);
         if let Some(due) = self.hub.next_flush() {
             until = until.min(due);
         }
-        let limits = &self.limits;
-        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
-        if looks_by_itself {
-            until = until.min(now + limits.mail_poll);
+        let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
+        if self.mailbox.waiting() > 0 || (self.reads_remote && is_fed) {
+            until = until.min(now + self.limits.mail_poll);
         } else if !self.mailbox.fall_asleep() {
             return Duration::ZERO;
         }
@@ -241,7 +281,8 @@ impl Worker {
     }
 
     /// Counts the working time of a turn.
-    pub fn count_work(&self, busy: Duration) {
+    pub fn count_work(&mut self, busy: Duration) {
+        self.level.worked(busy);
         self.cells.busy_ns.add(nanos(busy));
         self.cells.turn_duration.observe(busy);
     }
@@ -264,9 +305,22 @@ impl Worker {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
-        let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
-        let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
+        let left = self.connections.len()
+            + self.balance.under_way()
+            + self.streams.len()
+            + self.wanted.len()
+            + names;
+        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
+    }
+
+    /// Entries in the send ring and among those who wait for a seal. At most a few more than twice
+    /// the plays, for tests.
+    #[must_use]
+    pub fn queued_plays(&self) -> usize {
+        let waiting: usize = self.streams.iter().map(|(_, entry)| entry.waiting.len()).sum();
+        self.ring.len() + waiting
     }
 
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.
@@ -282,6 +336,12 @@ impl Worker {
     /// Whether so much mail waits that nothing new is taken on.
     fn is_overloaded(&self) -> bool {
         self.mailbox.waiting() >= self.limits.control_mail_max
+    }
+
+    /// Whether the node holds as much as it may, so that nothing new is taken on.
+    fn is_out_of_memory(&self) -> bool {
+        self.shared.log_bytes() >= self.limits.log_bytes_total
+            || self.shared.connection_bytes() >= self.limits.connection_bytes_total
     }
 
     fn ask_registrar(&mut self, request: Request) {

@@ -2,17 +2,39 @@
 //!
 //! Each worker adds its own changes; nobody waits for anybody.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
 pub struct Shared {
     connections: AtomicUsize,
     log_bytes: AtomicUsize,
+    connection_bytes: AtomicUsize,
     draining: AtomicBool,
+    /// What each worker sends, in bytes a second.
+    egress: Box<[AtomicU64]>,
 }
 
 impl Shared {
+    /// The sums of a node with so many workers. One by [`Default`] knows nothing of single workers,
+    /// so that none gives connections to another.
+    #[must_use]
+    pub fn of(workers: usize) -> Self {
+        Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    /// Says what a worker sends, in bytes a second.
+    pub(super) fn publish_egress(&self, worker: usize, rate: u64) {
+        if let Some(cell) = self.egress.get(worker) {
+            cell.store(rate, Ordering::Relaxed);
+        }
+    }
+
+    /// What each worker sends, in bytes a second.
+    pub(super) fn egress(&self) -> Vec<u64> {
+        self.egress.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
     /// Counts a connection unless `max` are open. Returns whether it was counted.
     pub(super) fn enter_connection(&self, max: usize) -> bool {
         let counted = self.connections.fetch_add(1, Ordering::Relaxed) < max;
@@ -35,17 +57,24 @@ impl Shared {
 
     /// Replaces a worker's share of the bytes in logs, `before`, by `after`.
     pub(super) fn move_log_bytes(&self, before: usize, after: usize) {
-        if after >= before {
-            self.log_bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.log_bytes.fetch_sub(before - after, Ordering::Relaxed);
-        }
+        move_share(&self.log_bytes, before, after);
+    }
+
+    /// Replaces a worker's share of the bytes that connections hold, `before`, by `after`.
+    pub(super) fn move_connection_bytes(&self, before: usize, after: usize) {
+        move_share(&self.connection_bytes, before, after);
     }
 
     /// Bytes in the logs of all workers.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the connections of all workers hold.
+    #[must_use]
+    pub fn connection_bytes(&self) -> usize {
+        self.connection_bytes.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.
@@ -57,5 +86,13 @@ impl Shared {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn move_share(sum: &AtomicUsize, before: usize, after: usize) {
+    if after >= before {
+        sum.fetch_add(after - before, Ordering::Relaxed);
+    } else {
+        sum.fetch_sub(before - after, Ordering::Relaxed);
     }
 }

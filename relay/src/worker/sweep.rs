@@ -27,6 +27,8 @@ pub(super) struct Sweep {
     accept_again: Vec<(Duration, ListenerKey)>,
     /// This worker's share of the node's log bytes, as last reported.
     log_bytes: usize,
+    /// And of the bytes that connections hold.
+    connection_bytes: usize,
 }
 
 impl Sweep {
@@ -47,6 +49,8 @@ impl Worker {
         }
         self.sweep.due = now + INTERVAL;
         self.accept_again(now);
+        self.look_at_load(now);
+        self.early.tick(now);
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
             registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
@@ -59,12 +63,25 @@ impl Worker {
             }
         }
         if part == 0 {
-            self.connections.shrink();
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
             self.hub.forget_left_views(now);
+            self.observe_flows(now);
+            self.publish_egress(now);
+            self.shrink_tables();
             self.watch_memory();
         }
+    }
+
+    /// Gives back the memory of tables that once held much more than they do now.
+    fn shrink_tables(&mut self) {
+        self.connections.shrink();
+        self.streams.shrink();
+        self.ring.shrink(usize::try_from(self.players).unwrap_or(usize::MAX));
+        if is_sparse(self.wanted.len(), self.wanted.capacity()) {
+            self.wanted.shrink_to_fit();
+        }
+        self.hub.shrink_tables();
     }
 
     fn accept_again(&mut self, now: Duration) {
@@ -143,9 +160,13 @@ impl Worker {
         set(MemoryKind::Log, held.home);
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
-        set(MemoryKind::Connection, self.connections.iter().map(of_connection).sum());
-        let partial = self.connections.iter().map(|c| c.session.partial_bytes());
-        set(MemoryKind::Partial, partial.sum());
+        let connections: usize = self.connections.iter().map(of_connection).sum();
+        let partial: usize = self.connections.iter().map(|c| c.session.partial_bytes()).sum();
+        set(MemoryKind::Connection, connections);
+        set(MemoryKind::Partial, partial);
+        let share = connections + partial;
+        self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
+        self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());
         let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
         let cell = self.cells.streams.at(Source::Local);
@@ -194,4 +215,9 @@ impl Worker {
         }
         self.ending = Ending::Ended;
     }
+}
+
+/// Whether a table has room for much more than it is used for.
+pub(super) fn is_sparse(used: usize, room: usize) -> bool {
+    room > 64 && used < room / 4
 }

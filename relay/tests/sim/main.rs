@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod balance;
 mod churn;
 mod edges;
 mod ending;
+mod flushing;
 mod line;
 mod material;
 mod node;

@@ -33,6 +33,8 @@ pub(crate) struct Player {
     pub(crate) viewer: Viewer,
     /// A second play on the same connection, judged by the stream that its messages name.
     pub(crate) second: Option<Viewer>,
+    /// Which stream it plays besides, on message stream 2 of every connection that it makes.
+    pub(crate) second_stream: Option<u8>,
     /// It was told that the play started, on this connection.
     pub(crate) started: bool,
     /// It was told that its pause has begun, on this connection.
@@ -45,6 +47,9 @@ pub(crate) struct Player {
     pub(crate) splits: bool,
     /// Goes on when it is told that a play has ended: it has another one.
     pub(crate) stays: bool,
+    /// It asked to play anew on the message stream that it plays on: what comes behind the answer
+    /// is judged as another play.
+    pub(crate) plays_anew: bool,
     retry_at: Option<Duration>,
     next_read: Duration,
     random: fastrand::Rng,
@@ -69,6 +74,7 @@ impl Player {
             line: None,
             viewer: Viewer::new(ledger, stream, format!("player {who}")),
             second: None,
+            second_stream: None,
             started: false,
             paused: false,
             codes: Vec::new(),
@@ -76,6 +82,7 @@ impl Player {
             again_after: None,
             splits: false,
             stays: false,
+            plays_anew: false,
             retry_at: None,
             next_read: Duration::ZERO,
             random: fastrand::Rng::with_seed(seed),
@@ -88,6 +95,9 @@ impl Player {
     pub(crate) fn begin(&mut self, net: &SimNet) {
         self.leave();
         self.viewer.begin_again();
+        if self.second_stream.is_some() {
+            self.second = None;
+        }
         let name = format!("s{}", self.stream);
         let seed = self.random.u64(..);
         self.line = Some(Line::new(net, self.host, self.door, &name, ClientRole::Play, seed));
@@ -145,7 +155,26 @@ impl Player {
             Pace::Slow { .. } | Pace::Stalled => 0,
         };
         let read = most > 0 && self.listen(net, most);
+        self.play_second();
         read | self.line.as_mut().is_some_and(|line| line.write(usize::MAX))
+    }
+
+    /// Asks for the second stream, once the first one plays.
+    fn play_second(&mut self) {
+        let Some(stream) = self.second_stream.filter(|_| self.started) else { return };
+        if self.second.is_none() {
+            self.second = Some(self.viewer.beside(stream));
+            let name = format!("s{stream}");
+            self.command(0, "createStream", &[Value::Null]);
+            self.command(2, "play", &[Value::Null, Value::text(&name), Value::Number(-2.0)]);
+        }
+    }
+
+    /// Whether it has everything that was published.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        let second = self.second.as_ref();
+        self.viewer.is_up_to_date()
+            && (self.second_stream.is_none() || second.is_some_and(Viewer::is_up_to_date))
     }
 
     fn listen(&mut self, net: &SimNet, most: usize) -> bool {
@@ -155,6 +184,7 @@ impl Player {
         let (trace, who) = (&self.trace, self.who);
         let (started, paused) = (&mut self.started, &mut self.paused);
         let stays = self.stays;
+        let plays_anew = &mut self.plays_anew;
         let mut over = false;
         let heard = line.read(most, now, &mut |event| match event {
             // Part of the answer to play, and no media of the stream.
@@ -173,6 +203,7 @@ impl Player {
                 match &*code {
                     "NetStream.Pause.Notify" => *paused = true,
                     "NetStream.Unpause.Notify" if std::mem::take(paused) => viewer.resume(),
+                    "NetStream.Play.Reset" if std::mem::take(plays_anew) => viewer.begin_again(),
                     _ => {}
                 }
                 codes.push(code);
