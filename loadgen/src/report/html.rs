@@ -308,23 +308,19 @@ fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
 fn write_counters(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let (load, slow) = (&outcome.collected.counters, &outcome.collected.slow);
     let with_slow = slow.players_planned > 0;
-    let head = if with_slow { "<th>count</th><th>slow readers</th>" } else { "<th>count</th>" };
+    let head = if with_slow { "<th>slow readers</th>" } else { "" };
     write!(
         out,
-        "<h2>Counters</h2><div class='wide'><table><tr><th>name</th><th class='text'>meaning</th>{head}</tr>"
+        "<h2>Counters</h2><div class='wide'><table><tr><th>name</th><th>count</th>{head}\
+         <th class='text'>meaning</th></tr>"
     )?;
     for ((name, count, meaning), (_, slow, _)) in load.table().into_iter().zip(slow.table()) {
         let class = if count + slow == 0 { " class='none'" } else { "" };
-        write!(
-            out,
-            "<tr{class}><td>{name}</td><td class='text'>{}</td><td>{}</td>",
-            escape(meaning),
-            show_count(count)
-        )?;
+        write!(out, "<tr{class}><td>{name}</td><td>{}</td>", show_count(count))?;
         if with_slow {
             write!(out, "<td>{}</td>", show_count(slow))?;
         }
-        out.write_str("</tr>")?;
+        write!(out, "<td class='text'>{}</td></tr>", escape(meaning))?;
     }
     out.write_str("</table></div>")
 }
