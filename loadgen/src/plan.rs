@@ -47,6 +47,9 @@ pub struct Plan {
     pub reactor: ReactorChoice,
     /// How many of the players parse and check everything, 0 to 1; the others count.
     pub verify: f64,
+    /// How often the others read; `None`: every few milliseconds, and whenever their thread is
+    /// awake.
+    pub sweep: Option<Duration>,
     /// Whether connections lost are made again.
     pub reconnect: bool,
     /// Whether connect names the capabilities of Enhanced RTMP.

@@ -238,6 +238,10 @@ pub(super) struct LoadOptions {
     /// Threads, each on a core of its own; all cores by default
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) cores: Option<usize>,
+    /// How often players that only count read; by default every 5 ms, and whenever another client
+    /// of their thread has something to do
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(super) sweep: Option<Duration>,
     /// What carries the bytes of publishers and of players that check; `auto` takes the best that
     /// the kernel allows
     #[arg(long, value_enum, default_value_t = Reactor::Auto)]

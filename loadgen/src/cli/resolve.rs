@@ -152,6 +152,7 @@ fn assemble(
             Reactor::Mio => ReactorChoice::Mio,
         },
         verify,
+        sweep: load.sweep,
         reconnect: load.reconnect,
         enhanced: !target.legacy,
         seed: load.seed,

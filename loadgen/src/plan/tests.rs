@@ -24,6 +24,7 @@ fn plan(players: usize) -> Plan {
         cores: 1,
         reactor: ReactorChoice::Auto,
         verify: 1.0,
+        sweep: None,
         reconnect: false,
         enhanced: true,
         seed: 7,

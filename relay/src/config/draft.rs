@@ -10,7 +10,7 @@ use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APP_SETTINGS, APPS, LIMITS, SETTINGS};
 use super::{
     Config, ConfigError, Drain, Effective, Listen, Log, LogFormat, LogLevel, Node, ReactorChoice,
-    Row, Source, text,
+    Row, Sockets, Source, text,
 };
 use crate::worker::settings::{AppSettings, Settings};
 
@@ -31,6 +31,7 @@ impl Draft {
         let config = Config {
             node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
             listen: Listen { rtmp: any(1935), http: any(8935) },
+            sockets: Sockets::default(),
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
             log: Log { format: LogFormat::Text, level: LogLevel::Info },

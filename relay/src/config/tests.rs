@@ -95,6 +95,12 @@ fn every_section_of_a_file_is_understood() {
         [listen]
         rtmp = "127.0.0.1:0"
         http = "[::1]:8000"
+        [sockets]
+        nodelay = false
+        congestion = "bbr"
+        notsent_bytes_max = "16KiB"
+        user_timeout = "90s"
+        zero_copy_bytes_min = "32KiB"
         [limits]
         log_span = "2m"
         gop_span_max = "3m"
@@ -121,6 +127,14 @@ fn every_section_of_a_file_is_understood() {
     assert_eq!(config.node.reactor, ReactorChoice::Mio);
     assert_eq!(config.listen.rtmp.to_string(), "127.0.0.1:0");
     assert_eq!(config.listen.http.to_string(), "[::1]:8000");
+    let sockets = Sockets {
+        nodelay: false,
+        congestion: Some("bbr".to_owned()),
+        notsent_bytes_max: Some(16 << 10),
+        user_timeout: Some(Duration::from_secs(90)),
+        zero_copy_bytes_min: Some(32 << 10),
+    };
+    assert_eq!(config.sockets, sockets);
     let limits = &config.settings.limits;
     assert_eq!(limits.log_span, Duration::from_secs(120));
     assert_eq!(limits.log_bytes_max, 16 << 20);
