@@ -18,7 +18,9 @@ impl Worker {
                 Mail::Request(request) => self.decide(request, now),
                 Mail::Order(order) => self.obey(order, now),
                 Mail::Subscribe { stream, worker } => self.subscribed(stream, worker, now),
-                Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
+                Mail::Unsubscribe { stream, worker, bytes_out } => {
+                    self.unsubscribed(stream, worker, bytes_out);
+                }
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
                 Mail::Lost { stream } => self.begin_again(stream),
@@ -90,17 +92,21 @@ impl Worker {
         self.mailbox.send(reader, Mail::Snapshot { stream, segments });
     }
 
-    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex) {
+    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex, bytes_out: u64) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.early_readers.retain(|early| *early != reader);
         match &mut entry.place {
-            Place::Here { readers, .. } => readers.retain(|listed| *listed != reader),
+            Place::Here { readers, .. } => {
+                readers.retain(|listed| *listed != reader);
+                entry.bytes_out += bytes_out;
+            }
             Place::There { home, .. } => {
                 let home = *home;
-                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+                let mail = Mail::Unsubscribe { stream, worker: reader, bytes_out };
+                self.mailbox.send(home, mail);
             }
-            Place::Nowhere => {}
+            Place::Nowhere => entry.bytes_out += bytes_out,
         }
     }
 
