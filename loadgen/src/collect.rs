@@ -65,6 +65,14 @@ impl Collected {
         self.seconds.range(from..to).map(|(number, second)| (*number, second))
     }
 
+    /// The last second that is over, or the first one while it lasts.
+    #[must_use]
+    pub fn whole_second(&self) -> Option<&Second> {
+        let mut newest = self.seconds.values().rev();
+        let running = newest.next();
+        newest.next().or(running)
+    }
+
     /// Received bits per second while the full load was on; of the whole run when that was shorter
     /// than a second.
     #[must_use]

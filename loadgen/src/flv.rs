@@ -5,6 +5,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use relay::wire::media::{Role, classify_audio, classify_video};
@@ -12,6 +15,7 @@ use relay::wire::message::MediaKind;
 
 use crate::failure::Failure;
 use crate::payload::hash_of;
+use crate::units::{nanos, wide};
 
 /// One tag.
 #[derive(Clone, Debug)]
@@ -35,8 +39,12 @@ pub struct FlvFile {
     pub round_ms: u32,
     /// How many coded messages it has.
     pub coded: u64,
-    /// The numbers of the coded messages of each hash.
+    /// The time of the earliest coded message, in milliseconds.
+    pub first_ms: u32,
+    /// The numbers of the coded messages of each hash, ascending.
     places: HashMap<u64, Vec<u64>>,
+    /// The time of each coded message, from that of the first, in milliseconds.
+    due_ms: Vec<u32>,
 }
 
 impl FlvFile {
@@ -87,21 +95,39 @@ impl FlvFile {
             });
             messages.push(FileMessage { kind, time_ms, payload, number });
         }
-        let times = messages.iter().filter(|message| message.number.is_some());
-        let times: Vec<u32> = times.map(|message| message.time_ms).collect();
-        let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) else {
-            return Err("holds no audio and no video");
+        let coded_messages = || messages.iter().filter(|message| message.number.is_some());
+        let times: Vec<u32> = coded_messages().map(|message| message.time_ms).collect();
+        let first_ms = *times.iter().min().ok_or("holds no audio and no video")?;
+        // A round ends one usual step behind the last frame, of audio or of video.
+        let end_of = |kind: MediaKind| {
+            let of_kind = coded_messages().filter(|message| message.kind == kind);
+            let times: Vec<u32> = of_kind.map(|message| message.time_ms).collect();
+            let (first, last) = (times.iter().min()?, times.iter().max()?);
+            let steps = u32::try_from(times.len() - 1).unwrap_or(u32::MAX).max(1);
+            Some(last.saturating_add((last - first).div_ceil(steps)))
         };
-        let usual_gap = (last - first) / u32::try_from(times.len()).unwrap_or(u32::MAX).max(1);
-        let round_ms = (last - first).saturating_add(usual_gap).max(1);
-        Ok(Self { messages, round_ms, coded, places })
+        let end_ms = end_of(MediaKind::Audio).max(end_of(MediaKind::Video)).unwrap_or(first_ms);
+        let round_ms = end_ms.saturating_sub(first_ms).max(1);
+        let due_ms = times.iter().map(|time| time - first_ms).collect();
+        Ok(Self { messages, round_ms, coded, first_ms, places, due_ms })
     }
 
-    /// The time of the first coded message, in milliseconds.
+    /// When the coded message at a place of the endless loop is due, in milliseconds from the start
+    /// of the loop.
     #[must_use]
-    pub fn first_ms(&self) -> u32 {
-        let coded = self.messages.iter().filter(|message| message.number.is_some());
-        coded.map(|message| message.time_ms).min().unwrap_or_default()
+    pub fn due_ms(&self, place: u64) -> u64 {
+        let number = usize::try_from(place % self.coded).unwrap_or_default();
+        let within = self.due_ms.get(number).copied().unwrap_or_default();
+        u64::from(within) + place / self.coded * u64::from(self.round_ms)
+    }
+
+    /// The place in the endless loop that is due so many milliseconds from its start.
+    #[must_use]
+    pub fn place_at(&self, milliseconds: u64) -> u64 {
+        let round_ms = u64::from(self.round_ms);
+        let within = milliseconds % round_ms;
+        let number = self.due_ms.partition_point(|due| u64::from(*due) < within);
+        milliseconds / round_ms * self.coded + wide(number)
     }
 
     /// Where in the endless loop a coded message with this hash stands, nearest to `expected`.
@@ -111,10 +137,48 @@ impl FlvFile {
         let numbers = self.places.get(&hash)?;
         let Some(expected) = expected else { return numbers.first().copied() };
         let round = expected / self.coded;
+        let nearest = |round: u64| {
+            let base = round * self.coded;
+            let wanted = expected.saturating_sub(base);
+            // Of silence a file may have thousands of equal messages.
+            let behind = numbers.partition_point(|number| *number < wanted);
+            let around = [behind.checked_sub(1), Some(behind)].into_iter().flatten();
+            around.filter_map(|at| numbers.get(at)).map(move |number| base + number)
+        };
         let rounds = round.saturating_sub(1)..=round + 1;
-        rounds
-            .flat_map(|round| numbers.iter().map(move |number| round * self.coded + number))
-            .min_by_key(|place| place.abs_diff(expected))
+        rounds.flat_map(nearest).min_by_key(|place| place.abs_diff(expected))
+    }
+}
+
+/// A file that is published in a loop as one stream, and since when.
+///
+/// The publisher says when it began, and players of the same process read it: that makes latency
+/// out of a place in the loop.
+#[derive(Debug)]
+pub struct FileStream {
+    /// The file.
+    pub file: Arc<FlvFile>,
+    /// In nanoseconds since boot; 0 as long as nobody began.
+    began_ns: AtomicU64,
+}
+
+impl FileStream {
+    /// A stream that has not begun.
+    #[must_use]
+    pub fn new(file: Arc<FlvFile>) -> Self {
+        Self { file, began_ns: AtomicU64::new(0) }
+    }
+
+    /// Its publisher begins, perhaps again, with the first message.
+    pub fn begin(&self, now: Duration) {
+        self.began_ns.store(nanos(now), Ordering::Relaxed);
+    }
+
+    /// When its publisher began last, if it is one of this process.
+    #[must_use]
+    pub fn began(&self) -> Option<Duration> {
+        let began_ns = self.began_ns.load(Ordering::Relaxed);
+        (began_ns > 0).then(|| Duration::from_nanos(began_ns))
     }
 }
 
@@ -151,7 +215,7 @@ mod tests {
     fn a_file_is_its_messages_and_a_round() {
         let flv = FlvFile::parse(file(TAGS).into()).unwrap();
         assert_eq!(flv.messages.len(), 6);
-        assert_eq!((flv.coded, flv.first_ms(), flv.round_ms), (4, 100, 62));
+        assert_eq!((flv.coded, flv.first_ms, flv.round_ms), (4, 100, 90));
         let numbers: Vec<_> = flv.messages.iter().filter_map(|message| message.number).collect();
         assert_eq!(numbers, [0, 1, 2, 3]);
     }
@@ -170,6 +234,16 @@ mod tests {
         check(Some(5), 5);
         check(Some(4_001), 4_001);
         assert_eq!(flv.place(1, None), None);
+    }
+
+    #[test]
+    fn places_are_due_on_and_on() {
+        let flv = FlvFile::parse(file(TAGS).into()).unwrap();
+        for (place, due_ms) in [(0, 0), (1, 10), (2, 40), (3, 50), (4, 90), (7, 140), (8, 180)] {
+            assert_eq!(flv.due_ms(place), due_ms, "{place}");
+            assert_eq!(flv.place_at(due_ms), place, "{due_ms} ms");
+        }
+        assert_eq!((flv.place_at(11), flv.place_at(51)), (2, 4));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod collect;
 pub mod counting;
 pub mod engine;
 pub mod expect;
+pub mod exporter;
 pub mod failure;
 pub mod flv;
 pub mod measure;

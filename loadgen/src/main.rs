@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use loadgen::cli::{self, Asked};
+use loadgen::exporter::Exporter;
 use loadgen::failure::Failure;
 use loadgen::parts::run_as_part;
 use loadgen::plan::Plan;
 use loadgen::report::{self, Progress};
-use loadgen::run::{Judgement, Nobody, execute};
+use loadgen::run::{Judgement, Watcher, execute};
 
 const NOT_MET: u8 = 1;
 const COULD_NOT_RUN: u8 = 2;
@@ -55,14 +56,21 @@ fn load(plan: Plan) -> Result<ExitCode, Failure> {
         // Found out before the run rather than after it.
         write(path, "")?;
     }
-    let outcome = if outputs.quiet || !io::stderr().is_terminal() {
-        execute(plan, &stop, &mut Nobody)?
-    } else {
-        let mut progress = Progress::new(&plan);
-        let outcome = execute(plan, &stop, &mut progress);
-        progress.end();
-        outcome?
-    };
+    let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+    if let Some(address) = &outputs.metrics {
+        let exporter = Exporter::begin(address)?;
+        if !outputs.quiet {
+            say(&format!("metrics at http://{}/metrics\n", exporter.address()))?;
+        }
+        watchers.push(Box::new(exporter));
+    }
+    if !outputs.quiet && io::stderr().is_terminal() {
+        watchers.push(Box::new(Progress::new(&plan)));
+    }
+    let outcome = execute(plan, &stop, &mut watchers);
+    // Takes the line of progress away.
+    drop(watchers);
+    let outcome = outcome?;
     if let Some(path) = &outputs.json {
         write(path, &format!("{:#}\n", report::json(&outcome)))?;
     }

@@ -80,10 +80,12 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// A page with plots.
     pub html: Option<PathBuf>,
-    /// The address of the server's `/metrics`.
+    /// Where to serve metrics of our own.
     pub metrics: Option<String>,
     /// The server's process.
     pub server_pid: Option<u32>,
+    /// The address of the server's `/metrics`.
+    pub server_metrics: Option<String>,
     /// Neither progress nor summary.
     pub quiet: bool,
 }

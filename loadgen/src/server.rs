@@ -68,7 +68,7 @@ impl Watch {
     /// # Errors
     /// One sentence when the server cannot be looked at even once.
     pub fn begin(outputs: &Outputs) -> Result<Option<Self>, Failure> {
-        let source = match (outputs.server_pid, &outputs.metrics) {
+        let source = match (outputs.server_pid, &outputs.server_metrics) {
             (Some(id), _) => Source::Process(id),
             (None, Some(address)) => Source::Metrics(address.clone()),
             (None, None) => return Ok(None),
@@ -96,6 +96,10 @@ impl Watch {
         self.ended.store(true, Ordering::Relaxed);
         // A thread that panicked has looked for as long as it could.
         let _ = self.thread.join();
+        // The thread's last look may lie before the last byte of the load.
+        if let (Ok(look), Ok(mut looks)) = (self.source.look(), self.looks.lock()) {
+            looks.push(look);
+        }
         let looks = self.looks.lock().map(|looks| looks.clone()).unwrap_or_default();
         let (Some(first), Some(last)) = (looks.first(), looks.last()) else {
             return ServerReport::default();

@@ -8,10 +8,10 @@ use std::time::Duration;
 use relay::wire::message::MediaKind;
 use relay::wire::timestamp::Timestamp;
 
-use crate::flv::FlvFile;
+use crate::flv::FileStream;
 use crate::payload::{self, Filler, Truth};
 use crate::profile::Profile;
-use crate::units::nanos;
+use crate::units::{low_bits, millis, nanos};
 
 /// An endless stream.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Source {
     pub fn next(&mut self, start: Duration, out: &mut Vec<u8>) -> Message {
         match self {
             Self::Synthetic(source) => source.next(start, out),
-            Self::File(source) => source.next(out),
+            Self::File(source) => source.next(start, out),
         }
     }
 }
@@ -117,9 +117,7 @@ impl Synthetic {
 
     fn next(&mut self, start: Duration, out: &mut Vec<u8>) -> Message {
         let (due, is_video) = self.next_due();
-        // 32 bits of milliseconds, which wrap.
-        let milliseconds = due.as_millis() & u128::from(u32::MAX);
-        let timestamp = u32::try_from(milliseconds).expect("32 bits are left");
+        let timestamp = low_bits(millis(due));
         let key = is_video && self.video_frames.is_multiple_of(self.profile.gop_frames());
         let truth = Truth {
             host: self.host,
@@ -148,7 +146,7 @@ impl Synthetic {
 /// A file in a loop.
 #[derive(Debug)]
 pub struct FileLoop {
-    file: Arc<FlvFile>,
+    stream: Arc<FileStream>,
     next: usize,
     round: u64,
 }
@@ -156,32 +154,73 @@ pub struct FileLoop {
 impl FileLoop {
     /// From the start of the file.
     #[must_use]
-    pub fn new(file: Arc<FlvFile>) -> Self {
-        Self { file, next: 0, round: 0 }
+    pub fn new(stream: Arc<FileStream>) -> Self {
+        Self { stream, next: 0, round: 0 }
     }
 
     /// The time since the first coded message of the first round, which metadata and headers share.
     fn milliseconds(&self) -> u64 {
-        let first = self.file.first_ms();
-        let own = self.file.messages[self.next].time_ms.saturating_sub(first);
-        u64::from(own) + self.round * u64::from(self.file.round_ms)
+        let file = &self.stream.file;
+        let own = file.messages[self.next].time_ms.saturating_sub(file.first_ms);
+        u64::from(own) + self.round * u64::from(file.round_ms)
     }
 
     fn next_due(&self) -> Duration {
         Duration::from_millis(self.milliseconds())
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Message {
-        let milliseconds = self.milliseconds() & u64::from(u32::MAX);
-        let timestamp = u32::try_from(milliseconds).expect("32 bits are left");
-        let message = &self.file.messages[self.next];
+    fn next(&mut self, start: Duration, out: &mut Vec<u8>) -> Message {
+        if self.next == 0 && self.round == 0 {
+            self.stream.begin(start);
+        }
+        let timestamp = low_bits(self.milliseconds());
+        let message = &self.stream.file.messages[self.next];
         out.clear();
         out.extend_from_slice(&message.payload);
         self.next += 1;
-        if self.next == self.file.messages.len() {
+        if self.next == self.stream.file.messages.len() {
             self.next = 0;
             self.round += 1;
         }
         Message { kind: message.kind, timestamp: Timestamp(timestamp), key: false }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::flv::FlvFile;
+
+    /// Three frames 40 ms apart behind a sequence header, the file's time beginning at 5 s.
+    const FILE: &[u8] = b"FLV\x01\x01\0\0\0\x09\0\0\0\0\
+        \x09\0\0\x06\0\x13\x88\0\0\0\0\x17\0\0\0\0h\0\0\0\0\
+        \x09\0\0\x06\0\x13\x88\0\0\0\0\x17\x01\0\0\0a\0\0\0\0\
+        \x09\0\0\x06\0\x13\xb0\0\0\0\0\x27\x01\0\0\0b\0\0\0\0\
+        \x09\0\0\x06\0\x13\xd8\0\0\0\0\x27\x01\0\0\0c\0\0\0\0";
+
+    #[test]
+    fn time_goes_on_from_round_to_round() {
+        let scratch = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(scratch.path(), FILE).unwrap();
+        let file = Arc::new(FlvFile::read(scratch.path()).unwrap());
+        let stream = Arc::new(FileStream::new(Arc::clone(&file)));
+        let mut source = Source::File(FileLoop::new(Arc::clone(&stream)));
+        let mut payload = Vec::new();
+        let mut coded = 0;
+        for _ in 0..40 {
+            let due = source.next_due();
+            let message = source.next(Duration::from_secs(9), &mut payload);
+            assert_eq!(due.as_millis(), u128::from(message.timestamp.0));
+            if payload[1] == 1 {
+                // From the last frame of a round to the first of the next as from any to the next.
+                let expected = 40 * coded;
+                assert_eq!(u64::from(message.timestamp.0), expected, "frame {coded}");
+                assert_eq!(file.due_ms(coded), expected);
+                coded += 1;
+            }
+        }
+        assert_eq!((coded, file.round_ms), (30, 120));
+        assert_eq!(stream.began(), Some(Duration::from_secs(9)));
     }
 }

@@ -99,6 +99,18 @@ pub fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Whole milliseconds, the unit of timestamps.
+#[must_use]
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The lower half of a number, for what counts modulo 2^32.
+#[must_use]
+pub fn low_bits(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")
+}
+
 /// Nanoseconds.
 #[must_use]
 pub fn nanos(span: Duration) -> u64 {

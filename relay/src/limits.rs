@@ -113,6 +113,7 @@ limits! {
     amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";
     amf_values_max: Count = 4_096, "AMF values in one message.";
     amf_properties_max: Count = 1_024, "Properties or elements of one AMF container.";
+    amf_reference_bytes_max: Bytes = 64 * KIB, "Bytes that AMF3 references of one message may stand for together: two bytes on the wire repeat a string of any length, and metadata that is written anew spells each out.";
     app_bytes_max: Bytes = 256, "Length of an application name.";
     name_bytes_max: Bytes = 512, "Length of a stream name without its query.";
     url_bytes_max: Bytes = 2_048, "Length of tcUrl.";
@@ -128,7 +129,8 @@ limits! {
     log_span: Time = secs(12), "How far back a stream's log reaches; the newest key frame is kept beyond it up to gop_span_max.";
     gop_span_max: Time = secs(40), "Oldest key frame kept for joining players when key frames are further apart than log_span.";
     log_bytes_max: Bytes = 32 * MIB, "Bytes of one stream's log; over it the oldest segments go, if need be the newest key frame too.";
-    log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers are refused.";
+    log_bytes_total: Bytes = 1024 * MIB, "Bytes of all logs of the node; over it logs shrink to their newest group of pictures, largest first, then new publishers and players are refused.";
+    connection_bytes_total: Bytes = 1024 * MIB, "Bytes that all connections of the node hold in user space, unfinished messages and unsent replies included; over it new publishers and players are refused.";
     player_lag_max: Time = secs(6), "A player further behind the publisher than this jumps forward to a key frame.";
     send_stall_max: Time = secs(45), "A batch must be gone within this time of its submission, whatever its progress, else the player is closed.";
     video_idle_max: Time = secs(2), "Without coded video for this long a stream counts as audio only: players may then join at any message.";
@@ -138,12 +140,12 @@ limits! {
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
     streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
+    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
-    flush_age: Time = millis(20), "Age at which a pending segment is sealed and sent.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

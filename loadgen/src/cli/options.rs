@@ -148,8 +148,9 @@ pub(super) struct HostileCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct TargetOptions {
-    /// rtmp://host[:port]/app[/name]; may be given several times, and all addresses of a host take
-    /// turns. `{}` in the name becomes the number of the stream, which else stands behind it
+    /// rtmp://host[:port]/app[/name]; for several servers that share their streams it may be given
+    /// several times, and all addresses of a host take turns. `{}` in the name becomes the number
+    /// of the stream, which else stands behind it
     #[arg(long, value_name = "URL", required = true)]
     pub(super) target: Vec<String>,
     /// How many streams there are
@@ -244,12 +245,15 @@ pub(super) struct ReportOptions {
     /// Write a page with plots, in one file
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
-    /// Watch the server through its Prometheus metrics at host:port
-    #[arg(long, value_name = "ADDR", conflicts_with = "server_pid")]
+    /// Serve what is measured, while it is measured, as Prometheus metrics at http://ADDR/metrics
+    #[arg(long, value_name = "ADDR")]
     pub(super) metrics: Option<String>,
-    /// Watch the server's process on this machine
+    /// Add what the server takes, from its process on this machine: CPU seconds per GB, memory
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
+    /// Add what the server takes and counts, from its own Prometheus metrics at host:port
+    #[arg(long, value_name = "ADDR", conflicts_with = "server_pid")]
+    pub(super) server_metrics: Option<String>,
     /// Neither progress nor summary
     #[arg(long, short)]
     pub(super) quiet: bool,

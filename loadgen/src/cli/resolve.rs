@@ -163,6 +163,7 @@ fn assemble(
             html: reports.html,
             metrics: reports.metrics,
             server_pid: reports.server_pid,
+            server_metrics: reports.server_metrics,
             quiet: reports.quiet,
         },
     })

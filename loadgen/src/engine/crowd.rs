@@ -9,7 +9,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +18,17 @@ use mio::{Events, Interest, Poll, Token};
 use relay::session::ClientRole;
 use relay::wire::control::ControlMessage;
 use slab::Slab;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::dialogue::{Dialogue, Opening};
 use super::player::{Player, Turn};
+use super::sources::Sources;
 use super::state::expected;
 use super::task::{Job, Loss, REDIRECTS_MAX, Task};
 use super::worker::Shared;
 use crate::clock;
 use crate::counting::{Discarded, Discarder};
 use crate::measure::Meter;
-use crate::units::wide;
+use crate::units::{low_bits, wide};
 use crate::verify::{LATE, Verifier};
 
 /// The counting players of one worker.
@@ -49,8 +48,7 @@ pub(super) struct Crowd {
     /// Members that are not counting yet.
     opening: u64,
     counting: u64,
-    /// Source addresses on the loopback in use: another one when ports run out.
-    loopback: u8,
+    sources: Sources,
 }
 
 #[derive(Debug)]
@@ -85,12 +83,10 @@ const ACKNOWLEDGE_BYTES: u64 = 1_250_000;
 const SWEEP_OPENING: Duration = Duration::from_millis(1);
 const SWEEP_COUNTING: Duration = Duration::from_millis(5);
 
-/// The last source address tried on the loopback: 127.0.0.LAST.
-const LOOPBACK_LAST: u8 = 32;
-
 impl Crowd {
     pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
         let buffer = vec![0; shared.limits.receive_bytes].into_boxed_slice();
+        let sources = Sources::new(shared.plan.connections_max());
         Ok(Self {
             shared,
             poll: Poll::new()?,
@@ -104,7 +100,7 @@ impl Crowd {
             redirected: Vec::new(),
             opening: 0,
             counting: 0,
-            loopback: 1,
+            sources,
         })
     }
 
@@ -140,8 +136,8 @@ impl Crowd {
     pub(super) fn start(&mut self, task: Task, seed: u64) {
         let (target, address) = task.target(&self.shared.plan);
         let to = target.addresses[address];
-        let stream = match self.dial(to) {
-            Ok(stream) => stream,
+        let stream = match self.sources.dial(to) {
+            Ok(socket) => TcpStream::from_std(socket.into()),
             Err(error) => {
                 self.losses.push((task, Loss::connect(&target, address, &error)));
                 return;
@@ -211,41 +207,6 @@ impl Crowd {
         let keys: Vec<usize> = self.members.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.leave(key, now, meter);
-        }
-    }
-
-    /// Opens a connection; from another address of the loopback when one has no port left.
-    fn dial(&mut self, to: SocketAddr) -> io::Result<TcpStream> {
-        loop {
-            let kind = Type::STREAM.nonblocking().cloexec();
-            let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
-            socket.set_tcp_nodelay(true)?;
-            let from_loopback = to.is_ipv4() && to.ip().is_loopback();
-            let result = match self.loopback {
-                second @ 2.. if from_loopback => {
-                    let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, second));
-                    let bound = socket.bind(&SocketAddr::new(from, 0).into());
-                    bound.and_then(|()| socket.connect(&to.into()))
-                }
-                _ => socket.connect(&to.into()),
-            };
-            match result {
-                Ok(()) => {}
-                Err(error) if is_in_progress(&error) => {}
-                // No port is left: connect says the one, bind the other.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse
-                    ) && from_loopback
-                        && self.loopback < LOOPBACK_LAST =>
-                {
-                    self.loopback += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            return Ok(TcpStream::from_std(socket.into()));
         }
     }
 
@@ -453,8 +414,7 @@ impl Member {
     fn acknowledge(&mut self, sent: &mut u64) {
         let MemberState::Counting(count) = &self.state else { return };
         // The count goes modulo 2^32 (RTMP 1.0 section 5.4.3).
-        let sequence =
-            u32::try_from(count.received & u64::from(u32::MAX)).expect("32 bits are left");
+        let sequence = low_bits(count.received);
         let mut out = BytesMut::new();
         ControlMessage::Acknowledgement { sequence }.write(&mut out);
         self.unsent.extend_from_slice(&out);
@@ -476,8 +436,4 @@ impl Member {
         self.unsent = Vec::new();
         Ok(())
     }
-}
-
-fn is_in_progress(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }

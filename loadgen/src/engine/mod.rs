@@ -14,6 +14,7 @@ mod crowd;
 mod dialogue;
 mod player;
 mod publisher;
+mod sources;
 mod state;
 mod task;
 mod timers;
@@ -32,6 +33,7 @@ use self::task::{Job, Task};
 use self::worker::{Shared, Worker};
 use crate::clock;
 use crate::failure::Failure;
+use crate::flv::FileStream;
 use crate::measure::Interval;
 use crate::payload::Filler;
 use crate::pinned;
@@ -51,8 +53,10 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     intervals: Sender<Interval>,
 ) -> Result<(), Failure> {
+    let file = plan.file.iter().cycle().take(plan.publishers);
     let shared = Arc::new(Shared {
         plan: Arc::clone(plan),
+        files: file.map(|file| Arc::new(FileStream::new(Arc::clone(file)))).collect(),
         filler: Arc::new(Filler::new(plan.seed)),
         limits: Arc::new(Limits { connect_timeout: OPENING_MAX, ..Limits::default() }),
         host: clock::host_tag(),

@@ -41,6 +41,17 @@ pub(super) enum Turn {
     Elsewhere(Option<String>),
 }
 
+impl Turn {
+    /// What an event means that publishers and players take alike.
+    pub(super) fn of(event: ClientEvent<'_>) -> Option<Self> {
+        match event {
+            ClientEvent::Ended { code } => Some(Self::Ended(code)),
+            ClientEvent::ReconnectRequest { tc_url } => Some(Self::Elsewhere(tc_url)),
+            _ => None,
+        }
+    }
+}
+
 impl Player {
     pub(super) fn new(dialogue: Dialogue, verifier: Verifier, task: &Task, pace: Pace) -> Self {
         Self {
@@ -85,11 +96,7 @@ impl Player {
                         self.frame(seen.key, now, meter);
                     }
                 }
-                Some(ClientEvent::Ended { code }) => turn = Some(Turn::Ended(code)),
-                Some(ClientEvent::ReconnectRequest { tc_url }) => {
-                    turn = Some(Turn::Elsewhere(tc_url));
-                }
-                Some(ClientEvent::Status { .. }) => {}
+                Some(other) => turn = Turn::of(other).or(turn),
             }
         }
     }

@@ -51,11 +51,7 @@ impl Publisher {
                     meter.counters.publishers_started += 1;
                     self.started = Some(now);
                 }
-                Some(ClientEvent::Ended { code }) => turn = Some(Turn::Ended(code)),
-                Some(ClientEvent::ReconnectRequest { tc_url }) => {
-                    turn = Some(Turn::Elsewhere(tc_url));
-                }
-                Some(ClientEvent::Media { .. } | ClientEvent::Status { .. }) => {}
+                Some(other) => turn = Turn::of(other).or(turn),
             }
         }
     }

@@ -210,6 +210,9 @@ impl State {
             Completion::Closed { .. }
             | Completion::Accepted { .. }
             | Completion::AcceptFailed { .. }
+            | Completion::Released { .. }
+            | Completion::Adopted { .. }
+            | Completion::AdoptFailed { .. }
             | Completion::ListenerClosed { .. } => {}
         }
     }
@@ -296,8 +299,8 @@ impl State {
                 let opening = opening(ClientRole::Publish, self.random.u64(..));
                 let due = client.task.due;
                 let dialogue = Dialogue::new(&opening, due, now, &mut self.meter.spans);
-                let source = match &plan.file {
-                    Some(file) => Source::File(FileLoop::new(Arc::clone(file))),
+                let source = match self.shared.files.get(index) {
+                    Some(stream) => Source::File(FileLoop::new(Arc::clone(stream))),
                     None => Source::Synthetic(Synthetic::new(
                         Arc::clone(&plan.profile),
                         Arc::clone(&self.shared.filler),
@@ -473,8 +476,8 @@ impl State {
 
 /// What a player of a stream will receive, as far as this run knows.
 pub(super) fn expected(shared: &Shared, stream: usize) -> Expected {
-    match &shared.plan.file {
-        Some(file) if stream < shared.plan.publishers => Expected::File(Arc::clone(file)),
+    match shared.files.get(stream) {
+        Some(file) => Expected::File(Arc::clone(file)),
         None if stream < shared.plan.publishers => Expected::Synthetic(stream_number(stream)),
         _ => Expected::Anything,
     }

@@ -106,6 +106,13 @@ impl Loss {
     /// The connection could not be made.
     pub(super) fn connect(target: &Target, address: usize, error: &std::io::Error) -> Self {
         let address = target.addresses[address];
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable {
+            let sentence = format!(
+                "no port is left to reach {address} from: let more players only count, or widen \
+                 net.ipv4.ip_local_port_range"
+            );
+            return Self { cause: "no_port".to_owned(), sentence };
+        }
         let (cause, why) = match error.kind() {
             std::io::ErrorKind::ConnectionRefused => {
                 ("refused_tcp", "refused the connection".into())

@@ -19,6 +19,7 @@ use super::state::State;
 use super::task::Task;
 use crate::clock;
 use crate::failure::Failure;
+use crate::flv::FileStream;
 use crate::measure::{Interval, Meter};
 use crate::payload::{Filler, mix};
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ use crate::units::nanos;
 pub(super) struct Shared {
     pub(super) plan: Arc<Plan>,
     pub(super) filler: Arc<Filler>,
+    /// Each published stream, when a file is published.
+    pub(super) files: Vec<Arc<FileStream>>,
     pub(super) limits: Arc<Limits>,
     pub(super) host: u32,
     /// When the load begins.

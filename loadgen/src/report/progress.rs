@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::run::Watcher;
 use crate::units::{micros, show_count, show_duration, show_micros, show_rate};
 
-/// The line.
+/// The line. It goes away when dropped.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -27,9 +27,10 @@ impl Progress {
         }));
         Self { bar }
     }
+}
 
-    /// Takes the line away.
-    pub fn end(&self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
@@ -46,8 +47,7 @@ impl Watcher for Progress {
 
 /// The state of a run in one line: that of the last second which all workers have told of.
 fn line(plan: &Plan, collected: &Collected) -> String {
-    let whole = collected.seconds.iter().rev().nth(1).or(collected.seconds.iter().next_back());
-    let Some((_, second)) = whole else { return "beginning".to_owned() };
+    let Some(second) = collected.whole_second() else { return "beginning".to_owned() };
     let mut parts = Vec::new();
     if plan.publishers > 0 {
         parts.push(format!("publishers {}", show_count(second.publishers)));

@@ -13,10 +13,10 @@ use relay::wire::message::{MediaKind, MediaMessage};
 use relay::wire::timestamp::Timestamp;
 
 pub use self::continuity::{Continuity, Step};
-use crate::flv::FlvFile;
+use crate::flv::FileStream;
 use crate::measure::{Counters, SpanKind, Spans};
 use crate::payload::{Hasher, Reading, Truth, read};
-use crate::units::wide;
+use crate::units::{low_bits, millis, wide};
 
 /// What a player expects to receive.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub enum Expected {
     /// Synthetic frames of the stream of this number.
     Synthetic(u32),
     /// The frames of a file in a loop.
-    File(Arc<FlvFile>),
+    File(Arc<FileStream>),
     /// Synthetic frames of whichever stream comes first, or frames without truth.
     Anything,
 }
@@ -99,6 +99,8 @@ pub struct Verifier {
     first_arrival: Option<Duration>,
     last_arrival: Option<Duration>,
     last_sent: Option<(Duration, Duration)>,
+    /// When the publisher of a file began.
+    file_began: Option<Duration>,
 }
 
 /// What is remembered of audio or video.
@@ -131,6 +133,7 @@ impl Verifier {
             first_arrival: None,
             last_arrival: None,
             last_sent: None,
+            file_began: None,
         }
     }
 
@@ -182,7 +185,7 @@ impl Verifier {
         self.first_arrival.get_or_insert(now);
         self.judge_silence(now, counters);
         match self.expected.clone() {
-            Expected::File(file) => self.judge_file(&file, message, now, counters),
+            Expected::File(stream) => self.judge_file(&stream, message, now, counters, spans),
             Expected::Synthetic(_) | Expected::Anything => {
                 self.judge_synthetic(message, key, now, counters, spans);
             }
@@ -209,20 +212,35 @@ impl Verifier {
 
     fn judge_file(
         &mut self,
-        file: &FlvFile,
+        stream: &FileStream,
         message: &MediaMessage,
         now: Duration,
         counters: &mut Counters,
+        spans: &mut Spans,
     ) {
+        let began = stream.began();
+        if began != self.file_began {
+            if self.file_began.is_some() {
+                self.begin_anew(counters);
+            }
+            self.file_began = began;
+        }
+        let since = began.map(|began| now.saturating_sub(began));
+        let due = since.map(|since| stream.file.place_at(millis(since)));
         let mut hasher = Hasher::default();
         message.payload().for_each(|piece| hasher.write(piece));
-        let Some(place) = file.place(hasher.finish(), self.continuity.next()) else {
+        let Some(place) = stream.file.place(hasher.finish(), self.continuity.next().or(due)) else {
             self.altered(counters);
             return;
         };
         counters.verified += 1;
         if self.continuity_counts(now) {
             self.step(place, counters);
+        }
+        let due_ms = stream.file.due_ms(place);
+        if let Some(began) = began {
+            self.judge_shift(message, Timestamp(low_bits(due_ms)), counters);
+            self.measure(began + Duration::from_millis(due_ms), now, counters, spans);
         }
     }
 
@@ -265,8 +283,10 @@ impl Verifier {
         if self.continuity_counts(now) {
             self.step(truth.sequence, counters);
         }
-        self.judge_shift(message, &truth, counters);
-        self.measure(&truth, now, counters, spans);
+        self.judge_shift(message, Timestamp(truth.timestamp), counters);
+        if truth.host == self.host {
+            self.measure(Duration::from_nanos(truth.sent_ns), now, counters, spans);
+        }
     }
 
     /// Locks to the first stream and session; true when the frame is of another stream.
@@ -281,15 +301,20 @@ impl Verifier {
             return true;
         }
         if truth.run != run {
-            counters.republished += 1;
-            self.settle(u64::MAX, counters);
-            self.continuity = Continuity::default();
-            self.digest = None;
-            self.last_sent = None;
-            (self.video.shift, self.audio.shift) = (None, None);
+            self.begin_anew(counters);
         }
         self.locked = Some((stream, truth.run));
         false
+    }
+
+    /// The publisher began another session.
+    fn begin_anew(&mut self, counters: &mut Counters) {
+        counters.republished += 1;
+        self.settle(u64::MAX, counters);
+        self.continuity = Continuity::default();
+        self.digest = None;
+        self.last_sent = None;
+        (self.video.shift, self.audio.shift) = (None, None);
     }
 
     /// A join may skip frames up to the first key frame; from there on every frame counts.
@@ -324,8 +349,13 @@ impl Verifier {
         }
     }
 
-    fn judge_shift(&mut self, message: &MediaMessage, truth: &Truth, counters: &mut Counters) {
-        let shift = message.timestamp().since(Timestamp(truth.timestamp));
+    fn judge_shift(
+        &mut self,
+        message: &MediaMessage,
+        published: Timestamp,
+        counters: &mut Counters,
+    ) {
+        let shift = message.timestamp().since(published);
         let lane = self.lane(message.kind());
         let moved = lane.shift.is_some_and(|before| before != shift);
         lane.shift = Some(shift);
@@ -347,15 +377,15 @@ impl Verifier {
         if kind == MediaKind::Audio { &mut self.audio } else { &mut self.video }
     }
 
+    /// A frame that was due at `sent` has arrived.
     fn measure(
         &mut self,
-        truth: &Truth,
+        sent: Duration,
         now: Duration,
         counters: &mut Counters,
         spans: &mut Spans,
     ) {
-        let sent = Duration::from_nanos(truth.sent_ns);
-        if truth.host != self.host || sent < self.playing_since {
+        if sent < self.playing_since {
             return;
         }
         let latency = now.saturating_sub(sent);
@@ -388,7 +418,7 @@ fn needs_header(message: &MediaMessage) -> bool {
 /// The number of a stream as it stands in a record.
 #[must_use]
 pub fn stream_number(index: usize) -> u32 {
-    u32::try_from(wide(index) & u64::from(u32::MAX)).expect("32 bits are left")
+    low_bits(wide(index))
 }
 
 #[cfg(test)]

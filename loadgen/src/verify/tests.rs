@@ -41,6 +41,16 @@ fn stream(number: u32, run: u32) -> Vec<Sent> {
     sent
 }
 
+/// A message as a player's session hands it over.
+fn received(message: &Sent) -> MediaMessage {
+    let class = match message.kind {
+        MediaKind::Audio => classify_audio(&message.payload),
+        MediaKind::Video => classify_video(&message.payload),
+        MediaKind::Data => Some(relay::wire::data::class(Role::Metadata)),
+    };
+    MediaMessage::new(message.kind, class.unwrap(), message.timestamp, &message.payload)
+}
+
 /// What a player counts that receives these messages.
 fn counted(sent: &[Sent], expected: &Expected, checks: Checks) -> (Counters, Spans) {
     let host = crate::clock::host_tag();
@@ -48,14 +58,7 @@ fn counted(sent: &[Sent], expected: &Expected, checks: Checks) -> (Counters, Spa
     let (mut counters, mut spans) = (Counters::default(), Spans::default());
     let mut end = START;
     for message in sent {
-        let class = match message.kind {
-            MediaKind::Audio => classify_audio(&message.payload),
-            MediaKind::Video => classify_video(&message.payload),
-            MediaKind::Data => Some(relay::wire::data::class(Role::Metadata)),
-        };
-        let (kind, time) = (message.kind, message.timestamp);
-        let received = MediaMessage::new(kind, class.unwrap(), time, &message.payload);
-        verifier.receive(&received, message.at, &mut counters, &mut spans);
+        verifier.receive(&received(message), message.at, &mut counters, &mut spans);
         end = message.at;
     }
     verifier.finish(end, &mut counters);
@@ -269,14 +272,7 @@ fn what_was_cached_before_the_join_has_no_latency() {
     verifier.begin(join);
     let (mut counters, mut spans) = (Counters::default(), Spans::default());
     for message in &burst {
-        let class = match message.kind {
-            MediaKind::Audio => classify_audio(&message.payload),
-            MediaKind::Video => classify_video(&message.payload),
-            MediaKind::Data => Some(relay::wire::data::class(Role::Metadata)),
-        };
-        let (kind, time) = (message.kind, message.timestamp);
-        let received = MediaMessage::new(kind, class.unwrap(), time, &message.payload);
-        verifier.receive(&received, message.at, &mut counters, &mut spans);
+        verifier.receive(&received(message), message.at, &mut counters, &mut spans);
     }
     assert_eq!(wrong(&counters), []);
     assert_eq!(spans.of(SpanKind::Latency).unwrap().max(), 3_001);

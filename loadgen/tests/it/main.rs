@@ -9,6 +9,7 @@
 mod bad_input;
 mod faults;
 mod figures;
+mod machine;
 mod redirects;
 mod servers;
 mod support;

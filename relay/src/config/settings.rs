@@ -256,7 +256,7 @@ fn times(least: Duration, most: Duration) -> String {
 /// Without time a connection could not even begin; where nothing waits, no time is a choice.
 fn least_time(name: &str) -> Duration {
     match name {
-        "close_linger" | "flush_age" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
+        "close_linger" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
         | "unsubscribe_linger" => Duration::ZERO,
         _ => Duration::from_millis(1),
     }

@@ -331,7 +331,7 @@ fn a_hostile_value_cannot_break_the_sentence() {
 
 #[test]
 fn what_check_prints_is_a_file_of_the_same_configuration() {
-    let file = "[apps.\"a \\\"b\\\"\"]\njoin = \"live\"\n[limits]\nflush_age = \"1500us\"\n";
+    let file = "[apps.\"a \\\"b\\\"\"]\njoin = \"live\"\n[limits]\nmail_poll = \"1500us\"\n";
     let environment = &[("RELAY_NODE__WORKERS", "2")];
     let start = |arguments| Start { file: Some(file), environment, arguments };
     let text = start(&["--check", "--rtmp", "127.0.0.1:0"]).printed();

@@ -247,7 +247,7 @@ fn limits_are_listed_with_their_units() {
     assert_eq!(items.len(), site.state.limits.table().len());
     let find = |name: &str| items.iter().find(|item| item["name"] == name).unwrap();
     let parts = |name: &str| (find(name)["value"].as_f64().unwrap(), find(name)["unit"].clone());
-    assert_eq!(parts("flush_age"), (0.02, "seconds".into()));
+    assert_eq!(parts("mail_poll"), (0.005, "seconds".into()));
     assert_eq!(parts("segment_bytes"), (16_384.0, "bytes".into()));
     assert_eq!(parts("streams_max"), (20_000.0, "count".into()));
 }

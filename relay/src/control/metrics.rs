@@ -173,6 +173,9 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players closed by the relay, or lost through an error.";
     out.counter("relay_players_dropped_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.players_dropped));
+    let help = "Players that did not announce what their stream asks for; they are sent it.";
+    out.counter("relay_players_unannounced_total", &["need"], help)
+        .cells(&[], cells.sum(|cells| &cells.players_unannounced));
     out.counter("relay_player_jumps_total", &["reason"], "Jumps of slow players.")
         .cells(&[], cells.sum(|cells| &cells.player_jumps));
     let help = "From a message complete at ingest to written to a player's socket.";

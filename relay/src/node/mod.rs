@@ -9,6 +9,7 @@
 //! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
+mod files;
 mod processors;
 mod start;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Effective};
 use crate::control::{self, Control, Outcome, ending, log};
-use crate::reactor::socket::{SocketOptions, listen, raise_file_limit};
+use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -34,18 +35,14 @@ pub struct NodeError(String);
 /// # Errors
 ///
 /// What it needs cannot be had, or a worker failed.
-pub fn run(effective: Effective) -> Result<(), NodeError> {
+pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let clock = Clock::start();
-    let config = effective.config.clone();
-    let logging = log::start(config.log)
+    let logging = log::start(effective.config.log)
         .map_err(|error| NodeError(format!("The log cannot be set up: {error}.")))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
-    match raise_file_limit() {
-        Ok((before, now)) => tracing::debug!(before, now, "limit of open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
-    }
-
-    let plan = start::Plan::new(&config)?;
+    let plan = start::Plan::new(&effective.config)?;
+    files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let config = effective.config.clone();
     let options = socket_options(&config);
     let rtmp = open("rtmp", config.listen.rtmp, plan.workers, &options)?;
     let http = open("http", config.listen.http, 1, &options)?;

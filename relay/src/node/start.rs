@@ -11,7 +11,8 @@ use super::processors;
 use crate::config::{Config, ReactorChoice};
 use crate::control::ending::EndingGuard;
 use crate::reactor::socket::SocketOptions;
-use crate::reactor::{PollReactor, Reactor};
+use crate::reactor::uring::{self, Unavailable, UringOptions, UringReactor};
+use crate::reactor::{ListenerKey, PollReactor, Reactor};
 use crate::worker::cells::Cells;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
@@ -24,8 +25,24 @@ pub(super) struct Plan {
     pub(super) workers: usize,
     /// The processor of each worker, if they are pinned.
     places: Option<Vec<usize>>,
-    /// Why the reactor is the one it is, for metrics.
-    reason: &'static str,
+    backend: Backend,
+}
+
+/// Which reactor workers are to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Backend {
+    kind: Kind,
+    /// Why it is this one, for metrics.
+    reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Mio,
+    /// And nothing else, if `only`.
+    IoUring {
+        only: bool,
+    },
 }
 
 /// Workers that run.
@@ -37,21 +54,38 @@ pub(super) struct Started {
 impl Plan {
     /// From the configuration and what the kernel allows this process.
     pub(super) fn new(config: &Config) -> Result<Self, NodeError> {
-        let reason = match config.node.reactor {
-            ReactorChoice::Auto => "the only backend of this build",
-            ReactorChoice::Mio => "by configuration",
-            ReactorChoice::IoUring => {
-                let why = "node.reactor is io_uring, but this build has only mio.";
-                return Err(NodeError(why.to_owned()));
-            }
-        };
+        let backend = Backend::new(config.node.reactor, uring::probe())?;
         let processors = processors::ours();
         let automatic = || processors::workers(processors.len(), processors::our_quota());
         let workers = config.node.workers.unwrap_or_else(automatic);
         let places = processors::places(&processors, workers);
         tracing::debug!(workers, ?processors, pinned = places.is_some(), "planned");
-        Ok(Self { workers, places, reason })
+        Ok(Self { workers, places, backend })
     }
+}
+
+impl Backend {
+    /// What was asked for, as far as io_uring is `available`.
+    fn new(choice: ReactorChoice, available: Result<(), Unavailable>) -> Result<Self, NodeError> {
+        let by_configuration = "by configuration".to_owned();
+        let (kind, reason) = match (choice, available) {
+            (ReactorChoice::Mio, _) => (Kind::Mio, by_configuration),
+            (ReactorChoice::IoUring, Ok(())) => (Kind::IoUring { only: true }, by_configuration),
+            (ReactorChoice::IoUring, Err(why)) => return Err(only_io_uring(&why)),
+            (ReactorChoice::Auto, Ok(())) => {
+                (Kind::IoUring { only: false }, "the best of this host".to_owned())
+            }
+            (ReactorChoice::Auto, Err(why)) => {
+                tracing::info!(reason = %why, "io_uring cannot be used; the reactor is mio");
+                (Kind::Mio, why.to_string())
+            }
+        };
+        Ok(Self { kind, reason })
+    }
+}
+
+fn only_io_uring(why: &Unavailable) -> NodeError {
+    NodeError(format!("node.reactor is io_uring, but it cannot be used: {why}."))
 }
 
 /// What one worker's thread starts with.
@@ -65,7 +99,7 @@ struct Seat {
     options: SocketOptions,
     clock: Clock,
     seed: u64,
-    reason: &'static str,
+    backend: Backend,
 }
 
 /// Starts every worker, one listener and one guard each. They begin to turn when all of them are
@@ -97,7 +131,7 @@ pub(super) fn workers(
             options: options.clone(),
             clock,
             seed: seeds.u64(..),
-            reason: plan.reason,
+            backend: plan.backend.clone(),
         };
         let (ready, is_ready) = channel();
         let (start, started_by) = channel();
@@ -137,18 +171,17 @@ fn work(seat: Seat, ready: &Sender<Result<WorkerHandle, NodeError>>, start: &Rec
     };
     // When nobody waits for the handle, or nobody starts us, the node has failed to start.
     if ready.send(Ok(handle)).is_ok() && start.recv().is_ok() {
-        turn::run(&mut worker, &mut reactor, clock);
+        turn::run(&mut worker, reactor.as_mut(), clock);
     }
 }
 
-fn made(seat: Seat) -> Result<(Worker, PollReactor, WorkerHandle), NodeError> {
+fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeError> {
     let core = seat.core;
     let receive_bytes = seat.settings.limits.receive_bytes;
-    let mut reactor =
-        PollReactor::new(receive_bytes, seat.options).map_err(|error| failed(core, &error))?;
-    let listener = reactor.add_listener(seat.listener).map_err(|error| failed(core, &error))?;
+    let (reactor, listener, reason) =
+        reactor(core, seat.backend, seat.listener, receive_bytes, &seat.options)?;
     let cells = Arc::new(Cells::default());
-    let (backend, reason) = (reactor.backend(), seat.reason.to_owned());
+    let backend = reactor.backend();
     let (handle, queries) =
         WorkerHandle::new(core, backend, reason, Arc::clone(&cells), reactor.waker());
     seat.mailbox.set_waker(reactor.waker());
@@ -164,6 +197,68 @@ fn made(seat: Seat) -> Result<(Worker, PollReactor, WorkerHandle), NodeError> {
     Ok((worker, reactor, handle))
 }
 
+/// A worker's reactor with its listener, and why it is this one. A ring may be refused to one
+/// worker after others had theirs, by a limit on memory.
+fn reactor(
+    core: usize,
+    backend: Backend,
+    listener: TcpListener,
+    receive_bytes: usize,
+    options: &SocketOptions,
+) -> Result<(Box<dyn Reactor>, ListenerKey, String), NodeError> {
+    let mut reason = backend.reason;
+    if let Kind::IoUring { only } = backend.kind {
+        let settings = UringOptions { receive_bytes, ..UringOptions::default() };
+        match UringReactor::new(&settings, options.clone()) {
+            Ok(mut reactor) => {
+                let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
+                return Ok((Box::new(reactor), key, reason));
+            }
+            Err(why) if only => return Err(only_io_uring(&why)),
+            Err(why) => {
+                tracing::info!(core, reason = %why, "io_uring cannot be used; the reactor is mio");
+                reason = why.to_string();
+            }
+        }
+    }
+    let reactor = PollReactor::new(receive_bytes, options.clone());
+    let mut reactor = reactor.map_err(|error| failed(core, &error))?;
+    let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
+    Ok((Box::new(reactor), key, reason))
+}
+
 fn failed(core: usize, why: &dyn std::fmt::Display) -> NodeError {
     NodeError(format!("Worker {core} cannot start: {why}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a refusal of the kernel looks like; a probe may be refused in a test of its own only.
+    fn refused() -> Result<(), Unavailable> {
+        Err(Unavailable::new("io_uring_setup: EPERM, not permitted here"))
+    }
+
+    #[test]
+    fn the_backend_is_what_was_asked_for_as_far_as_it_can_be_had() {
+        fn check(
+            choice: ReactorChoice,
+            available: Result<(), Unavailable>,
+            expected: Result<(Kind, &str), &str>,
+        ) {
+            let found = Backend::new(choice, available).map_err(|error| error.to_string());
+            let found = found.as_ref().map(|backend| (backend.kind, backend.reason.as_str()));
+            assert_eq!(found.map_err(String::as_str), expected, "{choice:?}");
+        }
+        let (any, only) = (Kind::IoUring { only: false }, Kind::IoUring { only: true });
+        let eperm = "io_uring_setup: EPERM, not permitted here";
+        check(ReactorChoice::Auto, Ok(()), Ok((any, "the best of this host")));
+        check(ReactorChoice::Auto, refused(), Ok((Kind::Mio, eperm)));
+        check(ReactorChoice::Mio, Ok(()), Ok((Kind::Mio, "by configuration")));
+        check(ReactorChoice::Mio, refused(), Ok((Kind::Mio, "by configuration")));
+        check(ReactorChoice::IoUring, Ok(()), Ok((only, "by configuration")));
+        let sentence = format!("node.reactor is io_uring, but it cannot be used: {eperm}.");
+        check(ReactorChoice::IoUring, refused(), Err(&sentence));
+    }
 }

@@ -9,11 +9,14 @@ mod bytes;
 mod ending;
 mod harness;
 mod load;
+mod moving;
 mod rig;
 
 use std::time::Duration;
 
-use self::harness::{MioHarness, SimHarness};
+use self::harness::{
+    Harness, Kernel, KernelHarness, Mio, NarrowUring, SimHarness, Uring, ZeroCopyUring,
+};
 use self::rig::Rig;
 use crate::reactor::sim::SimFaults;
 
@@ -22,7 +25,28 @@ macro_rules! contract {
         mod mio {
             $(#[test]
             fn $case() {
-                super::$room::$case(&mut super::Rig::new(super::MioHarness::new()));
+                super::$room::$case(&mut super::rig::<super::Mio>());
+            })*
+        }
+
+        mod io_uring {
+            $(#[test]
+            fn $case() {
+                super::$room::$case(&mut super::rig::<super::Uring>());
+            })*
+        }
+
+        mod io_uring_narrow {
+            $(#[test]
+            fn $case() {
+                super::$room::$case(&mut super::rig::<super::NarrowUring>());
+            })*
+        }
+
+        mod io_uring_zero_copy {
+            $(#[test]
+            fn $case() {
+                super::$room::$case(&mut super::rig::<super::ZeroCopyUring>());
             })*
         }
 
@@ -64,12 +88,20 @@ contract! {
     ending::a_close_abandons_what_is_outstanding,
     ending::a_close_overtakes_completions_not_yet_drained,
     ending::a_key_of_the_past_means_nothing,
+    moving::a_released_connection_goes_on_in_another_reactor,
+    moving::a_release_abandons_what_is_outstanding,
+    moving::a_loose_socket_that_nobody_adopts_is_closed,
+    moving::a_connection_that_was_reset_meanwhile_ends_where_it_went,
     load::a_thousand_connections_leave_nothing_behind,
     load::random_traffic_arrives_complete_and_in_order,
 }
 
 /// Seeds per case on the simulation with faults.
 const SEEDS: u64 = 16;
+
+fn rig<K: Kernel>() -> Rig<KernelHarness<K>> {
+    Rig::new(KernelHarness::new())
+}
 
 fn perfect_sim() -> Rig<SimHarness> {
     Rig::new(SimHarness::new(1, SimFaults::default()))
@@ -93,18 +125,26 @@ fn sim_accepting_fails_when_files_run_out() {
     }
 }
 
-/// A limit on open files concerns the whole process, so this case runs in one of its own.
 #[test]
 fn mio_accepting_fails_when_files_run_out() {
+    alone("mio_accepting_fails_when_files_run_out", &mut || rig::<Mio>());
+}
+
+#[test]
+fn io_uring_accepting_fails_when_files_run_out() {
+    alone("io_uring_accepting_fails_when_files_run_out", &mut || rig::<Uring>());
+}
+
+/// A limit on open files concerns the whole process, so this case runs in one of its own.
+fn alone<H: Harness>(name: &str, rig: &mut dyn FnMut() -> Rig<H>) {
     const CHILD: &str = "RELAY_TEST_IN_A_PROCESS_OF_ITS_OWN";
     if std::env::var_os(CHILD).is_some() {
-        accepting::fails_when_files_run_out(&mut Rig::new(MioHarness::new()));
+        accepting::fails_when_files_run_out(&mut rig());
         return;
     }
     let program = std::env::current_exe().expect("a test knows its program");
-    let name = "reactor::contract::mio_accepting_fails_when_files_run_out";
     let output = std::process::Command::new(program)
-        .args(["--exact", name, "--test-threads=1"])
+        .args(["--exact", &format!("reactor::contract::{name}"), "--test-threads=1"])
         .env(CHILD, "1")
         .output()
         .expect("a test can run its own program");

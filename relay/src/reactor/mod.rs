@@ -16,7 +16,8 @@
 //!   it gives exactly one `Received` or `ReceiveEnded`; while one is outstanding, another changes
 //!   nothing. Not receiving again *is* how a worker pauses a peer.
 //! - A `Send` gives exactly one `Sent` once the whole batch was handed to the kernel, or one
-//!   `SendFailed`, and the batch is released by then. Backends retry short writes themselves; the
+//!   `SendFailed`, and the batch is released by then; where a backend was told to send without
+//!   copying, the peer has to acknowledge it first. Backends retry short writes themselves; the
 //!   worker holds the deadline. A second `Send` while one is outstanding fails with `InvalidInput`,
 //!   one after `Shutdown` with `BrokenPipe`.
 //! - `Shutdown` takes effect after the outstanding send, if any.
@@ -26,6 +27,12 @@
 //! - After `Close` every outstanding operation of the connection is abandoned without a completion
 //!   of its own, its buffers are released, and then exactly one `Closed` comes. The key is never
 //!   valid again (generation).
+//! - `Release` ends a connection here like `Close`, but leaves it open: its outstanding operations
+//!   are abandoned, then exactly one `Released` brings its socket, which another reactor of the same
+//!   kind of network may adopt. Bytes on their way meanwhile are kept by the kernel, but those of a
+//!   receive that had completed are lost, and so is the rest of a batch: release before the first
+//!   receive, or between two, and when nothing is being sent. An `Adopt` gives exactly one `Adopted`
+//!   or `AdoptFailed`.
 //! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections,
 //!   and does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener`
 //!   gives exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had
@@ -37,10 +44,12 @@
 //! - Nothing is unbounded: a `drain` handles what was at hand when it began, at most one receive
 //!   and one send per connection, and a bounded number of accepts per listener.
 
+mod loose;
 pub mod poll;
 pub mod sim;
 mod slots;
 pub mod socket;
+pub mod uring;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -52,8 +61,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::loose::LooseSocket;
 pub use self::poll::PollReactor;
 pub use self::socket::SocketOptions;
+pub use self::uring::UringReactor;
 
 /// A connection of one reactor: slot and generation, so that a late operation cannot hit a
 /// successor.
@@ -150,6 +161,18 @@ pub enum Operation {
         /// The connection.
         connection: ConnectionKey,
     },
+    /// Takes the connection out of this reactor without closing it: see the contract above.
+    Release {
+        /// The connection.
+        connection: ConnectionKey,
+    },
+    /// Takes over a connection that another reactor released.
+    Adopt {
+        /// Chosen by the worker, to know the answer by.
+        token: u64,
+        /// The connection.
+        socket: LooseSocket,
+    },
 }
 
 /// What a reactor reports. Addresses are canonical: IPv4 is never written as IPv4-mapped IPv6.
@@ -229,6 +252,32 @@ pub enum Completion<'a> {
     Closed {
         /// The connection.
         connection: ConnectionKey,
+    },
+    /// The connection is no longer this reactor's, and its key no longer valid. Dropping the socket
+    /// closes it.
+    Released {
+        /// The key that it had.
+        connection: ConnectionKey,
+        /// The connection.
+        socket: LooseSocket,
+    },
+    /// A connection was adopted.
+    Adopted {
+        /// The token of the `Adopt`.
+        token: u64,
+        /// Its key here.
+        connection: ConnectionKey,
+        /// The other end's address.
+        peer: SocketAddr,
+        /// Our end's address.
+        local: SocketAddr,
+    },
+    /// A connection could not be adopted (for example: it was reset meanwhile) and is closed.
+    AdoptFailed {
+        /// The token of the `Adopt`.
+        token: u64,
+        /// Why.
+        error: std::io::Error,
     },
 }
 

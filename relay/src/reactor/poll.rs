@@ -18,6 +18,7 @@
 
 mod connection;
 mod listener;
+mod moving;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,7 +34,8 @@ use self::listener::{AcceptOutcome, Listener};
 use super::slots::{Slots, slot_of};
 use super::socket::{SocketOptions, canonical, dial};
 use super::{
-    Batch, Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters, Waker,
+    Batch, Completion, ConnectionKey, ListenerKey, LooseSocket, Operation, Reactor,
+    ReactorCounters, Waker,
 };
 
 /// The reactor over mio (epoll).
@@ -61,6 +63,9 @@ enum Item {
     Sent(ConnectionKey, usize),
     SendFailed(ConnectionKey, io::Error),
     Closed(ConnectionKey),
+    Released(ConnectionKey, LooseSocket),
+    Adopted(u64, ConnectionKey),
+    AdoptFailed(u64, io::Error),
 }
 
 type Each<'a> = dyn FnMut(Completion<'_>) + 'a;
@@ -145,6 +150,8 @@ impl PollReactor {
                     self.queue.push_back(Item::Closed(connection));
                 }
             }
+            Operation::Release { connection } => self.release(connection),
+            Operation::Adopt { token, socket } => self.adopt(token, socket),
         }
     }
 
@@ -197,6 +204,9 @@ impl PollReactor {
                 }
             }
             Item::Closed(connection) => each(Completion::Closed { connection }),
+            Item::Released(connection, socket) => each(Completion::Released { connection, socket }),
+            Item::Adopted(token, connection) => self.finish_adopt(token, connection, each),
+            Item::AdoptFailed(token, error) => each(Completion::AdoptFailed { token, error }),
         }
     }
 

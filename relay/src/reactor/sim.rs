@@ -18,6 +18,7 @@
 //! and a connection whose peer vanished behind a cut never times out by itself.
 
 mod endpoint;
+mod moving;
 mod net;
 mod pipe;
 mod reactor;

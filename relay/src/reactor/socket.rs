@@ -6,11 +6,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 /// Options of every connection, and the accept queue of every listener. `Default` gives the
 /// documented defaults; `None` leaves the kernel's own setting.
@@ -172,6 +173,57 @@ fn apply(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
 /// listener it came by.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The canonical addresses of a connection: the other end's and ours.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::NotConnected`] when the connection was reset meanwhile.
+pub(super) fn addresses(stream: &impl AsFd) -> io::Result<(SocketAddr, SocketAddr)> {
+    let socket = SockRef::from(stream);
+    let address = |address: SockAddr| address.as_socket().map(canonical);
+    let family = || io::Error::from(io::ErrorKind::Unsupported);
+    let peer = address(socket.peer_addr()?).ok_or_else(family)?;
+    Ok((peer, address(socket.local_addr()?).ok_or_else(family)?))
+}
+
+/// Whether a dialled connection is there: its addresses, or `None` for not yet.
+///
+/// # Errors
+///
+/// Why it failed. [`io::ErrorKind::ConnectionRefused`] too when it was opened to itself, as TCP
+/// lets a socket do that was given the very port of this host that it dials.
+pub(super) fn connected(stream: &impl AsFd) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
+    if let Some(error) = SockRef::from(stream).take_error()? {
+        return Err(error);
+    }
+    match addresses(stream) {
+        Ok((peer, local)) if peer == local => Err(io::ErrorKind::ConnectionRefused.into()),
+        Ok(both) => Ok(Some(both)),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a failure to accept is that of one connection and not of the listener: Linux reports at
+/// accept what happened to the connection meanwhile, "treat them like EAGAIN by retrying"
+/// (accept(2)).
+pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
+    const PASSING: [Errno; 11] = [
+        Errno::INTR,
+        Errno::CONNABORTED,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::TIMEDOUT,
+    ];
+    PASSING.iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
 }
 
 /// Raises the soft limit on open files to the hard one. Returns the soft limit before and now;

@@ -162,7 +162,19 @@ impl ClientSession {
     /// of the handshake.
     #[must_use]
     pub fn new(settings: ClientSettings, limits: Arc<Limits>, seed: u64, now: Duration) -> Self {
-        let mut handshake = Box::new(ClientHandshake::new(seed));
+        Self::with_handshake(settings, limits, ClientHandshake::new(seed), now)
+    }
+
+    /// The same with a handshake of the caller's choice: one with a digest, for servers that refuse
+    /// plain ones.
+    #[must_use]
+    pub fn with_handshake(
+        settings: ClientSettings,
+        limits: Arc<Limits>,
+        handshake: ClientHandshake,
+        now: Duration,
+    ) -> Self {
+        let mut handshake = Box::new(handshake);
         let mut output = Output::new(limits.output_bytes_max);
         output.raw(&handshake.hello());
         let mut transport = Transport::new(&limits);
@@ -331,8 +343,10 @@ impl ClientSession {
                         DataAction::Relay { role, payload } => {
                             let class = data::class(role);
                             let timestamp = header.timestamp;
-                            self.media.replace(MediaKind::Data, class, timestamp, &payload);
-                            Some(Step::Media)
+                            let media = &mut self.media;
+                            media
+                                .replace(MediaKind::Data, class, timestamp, &payload)
+                                .then_some(Step::Media)
                         }
                         DataAction::ClearMetadata | DataAction::Drop(_) => None,
                     }

@@ -8,9 +8,11 @@ use std::fmt;
 
 use crate::limits::Limits;
 use crate::wire::assembler;
-use crate::wire::connect::ConnectProperties;
+use crate::wire::connect::{CODECS_MAX, ConnectProperties, EnhancedProperties, caps};
 use crate::wire::data::DataFault;
+use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
+use crate::wire::needs::Need;
 use crate::wire::reply::Level;
 use crate::wire::stream_name::{NameError, StreamAddress, app_name, connect_query, tc_url_host};
 
@@ -92,7 +94,7 @@ pub enum DropReason {
     NotPublishing,
     /// A data message that players would not stand.
     BadData,
-    /// A data message longer than `data_bytes_max`.
+    /// A data message longer than `data_bytes_max`, as it came or as it would be relayed.
     DataTooLong,
     /// A shared object message.
     SharedObject,
@@ -144,6 +146,7 @@ impl From<DataFault> for DropReason {
     fn from(fault: DataFault) -> Self {
         match fault {
             DataFault::Name | DataFault::Metadata => Self::BadData,
+            DataFault::TooLong => Self::DataTooLong,
         }
     }
 }
@@ -163,6 +166,10 @@ pub struct ConnectRequest {
     pub page_url: String,
     /// The object encoding it asked for; 0 when it did not.
     pub object_encoding: f64,
+    /// Legacy audio codecs that it plays, a bit for each sound format; 0 when it did not say.
+    pub audio_codecs: u32,
+    /// Legacy video codecs that it plays, a bit for each codec id; 0 when it did not say.
+    pub video_codecs: u32,
     /// Video functions (E-RTMP): 2 is HDR, 4 video metadata.
     pub video_function: u32,
     /// What it said of E-RTMP; `None` from legacy clients, and from OBS.
@@ -176,9 +183,31 @@ pub struct ConnectRequest {
 pub struct EnhancedClient {
     /// Capability bits, see [`caps`](crate::wire::connect::caps).
     pub caps_ex: u32,
-    /// Codecs by their FourCC (or `*`), with what the client does with them: decode 1, encode 2,
-    /// forward 4; 0 from a bare list.
+    /// Codecs by their FourCC (or `*`), each once and at most [`CODECS_MAX`] of them, with what
+    /// the client does with them: decode 1, encode 2, forward 4; 0 from a bare list.
     pub codecs: Vec<(String, u32)>,
+}
+
+impl EnhancedClient {
+    fn new(properties: &EnhancedProperties<'_>) -> Self {
+        let mut codecs = Vec::<(String, u32)>::new();
+        let listed = properties.four_cc_list.iter().map(|name| (*name, 0));
+        let maps = properties.video_four_cc.iter().chain(&properties.audio_four_cc);
+        for (name, bits) in listed.chain(maps.copied()) {
+            let name = printable(name);
+            if let Some((_, known)) = codecs.iter_mut().find(|(known, _)| *known == name) {
+                *known |= bits;
+            } else if codecs.len() < CODECS_MAX {
+                codecs.push((name, bits));
+            }
+        }
+        Self { caps_ex: properties.caps_ex, codecs }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let names: usize = self.codecs.iter().map(|(name, _)| name.capacity()).sum();
+        self.codecs.capacity() * size_of::<(String, u32)>() + names
+    }
 }
 
 impl ConnectRequest {
@@ -206,18 +235,10 @@ impl ConnectRequest {
             swf_url: printable(properties.swf_url),
             page_url: printable(properties.page_url),
             object_encoding: properties.object_encoding.unwrap_or(0.0),
+            audio_codecs: properties.audio_codecs,
+            video_codecs: properties.video_codecs,
             video_function: properties.video_function,
-            enhanced: properties.enhanced.as_ref().map(|enhanced| EnhancedClient {
-                caps_ex: enhanced.caps_ex,
-                codecs: {
-                    let listed = enhanced.four_cc_list.iter().map(|name| (*name, 0));
-                    let maps = enhanced.video_four_cc.iter().chain(&enhanced.audio_four_cc);
-                    listed
-                        .chain(maps.copied())
-                        .map(|(name, bits)| (printable(name), bits))
-                        .collect()
-                },
-            }),
+            enhanced: properties.enhanced.as_ref().map(EnhancedClient::new),
             raw_app: properties.app.to_vec(),
             raw_tc_url: properties.tc_url.to_vec(),
         }))
@@ -227,6 +248,25 @@ impl ConnectRequest {
     #[must_use]
     pub fn caps_ex(&self) -> u32 {
         self.enhanced.as_ref().map(|enhanced| enhanced.caps_ex).unwrap_or_default()
+    }
+
+    /// Whether the client said that it understands this. A client that named no codecs at all is
+    /// believed to know the legacy ones; it may know others, too, and not say so.
+    #[must_use]
+    pub fn announced(&self, need: Need) -> bool {
+        const HDR: u32 = 2;
+        const VIDEO_METADATA: u32 = 4;
+        match need {
+            Need::Codec(Codec::FourCc(four_cc)) => {
+                self.enhanced.as_ref().is_some_and(|enhanced| enhanced.takes(four_cc))
+            }
+            Need::Codec(Codec::Audio(format)) => knows(self.audio_codecs, format),
+            Need::Codec(Codec::Video(id)) => knows(self.video_codecs, id),
+            Need::Multitrack => self.caps_ex() & caps::MULTITRACK != 0,
+            Need::VideoMetadata => {
+                self.enhanced.is_some() || self.video_function & (HDR | VIDEO_METADATA) != 0
+            }
+        }
     }
 
     /// tcUrl as it came, for hooks. May carry secrets.
@@ -241,10 +281,35 @@ impl ConnectRequest {
         connect_query(&self.raw_app, &self.raw_tc_url)
     }
 
+    /// Bytes of memory that it takes up.
+    pub(super) fn held_bytes(&self) -> usize {
+        let strings = [&self.app, &self.host, &self.flash_ver, &self.swf_url, &self.page_url];
+        let raw = self.raw_app.capacity() + self.raw_tc_url.capacity();
+        let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
+        size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + raw + enhanced
+    }
+
     /// The stream that a name of publish or play means on this connection.
     pub(super) fn resolve(&self, name: &[u8], limits: &Limits) -> Result<StreamAddress, NameError> {
         StreamAddress::resolve(&self.raw_app, &self.raw_tc_url, name, limits)
     }
+}
+
+impl EnhancedClient {
+    /// Whether the client decodes or forwards a codec, or names it without saying what for.
+    fn takes(&self, four_cc: [u8; 4]) -> bool {
+        const DECODE: u32 = 1;
+        const FORWARD: u32 = 4;
+        self.codecs.iter().any(|(name, bits)| {
+            let named = name == "*" || name.as_bytes() == four_cc;
+            named && (*bits == 0 || bits & (DECODE | FORWARD) != 0)
+        })
+    }
+}
+
+/// Whether a set of legacy codecs, if one was named, holds the codec of that number.
+fn knows(codecs: u32, number: u8) -> bool {
+    codecs == 0 || codecs >> (number & 0x0F) & 1 != 0
 }
 
 impl fmt::Debug for ConnectRequest {
@@ -260,16 +325,13 @@ impl fmt::Debug for ConnectRequest {
     }
 }
 
-/// A peer's string without control characters and invalid UTF-8.
+/// A peer's string with a question mark for each control character and for what is no UTF-8. Never
+/// longer than what came.
 pub(super) fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(
-            |character| {
-                if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
-            },
-        )
-        .collect()
+    let hidden = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    let mut text = String::with_capacity(bytes.len());
+    text.extend(String::from_utf8_lossy(bytes).chars().map(|c| if hidden(c) { '?' } else { c }));
+    text
 }
 
 /// A refusal of connect: `_error`, and the connection is to be closed.

@@ -58,11 +58,15 @@ pub fn command(data: &[u8]) {
     }
 }
 
-/// A data message: metadata that is relayed walks to its end.
+/// A data message: metadata that is relayed walks to its end, and what is relayed is not much
+/// longer than what came.
 pub fn data_message(data: &[u8]) {
-    let limits = Limits::default();
+    let limits = Limits { amf_reference_bytes_max: 256, ..Limits::default() };
     for kind in [MessageType::DataAmf0, MessageType::DataAmf3] {
         let DataAction::Relay { payload, .. } = data::judge(kind, data, &limits) else { continue };
+        // A one-byte value becomes at most nine, behind a key that counts up.
+        let longest = 16 * data.len() + limits.amf_reference_bytes_max;
+        assert!(payload.len() <= longest.min(limits.data_bytes_max), "{} bytes", payload.len());
         let mut reader = Amf0Reader::new(&payload, &limits);
         let name = reader.read().expect("a name was found before");
         if name == Value::text("onMetaData") {

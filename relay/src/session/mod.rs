@@ -15,6 +15,9 @@
 mod client;
 mod error;
 mod event;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod event_tests;
 mod output;
 mod server;
 mod transport;

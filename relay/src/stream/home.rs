@@ -15,7 +15,7 @@ use super::segment::{Segment, Video};
 use super::timeline::Timeline;
 use super::view::Renditions;
 use crate::limits::Limits;
-use crate::wire::media::{Codec, Role, codec};
+use crate::wire::media::{Class, Codec, Role, codec};
 use crate::wire::message::{MediaKind, MediaMessage};
 
 /// The publishing side of a stream.
@@ -27,6 +27,9 @@ pub(super) struct Home {
     next_number: u64,
     next_seq: u64,
     publishing: bool,
+    /// The video track whose key frames are those of the stream: 0 where there is one, or else the
+    /// first that came.
+    default_track: Option<u8>,
     /// A later publisher has not yet sent a key frame: its inter frames mean nothing to anybody.
     awaiting_key: bool,
     /// When the first message of the present publisher came, and the last coded video of it.
@@ -126,6 +129,7 @@ impl Home {
         // gone.
         self.began = None;
         self.last_video = None;
+        self.default_track = None;
         self.awaiting_key = self.timeline.continues();
         self.publishing = true;
     }
@@ -176,6 +180,7 @@ impl Home {
         now: Duration,
         log: &mut Renditions,
     ) -> Appended {
+        self.find_default_track(message);
         let role = message.class().role;
         if let Some(reason) = self.refuses(role) {
             self.counts.dropped += 1;
@@ -228,6 +233,25 @@ impl Home {
         self.next_number - 1
     }
 
+    /// Learns which video track is the default one, and tells a key frame of that track from one of
+    /// another.
+    fn find_default_track(&mut self, message: &mut MediaMessage) {
+        let Class { role, tracks } = *message.class();
+        match role {
+            Role::KeyFrame => self.default_track = Some(0),
+            Role::TrackKeyFrame | Role::InterFrame | Role::VideoHeader => {
+                let has_0 = tracks.ids().contains(&0);
+                let first = if has_0 { Some(0) } else { tracks.ids().first().copied() };
+                self.default_track = first.filter(|_| has_0).or(self.default_track).or(first);
+            }
+            _ => return,
+        }
+        if role == Role::TrackKeyFrame {
+            let own = self.default_track.is_some_and(|track| tracks.ids().contains(&track));
+            message.set_role(if own { Role::KeyFrame } else { Role::InterFrame });
+        }
+    }
+
     fn refuses(&mut self, role: Role) -> Option<Dropped> {
         if !self.publishing {
             return Some(Dropped::NoPublisher);
@@ -255,13 +279,15 @@ impl Home {
             let last = counts.last_key.replace(now);
             counts.gop = last.map(|last| now.saturating_sub(last)).or(counts.gop);
         }
-        let (known, header) = match message.kind() {
-            MediaKind::Audio => (&mut counts.audio_codec, role == Role::AudioHeader),
-            MediaKind::Video => (&mut counts.video_codec, role == Role::VideoHeader),
+        let (known, header, track) = match message.kind() {
+            MediaKind::Audio => (&mut counts.audio_codec, role == Role::AudioHeader, Some(0)),
+            MediaKind::Video => {
+                (&mut counts.video_codec, role == Role::VideoHeader, self.default_track)
+            }
             MediaKind::Data => return,
         };
         // headers tell of changes; without headers the first frame does
-        if known.is_none() || (header && message.class().tracks.ids().first() == Some(&0)) {
+        if known.is_none() || (header && message.class().tracks.ids().first().copied() == track) {
             *known = codec(message.kind(), message.payload_head()).or(*known);
         }
     }

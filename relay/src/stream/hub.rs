@@ -35,6 +35,9 @@ pub struct StreamKey {
     generation: u64,
 }
 
+/// The flush age of a stream until [`Hub::set_flush_age`] says otherwise.
+const FLUSH_AGE: Duration = Duration::from_millis(20);
+
 /// All streams of one worker.
 #[derive(Debug)]
 pub struct Hub {
@@ -127,7 +130,7 @@ impl Hub {
             generation: self.generation,
             renditions: Renditions::default(),
             home: None,
-            flush_age: self.limits.flush_age,
+            flush_age: FLUSH_AGE,
             mailed: 0,
             ready: false,
         });
@@ -220,12 +223,10 @@ impl Hub {
         let Some(stream) = find(&mut self.streams, key) else { return refused };
         let Some(home) = stream.home.as_deref_mut() else { return refused };
         let before = home.pending();
-        let mut appended = home.append(message, limits, now, &mut stream.renditions);
+        let appended = home.append(message, limits, now, &mut stream.renditions);
         if let Some((number, since)) = home.pending() {
-            let due = since.saturating_add(stream.flush_age);
-            if due <= now {
-                appended.sealed += usize::from(home.seal(limits, &mut stream.renditions));
-            } else if before.is_none_or(|(before, _)| before != number) {
+            if before.is_none_or(|(before, _)| before != number) {
+                let due = since.saturating_add(stream.flush_age);
                 self.deadlines.push(Reverse((due, key, number)));
             }
         }
@@ -242,10 +243,13 @@ impl Hub {
         }
     }
 
-    /// The age at which the stream's pending segment is sealed; zero seals at every message.
+    /// The age at which the stream's pending segment is sealed. Zero seals with the next
+    /// [`Self::flush`]: messages that arrived together leave together all the same.
     pub fn set_flush_age(&mut self, key: StreamKey, age: Duration) {
         let Some(stream) = self.stream_mut(key) else { return };
-        stream.flush_age = age;
+        if std::mem::replace(&mut stream.flush_age, age) == age {
+            return;
+        }
         if let Some((number, since)) = stream.home.as_deref().and_then(Home::pending) {
             self.deadlines.push(Reverse((since.saturating_add(age), key, number)));
         }
@@ -319,7 +323,14 @@ impl Hub {
 
     // ---- the players' side
 
-    /// A position for a player that joins. To be given back with [`Self::close`].
+    /// Whether a player may read the stream in this view: see `views_per_stream_max`.
+    #[must_use]
+    pub fn has_room(&self, key: StreamKey, view: ViewKind) -> bool {
+        self.stream(key).is_some_and(|stream| stream.renditions.has_room(view, &self.limits))
+    }
+
+    /// A position for a player that joins. To be given back with [`Self::close`]. `None`: the
+    /// stream is gone, or [`Self::has_room`] says that there is no room for such a view.
     pub fn open(
         &mut self,
         key: StreamKey,
@@ -332,9 +343,10 @@ impl Hub {
         if pending_key || stream.renditions.log.newest_key().is_none() {
             self.seal(key);
         }
-        let stream = self.stream_mut(key)?;
-        stream.renditions.acquire(view);
-        Some(Cursor::new(join, view, stream.renditions.log.next(), now))
+        let stream = find(&mut self.streams, key)?;
+        let next = stream.renditions.log.next();
+        let acquired = stream.renditions.acquire(view, next, &self.limits);
+        acquired.then(|| Cursor::new(join, view, next, now))
     }
 
     /// The player is gone.
@@ -376,9 +388,12 @@ impl Hub {
 
     // ---- accounts
 
-    /// Every stream's log.
-    pub fn logs(&self) -> impl Iterator<Item = &Log> {
-        self.streams.iter().map(|(_, stream)| &stream.renditions.log)
+    /// Forgets what was kept for players that may come back soon and did not. To be called now and
+    /// then.
+    pub fn forget_left_views(&mut self, now: Duration) {
+        for (_, stream) in &mut self.streams {
+            stream.renditions.forget_left_views(now);
+        }
     }
 
     /// The stream's log.
@@ -399,11 +414,12 @@ impl Hub {
         held
     }
 
-    /// Shrinks logs to their newest group of pictures, largest first, until all of them together
-    /// hold at most `target` bytes. Gives the bytes held then, which may still be more.
+    /// Shrinks logs and their views to their newest group of pictures, largest first, until all of
+    /// them together hold at most `target` bytes. Gives the bytes held then, which may still be
+    /// more.
     pub fn shrink(&mut self, target: usize) -> usize {
         let sizes =
-            self.streams.iter().map(|(slot, stream)| (stream.renditions.log.held_bytes(), slot));
+            self.streams.iter().map(|(slot, stream)| (stream.renditions.held_bytes(), slot));
         let mut sizes: Vec<_> = sizes.collect();
         sizes.sort_unstable_by_key(|&(bytes, _)| Reverse(bytes));
         let mut total: usize = sizes.iter().map(|&(bytes, _)| bytes).sum();
@@ -413,7 +429,7 @@ impl Hub {
             }
             let renditions = &mut self.streams[slot].renditions;
             renditions.shrink_to_newest_gop();
-            total -= bytes - renditions.log.held_bytes();
+            total -= bytes - renditions.held_bytes();
         }
         total
     }

@@ -65,8 +65,12 @@ fn the_flush_age_of_a_stream_can_be_changed_at_any_time() {
     assert_eq!(rig.hub.next_flush(), Some(rig.now + ms(50)));
     rig.hub.set_flush_age(rig.key, ms(0));
     assert_eq!(flush(&mut rig), [rig.key]);
-    let sealed = rig.hub.append(rig.key, &mut message(AudioFrame, 9, 0, 9), rig.now).sealed;
-    assert_eq!((sealed, segments(&rig).len()), (1, 3), "at an age of zero every message is sealed");
+    rig.send(AudioFrame, 100);
+    rig.send(AudioFrame, 100);
+    assert_eq!(rig.hub.next_flush(), Some(rig.now), "an age of zero waits for the next flush");
+    assert_eq!(flush(&mut rig), [rig.key]);
+    let messages: Vec<_> = segments(&rig).iter().map(|segment| segment.messages).collect();
+    assert_eq!(messages, [1, 1, 2], "what arrived together leaves together");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Where players start, and what they are told first.
 
 use super::cursor::{Join, Next};
-use super::testing::{AUDIO_ONLY, Rig, VIDEO_ONLY};
+use super::testing::{AUDIO_ONLY, Rig, VIDEO_ONLY, on_tracks};
 use super::view::ViewKind;
 use crate::limits::Limits;
 use crate::wire::media::Role::{
-    self, AudioFrame, AudioHeader, InterFrame, KeyFrame, Metadata, VideoHeader,
+    self, AudioFrame, AudioHeader, InterFrame, KeyFrame, Metadata, TrackKeyFrame, VideoCommand,
+    VideoHeader, VideoOpaque,
 };
+use crate::wire::media::Tracks;
 
 const BOTH: ViewKind = ViewKind { tracks: super::view::ViewTracks::Both, message_stream: 1 };
 
@@ -95,11 +97,15 @@ fn players_of_audio_alone_start_anywhere_once_there_was_no_video_for_long_enough
     let mut rig = Rig::new(Limits::default());
     rig.send(AudioHeader, 50);
     let (mut early, mut player) = rig.open(Join::Live, BOTH);
-    rig.run(AudioFrame, 1_980, 20);
+    let waited = rig.run(AudioFrame, 1_980, 20);
     assert_eq!(rig.drain(&mut early, &mut player).next, Next::WaitingForKey);
     let frame = rig.run(AudioFrame, 20, 20);
     assert!(rig.drain(&mut early, &mut player).joined);
-    assert_eq!(player.ids(), [&[1][..], &frame].concat());
+    assert_eq!(
+        player.ids(),
+        [&[1][..], &waited, &frame].concat(),
+        "what it waited for is not lost"
+    );
     assert_eq!(play(&mut rig, Join::Gop, BOTH), [&[1][..], &frame].concat());
     assert_eq!(play(&mut rig, Join::Live, BOTH), [] as [u32; 0]);
     // video that begins later needs no further start
@@ -126,6 +132,18 @@ fn when_the_video_stops_players_start_with_the_audio_and_get_video_from_a_key_fr
     let key = rig.seal(KeyFrame, 100);
     rig.drain(&mut cursor, &mut player);
     assert_eq!((player.ids(), cursor.view()), (vec![1, 2, 3, key], BOTH));
+}
+
+#[test]
+fn a_player_that_saw_the_video_end_starts_behind_it() {
+    let mut rig = rig();
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.run(AudioFrame, 100, 20);
+    rig.run(InterFrame, 100, 20);
+    let audio = rig.run(AudioFrame, 2_000, 20);
+    assert!(rig.drain(&mut cursor, &mut player).joined);
+    assert_eq!(player.ids(), [&[1, 2][..], &audio].concat());
+    assert_eq!(cursor.view(), AUDIO_ONLY);
 }
 
 #[test]
@@ -216,7 +234,53 @@ fn roles_alone_decide_where_video_may_start() {
         assert_eq!(!play(&mut rig, Join::Gop, BOTH).is_empty(), starts, "{role:?}");
     };
     check(KeyFrame, true);
-    for role in [InterFrame, Role::VideoOpaque, Role::VideoEnd, Role::VideoCommand, VideoHeader] {
+    for role in [InterFrame, VideoOpaque, Role::VideoEnd, VideoCommand, VideoHeader] {
         check(role, false);
     }
+}
+
+/// Sends one message per entry (role and tracks), each a segment; says which of them start with a
+/// key frame.
+fn key_frames(sent: &[(Role, &[u8])]) -> Vec<usize> {
+    let mut rig = Rig::new(Limits::default());
+    for (id, &(role, ids)) in sent.iter().enumerate() {
+        let mut tracks = Tracks::default();
+        ids.iter().for_each(|&track| tracks.push(track));
+        let mut message = on_tracks(role, tracks, u32::try_from(id).unwrap(), 0, 50);
+        rig.hub.append(rig.key, &mut message, rig.now);
+        rig.hub.seal(rig.key);
+    }
+    let log = rig.hub.log(rig.key).unwrap();
+    log.from(0).enumerate().filter(|(_, segment)| segment.key).map(|(place, _)| place).collect()
+}
+
+#[test]
+fn the_key_frames_of_a_stream_are_those_of_track_0_or_of_its_only_track() {
+    #[track_caller]
+    fn check(sent: &[(Role, &[u8])], keys: &[usize]) {
+        assert_eq!(key_frames(sent), keys, "{sent:?}");
+    }
+    let (header, key, other) = (VideoHeader, KeyFrame, TrackKeyFrame);
+    check(&[(header, &[2]), (other, &[2]), (InterFrame, &[2]), (other, &[2])], &[1, 3]);
+    check(&[(header, &[0]), (header, &[1]), (key, &[0]), (other, &[1])], &[2]);
+    check(&[(header, &[1]), (header, &[0]), (other, &[1]), (key, &[0])], &[3]);
+    check(&[(header, &[3]), (header, &[1]), (other, &[1]), (other, &[3])], &[3]);
+    check(&[(header, &[3, 1]), (other, &[1, 3])], &[1]);
+    // Without headers the first frame tells.
+    check(&[(other, &[5]), (other, &[4]), (other, &[5])], &[0, 2]);
+    check(&[(InterFrame, &[4]), (other, &[5]), (other, &[4])], &[2]);
+    // Track 0 may come late.
+    check(&[(other, &[5]), (key, &[0]), (other, &[5])], &[0, 1]);
+    // What names no track, and what is no picture, decides nothing.
+    check(&[(VideoOpaque, &[]), (VideoCommand, &[0]), (other, &[7])], &[2]);
+}
+
+#[test]
+fn a_player_joins_a_stream_whose_only_video_track_is_not_track_0() {
+    let mut rig = Rig::new(Limits::default());
+    let tracks = Tracks::one(2);
+    for (id, role) in (1..).zip([VideoHeader, TrackKeyFrame, InterFrame]) {
+        rig.hub.append(rig.key, &mut on_tracks(role, tracks, id, 0, 50), rig.now);
+    }
+    assert_eq!(play(&mut rig, Join::Gop, BOTH), [1, 2, 3]);
 }

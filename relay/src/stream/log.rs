@@ -20,11 +20,28 @@ pub struct Log {
     next: u64,
     newest_key: Option<u64>,
     held: usize,
+    pushed: Pushed,
     /// The prelude of one segment, rendered for all players that join there.
     rendered: Option<(u64, Bytes)>,
 }
 
+/// What was added to a log since it began, whether or not it is still held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Segments.
+    pub segments: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Wire bytes in them.
+    pub bytes: u64,
+}
+
 impl Log {
+    /// An empty log whose first segment will have this number.
+    pub(super) fn starting_at(next: u64) -> Self {
+        Self { next, ..Self::default() }
+    }
+
     /// Number of the oldest segment held; equal to [`Self::next`] when there is none.
     #[must_use]
     pub fn first(&self) -> u64 {
@@ -55,6 +72,12 @@ impl Log {
     #[must_use]
     pub fn newest_key(&self) -> Option<u64> {
         self.newest_key
+    }
+
+    /// What was added so far.
+    #[must_use]
+    pub fn pushed(&self) -> Pushed {
+        self.pushed
     }
 
     /// Bytes held, overhead included.
@@ -97,7 +120,13 @@ impl Log {
         if segment.key {
             self.newest_key = Some(segment.number);
         }
+        if self.segments.back().is_none_or(|last| !last.shares_prelude(&segment)) {
+            self.held += segment.prelude.held_bytes();
+        }
         self.held += segment.held_bytes();
+        self.pushed.segments += 1;
+        self.pushed.messages += u64::from(segment.messages);
+        self.pushed.bytes += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
         self.segments.push_back(segment);
         true
     }
@@ -144,6 +173,9 @@ impl Log {
     fn drop_oldest(&mut self) {
         let Some(segment) = self.segments.pop_front() else { return };
         self.held -= segment.held_bytes();
+        if self.segments.front().is_none_or(|next| !next.shares_prelude(&segment)) {
+            self.held -= segment.prelude.held_bytes();
+        }
         self.newest_key = self.newest_key.filter(|key| *key != segment.number);
         if self.rendered.as_ref().is_some_and(|(at, _)| *at == segment.number) {
             self.rendered = None;

@@ -67,7 +67,7 @@ mod view_tests;
 pub use cursor::{Batch, Cursor, Join, JumpReason, Next};
 pub use home::{Appended, Dropped, Heritage};
 pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
-pub use log::Log;
+pub use log::{Log, Pushed};
 pub use prelude::Prelude;
 pub use segment::{Carried, Entry, Segment, Video};
 pub use view::{ViewKind, ViewTracks};

@@ -253,7 +253,6 @@ impl World {
             player_lag_max: ms(random.u64(50..2_000)),
             key_wait_max: ms(random.u64(50..3_000)),
             video_idle_max: ms(random.u64(100..1_000)),
-            flush_age: ms(random.u64(0..50)),
             ..Limits::default()
         };
         let hub = || {
@@ -263,6 +262,7 @@ impl World {
         };
         let (mut home, remote) = (hub(), hub());
         home.0.begin_publish(home.1);
+        home.0.set_flush_age(home.1, ms(random.u64(0..50)));
         Self {
             seed,
             limits: limits.clone(),
@@ -302,7 +302,9 @@ impl World {
         }
         self.time = self.time.wrapping_add(u32::from(role.is_coded()) * self.random.u32(1..40));
         let held = hub.held_bytes().home;
-        let one = hub.log(*key).and_then(|log| log.newest().map(super::Segment::held_bytes));
+        let one = hub.log(*key).and_then(|log| {
+            log.newest().map(|newest| newest.held_bytes() + newest.prelude.held_bytes())
+        });
         // a prelude rendered for joining players is held too
         let log = self.limits.log_bytes_max.max(one.unwrap_or(0));
         assert!(held <= log + 5 * (HEADER_BYTES_MAX + 30), "seed {}", self.seed);
@@ -464,6 +466,9 @@ impl World {
         }
         while !self.viewers.is_empty() {
             self.leave();
+        }
+        for (hub, _) in [&mut self.home, &mut self.remote] {
+            hub.forget_left_views(self.now + super::view::VIEW_LINGER);
         }
         for (hub, key) in [&self.home, &self.remote] {
             assert_eq!(hub.held_bytes().views, 0, "seed {}", self.seed);

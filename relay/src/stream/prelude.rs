@@ -14,6 +14,7 @@ use crate::limits::Limits;
 use crate::wire::chunk_writer::write_message;
 use crate::wire::media::{Class, Role, Tracks};
 use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader};
+use crate::wire::needs::{Need, add_needs};
 use crate::wire::timestamp::Timestamp;
 
 /// Headers in force at one point of a stream.
@@ -54,11 +55,28 @@ impl Prelude {
         self.items.iter().map(|item| item.payload.len()).sum()
     }
 
+    /// Bytes that holding this snapshot costs, for limits. Payloads that it shares with others are
+    /// counted in each.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.items.len() * size_of::<Item>() + self.bytes()
+    }
+
     /// The payload of `onMetaData`, if one is kept.
     #[must_use]
     pub fn metadata(&self) -> Option<&[u8]> {
         let metadata = self.items.iter().find(|item| item.role == Role::Metadata);
         metadata.map(|item| &*item.payload)
+    }
+
+    /// What the headers ask of players, in the order in which these are told.
+    #[must_use]
+    pub fn needs(&self) -> Vec<Need> {
+        let mut needs = Vec::new();
+        for item in &self.items {
+            add_needs(&mut needs, item.role, &item.payload);
+        }
+        needs
     }
 
     /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:

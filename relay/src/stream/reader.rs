@@ -166,15 +166,14 @@ impl Reader<'_> {
                 && *key > self.cursor.segment
                 && log.lag(*key) < self.limits.player_lag_max / 2
         });
-        if let Some(key) = key {
-            self.start_at(key, wanted);
-        } else if let Some(newest) = log.newest()
-            && let Some(view) = self.falling_back().or(without_key(wanted, newest.video))
-        {
-            let number = newest.number;
-            self.start_at(number, view);
-        } else {
-            self.cursor.segment = log.next();
+        let next = log.next();
+        let place = key.map(|key| (key, wanted)).or_else(|| {
+            let newest = log.newest()?;
+            let view = self.falling_back().or(without_key(wanted, newest.video))?;
+            Some((newest.number, view))
+        });
+        if !place.is_some_and(|(number, view)| self.start_at(number, view)) {
+            self.cursor.segment = next;
             self.cursor.offset = 0;
             self.cursor.phase = Phase::Waiting { since: self.now, join: Join::Live };
         }
@@ -194,28 +193,50 @@ impl Reader<'_> {
             let near = flowing || log.lag(*key) <= self.limits.player_lag_max;
             wanted.has_video() && *key >= from && near
         });
-        if let Some(key) = key {
-            self.start_at(key, wanted);
-            self.cursor.phase = Phase::Playing { allowance: self.renditions.lag(key) };
+        let waited = self.now.saturating_sub(since) >= self.limits.key_wait_max;
+        let started = if let Some(key) = key {
+            let started = self.start_at(key, wanted);
+            if started {
+                self.cursor.phase = Phase::Playing { allowance: self.renditions.lag(key) };
+            }
+            started
         } else if number < from {
-            return;
+            false
         } else if let Some(view) = without_key(wanted, video) {
-            self.start_at(number, view);
-        } else if wanted.has_audio() && self.now.saturating_sub(since) >= self.limits.key_wait_max {
-            self.start_at(number, wanted.audio_only());
+            let start = self.first_without_video(number);
+            let behind = self.renditions.lag(start);
+            let started = self.start_at(start, view);
+            if started {
+                self.cursor.phase = Phase::Playing { allowance: behind };
+            }
+            started
         } else {
-            return;
+            waited && wanted.has_audio() && self.start_at(number, wanted.audio_only())
+        };
+        self.batch.joined |= started;
+    }
+
+    /// Where a player that waited to learn that there is no video starts: at the first segment since
+    /// it came behind which there is none. `newest` if it came only now.
+    fn first_without_video(&self, newest: u64) -> u64 {
+        let log = &self.renditions.log;
+        let is_silent = |number: u64| log.get(number).is_some_and(|held| held.carried.video == 0);
+        let mut start = newest;
+        while start > self.cursor.segment && is_silent(start - 1) {
+            start -= 1;
         }
-        self.batch.joined = true;
+        start
     }
 
     /// Puts the player at the start of a segment that is held, telling it the headers in force
-    /// there unless it knows them.
-    fn start_at(&mut self, number: u64, view: ViewKind) {
-        let Some(segment) = self.renditions.log.get(number) else { return };
+    /// there unless it knows them. `false`, and nothing moved: there is no room for such a view.
+    fn start_at(&mut self, number: u64, view: ViewKind) -> bool {
+        let Some(segment) = self.renditions.log.get(number) else { return false };
         let (version, seq) = (segment.prelude.version(), segment.first_seq);
         let more = adds(self.cursor.view, view);
-        self.read(view);
+        if !self.read(view, number) {
+            return false;
+        }
         let cursor = &mut *self.cursor;
         if more || cursor.reached.is_none_or(|reached| reached.version != version) {
             cursor.head = self.renditions.prelude_at(number, view);
@@ -226,6 +247,7 @@ impl Reader<'_> {
         cursor.offset = 0;
         cursor.phase = Phase::Playing { allowance: Duration::ZERO };
         cursor.reached = Some(Reached { version, seq });
+        true
     }
 
     /// At the start of a segment: goes over to the wanted view if that is possible here.
@@ -238,10 +260,10 @@ impl Reader<'_> {
                 self.start_at(number, wanted);
             }
         } else {
-            if wanted.has_audio() && !view.has_audio() {
+            let more = wanted.has_audio() && !view.has_audio();
+            if self.read(wanted, number) && more {
                 self.cursor.head = self.renditions.audio_prelude(number, wanted);
             }
-            self.read(wanted);
         }
     }
 
@@ -252,12 +274,18 @@ impl Reader<'_> {
             .then_some(view)
     }
 
-    fn read(&mut self, view: ViewKind) {
-        if self.cursor.view != view {
-            self.renditions.acquire(view);
+    /// Goes over to `view`, to be read from the segment `from` on. `false`: there is no room.
+    fn read(&mut self, view: ViewKind, from: u64) -> bool {
+        if self.cursor.view == view {
+            self.renditions.cover(view, from);
+            return true;
+        }
+        let acquired = self.renditions.acquire(view, from, self.limits);
+        if acquired {
             self.renditions.release(self.cursor.view);
             self.cursor.view = view;
         }
+        acquired
     }
 }
 

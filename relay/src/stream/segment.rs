@@ -136,10 +136,16 @@ impl Segment {
     }
 
     /// Bytes that holding this segment costs, for limits: its bytes, its index and a share of fixed
-    /// overhead. The allocation behind `bytes` may be a third longer than they are.
+    /// overhead, but not its prelude, which segments share. The allocation behind `bytes` may be a
+    /// third longer than they are.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + self.index.len() * size_of::<Entry>() + OVERHEAD
+    }
+
+    /// Whether holding both segments costs one prelude.
+    pub(super) fn shares_prelude(&self, other: &Self) -> bool {
+        self.prelude.version() == other.prelude.version()
     }
 
     /// The same segment with a reference count of its own, so that counting on one core does not

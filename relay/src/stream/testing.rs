@@ -210,6 +210,11 @@ impl Rig {
         ids
     }
 
+    /// Forgets views that nobody reads, as if time had passed.
+    pub(super) fn forget_left_views(&mut self) {
+        self.hub.forget_left_views(self.now + super::view::VIEW_LINGER);
+    }
+
     pub(super) fn open(&mut self, join: super::cursor::Join, view: ViewKind) -> (Cursor, Player) {
         let cursor = self.hub.open(self.key, join, view, self.now).expect("the stream is there");
         (cursor, Player::new())

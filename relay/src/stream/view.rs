@@ -1,8 +1,9 @@
 //! Views: readings of a log in other bytes.
 //!
 //! A view is a log of its own with the same segment numbers as its source. It is rendered once per
-//! worker from each sealed segment, from when its first reader comes until the last one goes, so
-//! its cost never grows per player. A segment of which a view shows one contiguous piece is not
+//! worker from each sealed segment, from where its first reader begins until soon after the last
+//! one goes, and a stream has at most `views_per_stream_max` of them, so its cost never grows per
+//! player. A segment of which a view shows one contiguous piece is not
 //! copied.
 
 use std::time::Duration;
@@ -14,8 +15,10 @@ use super::segment::{Carried, Entry, Segment};
 use crate::limits::Limits;
 use crate::wire::media::Role;
 use crate::wire::message::MEDIA_STREAM;
-use crate::wire::timestamp::Timestamp;
 use crate::wire::wire_message::WireMessage;
+
+/// How long a view that nobody reads is still made.
+pub(super) const VIEW_LINGER: Duration = Duration::from_secs(1);
 
 /// Which bytes a reader is sent. The default is the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,11 +135,13 @@ impl Pieces {
     }
 }
 
-/// A stream's log and the views of it that have readers.
+/// A stream's log and the views of it.
 #[derive(Debug, Default)]
 pub(super) struct Renditions {
     pub(super) log: Log,
     views: Vec<View>,
+    /// The audio part of a prelude, for all readers who want it at one place.
+    audio: Option<(u64, ViewKind, Bytes)>,
     copied: u64,
 }
 
@@ -144,20 +149,44 @@ pub(super) struct Renditions {
 struct View {
     kind: ViewKind,
     readers: usize,
+    /// When the last reader went, or a little before: the newest segment's time of ingest.
+    unread_since: Duration,
     log: Log,
+}
+
+impl View {
+    /// Makes the view reach back to the segment `from`, as far as the source does.
+    fn cover(&mut self, source: &Log, from: u64, copied: &mut u64) {
+        let from = from.clamp(source.first(), source.next());
+        if self.log.first() <= from && self.log.next() == source.next() {
+            return;
+        }
+        self.log = Log::starting_at(from);
+        for segment in source.from(from) {
+            self.log.push(self.kind.render(segment, copied));
+        }
+    }
+
+    /// Whether nobody has read it for [`VIEW_LINGER`].
+    fn is_left(&self, now: Duration) -> bool {
+        self.readers == 0 && now.saturating_sub(self.unread_since) >= VIEW_LINGER
+    }
 }
 
 impl Renditions {
     /// Adds a sealed segment to the log and to every view, and trims them. `false`: it was held
     /// already.
     pub(super) fn push(&mut self, segment: Segment, limits: &Limits) -> bool {
+        if segment.number < self.log.next() {
+            return false;
+        }
         for view in &mut self.views {
             view.log.push(view.kind.render(&segment, &mut self.copied));
         }
-        let added = self.log.push(segment);
+        self.log.push(segment);
         self.log.trim(limits);
         self.trim_views();
-        added
+        true
     }
 
     /// Drops all but the newest group of pictures.
@@ -174,29 +203,59 @@ impl Renditions {
         self.views.iter().find(|view| view.kind == kind).map(|view| &view.log)
     }
 
-    /// One reader more of `kind`. The first one has the view made from all that the log holds.
-    pub(super) fn acquire(&mut self, kind: ViewKind) {
-        if kind == ViewKind::default() {
-            return;
-        }
-        if let Some(view) = self.views.iter_mut().find(|view| view.kind == kind) {
-            view.readers += 1;
-            return;
-        }
-        let mut log = Log::default();
-        for segment in self.log.from(self.log.first()) {
-            log.push(kind.render(segment, &mut self.copied));
-        }
-        self.views.push(View { kind, readers: 1, log });
+    /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
+    /// `views_per_stream_max` views with readers.
+    pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
+        let read = || self.views.iter().filter(|view| view.readers > 0);
+        kind == ViewKind::default()
+            || read().any(|view| view.kind == kind)
+            || read().count() < limits.views_per_stream_max
     }
 
-    /// One reader less of `kind`. The last one takes the view along.
-    pub(super) fn release(&mut self, kind: ViewKind) {
-        if let Some(place) = self.views.iter().position(|view| view.kind == kind) {
-            self.views[place].readers -= 1;
-            if self.views[place].readers == 0 {
-                self.views.swap_remove(place);
+    /// One reader more of `kind`, from the segment `from` on. `false`: there is no room for it.
+    pub(super) fn acquire(&mut self, kind: ViewKind, from: u64, limits: &Limits) -> bool {
+        if kind == ViewKind::default() {
+            return true;
+        }
+        if !self.has_room(kind, limits) {
+            return false;
+        }
+        let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
+            if self.views.len() >= limits.views_per_stream_max {
+                self.views.retain(|view| view.readers > 0);
             }
+            let log = Log::starting_at(self.log.next());
+            self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });
+            self.views.len() - 1
+        });
+        self.views[place].readers += 1;
+        self.views[place].cover(&self.log, from, &mut self.copied);
+        true
+    }
+
+    /// A reader of `kind` goes on at the segment `from`.
+    pub(super) fn cover(&mut self, kind: ViewKind, from: u64) {
+        if let Some(view) = self.views.iter_mut().find(|view| view.kind == kind) {
+            view.cover(&self.log, from, &mut self.copied);
+        }
+    }
+
+    /// Forgets views that nobody has read for [`VIEW_LINGER`].
+    pub(super) fn forget_left_views(&mut self, now: Duration) {
+        self.views.retain(|view| !view.is_left(now));
+        if self.views.is_empty() {
+            self.views = Vec::new();
+            self.audio = None;
+        }
+    }
+
+    /// One reader less of `kind`. A view that nobody reads stays for [`VIEW_LINGER`], so that
+    /// readers who change their minds again and again do not have it made again and again.
+    pub(super) fn release(&mut self, kind: ViewKind) {
+        let now = self.log.newest().map_or(Duration::ZERO, |segment| segment.ingested);
+        if let Some(view) = self.views.iter_mut().find(|view| view.kind == kind) {
+            view.readers = view.readers.saturating_sub(1);
+            view.unread_since = now;
         }
     }
 
@@ -221,11 +280,18 @@ impl Renditions {
     }
 
     /// The audio part of the prelude, for a reader to whom audio is added between key frames.
+    /// Rendered once per segment, unless readers of several kinds take turns.
     pub(super) fn audio_prelude(&mut self, number: u64, kind: ViewKind) -> Bytes {
+        let kind = kind.audio_only();
+        if let Some((at, of, bytes)) = &self.audio
+            && (*at, *of) == (number, kind)
+        {
+            return bytes.clone();
+        }
         let Some(segment) = self.log.get(number) else { return Bytes::new() };
-        let at: Timestamp = segment.timestamp().unwrap_or_default();
-        let bytes = segment.prelude.render(kind.audio_only(), at);
+        let bytes = segment.prelude.render(kind, segment.timestamp().unwrap_or_default());
         self.copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.audio = Some((number, kind, bytes.clone()));
         bytes
     }
 
@@ -236,7 +302,13 @@ impl Renditions {
 
     /// Bytes held by views, those shared with the log included.
     pub(super) fn view_bytes(&self) -> usize {
-        self.views.iter().map(|view| view.log.held_bytes()).sum()
+        let views: usize = self.views.iter().map(|view| view.log.held_bytes()).sum();
+        views + self.audio.as_ref().map_or(0, |(.., bytes)| bytes.len())
+    }
+
+    /// Bytes held by the log and its views.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.log.held_bytes() + self.view_bytes()
     }
 
     /// How far a reader at the segment `number` is behind, by time of ingest.
@@ -246,6 +318,7 @@ impl Renditions {
 
     fn trim_views(&mut self) {
         let first = self.log.first();
+        self.audio = self.audio.take().filter(|(at, ..)| *at >= first);
         self.views.iter_mut().for_each(|view| view.log.trim_before(first));
     }
 }

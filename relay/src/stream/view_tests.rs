@@ -56,22 +56,84 @@ fn a_view_is_rendered_once_however_many_read_it() {
     let mut rig = rig();
     let mut readers = Vec::new();
     let before = rig.hub.copied_bytes();
-    readers.push(rig.open(Join::Gop, AUDIO_ONLY));
+    let (mut cursor, mut player) = rig.open(Join::Gop, AUDIO_ONLY);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!(player.ids(), [1, 2, 5, 7, 8]);
+    readers.push((cursor, player));
     let one = rig.hub.copied_bytes() - before;
     assert!(one > 0);
     for _ in 0..50 {
         readers.push(rig.open(Join::Gop, AUDIO_ONLY));
     }
-    assert_eq!(rig.hub.copied_bytes() - before, one);
-    for (cursor, player) in &mut readers {
+    for (cursor, player) in readers.iter_mut().skip(1) {
         rig.drain(cursor, player);
         assert_eq!(player.ids(), [1, 2, 5, 7, 8]);
     }
+    assert_eq!(rig.hub.copied_bytes() - before, one);
     for (cursor, _) in readers {
         assert!(rig.hub.held_bytes().views > 0, "it stays until the last reader is gone");
         rig.hub.close(rig.key, cursor);
     }
+    rig.forget_left_views();
     assert_eq!(rig.hub.held_bytes().views, 0);
+}
+
+#[test]
+fn players_do_not_choose_how_many_views_there_are() {
+    let limits = Limits { views_per_stream_max: 3, ..Limits::default() };
+    let mut rig = Rig::new(limits);
+    rig.seal(KeyFrame, 50_000);
+    let on = |message_stream| ViewKind { message_stream, ..BOTH };
+    let mut readers = Vec::new();
+    for message_stream in 2..5 {
+        let (mut cursor, mut player) = rig.open(Join::Gop, on(message_stream));
+        rig.drain(&mut cursor, &mut player);
+        assert_eq!(player.ids(), [1]);
+        readers.push(cursor);
+    }
+    let views = rig.hub.held_bytes().views;
+    for message_stream in 5..50 {
+        assert!(!rig.hub.has_room(rig.key, on(message_stream)));
+        assert!(rig.hub.open(rig.key, Join::Gop, on(message_stream), rig.now).is_none());
+    }
+    assert!(rig.hub.has_room(rig.key, BOTH) && rig.hub.has_room(rig.key, on(3)));
+    assert_eq!(rig.hub.held_bytes().views, views);
+
+    // one that cannot have what it asks for keeps what it has
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.drain(&mut cursor, &mut player);
+    cursor.set_view(AUDIO_ONLY);
+    let rest = rig.run(InterFrame, 100, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!((player.ids(), cursor.view()), ([&[1][..], &rest].concat(), BOTH));
+
+    // the place of a view that nobody reads is free at once
+    rig.hub.close(rig.key, readers.swap_remove(0));
+    let audio = rig.run(AudioFrame, 20, 20);
+    rig.drain(&mut cursor, &mut player);
+    assert_eq!((player.ids(), cursor.view()), (audio, AUDIO_ONLY));
+}
+
+#[test]
+fn changing_ones_mind_again_and_again_costs_little() {
+    let mut rig = Rig::new(Limits::default());
+    rig.seal(KeyFrame, 100_000);
+    for _ in 0..100 {
+        rig.seal(InterFrame, 10_000);
+        rig.pass(20);
+    }
+    let (mut cursor, mut player) = rig.open(Join::Gop, BOTH);
+    rig.drain(&mut cursor, &mut player);
+    let before = rig.hub.copied_bytes();
+    for _ in 0..50 {
+        for view in [VIDEO_ONLY, BOTH] {
+            cursor.set_view(view);
+            rig.run(InterFrame, 20, 20);
+            rig.drain(&mut cursor, &mut player);
+        }
+    }
+    let copied = rig.hub.copied_bytes() - before;
+    assert!(copied < 100_000, "{copied} bytes copied, and the log holds a megabyte");
 }
 
 #[test]
@@ -100,15 +162,17 @@ fn what_a_view_shows_in_one_piece_is_not_copied() {
 #[test]
 fn a_view_goes_with_its_log() {
     let mut rig = rig();
-    let (cursor, _) = rig.open(Join::Gop, AUDIO_ONLY);
+    let (mut cursor, mut player) = rig.open(Join::Gop, AUDIO_ONLY);
     rig.run(AudioFrame, 60_000, 100);
+    rig.drain(&mut cursor, &mut player);
     let held = rig.hub.held_bytes();
-    assert!(held.views <= held.home, "{held:?}");
+    let prelude = 200;
+    assert!(held.views <= held.home + prelude, "{held:?}");
     rig.seal(KeyFrame, 100);
     rig.hub.shrink(0);
     let log = rig.hub.log(rig.key).unwrap();
     assert_eq!(log.next() - log.first(), 1);
-    assert!(rig.hub.held_bytes().views < 500);
+    assert!(rig.hub.held_bytes().views < 1_000);
     rig.hub.close(rig.key, cursor);
 }
 
@@ -131,6 +195,7 @@ fn video_off_and_on_again() {
     let key = rig.seal(KeyFrame, 100);
     rig.drain(&mut cursor, &mut player);
     assert_eq!(player.ids(), [1, 2, 3, key]);
+    rig.forget_left_views();
     assert_eq!((cursor.view(), rig.hub.held_bytes().views), (BOTH, 0));
 }
 

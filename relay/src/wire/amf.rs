@@ -1,10 +1,12 @@
 //! AMF values: the one tree into which both encodings, AMF0 and AMF3, are read.
 //!
 //! Everything is borrowed from the message: strings are byte slices, because a peer's invalid UTF-8
-//! must not fail a message, and containers are lists in the order of the wire. References are never
-//! followed, so a message cannot make a tree larger than itself, nor a cycle. The limits
-//! (`amf_depth_max`, `amf_values_max`, `amf_properties_max`) are judged by the [`Budget`] that
-//! every reader of one message shares; a count field on the wire is never used to allocate.
+//! must not fail a message, and containers are lists in the order of the wire. References to
+//! objects are never followed, so there is no cycle; AMF3 references to strings and class layouts
+//! are, so a tree that is written out again may be longer than its message, by at most
+//! `amf_reference_bytes_max`. That and the other limits (`amf_depth_max`, `amf_values_max`,
+//! `amf_properties_max`) are judged by the [`Budget`] that every reader of one message shares; a
+//! count field on the wire is never used to allocate.
 
 use thiserror::Error;
 
@@ -159,6 +161,9 @@ pub enum AmfError {
     /// `amf_properties_max` was passed.
     #[error("an AMF container holds too many elements")]
     Properties,
+    /// `amf_reference_bytes_max` was passed.
+    #[error("AMF3 references stand for too many bytes")]
+    ReferenceBytes,
     /// An AMF3 reference to something that was not there before.
     #[error("an AMF3 reference points to nothing")]
     Reference,
@@ -173,6 +178,7 @@ pub struct Budget {
     depth: usize,
     values: usize,
     properties_max: usize,
+    reference_bytes: usize,
 }
 
 impl Budget {
@@ -183,6 +189,7 @@ impl Budget {
             depth: limits.amf_depth_max,
             values: limits.amf_values_max,
             properties_max: limits.amf_properties_max,
+            reference_bytes: limits.amf_reference_bytes_max,
         }
     }
 
@@ -192,6 +199,16 @@ impl Budget {
     /// [`AmfError::Values`] when there are too many.
     pub fn value(&mut self) -> Result<(), AmfError> {
         self.values = self.values.checked_sub(1).ok_or(AmfError::Values)?;
+        Ok(())
+    }
+
+    /// Takes the bytes that a reference to something earlier stands for.
+    ///
+    /// # Errors
+    /// [`AmfError::ReferenceBytes`] when they are too many.
+    pub fn reference(&mut self, bytes: usize) -> Result<(), AmfError> {
+        let left = self.reference_bytes.checked_sub(bytes);
+        self.reference_bytes = left.ok_or(AmfError::ReferenceBytes)?;
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //! 3.
 //!
 //! Only a reader: every answer is in AMF0. References to strings and traits are resolved, because
-//! names are made of them; references to objects read as nothing. The three tables live as long as
-//! one value that AMF0 introduces.
+//! names are made of them, and draw on the message's [`Budget`]; references to objects read as
+//! nothing. The three tables live as long as one value that AMF0 introduces.
 
 use super::amf::{AmfError, Budget, Input, Properties, Value};
 
@@ -43,6 +43,13 @@ struct Traits<'a> {
     class: &'a [u8],
     dynamic: bool,
     sealed: Vec<&'a [u8]>,
+}
+
+impl Traits<'_> {
+    /// Bytes of all its names.
+    fn bytes(&self) -> usize {
+        self.class.len() + self.sealed.iter().map(|name| name.len()).sum::<usize>()
+    }
 }
 
 /// What a length field with a reference bit says.
@@ -144,7 +151,9 @@ impl<'r, 'a> Amf3Reader<'r, 'a> {
     fn string(&mut self) -> Result<&'a [u8], AmfError> {
         let (is_reference, number) = self.head()?;
         if is_reference {
-            return self.strings.get(number).copied().ok_or(AmfError::Reference);
+            let string = self.strings.get(number).copied().ok_or(AmfError::Reference)?;
+            self.budget.reference(string.len())?;
+            return Ok(string);
         }
         let string = self.input.take(number)?;
         // The empty string is never put into the table.
@@ -225,7 +234,9 @@ impl<'r, 'a> Amf3Reader<'r, 'a> {
     fn traits(&mut self, field: u32) -> Result<Traits<'a>, AmfError> {
         if field & 0b10 == 0 {
             let index = usize::try_from(field >> 2).map_err(|_| AmfError::Reference)?;
-            return self.traits.get(index).cloned().ok_or(AmfError::Reference);
+            let traits = self.traits.get(index).ok_or(AmfError::Reference)?;
+            self.budget.reference(traits.bytes())?;
+            return Ok(traits.clone());
         }
         if field & 0b100 != 0 {
             return Err(AmfError::Externalizable);

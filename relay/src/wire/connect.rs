@@ -21,6 +21,9 @@ pub mod caps {
 /// Most codecs read from one of E-RTMP's lists.
 pub const CODECS_MAX: usize = 64;
 
+/// Longest name of a codec that is read: it is a FourCC, or `*` for every codec.
+pub const CODEC_BYTES_MAX: usize = 4;
+
 /// What the peer said about itself. Strings are bytes as they came; what is missing is empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectProperties<'a> {
@@ -57,7 +60,8 @@ pub struct ConnectProperties<'a> {
 pub struct EnhancedProperties<'a> {
     /// Capability bits, see [`caps`].
     pub caps_ex: u32,
-    /// `fourCcList`: codecs that the peer supports.
+    /// `fourCcList`: codecs that the peer supports. In this and the maps at most [`CODECS_MAX`]
+    /// names of at most [`CODEC_BYTES_MAX`] bytes.
     pub four_cc_list: Vec<&'a [u8]>,
     /// `videoFourCcInfoMap`: can decode 1, can encode 2, can forward 4.
     pub video_four_cc: Vec<(&'a [u8], u32)>,
@@ -116,14 +120,19 @@ impl<'a> EnhancedProperties<'a> {
 
 fn codec_list<'a>(value: &Value<'a>) -> Vec<&'a [u8]> {
     let Value::StrictArray(elements) = value else { return Vec::new() };
-    elements.iter().filter_map(Value::as_bytes).take(CODECS_MAX).collect()
+    elements.iter().filter_map(Value::as_bytes).filter(is_codec).take(CODECS_MAX).collect()
 }
 
 fn codec_map<'a>(value: &Value<'a>) -> Vec<(&'a [u8], u32)> {
     let properties = value.properties().map(Vec::as_slice).unwrap_or_default();
     properties
         .iter()
+        .filter(|(key, _)| is_codec(key))
         .filter_map(|(key, value)| value.as_u32().map(|bits| (*key, bits)))
         .take(CODECS_MAX)
         .collect()
+}
+
+fn is_codec(name: &&[u8]) -> bool {
+    (1..=CODEC_BYTES_MAX).contains(&name.len())
 }

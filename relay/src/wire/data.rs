@@ -10,11 +10,11 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::amf::{Properties, Value};
+use super::amf::{AmfError, Properties, Value};
 use super::amf0::{Amf0Reader, write_string, write_value};
 use super::command::without_selector;
 use super::media::{Class, Role, Tracks};
-use super::message::MessageType;
+use super::message::{MESSAGE_BYTES_MAX, MessageType};
 use crate::limits::Limits;
 
 /// What becomes of a data message.
@@ -40,6 +40,8 @@ pub enum DataFault {
     Name,
     /// It is metadata without a readable property.
     Metadata,
+    /// As it came, or as players would get it, it is longer than `data_bytes_max`.
+    TooLong,
 }
 
 /// Longest name of a data message that all players stand, in bytes.
@@ -54,9 +56,24 @@ pub const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
 const CLEAR_DATA_FRAME: &[u8] = b"@clearDataFrame";
 const ON_META_DATA: &[u8] = b"onMetaData";
 
-/// Judges the payload of a message of type 15 or 18.
+/// Judges the payload of a message of type 15 or 18. What is relayed is never longer than
+/// `data_bytes_max`, nor than a message can be.
 #[must_use]
 pub fn judge<'a>(kind: MessageType, payload: &'a [u8], limits: &Limits) -> DataAction<'a> {
+    let longest = limits.data_bytes_max.min(MESSAGE_BYTES_MAX);
+    if payload.len() > longest {
+        return DataAction::Drop(DataFault::TooLong);
+    }
+    match judge_values(kind, payload, limits) {
+        // Written anew, AMF3 becomes longer.
+        DataAction::Relay { payload, .. } if payload.len() > longest => {
+            DataAction::Drop(DataFault::TooLong)
+        }
+        action => action,
+    }
+}
+
+fn judge_values<'a>(kind: MessageType, payload: &'a [u8], limits: &Limits) -> DataAction<'a> {
     let mut payload = without_selector(kind, payload);
     let mut reader = Amf0Reader::new(payload, limits);
     let mut name = read_name(&mut reader);
@@ -70,12 +87,14 @@ pub fn judge<'a>(kind: MessageType, payload: &'a [u8], limits: &Limits) -> DataA
         Some(b"@setDataFrame") | None => DataAction::Drop(DataFault::Name),
         Some(ON_META_DATA) => judge_metadata(payload, reader),
         Some(name) => {
-            let payload = if kind == MessageType::DataAmf3 {
-                plain_values(name, payload, reader)
-            } else {
-                Cow::Borrowed(payload)
+            let payload = match kind {
+                MessageType::DataAmf3 => plain_values(name, payload, reader),
+                _ => Ok(Cow::Borrowed(payload)),
             };
-            DataAction::Relay { role: Role::Data, payload }
+            match payload {
+                Ok(payload) => DataAction::Relay { role: Role::Data, payload },
+                Err(fault) => DataAction::Drop(fault),
+            }
         }
     }
 }
@@ -125,23 +144,28 @@ fn judge_metadata<'a>(payload: &'a [u8], mut reader: Amf0Reader<'a>) -> DataActi
 
 /// The payload of a type 15 message: as it is, unless values are in AMF3, which no player of type
 /// 18 reads.
-fn plain_values<'a>(name: &[u8], payload: &'a [u8], mut reader: Amf0Reader<'a>) -> Cow<'a, [u8]> {
+fn plain_values<'a>(
+    name: &[u8],
+    payload: &'a [u8],
+    mut reader: Amf0Reader<'a>,
+) -> Result<Cow<'a, [u8]>, DataFault> {
     let mut values = Vec::new();
     while !reader.is_at_end() {
         match reader.read() {
             Ok(value) => values.push(value),
+            Err(AmfError::ReferenceBytes) => return Err(DataFault::TooLong),
             Err(_) => break,
         }
     }
     if !reader.amf3_seen() {
-        return Cow::Borrowed(payload);
+        return Ok(Cow::Borrowed(payload));
     }
     let mut out = BytesMut::with_capacity(payload.len());
     write_string(&mut out, name);
     for value in values {
         write_value(&mut out, &plain_value(value));
     }
-    Cow::Owned(out.into())
+    Ok(Cow::Owned(out.into()))
 }
 
 fn is_plain_property((key, value): &(&[u8], Value<'_>)) -> bool {

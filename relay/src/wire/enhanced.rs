@@ -43,6 +43,8 @@ pub(super) struct Packet {
     pub(super) tracks: Tracks,
     /// Whether track 0 is among them (also when the list had no room for it).
     pub(super) default_track: bool,
+    /// Whether it is a multitrack message, be it of one track.
+    pub(super) multitrack: bool,
 }
 
 /// Packet types. 4 and above mean something else in audio than in video.
@@ -99,6 +101,7 @@ impl EnhancedHeader {
             four_cc: rest.four_cc()?,
             tracks: Tracks::one(0),
             default_track: true,
+            multitrack: false,
         }))
     }
 }
@@ -138,7 +141,8 @@ impl Rest<'_> {
         if tracks.ids().is_empty() {
             return None;
         }
-        Some(Packet { packet_type, frame_type, four_cc: four_cc?, tracks, default_track })
+        let (four_cc, multitrack) = (four_cc?, true);
+        Some(Packet { packet_type, frame_type, four_cc, tracks, default_track, multitrack })
     }
 
     fn skip_track_body(&mut self) -> Option<()> {

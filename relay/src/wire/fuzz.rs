@@ -9,9 +9,12 @@ use super::aggregate::AggregateParts;
 use super::assembler::{AssembleError, Assembled, MessageAssembler};
 use super::chunk_reader::{ChunkError, ChunkReader};
 use super::control::ControlMessage;
-use super::handshake::{ClientHandshake, HandshakeError, HandshakeProgress, ServerHandshake};
-use super::media::{classify_audio, classify_video, codec};
+use super::handshake::{
+    ClientHandshake, HandshakeError, HandshakeProgress, Schema, ServerHandshake,
+};
+use super::media::{Role, classify_audio, classify_video, codec};
 use super::message::{MediaKind, MediaMessage, MessageHeader, MessageType};
+use super::needs::add_needs;
 use super::timestamp::Timestamp;
 use super::wire_message::WireMessage;
 use crate::limits::Limits;
@@ -24,19 +27,29 @@ pub fn chunk_reader(data: &[u8]) {
     assert_eq!(whole, cut, "the same however the bytes are cut");
 }
 
-/// Both handshakes, cut as the first byte says.
+/// All handshakes, cut as the first byte says.
 pub fn handshake(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else { return };
     let run = |piece_bytes: usize| {
-        let (mut server, mut client) = (ServerHandshake::new(1), ClientHandshake::new(1));
+        let mut server = ServerHandshake::new(1);
         let server = shake(data, piece_bytes, |input| server.receive(input));
-        (server, shake(data, piece_bytes, |input| client.receive(input)))
+        let clients = [
+            ClientHandshake::new(1),
+            ClientHandshake::with_digest(Schema::KeyFirst, 1),
+            ClientHandshake::with_digest(Schema::DigestFirst, 1),
+        ];
+        (server, clients.map(|mut client| shake(data, piece_bytes, |input| client.receive(input))))
     };
     assert_eq!(run(data.len()), run(usize::from(cut) + 1), "the same however the bytes are cut");
 }
 
-/// Classification of audio and video.
+/// Classification of audio and video, and what their headers ask of players.
 pub fn media_header(data: &[u8]) {
+    let mut needs = Vec::new();
+    for role in [Role::VideoHeader, Role::VideoMetadata, Role::AudioHeader, Role::Metadata] {
+        add_needs(&mut needs, role, data);
+        assert!(needs.iter().all(|need| !need.to_string().is_empty()));
+    }
     let audio = classify_audio(data);
     let video = classify_video(data);
     assert!(audio.is_none_or(|class| class.role.is_audio()));

@@ -12,7 +12,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::handshake_digest::{Schema, find_digest, sign_s1, sign_s2};
+use super::handshake_digest::{Signer, find_digest, sign_first, sign_second};
+
+pub use super::handshake_digest::Schema;
 
 /// Bytes of C1, C2, S1 and S2 each.
 pub const PACKET_BYTES: usize = 1536;
@@ -22,6 +24,9 @@ const VERSION: u8 = 3;
 
 /// The digest form's version bytes of S1. FFmpeg looks for a digest when the first is 3 or more.
 const DIGEST_VERSION: [u8; 4] = [4, 5, 0, 1];
+
+/// The digest form's version bytes of C1, as other servers send them when they are clients.
+const CLIENT_VERSION: [u8; 4] = [0x80, 0, 7, 2];
 
 /// How far a handshake is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +90,7 @@ impl ServerHandshake {
                 }
                 ServerState::C1(packet) => {
                     let Some(c1) = packet.fill(input) else { return Ok(HandshakeProgress::More) };
-                    let digest = find_digest(c1);
+                    let digest = find_digest(Signer::Client, c1);
                     self.digest = digest.is_some();
                     let reply = reply(c1, digest, &mut self.random);
                     self.state = ServerState::C2 { missing: PACKET_BYTES };
@@ -110,11 +115,13 @@ impl ServerHandshake {
     }
 }
 
-/// The client's side, with a plain C1: every server that was seen takes it.
+/// The client's side, with a plain C1, which every server that was seen takes, or with a digest.
 #[derive(Debug)]
 pub struct ClientHandshake {
     state: ClientState,
     random: SplitMix64,
+    schema: Option<Schema>,
+    digest: bool,
 }
 
 #[derive(Debug)]
@@ -129,7 +136,14 @@ impl ClientHandshake {
     /// A handshake before its first byte; `seed` becomes the random bytes of C1.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { state: ClientState::S0, random: SplitMix64(seed) }
+        Self { state: ClientState::S0, random: SplitMix64(seed), schema: None, digest: false }
+    }
+
+    /// The same with a digest in C1, for servers that want one. One that answers with a plain S1 is
+    /// good as well.
+    #[must_use]
+    pub fn with_digest(schema: Schema, seed: u64) -> Self {
+        Self { schema: Some(schema), ..Self::new(seed) }
     }
 
     /// C0 and C1 (1537 bytes), to be sent first.
@@ -137,12 +151,24 @@ impl ClientHandshake {
     pub fn hello(&mut self) -> Bytes {
         let mut out = BytesMut::with_capacity(1 + PACKET_BYTES);
         out.put_u8(VERSION);
-        out.put_slice(&first_packet([0; 4], &mut self.random));
+        let version = if self.schema.is_some() { CLIENT_VERSION } else { [0; 4] };
+        let mut c1 = first_packet(version, &mut self.random);
+        if let Some(schema) = self.schema {
+            sign_first(Signer::Client, schema, &mut c1);
+        }
+        out.put_slice(&c1);
         out.freeze()
     }
 
-    /// Takes what belongs to the handshake from `input`. C2, an echo of S1, is the reply when S1 is
-    /// complete, and [`HandshakeProgress::Done`] comes when S2 is, whatever it holds.
+    /// Whether C1 and S1 both carried a digest.
+    #[must_use]
+    pub fn is_digest(&self) -> bool {
+        self.digest
+    }
+
+    /// Takes what belongs to the handshake from `input`. C2 is the reply when S1 is complete: an
+    /// echo of it, or, to a digest that answers ours, the proof that it was read. Then
+    /// [`HandshakeProgress::Done`] comes when S2 is complete, whatever it holds.
     ///
     /// # Errors
     /// When S0 is not version 3.
@@ -158,7 +184,14 @@ impl ClientHandshake {
                 }
                 ClientState::S1(packet) => {
                     let Some(s1) = packet.fill(input) else { return Ok(HandshakeProgress::More) };
-                    let reply = Bytes::copy_from_slice(s1);
+                    let digest = self.schema.and_then(|_| find_digest(Signer::Server, s1));
+                    let mut c2 = *s1;
+                    if let Some((_, digest)) = digest {
+                        self.random.fill(&mut c2);
+                        sign_second(Signer::Client, &digest, &mut c2);
+                    }
+                    self.digest = digest.is_some();
+                    let reply = Bytes::copy_from_slice(&c2);
                     self.state = ClientState::S2 { missing: PACKET_BYTES };
                     return Ok(HandshakeProgress::Reply(reply));
                 }
@@ -185,10 +218,10 @@ fn reply(
     match digest {
         Some((schema, c1_digest)) => {
             let mut s1 = first_packet(DIGEST_VERSION, random);
-            sign_s1(schema, &mut s1);
+            sign_first(Signer::Server, schema, &mut s1);
             let mut s2 = [0; PACKET_BYTES];
             random.fill(&mut s2);
-            sign_s2(&c1_digest, &mut s2);
+            sign_second(Signer::Server, &c1_digest, &mut s2);
             out.put_slice(&s1);
             out.put_slice(&s2);
         }

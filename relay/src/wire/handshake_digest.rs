@@ -12,7 +12,7 @@ use super::handshake::PACKET_BYTES;
 
 /// In which half of the packet the digest lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Schema {
+pub enum Schema {
     /// Schema 0: key, then digest.
     KeyFirst,
     /// Schema 1: digest, then key.
@@ -33,30 +33,57 @@ const KEY_TAIL: [u8; 32] = [
     0x6e, 0xec, 0x5d, 0x2d, 0x29, 0x80, 0x6f, 0xab, 0x93, 0xb8, 0xe6, 0x36, 0xcf, 0xeb, 0x31, 0xae,
 ];
 
-/// The digest of C1 and where it was found; `None` when C1 is plain.
-pub(super) fn find_digest(c1: &[u8; PACKET_BYTES]) -> Option<(Schema, [u8; DIGEST_BYTES])> {
-    if c1[4..8] == [0; 4] {
+/// Who signs a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signer {
+    /// C1 and C2.
+    Client,
+    /// S1 and S2.
+    Server,
+}
+
+/// The signer's digest in its first packet, and where it was found; `None` when the packet is
+/// plain.
+pub(super) fn find_digest(
+    signer: Signer,
+    packet: &[u8; PACKET_BYTES],
+) -> Option<(Schema, [u8; DIGEST_BYTES])> {
+    if packet[4..8] == [0; 4] {
         return None;
     }
     [Schema::KeyFirst, Schema::DigestFirst].into_iter().find_map(|schema| {
-        let at = schema.digest_position(c1);
-        let digest = digest_around(PLAYER_TEXT, c1, at);
-        (c1[at..at + DIGEST_BYTES] == digest).then_some((schema, digest))
+        let at = schema.digest_position(packet);
+        let digest = digest_around(signer.text(), packet, at);
+        (packet[at..at + DIGEST_BYTES] == digest).then_some((schema, digest))
     })
 }
 
-/// Puts the server's digest into an S1 that is otherwise complete.
-pub(super) fn sign_s1(schema: Schema, s1: &mut [u8; PACKET_BYTES]) {
-    let at = schema.digest_position(s1);
-    let digest = digest_around(SERVER_TEXT, s1, at);
-    s1[at..at + DIGEST_BYTES].copy_from_slice(&digest);
+/// Puts the signer's digest into its first packet, which is otherwise complete.
+pub(super) fn sign_first(signer: Signer, schema: Schema, packet: &mut [u8; PACKET_BYTES]) {
+    let at = schema.digest_position(packet);
+    let digest = digest_around(signer.text(), packet, at);
+    packet[at..at + DIGEST_BYTES].copy_from_slice(&digest);
 }
 
-/// Ends an S2 of random bytes with the proof that the digest of C1 was read.
-pub(super) fn sign_s2(c1_digest: &[u8; DIGEST_BYTES], s2: &mut [u8; PACKET_BYTES]) {
-    let key = hmac(&[SERVER_TEXT, &KEY_TAIL].concat(), &[c1_digest]);
-    let (body, signature) = s2.split_at_mut(PACKET_BYTES - DIGEST_BYTES);
+/// Ends the signer's second packet, otherwise of random bytes, with the proof that the other's
+/// digest was read.
+pub(super) fn sign_second(
+    signer: Signer,
+    digest: &[u8; DIGEST_BYTES],
+    packet: &mut [u8; PACKET_BYTES],
+) {
+    let key = hmac(&[signer.text(), &KEY_TAIL].concat(), &[digest]);
+    let (body, signature) = packet.split_at_mut(PACKET_BYTES - DIGEST_BYTES);
     signature.copy_from_slice(&hmac(&key, &[body]));
+}
+
+impl Signer {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Self::Client => PLAYER_TEXT,
+            Self::Server => SERVER_TEXT,
+        }
+    }
 }
 
 impl Schema {

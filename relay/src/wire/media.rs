@@ -11,6 +11,9 @@ use super::message::MediaKind;
 pub enum Role {
     /// A video key frame (coded).
     KeyFrame,
+    /// A key frame message without track 0 (coded): a place to join only in a stream that has no
+    /// such track. Whoever knows the stream makes it one of its two neighbours.
+    TrackKeyFrame,
     /// A video frame that needs earlier ones (coded).
     InterFrame,
     /// Video codec configuration.
@@ -44,6 +47,7 @@ impl Role {
         matches!(
             self,
             Self::KeyFrame
+                | Self::TrackKeyFrame
                 | Self::InterFrame
                 | Self::VideoHeader
                 | Self::VideoEnd
@@ -63,7 +67,14 @@ impl Role {
     /// often carry 0).
     #[must_use]
     pub fn is_coded(self) -> bool {
-        matches!(self, Self::KeyFrame | Self::InterFrame | Self::VideoOpaque | Self::AudioFrame)
+        matches!(
+            self,
+            Self::KeyFrame
+                | Self::TrackKeyFrame
+                | Self::InterFrame
+                | Self::VideoOpaque
+                | Self::AudioFrame
+        )
     }
 
     /// Whether joining players need the newest message of this role (per track).
@@ -128,8 +139,8 @@ pub struct Class {
 /// [`CHUNK_BYTES`](super::message::CHUNK_BYTES) is enough. `None`: too short to mean anything, to
 /// be dropped.
 ///
-/// Groups of pictures are those of the default track, which is track 0. A key frame message that
-/// does not contain that track is an [`Role::InterFrame`]: nothing can be joined there.
+/// Groups of pictures are those of the default track, which is track 0 where there is one. A key
+/// frame message that does not contain that track is a [`Role::TrackKeyFrame`].
 #[must_use]
 pub fn classify_video(head: &[u8]) -> Option<Class> {
     let &[first, ..] = head else { return None };
@@ -259,8 +270,11 @@ fn enhanced_video_role(packet: &Packet) -> Role {
         packet_type::SEQUENCE_END => Role::VideoEnd,
         packet_type::VIDEO_METADATA => Role::VideoMetadata,
         packet_type::CODED_FRAMES | packet_type::CODED_FRAMES_X => {
-            let is_key = matches!(packet.frame_type, KEY | GENERATED_KEY);
-            if is_key && packet.default_track { Role::KeyFrame } else { Role::InterFrame }
+            match (matches!(packet.frame_type, KEY | GENERATED_KEY), packet.default_track) {
+                (true, true) => Role::KeyFrame,
+                (true, false) => Role::TrackKeyFrame,
+                (false, _) => Role::InterFrame,
+            }
         }
         _ => Role::VideoOpaque,
     }

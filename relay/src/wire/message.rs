@@ -207,15 +207,16 @@ pub struct MediaMessage {
 }
 
 impl MediaMessage {
-    /// Cuts a contiguous payload into chunks (one copy). For messages that had to be rewritten, and
-    /// for tests.
+    /// Cuts a contiguous payload into chunks (one copy). For tests, and for what we write.
     ///
     /// # Panics
-    /// When the payload is longer than [`MESSAGE_BYTES_MAX`]; no message that was read is.
+    /// When the payload is longer than [`MESSAGE_BYTES_MAX`]. What was made of a peer's bytes is
+    /// therefore given to [`Self::replace`].
     #[must_use]
     pub fn new(kind: MediaKind, class: Class, timestamp: Timestamp, payload: &[u8]) -> Self {
         let mut message = Self::empty();
-        message.replace(kind, class, timestamp, payload);
+        let fits = message.replace(kind, class, timestamp, payload);
+        assert!(fits, "a message payload fits 24 bits");
         message
     }
 
@@ -232,15 +233,23 @@ impl MediaMessage {
     }
 
     /// Puts another message in place of this one, reusing its buffer: [`Self::new`] without its
-    /// allocation when the buffer is large enough.
-    ///
-    /// # Panics
-    /// As [`Self::new`].
-    pub fn replace(&mut self, kind: MediaKind, class: Class, timestamp: Timestamp, payload: &[u8]) {
-        assert!(payload.len() <= MESSAGE_BYTES_MAX, "a message payload fits 24 bits");
+    /// allocation when the buffer is large enough, and not much larger. False, and nothing
+    /// changed, when the payload is longer than [`MESSAGE_BYTES_MAX`].
+    #[must_use]
+    pub fn replace(
+        &mut self,
+        kind: MediaKind,
+        class: Class,
+        timestamp: Timestamp,
+        payload: &[u8],
+    ) -> bool {
+        if payload.len() > MESSAGE_BYTES_MAX {
+            return false;
+        }
         self.begin(kind, timestamp);
         self.extend(payload, payload.len(), 0);
         self.class = class;
+        true
     }
 
     /// Kind, and with it chunk stream and type id.
@@ -253,6 +262,11 @@ impl MediaMessage {
     #[must_use]
     pub fn class(&self) -> &Class {
         &self.class
+    }
+
+    /// Gives the message another role, by those who know the stream. Its bytes stay.
+    pub fn set_role(&mut self, role: Role) {
+        self.class.role = role;
     }
 
     /// Absolute timestamp.

@@ -20,6 +20,7 @@ pub mod handshake;
 mod handshake_digest;
 pub mod media;
 pub mod message;
+pub mod needs;
 pub mod reply;
 pub mod stream_name;
 pub mod timestamp;

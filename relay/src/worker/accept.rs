@@ -128,7 +128,16 @@ impl Worker {
         self.shared.leave_connection();
     }
 
-    fn count_close(&mut self, connection: &Connection, role: Role, reason: CloseReason) {
+    pub(super) fn count_failed_handshake(
+        &mut self,
+        connection: &mut Connection,
+        result: HandshakeResult,
+    ) {
+        connection.handshake_counted = true;
+        self.cells.handshakes.at((result, connection.transport())).increment();
+    }
+
+    fn count_close(&mut self, connection: &mut Connection, role: Role, reason: CloseReason) {
         let transport = connection.transport();
         self.cells.closed(role, transport, reason);
         if role == Role::Pending {
@@ -140,7 +149,7 @@ impl Worker {
                 CloseReason::Protocol => HandshakeResult::BadVersion,
                 _ => HandshakeResult::Eof,
             };
-            self.cells.handshakes.at((result, transport)).increment();
+            self.count_failed_handshake(connection, result);
         }
         if role == Role::Player {
             let dropped = match reason {

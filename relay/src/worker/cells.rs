@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::labels::{
     CloseReason, DropReason, HandshakeResult, Hop, JoinSource, JumpReason, Label, MemoryKind,
-    MessageKind, PlayerDropReason, RefuseReason, Role, Source, Transport,
+    MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -57,6 +57,8 @@ pub struct Cells {
     pub players: Family<Source, { Source::COUNT }>,
     /// Players that the relay closed, or lost through an error.
     pub players_dropped: Family<PlayerDropReason, { PlayerDropReason::COUNT }>,
+    /// Players whose connect did not announce what the stream asks for, by what it is.
+    pub players_unannounced: Family<StreamNeed, { StreamNeed::COUNT }>,
     /// Jumps of slow players.
     pub player_jumps: Family<JumpReason, { JumpReason::COUNT }>,
     /// From a message complete at ingest to written to a player's socket. 0.5 ms to 16.4 s.

@@ -43,6 +43,11 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// What its first stream asks for was held against what it announced.
+    pub(super) needs_judged: bool,
+    /// It published or played before: what it begins from now on is logged at debug only, since a
+    /// peer can begin and end again without pause.
+    pub(super) introduced: bool,
     /// Its first bytes, while it neither published nor played and the log's level is debug.
     pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
@@ -63,9 +68,9 @@ pub(super) struct Sending {
 pub(super) enum What {
     /// Replies.
     Replies,
-    /// Media for the play on this message stream.
+    /// Media for this play, which may be over by the time that they are gone.
     Media {
-        message_stream: u32,
+        play: PlayNumber,
         /// When the oldest message in it was complete at ingest.
         ingested: Duration,
     },
@@ -80,8 +85,13 @@ pub(super) struct Publish {
     pub(super) since: Duration,
 }
 
+/// A play of this worker, counted from 1 and never used again: a message stream may be played on
+/// anew while the last batch of its play before is under way.
+pub(super) type PlayNumber = u64;
+
 /// One play that was accepted.
 pub(super) struct Play {
+    pub(super) number: PlayNumber,
     pub(super) message_stream: u32,
     /// The worker's own number of the stream.
     pub(super) local: usize,
@@ -91,13 +101,23 @@ pub(super) struct Play {
     pub(super) paused: bool,
     /// Neither audio nor video is wanted.
     pub(super) silenced: bool,
-    /// Whether it stands in the send ring or among those who wait for the next seal.
-    pub(super) parked: bool,
+    pub(super) parked: Parked,
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+}
+
+/// Where a play stands while it is not being sent to. It stands in one place at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parked {
+    /// Nowhere.
+    No,
+    /// In the send ring.
+    Ring,
+    /// Among those who wait for the next seal of their stream.
+    Waiting,
 }
 
 /// A connection that is to end once its last replies are gone.
@@ -143,6 +163,8 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            needs_judged: false,
+            introduced: false,
             opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,
@@ -167,7 +189,20 @@ impl Connection {
         let plays = self.plays.capacity() * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
-        size_of::<Self>() + input + replies + plays + publishes
+        let session = self.session.held_bytes();
+        size_of::<Self>() + input + replies + plays + publishes + session
+    }
+
+    /// Logs that a publish or a play started.
+    pub(super) fn log_start(&mut self, what: &str) {
+        let stream = self.stream_name.as_deref().unwrap_or("-");
+        let (id, client) = (&self.id, self.client());
+        if self.introduced {
+            tracing::debug!(%id, stream, client, "{what}");
+        } else {
+            tracing::info!(%id, stream, client, "{what}");
+        }
+        self.introduced = true;
     }
 
     /// The publish on a message stream.
@@ -180,6 +215,11 @@ impl Connection {
         self.plays.iter_mut().find(|play| play.message_stream == message_stream)
     }
 
+    /// The play of this number, unless it is over.
+    pub(super) fn play_numbered(&mut self, number: PlayNumber) -> Option<&mut Play> {
+        self.plays.iter_mut().find(|play| play.number == number)
+    }
+
     /// Whether replies may be sent now: no send is under way and no message is cut in half.
     pub(super) fn may_reply(&self) -> bool {
         self.sending.is_none()
@@ -188,8 +228,8 @@ impl Connection {
 
     /// Whether every other play's messages are whole, so that one of this play may begin: they
     /// share their chunk streams.
-    pub(super) fn others_at_boundary(&self, message_stream: u32) -> bool {
-        let mut others = self.plays.iter().filter(|play| play.message_stream != message_stream);
+    pub(super) fn others_at_boundary(&self, number: PlayNumber) -> bool {
+        let mut others = self.plays.iter().filter(|play| play.number != number);
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 

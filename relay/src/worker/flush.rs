@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Worker;
-use super::connection::{Connection, Sending, What};
+use super::connection::{Connection, Parked, Sending, What};
 use super::labels::{DropReason, Hop, JoinSource, JumpReason, MessageKind};
 use super::local::Place;
 use super::mail::Mail;
-use super::ring::Share;
+use super::ring::{Entry, Share};
 use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 
@@ -25,9 +25,7 @@ impl Worker {
         for log in ready.drain(..) {
             let Some(local) = self.streams.find_log(log) else { continue };
             let Some(entry) = self.streams.get_mut(local) else { continue };
-            for waiting in entry.waiting.drain(..) {
-                self.ring.push_head(waiting);
-            }
+            entry.wake_all(&mut self.ring);
             let Place::Here { readers, .. } = &mut entry.place else { continue };
             let stream = entry.id;
             for segment in self.hub.take_sealed(log) {
@@ -51,25 +49,33 @@ impl Worker {
     /// Submits this turn's share of sends.
     pub(super) fn send_ring(&mut self, now: Duration) {
         let mut share = Share::of_turn(self.limits.sends_per_turn);
-        while let Some((key, message_stream)) = self.ring.pop(&mut share) {
-            self.send_media(key, message_stream, now);
+        let connections = &self.connections;
+        self.ring.clear_up(|(key, play)| {
+            let connection = connections.get(*key);
+            connection.is_some_and(|connection| connection.plays.iter().any(|p| p.number == *play))
+        });
+        while let Some((entry, at_head)) = self.ring.pop(&mut share) {
+            if !self.send_media(entry, now) {
+                self.ring.pass_over(&mut share, at_head);
+            }
         }
     }
 
-    fn send_media(&mut self, key: ConnectionKey, message_stream: u32, now: Duration) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let others_whole = connection.others_at_boundary(message_stream);
+    /// Sends a play what there is for it. `false` when the play is over.
+    fn send_media(&mut self, (key, number): Entry, now: Duration) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
-        let Some(play) = connection.play_mut(message_stream) else { return };
-        play.parked = false;
+        let Some(play) = connection.play_numbered(number) else { return false };
+        play.parked = Parked::No;
         let stopped = play.is_stopped();
-        let Some(cursor) = play.cursor.as_mut() else { return };
+        let Some(cursor) = play.cursor.as_mut() else { return true };
         if busy || (stopped && cursor.at_boundary()) {
             // What is under way queues it again once it is gone.
-            return;
+            return true;
         }
-        let Some(entry) = self.streams.get_mut(play.local) else { return };
-        let Some(log) = entry.log else { return };
+        let Some(entry) = self.streams.get_mut(play.local) else { return true };
+        let Some(log) = entry.log else { return true };
         let reads = self.hub.log(log).and_then(|log| log.get(cursor.segment()));
         let ingested = reads.map_or(now, |segment| segment.ingested);
         let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
@@ -78,19 +84,23 @@ impl Worker {
                 let batch = one_or_many(&mut self.slices);
                 self.operations.push(Operation::Send { connection: key, batch });
                 entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
-                let what = What::Media { message_stream, ingested };
+                let what = What::Media { play: number, ingested };
                 connection.sending = Some(Sending { since: now, what });
             }
             Next::AtHead | Next::WaitingForKey => {
-                play.parked = true;
-                entry.waiting.push((key, message_stream));
+                play.parked = Parked::Waiting;
+                entry.waiting.push((key, number));
             }
             Next::Busy | Next::Gone => {}
         }
         self.count_batch(key, &batch);
+        true
     }
 
     fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
+        if batch.joined {
+            self.judge_needs(key);
+        }
         if let Some(jump) = batch.jumped {
             let reason = match jump {
                 stream::JumpReason::Lag => JumpReason::Lag,
@@ -125,9 +135,9 @@ impl Worker {
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         connection.bytes_out += count;
         self.cells.egress_bytes.at(connection.role).add(count);
-        if let What::Media { message_stream, ingested } = sending.what {
+        if let What::Media { play, ingested } = sending.what {
             self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
-            if let Some(play) = connection.play_mut(message_stream)
+            if let Some(play) = connection.play_numbered(play)
                 && let Some(cursor) = play.cursor.as_mut()
             {
                 cursor.advance(bytes);
@@ -153,14 +163,16 @@ impl Worker {
         for play in &mut connection.plays {
             let Some(cursor) = play.cursor.as_ref() else { continue };
             let may_go = !play.is_stopped() || !cursor.at_boundary();
-            if !play.parked && may_go {
-                play.parked = true;
-                let party = (key, play.message_stream);
+            if play.parked == Parked::No && may_go {
                 match self.streams.get_mut(play.local) {
                     Some(entry) if has_all(&self.hub, entry.log, cursor) => {
-                        entry.waiting.push(party);
+                        play.parked = Parked::Waiting;
+                        entry.waiting.push((key, play.number));
                     }
-                    _ => self.ring.push_behind(party),
+                    _ => {
+                        play.parked = Parked::Ring;
+                        self.ring.push_behind((key, play.number));
+                    }
                 }
             }
         }

@@ -113,10 +113,11 @@ labels! {
         Draining = "draining", "A connection, publish or play, since the node is ending.";
         Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
         Streams = "streams", "A publish, since streams_max names are live.";
-        Memory = "memory", "A publish, since all logs together are at log_bytes_total.";
+        Memory = "memory", "A publish or play, at log_bytes_total or connection_bytes_total.";
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
+        Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
     }
@@ -126,6 +127,7 @@ labels! {
         Ok = "ok", "Complete.";
         Timeout = "timeout", "Not complete in time.";
         BadVersion = "bad_version", "The first byte was none we speak.";
+        Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
     }
 
@@ -154,6 +156,13 @@ labels! {
         Limit = "limit", "It passed a limit.";
         Drain = "drain", "The node is ending.";
         Error = "error", "Its socket failed, or it broke the protocol.";
+    }
+
+    /// What a stream asks of players.
+    StreamNeed {
+        Codec = "codec", "A codec, by the name that its messages use for it.";
+        Multitrack = "multitrack", "Messages that name their track (Enhanced RTMP).";
+        VideoMetadata = "video_metadata", "Colour and other video metadata (Enhanced RTMP).";
     }
 
     /// Why a slow player was moved forward.
@@ -246,6 +255,7 @@ mod tests {
         check::<MessageKind>();
         check::<DropReason>();
         check::<PlayerDropReason>();
+        check::<StreamNeed>();
         check::<JumpReason>();
         check::<Source>();
         check::<Hop>();

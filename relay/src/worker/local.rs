@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::connection::Parked;
+use super::flow::Flow;
 use super::mail::{Party, StreamId, WorkerIndex};
-use super::settings::Join;
-use crate::reactor::ConnectionKey;
+use super::ring::{Entry, SendRing};
+use super::settings::{AppSettings, Join};
 use crate::stream::StreamKey;
 
 /// One stream on this worker.
@@ -17,13 +19,19 @@ pub(super) struct LocalStream {
     pub(super) name: Arc<str>,
     /// Where joining players of its application start.
     pub(super) join: Join,
+    /// The flush age that its application fixes.
+    pub(super) fixed_flush: Option<Duration>,
+    /// What flows through it.
+    pub(super) flow: Flow,
     /// The log, once there is one.
     pub(super) log: Option<StreamKey>,
     pub(super) place: Place,
     /// Every play of it on this worker.
-    pub(super) players: HashSet<(ConnectionKey, u32)>,
-    /// Plays that have all that was sealed, and wait for the next seal.
-    pub(super) waiting: Vec<(ConnectionKey, u32)>,
+    pub(super) players: HashSet<Entry>,
+    /// Plays that have all that was sealed, and wait for the next seal; some may be over.
+    pub(super) waiting: Vec<Entry>,
+    /// How many of those are over.
+    stale: usize,
     /// Since when it has had no players.
     pub(super) empty_since: Option<Duration>,
     /// Bytes sent to its players; on the home also what workers had sent that have left since.
@@ -74,18 +82,21 @@ impl LocalStreams {
         &mut self,
         id: StreamId,
         name: &Arc<str>,
-        join: Join,
+        app: &AppSettings,
         now: Duration,
     ) -> usize {
         *self.by_id.entry(id).or_insert_with(|| {
             self.streams.insert(LocalStream {
                 id,
                 name: Arc::clone(name),
-                join,
+                join: app.join,
+                fixed_flush: app.flush,
+                flow: Flow::default(),
                 log: None,
                 place: Place::Nowhere,
                 players: HashSet::new(),
                 waiting: Vec::new(),
+                stale: 0,
                 empty_since: Some(now),
                 bytes_out: 0,
                 granted: None,
@@ -146,14 +157,41 @@ impl LocalStreams {
         self.streams.iter().any(|(_, entry)| matches!(entry.place, Place::There { .. }))
     }
 
+    /// The local number of every stream there is now.
+    pub(super) fn locals(&self) -> Vec<usize> {
+        self.streams.iter().map(|(local, _)| local).collect()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &LocalStream)> {
         self.streams.iter()
     }
 }
 
 impl LocalStream {
+    /// A play is over.
+    pub(super) fn leave(&mut self, play: &Entry, parked: Parked, now: Duration) {
+        self.players.remove(play);
+        self.stale += usize::from(parked == Parked::Waiting);
+        if self.players.is_empty() {
+            self.empty_since = Some(now);
+            self.players = HashSet::new();
+            self.waiting = Vec::new();
+            self.stale = 0;
+        } else if self.stale > self.players.len() {
+            // Now and then, so that who leaves a crowd need not look for itself in it.
+            self.waiting.retain(|waiting| self.players.contains(waiting));
+            self.waiting.shrink_to(self.players.len());
+            self.stale = 0;
+        }
+    }
+
+    /// A segment was sealed: the list of those who wait moves to the send ring as it is.
+    pub(super) fn wake_all(&mut self, ring: &mut SendRing) {
+        ring.push_heads(self.waiting.drain(..), std::mem::take(&mut self.stale));
+    }
+
     /// Its players, in an order that does not change from run to run.
-    pub(super) fn players_in_order(&self) -> Vec<(ConnectionKey, u32)> {
+    pub(super) fn players_in_order(&self) -> Vec<Entry> {
         let mut players: Vec<_> = self.players.iter().copied().collect();
         players.sort_unstable();
         players

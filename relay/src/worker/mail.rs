@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::level::Step;
 use super::settings::{PublishConflict, UnknownStream};
 use crate::reactor::ConnectionKey;
 use crate::stream::{Heritage, Segment};
@@ -43,6 +44,16 @@ pub(super) enum Refusal {
     Overloaded,
 }
 
+/// Why a player is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlayRefusal {
+    /// Nobody publishes the name, and the application does not let players wait, or
+    /// `wanted_names_max` names are waited for.
+    Unknown,
+    /// The stream has `players_per_stream_max` players on this node.
+    Full,
+}
+
 /// To the registrar.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -52,6 +63,8 @@ pub(super) enum Request {
     Release { stream: StreamId, publisher: Party },
     /// A player asks for a name.
     Want { player: Party, name: Arc<str>, unknown: UnknownStream },
+    /// A player that the registrar let play is gone, or was before it could begin.
+    Leave { stream: StreamId },
     /// The last player of a stream left this worker.
     Unwant { worker: WorkerIndex, stream: StreamId },
     /// The home's answer to [`Order::Yield`].
@@ -72,7 +85,7 @@ pub(super) enum Order {
     /// Play: the name has this number; its home, when it has one, is named.
     Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
     /// The player is refused.
-    RefusePlay { player: Party, name: Arc<str> },
+    RefusePlay { player: Party, name: Arc<str>, refusal: PlayRefusal },
     /// To workers with players: the stream has a (new) home, or the same home a new publisher.
     Appeared { stream: StreamId, home: WorkerIndex },
     /// To the home and to workers with players: the grace is over, the name is free.
@@ -98,6 +111,8 @@ pub(super) enum Mail {
     /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
     /// again.
     Lost { stream: StreamId },
+    /// To every other worker: this one asks for another flush level.
+    Step { worker: WorkerIndex, step: Step },
     /// From the old home to the new one.
     Handover {
         stream: StreamId,

@@ -71,6 +71,11 @@ impl Mailbox {
         self.index
     }
 
+    /// Workers of this node.
+    pub(super) fn workers(&self) -> usize {
+        self.desks.len()
+    }
+
     /// Says how this worker is woken. Called once, before the first turn.
     pub fn set_waker(&self, waker: Waker) {
         // A second call would be our own mistake; the first waker stays good.

@@ -10,6 +10,8 @@
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream
+//!   level.rs    how long messages gather; flow.rs: what another level would cost
+//!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers
 //!   sweep.rs    deadlines, limits of memory
@@ -22,12 +24,17 @@ pub mod cells;
 pub mod clock;
 mod connection;
 mod dump;
+mod early;
+mod flow;
 mod flush;
 pub mod handle;
 pub mod labels;
+mod level;
 mod local;
 mod mail;
 pub mod mailbox;
+mod needs;
+mod pace;
 mod play;
 mod post;
 mod publish;
@@ -47,7 +54,9 @@ use std::time::Duration;
 
 use self::cells::Cells;
 use self::connection::Connection;
+use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
@@ -63,6 +72,10 @@ use crate::stream::{Hub, StreamKey};
 
 /// The worker that decides names.
 const REGISTRAR: mail::WorkerIndex = 0;
+
+/// A worker to which no segment was mailed for this long is woken by the next one instead of
+/// looking for it.
+const FED_FOR: Duration = Duration::from_millis(250);
 
 /// What a worker is made of.
 pub struct Parts {
@@ -100,8 +113,18 @@ pub struct Worker {
     pending: usize,
     /// Plays.
     players: u64,
-    /// Whether segments may come from other workers, so that this one looks at its mail by itself.
+    /// Plays so far; the newest one's number.
+    plays: connection::PlayNumber,
+    /// Whether segments may come from other workers.
     reads_remote: bool,
+    /// When the last one came: while they do, this worker looks at its mail by itself.
+    last_segment: Option<Duration>,
+    /// Chooses how long small messages gather, as far as this worker is concerned.
+    level: Controller,
+    /// What each worker asks for, this one included.
+    steps: Vec<Step>,
+    /// Workers that asked for streams of which this one has not heard yet.
+    early: EarlyReaders,
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
@@ -136,6 +159,7 @@ impl Worker {
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.settings.limits.clone());
         let registrar = (parts.mailbox.index() == REGISTRAR).then(Registrar::default);
+        let steps = vec![Step::default(); parts.mailbox.workers()];
         Self {
             hub: Hub::new(Arc::clone(&limits)),
             limits,
@@ -151,7 +175,12 @@ impl Worker {
             numbered: 0,
             pending: 0,
             players: 0,
+            plays: 0,
             reads_remote: false,
+            last_segment: None,
+            level: Controller::default(),
+            steps,
+            early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
             ring: SendRing::default(),
@@ -206,6 +235,9 @@ impl Worker {
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
+            | Completion::Released { .. }
+            | Completion::Adopted { .. }
+            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }
@@ -220,10 +252,9 @@ impl Worker {
         if let Some(due) = self.hub.next_flush() {
             until = until.min(due);
         }
-        let limits = &self.limits;
-        let looks_by_itself = self.mailbox.waiting() > 0 || self.reads_remote;
-        if looks_by_itself {
-            until = until.min(now + limits.mail_poll);
+        let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
+        if self.mailbox.waiting() > 0 || (self.reads_remote && is_fed) {
+            until = until.min(now + self.limits.mail_poll);
         } else if !self.mailbox.fall_asleep() {
             return Duration::ZERO;
         }
@@ -238,7 +269,8 @@ impl Worker {
     }
 
     /// Counts the working time of a turn.
-    pub fn count_work(&self, busy: Duration) {
+    pub fn count_work(&mut self, busy: Duration) {
+        self.level.worked(busy);
         self.cells.busy_ns.add(nanos(busy));
         self.cells.turn_duration.observe(busy);
     }
@@ -266,6 +298,14 @@ impl Worker {
         left == 0 && idle && self.hub.is_empty()
     }
 
+    /// Entries in the send ring and among those who wait for a seal. At most a few more than twice
+    /// the plays, for tests.
+    #[must_use]
+    pub fn queued_plays(&self) -> usize {
+        let waiting: usize = self.streams.iter().map(|(_, entry)| entry.waiting.len()).sum();
+        self.ring.len() + waiting
+    }
+
     /// Bytes copied on their way into logs and views, and bytes held, for tests and metrics.
     #[must_use]
     pub fn hub(&self) -> &Hub {
@@ -279,6 +319,12 @@ impl Worker {
     /// Whether so much mail waits that nothing new is taken on.
     fn is_overloaded(&self) -> bool {
         self.mailbox.waiting() >= self.limits.control_mail_max
+    }
+
+    /// Whether the node holds as much as it may, so that nothing new is taken on.
+    fn is_out_of_memory(&self) -> bool {
+        self.shared.log_bytes() >= self.limits.log_bytes_total
+            || self.shared.connection_bytes() >= self.limits.connection_bytes_total
     }
 
     fn ask_registrar(&mut self, request: Request) {

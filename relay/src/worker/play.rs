@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
-use super::connection::{Connection, Play};
+use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Mail, Party, Request, StreamId, WorkerIndex};
-use super::publish::app_of;
+use super::mail::{self, Mail, Party, Request, StreamId, WorkerIndex};
 use super::settings;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -27,6 +26,8 @@ impl Worker {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
             Some((RefuseReason::Overload, "The server is overloaded"))
+        } else if self.is_out_of_memory() {
+            Some((RefuseReason::Memory, "The server has no memory left for players"))
         } else {
             None
         };
@@ -50,34 +51,41 @@ impl Worker {
         now: Duration,
     ) {
         self.no_longer_wanted(name);
-        let join = self.settings.app(app_of(name)).join;
-        let local = self.streams.enter(stream, name, join, now);
+        let local = self.enter_stream(stream, name, now);
         if let Some(home) = home {
             self.look_to(local, home);
         }
         let message_stream = player.message_stream;
+        let mut plays = false;
         self.work(player.connection, now, |worker, connection| {
             let Some(entry) = worker.streams.get_mut(local) else { return };
             if connection.closing.is_some() {
                 return;
             }
-            if entry.players.len() >= worker.limits.players_per_stream_max {
-                worker.cells.refused.at(RefuseReason::Players).increment();
-                let refusal = failed("The stream has as many players as it may");
+            let view = ViewKind { message_stream, ..ViewKind::default() };
+            if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
+                worker.cells.refused.at(RefuseReason::Views).increment();
+                let refusal = failed("The stream is played on too many message streams");
                 connection.session.reject_play(message_stream, &refusal);
                 return;
             }
-            entry.players.insert((connection.key, message_stream));
+            plays = true;
+            worker.plays += 1;
+            let number = worker.plays;
+            entry.players.insert((connection.key, number));
             entry.empty_since = None;
             connection.session.accept_play(message_stream);
+            // Nearly every player has one play, and room for more would cost it as much again.
+            connection.plays.reserve_exact(1);
             connection.plays.push(Play {
+                number,
                 message_stream,
                 local,
                 cursor: None,
-                view: ViewKind { message_stream, ..ViewKind::default() },
+                view,
                 paused: false,
                 silenced: false,
-                parked: false,
+                parked: Parked::No,
                 asked: now,
                 started: false,
                 warm: false,
@@ -85,25 +93,35 @@ impl Worker {
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
-            tracing::info!(
-                id = %connection.id,
-                stream = connection.stream_name.as_deref().unwrap_or("-"),
-                client = connection.client(),
-                "play started"
-            );
-            worker.seat(connection, message_stream, now);
+            connection.log_start("play started");
+            worker.seat(connection, number, now);
             worker.resume(connection, now);
         });
+        if !plays {
+            self.ask_registrar(Request::Leave { stream });
+        }
     }
 
-    pub(super) fn play_refused(&mut self, player: Party, name: &Arc<str>, now: Duration) {
+    pub(super) fn play_refused(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        refusal: mail::PlayRefusal,
+        now: Duration,
+    ) {
         self.no_longer_wanted(name);
-        self.cells.refused.at(RefuseReason::UnknownStream).increment();
+        let (reason, refusal) = match refusal {
+            mail::PlayRefusal::Unknown => {
+                let code = PlayRefusalCode::StreamNotFound;
+                let description = "Nobody publishes this stream".into();
+                (RefuseReason::UnknownStream, PlayRefusal { code, description })
+            }
+            mail::PlayRefusal::Full => {
+                (RefuseReason::Players, failed("The stream has as many players as it may"))
+            }
+        };
+        self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            let refusal = PlayRefusal {
-                code: PlayRefusalCode::StreamNotFound,
-                description: "Nobody publishes this stream".into(),
-            };
             connection.session.reject_play(player.message_stream, &refusal);
         });
     }
@@ -148,10 +166,13 @@ impl Worker {
     /// Tells players that waited for a publisher that there is one.
     pub(super) fn notify_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players_in_order() {
+        for (key, number) in entry.players_in_order() {
             self.work(key, now, |_, connection| {
-                let play = connection.plays.iter().find(|p| p.message_stream == message_stream);
-                if play.is_some_and(|play| !play.started && play.asked < now) {
+                if let Some(play) = connection.play_numbered(number)
+                    && !play.started
+                    && play.asked < now
+                {
+                    let message_stream = play.message_stream;
                     connection.session.publish_notify(message_stream);
                 }
             });
@@ -161,14 +182,14 @@ impl Worker {
     /// Gives every player of a stream whose log is now there its position.
     pub(super) fn seat_players(&mut self, local: usize, now: Duration) {
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players_in_order() {
-            self.work(key, now, |worker, connection| worker.seat(connection, message_stream, now));
+        for (key, number) in entry.players_in_order() {
+            self.work(key, now, |worker, connection| worker.seat(connection, number, now));
         }
     }
 
-    fn seat(&mut self, connection: &mut Connection, message_stream: u32, now: Duration) {
+    fn seat(&mut self, connection: &mut Connection, number: PlayNumber, now: Duration) {
         let key = connection.key;
-        let Some(play) = connection.play_mut(message_stream) else { return };
+        let Some(play) = connection.play_numbered(number) else { return };
         if play.cursor.is_some() {
             return;
         }
@@ -180,8 +201,9 @@ impl Worker {
         };
         play.warm = self.hub.log(log).is_some_and(|log| log.newest_key().is_some());
         play.cursor = self.hub.open(log, join, play.view, now);
-        if play.cursor.is_some() && !std::mem::replace(&mut play.parked, true) {
-            self.ring.push_behind((key, message_stream));
+        if play.cursor.is_some() && play.parked == Parked::No {
+            play.parked = Parked::Ring;
+            self.ring.push_behind((key, number));
         }
     }
 
@@ -217,7 +239,13 @@ impl Worker {
                 return;
             }
         };
-        play.view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream };
+        let log = self.streams.get(play.local).and_then(|entry| entry.log);
+        if log.is_some_and(|log| !self.hub.has_room(log, view)) {
+            self.cells.refused.at(RefuseReason::Views).increment();
+            return;
+        }
+        play.view = view;
         let was_silenced = std::mem::take(&mut play.silenced);
         if let Some(cursor) = play.cursor.as_mut() {
             cursor.set_view(play.view);
@@ -237,8 +265,9 @@ impl Worker {
         }
         if let (Some(log), Some(cursor)) = (log, play.cursor.as_mut()) {
             self.hub.rejoin(log, cursor, now);
-            if !std::mem::replace(&mut play.parked, true) {
-                self.ring.push_behind((key, message_stream));
+            if play.parked == Parked::No {
+                play.parked = Parked::Ring;
+                self.ring.push_behind((key, play.number));
             }
         }
     }
@@ -258,15 +287,22 @@ impl Worker {
         self.update_role(connection);
     }
 
-    /// A play is over, whatever ended it.
+    /// A play is over before its stream is.
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+        if let Some(entry) = self.streams.get(play.local) {
+            let stream = entry.id;
+            self.ask_registrar(Request::Leave { stream });
+        }
+        self.forget_play(key, play, now);
+    }
+
+    fn forget_play(&mut self, key: ConnectionKey, play: Play, now: Duration) {
         self.players -= 1;
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
-        entry.players.remove(&(key, play.message_stream));
-        if entry.players.is_empty() {
-            entry.empty_since = Some(now);
-            entry.players.shrink_to_fit();
+        entry.leave(&(key, play.number), play.parked, now);
+        if play.parked == Parked::Ring {
+            self.ring.left();
         }
         if let (Some(log), Some(cursor)) = (entry.log, play.cursor) {
             self.hub.close(log, cursor);
@@ -277,14 +313,14 @@ impl Worker {
     pub(super) fn ended(&mut self, stream: StreamId, now: Duration) {
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
-        for (key, message_stream) in entry.players_in_order() {
+        for (key, number) in entry.players_in_order() {
             self.work(key, now, |worker, connection| {
-                let place =
-                    connection.plays.iter().position(|p| p.message_stream == message_stream);
+                let place = connection.plays.iter().position(|play| play.number == number);
                 let Some(place) = place else { return };
                 let mut play = connection.plays.swap_remove(place);
+                let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
-                worker.play_ended(connection.key, play, now);
+                worker.forget_play(connection.key, play, now);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);

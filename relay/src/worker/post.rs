@@ -22,8 +22,12 @@ impl Worker {
                     self.unsubscribed(stream, worker, bytes_out);
                 }
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
-                Mail::Segment { stream, segment } => self.take_segment(stream, &segment),
+                Mail::Segment { stream, segment } => {
+                    self.last_segment = Some(now);
+                    self.take_segment(stream, &segment);
+                }
                 Mail::Lost { stream } => self.begin_again(stream),
+                Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Handover { stream, name, heritage, readers } => {
                     self.inherit(stream, &name, *heritage, readers, now);
                 }
@@ -50,7 +54,9 @@ impl Worker {
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
-            Order::RefusePlay { player, name } => self.play_refused(player, &name, now),
+            Order::RefusePlay { player, name, refusal } => {
+                self.play_refused(player, &name, refusal, now);
+            }
             Order::Appeared { stream, home } => self.appeared(stream, home, now),
             Order::Ended { stream } => self.ended(stream, now),
         }
@@ -58,7 +64,10 @@ impl Worker {
 
     /// Another worker reads this stream from now on; it is sent what there is.
     pub(super) fn subscribed(&mut self, stream: StreamId, reader: WorkerIndex, now: Duration) {
-        let Some(local) = self.streams.find(stream) else { return };
+        let Some(local) = self.streams.find(stream) else {
+            self.early.add(stream, reader, now);
+            return;
+        };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let readers = match &mut entry.place {
             Place::Here { readers, .. } => readers,
@@ -87,12 +96,14 @@ impl Worker {
                 self.streams.get_mut(local).map(|entry| &mut entry.place)
         {
             readers.push(reader);
+            self.set_level(local);
         }
         self.cells.mail_snapshots.increment();
         self.mailbox.send(reader, Mail::Snapshot { stream, segments });
     }
 
     fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex, bytes_out: u64) {
+        self.early.remove(stream, reader);
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.early_readers.retain(|early| *early != reader);
@@ -100,6 +111,7 @@ impl Worker {
             Place::Here { readers, .. } => {
                 readers.retain(|listed| *listed != reader);
                 entry.bytes_out += bytes_out;
+                self.set_level(local);
             }
             Place::There { home, .. } => {
                 let home = *home;
@@ -154,3 +166,8 @@ impl Worker {
         self.hub.receive(log, segment);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "post_tests.rs"]
+mod tests;

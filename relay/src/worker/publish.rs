@@ -34,7 +34,7 @@ impl Worker {
             self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
             return;
         }
-        if self.shared.log_bytes() >= self.limits.log_bytes_total {
+        if self.is_out_of_memory() {
             self.refuse_publish(connection, request.message_stream, Refusal::OutOfMemory);
             return;
         }
@@ -52,8 +52,7 @@ impl Worker {
         fresh: bool,
         now: Duration,
     ) {
-        let app = self.settings.app(app_of(name)).clone();
-        let local = self.streams.enter(stream, name, app.join, now);
+        let local = self.enter_stream(stream, name, now);
         let entry = self.streams.get_mut(local).expect("just entered");
         if !fresh && !entry.is_here() {
             // The old home's handover comes by another ring and may be later than this.
@@ -63,11 +62,6 @@ impl Worker {
         if !entry.is_here() {
             let log = self.hub.create();
             self.make_home(local, log, Vec::new(), now);
-        }
-        if let Some(age) = app.flush
-            && let Some(log) = self.streams.get(local).and_then(|entry| entry.log)
-        {
-            self.hub.set_flush_age(log, age);
         }
         self.begin_publish(local, publisher, now);
     }
@@ -81,8 +75,7 @@ impl Worker {
         mut readers: Vec<WorkerIndex>,
         now: Duration,
     ) {
-        let join = self.settings.app(app_of(name)).join;
-        let local = self.streams.enter(stream, name, join, now);
+        let local = self.enter_stream(stream, name, now);
         let log = self.streams.get(local).and_then(|entry| entry.log);
         let log = log.unwrap_or_else(|| self.hub.create());
         self.hub.inherit(log, heritage);
@@ -99,6 +92,26 @@ impl Worker {
         }
     }
 
+    /// The local number of a stream, which is new or not. Whoever asked for it before it was known
+    /// here is an early reader.
+    pub(super) fn enter_stream(
+        &mut self,
+        stream: StreamId,
+        name: &Arc<str>,
+        now: Duration,
+    ) -> usize {
+        let app = self.settings.app(app_of(name));
+        let local = self.streams.enter(stream, name, app, now);
+        if let Some(entry) = self.streams.get_mut(local) {
+            for reader in self.early.take(stream) {
+                if !entry.early_readers.contains(&reader) {
+                    entry.early_readers.push(reader);
+                }
+            }
+        }
+        local
+    }
+
     fn make_home(
         &mut self,
         local: usize,
@@ -113,6 +126,7 @@ impl Worker {
         for reader in std::mem::take(&mut entry.early_readers) {
             self.subscribed(stream, reader, now);
         }
+        self.set_level(local);
         self.seat_players(local, now);
     }
 
@@ -134,12 +148,7 @@ impl Worker {
             let message_stream = party.message_stream;
             connection.publishes.push(Publish { message_stream, local, log, since: now });
             worker.update_role(connection);
-            tracing::info!(
-                id = %connection.id,
-                stream = connection.stream_name.as_deref().unwrap_or("-"),
-                client = connection.client(),
-                "publish started"
-            );
+            connection.log_start("publish started");
             worker.resume(connection, now);
         });
         if present {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::dump;
-use super::labels::{CloseReason, DropReason, MessageKind};
+use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -79,6 +79,9 @@ impl Worker {
         let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
+                if error.reason() == "rtmpe" {
+                    self.count_failed_handshake(connection, HandshakeResult::Rtmpe);
+                }
                 let (reason, detail) = (close_reason(&error), dump::describe(&error, input));
                 return Some(Deed::Fail { reason, detail });
             }

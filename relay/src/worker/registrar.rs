@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mail::{Mail, Order, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::mail::{Mail, Order, Party, PlayRefusal, Refusal, Request, StreamId, WorkerIndex};
 use super::settings::{PublishConflict, UnknownStream};
 use crate::limits::Limits;
 
@@ -38,6 +38,8 @@ struct Entry {
     holder: Option<Holder>,
     /// When the grace ends; only while there is no holder.
     grace_until: Option<Duration>,
+    /// Players that were let play and have not left.
+    players: usize,
     /// Workers with players of this stream.
     readers: Vec<WorkerIndex>,
     /// A yield is under way for the first of these.
@@ -88,6 +90,11 @@ impl Registrar {
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
             Request::Want { player, name, unknown } => {
                 self.want(player, &name, unknown, limits, send);
+            }
+            Request::Leave { stream } => {
+                if let Some(entry) = self.streams.get_mut(&stream) {
+                    entry.players = entry.players.saturating_sub(1);
+                }
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
             Request::Yielded { stream, yielded } => {
@@ -177,10 +184,15 @@ impl Registrar {
             })
         };
         let Some(stream) = stream else {
-            send(player.worker, Mail::Order(Order::RefusePlay { player, name: Arc::clone(name) }));
+            refuse_play(player, name, PlayRefusal::Unknown, send);
             return;
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
+        if entry.players >= limits.players_per_stream_max {
+            refuse_play(player, name, PlayRefusal::Full, send);
+            return;
+        }
+        entry.players += 1;
         if !entry.readers.contains(&player.worker) {
             entry.readers.push(player.worker);
         }
@@ -234,6 +246,7 @@ impl Registrar {
                 home: None,
                 holder: None,
                 grace_until: None,
+                players: 0,
                 readers: Vec::new(),
                 claims: VecDeque::new(),
                 contest: Contest::default(),
@@ -320,6 +333,16 @@ impl Contest {
         let doublings = self.takeovers.saturating_sub(1).min(HOLDOFF_DOUBLINGS_MAX);
         limits.takeover_holdoff * 2u32.pow(doublings)
     }
+}
+
+fn refuse_play(
+    player: Party,
+    name: &Arc<str>,
+    refusal: PlayRefusal,
+    send: &mut dyn FnMut(WorkerIndex, Mail),
+) {
+    let name = Arc::clone(name);
+    send(player.worker, Mail::Order(Order::RefusePlay { player, name, refusal }));
 }
 
 fn refuse(publisher: Party, refusal: Refusal, send: &mut dyn FnMut(WorkerIndex, Mail)) {

@@ -67,7 +67,9 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
         Order::Play { stream, player, home, .. } => {
             format!("play {} by {} home={home:?}", stream.0, player.connection.0)
         }
-        Order::RefusePlay { player, .. } => format!("no play for {}", player.connection.0),
+        Order::RefusePlay { player, refusal, .. } => {
+            format!("no play for {}: {refusal:?}", player.connection.0)
+        }
         Order::Appeared { stream, home } => format!("{} appeared at {home}", stream.0),
         Order::Ended { stream } => format!("{} ended", stream.0),
     };
@@ -91,7 +93,7 @@ fn a_publisher_is_granted_and_its_readers_are_told() {
 fn an_unknown_name_is_refused_where_the_application_says_so() {
     let mut table = Table::new();
     let refused = table.want(party(1, 7), "live/b", UnknownStream::Reject);
-    assert_eq!(refused, ["1: no play for 7"]);
+    assert_eq!(refused, ["1: no play for 7: Unknown"]);
     assert_eq!(table.registrar.names(), 0);
 }
 
@@ -192,7 +194,7 @@ fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
         table.want(party(1, n as u64), name, UnknownStream::Wait);
     }
     let full = table.want(party(1, 9), "d", UnknownStream::Wait);
-    assert_eq!(full, ["1: no play for 9"]);
+    assert_eq!(full, ["1: no play for 9: Unknown"]);
     // Players of made-up names keep no publisher out.
     assert_eq!(table.claim(party(0, 1), 1), ["0: grant 3 to 1 fresh=true", "1: 3 appeared at 0"]);
     // A published name no longer counts as wanted.
@@ -200,6 +202,25 @@ fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
     table.ask(Request::Unwant { worker: 1, stream: StreamId(2) });
     assert_eq!(table.registrar.names(), 3);
     assert_eq!(table.want(party(1, 5), "e", UnknownStream::Wait), ["1: play 5 by 5 home=None"]);
+}
+
+#[test]
+fn players_of_a_stream_are_bounded_over_all_workers() {
+    let mut table = Table::new();
+    table.limits.players_per_stream_max = 2;
+    table.claim(party(0, 5), 1);
+    for (worker, connection) in [(0, 1), (1, 2)] {
+        let answer = table.want(party(worker, connection), "live/a", UnknownStream::Wait);
+        assert_eq!(answer, [format!("{worker}: play 1 by {connection} home=Some(0)")]);
+    }
+    let refused = table.want(party(2, 3), "live/a", UnknownStream::Wait);
+    assert_eq!(refused, ["2: no play for 3: Full"]);
+    // Another stream's players do not count, nor do those who left.
+    table.ask(Request::Leave { stream: StreamId(9) });
+    assert_eq!(table.want(party(2, 3), "live/a", UnknownStream::Wait).len(), 1);
+    table.ask(Request::Leave { stream: StreamId(1) });
+    let granted = table.want(party(2, 3), "live/a", UnknownStream::Wait);
+    assert_eq!(granted, ["2: play 1 by 3 home=Some(0)"]);
 }
 
 #[test]

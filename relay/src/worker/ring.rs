@@ -2,16 +2,22 @@
 
 use std::collections::VecDeque;
 
+use super::connection::PlayNumber;
 use crate::reactor::ConnectionKey;
 
-/// A play: its connection and message stream.
-pub(super) type Entry = (ConnectionKey, u32);
+/// A play and its connection.
+pub(super) type Entry = (ConnectionKey, PlayNumber);
+
+/// Fewer entries than this are not worth clearing up.
+const SMALL: usize = 64;
 
 /// A play with something to send is in one of two queues, each served in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct SendRing {
     head: VecDeque<Entry>,
     behind: VecDeque<Entry>,
+    /// Entries whose play is over.
+    stale: usize,
 }
 
 /// What one turn may take.
@@ -30,9 +36,10 @@ impl Share {
 }
 
 impl SendRing {
-    /// Queues a play that has the newest segment to send.
-    pub(super) fn push_head(&mut self, play: Entry) {
-        self.head.push_back(play);
+    /// Queues plays that have the newest segment to send; about `stale` of them are over.
+    pub(super) fn push_heads(&mut self, plays: impl Iterator<Item = Entry>, stale: usize) {
+        self.head.extend(plays);
+        self.stale += stale;
     }
 
     /// Queues a play that has older bytes to send.
@@ -40,22 +47,59 @@ impl SendRing {
         self.behind.push_back(play);
     }
 
-    /// The next play within this turn's share.
-    pub(super) fn pop(&mut self, share: &mut Share) -> Option<Entry> {
+    /// The next play within this turn's share, and whether it was at the head.
+    pub(super) fn pop(&mut self, share: &mut Share) -> Option<(Entry, bool)> {
         if share.all == 0 {
             return None;
         }
-        let next = if let Some(next) = self.head.pop_front() {
-            next
+        let (next, at_head) = if let Some(next) = self.head.pop_front() {
+            (next, true)
         } else {
             if share.behind == 0 {
                 return None;
             }
             share.behind -= 1;
-            self.behind.pop_front()?
+            (self.behind.pop_front()?, false)
         };
         share.all -= 1;
-        Some(next)
+        Some((next, at_head))
+    }
+
+    /// An entry's play is over. The entry itself goes when its turn comes, or with many others.
+    pub(super) fn left(&mut self) {
+        self.stale += 1;
+    }
+
+    /// The play of the entry that came up is over: it takes nothing of the share.
+    pub(super) fn pass_over(&mut self, share: &mut Share, at_head: bool) {
+        share.all += 1;
+        share.behind += usize::from(!at_head);
+        self.stale = self.stale.saturating_sub(1);
+    }
+
+    /// Forgets entries of plays that are over once they are the most, so that there are never many
+    /// more entries than plays.
+    pub(super) fn clear_up(&mut self, mut is_live: impl FnMut(&Entry) -> bool) {
+        if self.stale > SMALL && self.stale * 2 > self.len() {
+            self.head.retain(&mut is_live);
+            self.behind.retain(&mut is_live);
+            self.stale = 0;
+        }
+    }
+
+    /// Gives back room that `plays` plays cannot fill.
+    pub(super) fn shrink(&mut self, plays: usize) {
+        for queue in [&mut self.head, &mut self.behind] {
+            let most = plays.max(queue.len()).max(SMALL);
+            if queue.capacity() > most * 4 {
+                queue.shrink_to(most);
+            }
+        }
+    }
+
+    /// Entries, of plays that are over, too.
+    pub(super) fn len(&self) -> usize {
+        self.head.len() + self.behind.len()
     }
 
     /// Whether nobody is queued.
@@ -74,27 +118,53 @@ mod tests {
         for n in 0..10 {
             ring.push_behind((ConnectionKey(100 + n), 1));
         }
-        for n in 0..5 {
-            ring.push_head((ConnectionKey(n), 1));
-        }
+        ring.push_heads((0..5).map(|n| (ConnectionKey(n), 1)), 0);
         let mut share = Share::of_turn(8);
         let turn: Vec<u64> =
-            std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
+            std::iter::from_fn(|| ring.pop(&mut share)).map(|((key, _), _)| key.0).collect();
         assert_eq!(turn, [0, 1, 2, 3, 4, 100, 101]);
         let mut share = Share::of_turn(8);
         let turn: Vec<u64> =
-            std::iter::from_fn(|| ring.pop(&mut share)).map(|(key, _)| key.0).collect();
+            std::iter::from_fn(|| ring.pop(&mut share)).map(|((key, _), _)| key.0).collect();
         assert_eq!(turn, [102, 103]);
         assert!(!ring.is_empty());
     }
 
     #[test]
+    fn entries_of_plays_that_are_over_do_not_gather() {
+        let mut ring = SendRing::default();
+        let mut most = 0;
+        for number in 0..100_000 {
+            ring.push_behind((ConnectionKey(1), number));
+            ring.left();
+            ring.clear_up(|_| false);
+            most = most.max(ring.len());
+        }
+        assert!(most <= 2 * SMALL, "{most} entries");
+        let live = (ConnectionKey(2), 7);
+        ring.push_heads([live].into_iter(), 0);
+        ring.push_heads((0..1_000).map(|number| (ConnectionKey(1), number)), 1_000);
+        ring.clear_up(|entry| *entry == live);
+        ring.shrink(1);
+        assert_eq!(ring.len(), 1);
+        assert!(ring.head.capacity() <= SMALL * 4, "{}", ring.head.capacity());
+        assert_eq!(ring.pop(&mut Share::of_turn(8)), Some((live, true)));
+    }
+
+    #[test]
     fn a_turn_is_bounded() {
         let mut ring = SendRing::default();
-        for n in 0..10 {
-            ring.push_head((ConnectionKey(n), 1));
-        }
+        ring.push_heads((0..10).map(|n| (ConnectionKey(n), 1)), 0);
         let mut share = Share::of_turn(4);
         assert_eq!(std::iter::from_fn(|| ring.pop(&mut share)).count(), 4);
+        // Entries of plays that are over are not sends.
+        ring.push_heads((10..20).map(|n| (ConnectionKey(n), 1)), 10);
+        let mut share = Share::of_turn(4);
+        let mut passed = 0;
+        while let Some((_, at_head)) = ring.pop(&mut share) {
+            ring.pass_over(&mut share, at_head);
+            passed += 1;
+        }
+        assert_eq!((passed, ring.stale), (16, 0));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Shared {
     connections: AtomicUsize,
     log_bytes: AtomicUsize,
+    connection_bytes: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -35,17 +36,24 @@ impl Shared {
 
     /// Replaces a worker's share of the bytes in logs, `before`, by `after`.
     pub(super) fn move_log_bytes(&self, before: usize, after: usize) {
-        if after >= before {
-            self.log_bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.log_bytes.fetch_sub(before - after, Ordering::Relaxed);
-        }
+        move_share(&self.log_bytes, before, after);
+    }
+
+    /// Replaces a worker's share of the bytes that connections hold, `before`, by `after`.
+    pub(super) fn move_connection_bytes(&self, before: usize, after: usize) {
+        move_share(&self.connection_bytes, before, after);
     }
 
     /// Bytes in the logs of all workers.
     #[must_use]
     pub fn log_bytes(&self) -> usize {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the connections of all workers hold.
+    #[must_use]
+    pub fn connection_bytes(&self) -> usize {
+        self.connection_bytes.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.
@@ -57,5 +65,13 @@ impl Shared {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn move_share(sum: &AtomicUsize, before: usize, after: usize) {
+    if after >= before {
+        sum.fetch_add(after - before, Ordering::Relaxed);
+    } else {
+        sum.fetch_sub(before - after, Ordering::Relaxed);
     }
 }

@@ -8,6 +8,7 @@ use super::local::Place;
 use super::mail::{Mail, Request};
 use super::{Ending, Worker};
 use crate::reactor::{ListenerKey, Operation};
+use crate::stream::HeldBytes;
 
 /// From one sweep to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -26,6 +27,8 @@ pub(super) struct Sweep {
     accept_again: Vec<(Duration, ListenerKey)>,
     /// This worker's share of the node's log bytes, as last reported.
     log_bytes: usize,
+    /// And of the bytes that connections hold.
+    connection_bytes: usize,
 }
 
 impl Sweep {
@@ -46,6 +49,8 @@ impl Worker {
         }
         self.sweep.due = now + INTERVAL;
         self.accept_again(now);
+        self.look_at_load(now);
+        self.early.tick(now);
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
             registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
@@ -59,8 +64,11 @@ impl Worker {
         }
         if part == 0 {
             self.connections.shrink();
+            self.ring.shrink(usize::try_from(self.players).unwrap_or(usize::MAX));
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
+            self.hub.forget_left_views(now);
+            self.observe_flows(now);
             self.watch_memory();
         }
     }
@@ -126,16 +134,14 @@ impl Worker {
     /// Reports this worker's share of the logs, and shrinks it when the node holds too much.
     fn watch_memory(&mut self) {
         let mut held = self.hub.held_bytes();
-        self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
-        self.sweep.log_bytes = held.home;
+        self.report_log_bytes(held);
         let total = self.shared.log_bytes();
         if total > self.limits.log_bytes_total {
             let excess = total - self.limits.log_bytes_total;
-            let all = held.home + held.remote;
+            let all = held.home + held.remote + held.views;
             self.hub.shrink(all.saturating_sub(excess));
             held = self.hub.held_bytes();
-            self.shared.move_log_bytes(self.sweep.log_bytes, held.home);
-            self.sweep.log_bytes = held.home;
+            self.report_log_bytes(held);
         }
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -143,13 +149,24 @@ impl Worker {
         set(MemoryKind::Log, held.home);
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
-        set(MemoryKind::Connection, self.connections.iter().map(of_connection).sum());
-        let partial = self.connections.iter().map(|c| c.session.partial_bytes());
-        set(MemoryKind::Partial, partial.sum());
+        let connections: usize = self.connections.iter().map(of_connection).sum();
+        let partial: usize = self.connections.iter().map(|c| c.session.partial_bytes()).sum();
+        set(MemoryKind::Connection, connections);
+        set(MemoryKind::Partial, partial);
+        let share = connections + partial;
+        self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
+        self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());
         let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
         let cell = self.cells.streams.at(Source::Local);
         cell.set(u64::try_from(homes).unwrap_or(u64::MAX));
+    }
+
+    /// Logs of streams mailed here share their bytes with the home's; views are this worker's own.
+    fn report_log_bytes(&mut self, held: HeldBytes) {
+        let bytes = held.home + held.views;
+        self.shared.move_log_bytes(self.sweep.log_bytes, bytes);
+        self.sweep.log_bytes = bytes;
     }
 
     pub(super) fn count_players(&self) {

@@ -78,7 +78,8 @@ fn cases() -> Vec<Case> {
             leaves: true,
             ..case("handshake cut off", Fresh, ("eof", "eof"), hello(3)[..700].to_vec())
         },
-        case("wrong version", Fresh, protocol("version 9"), hello(9)),
+        case("RTMPE", Fresh, protocol("RTMPE, version 9"), hello(9)),
+        case("wrong version", Fresh, protocol("0x04"), hello(4)),
         case("random bytes", Fresh, protocol("0xe1"), random(4096)),
         case("garbage after the handshake", Shaken, protocol("format 3"), garbage()),
         case("first header of format 3", Shaken, protocol("format 3"), vec![0xc3, 1, 2, 3]),

@@ -9,9 +9,11 @@
 
 mod bad_input;
 mod config;
+mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
 mod obs;
 mod relaying;
 mod support;
+mod time;

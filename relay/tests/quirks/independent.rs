@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use relay::limits::Limits;
 use relay::session::{ClientEvent, ClientRole, ClientSession, ClientSettings};
+use relay::wire::handshake::{ClientHandshake, Schema};
 use relay::wire::message::MediaKind;
 use relay::wire::timestamp::Timestamp;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
@@ -201,7 +202,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(role: ClientRole, enhanced: bool) -> Self {
+    /// With a digest in this schema, or with a plain handshake.
+    fn new(role: ClientRole, enhanced: bool, schema: Option<Schema>) -> Self {
         let settings = ClientSettings {
             app: "live".to_owned(),
             tc_url: "rtmp://h/live".to_owned(),
@@ -209,7 +211,12 @@ impl Pair {
             role,
             enhanced,
         };
-        let client = ClientSession::new(settings, Arc::new(Limits::default()), 1, Duration::ZERO);
+        let handshake = match schema {
+            Some(schema) => ClientHandshake::with_digest(schema, 1),
+            None => ClientHandshake::new(1),
+        };
+        let limits = Arc::new(Limits::default());
+        let client = ClientSession::with_handshake(settings, limits, handshake, Duration::ZERO);
         let (server, first) = ForeignServer::new(ServerSessionConfig::new()).unwrap();
         let mut pair = Self {
             client,
@@ -328,8 +335,10 @@ impl Pair {
 
 #[test]
 fn our_client_publishes_to_its_server() {
-    for enhanced in [false, true] {
-        let mut pair = Pair::new(ClientRole::Publish, enhanced);
+    let plain = [(false, None), (true, None)];
+    let digests = [Schema::KeyFirst, Schema::DigestFirst].map(|schema| (false, Some(schema)));
+    for (enhanced, schema) in plain.into_iter().chain(digests) {
+        let mut pair = Pair::new(ClientRole::Publish, enhanced, schema);
         assert_eq!(pair.asked, ["connect live", "publish s"]);
         let properties = [("width", relay::wire::amf::Value::Number(640.0))];
         let metadata = crate::support::script::metadata(&properties);
@@ -352,7 +361,7 @@ fn our_client_publishes_to_its_server() {
 
 #[test]
 fn our_client_plays_from_its_server() {
-    let mut pair = Pair::new(ClientRole::Play, false);
+    let mut pair = Pair::new(ClientRole::Play, false, Some(Schema::DigestFirst));
     assert_eq!(pair.asked, ["connect live", "play s"]);
     let stream = pair.playing.unwrap();
     let packet = pair.server.send_metadata(stream, &picture()).unwrap();

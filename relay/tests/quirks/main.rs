@@ -12,6 +12,7 @@ mod encoders;
 mod enhanced;
 mod ffmpeg;
 mod flash;
+mod floods;
 mod gstreamer;
 mod independent;
 mod librtmp;

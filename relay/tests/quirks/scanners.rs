@@ -81,8 +81,26 @@ fn scanners_send_http_and_worse() {
         }
     });
     assert_eq!(log, "");
-    assert_eq!(handshakes(&node, HandshakeResult::BadVersion), 5);
+    assert_eq!(handshakes(&node, HandshakeResult::BadVersion), 4);
+    assert_eq!(handshakes(&node, HandshakeResult::Rtmpe), 1);
     assert_eq!(closed(&node, CloseReason::Protocol), 5);
+}
+
+#[test]
+fn scanners_and_old_players_that_ask_for_rtmpe_are_refused_and_told_apart() {
+    for version in [6, 8, 9] {
+        let mut node = Node::new();
+        let log = logged(tracing::Level::INFO, || {
+            let mut client = node.connect();
+            client.send(&[version]);
+            node.run(&mut [&mut client], 50);
+            assert!(client.ended);
+        });
+        let sentence = format!("the peer asks for encrypted RTMP (RTMPE, version {version})");
+        assert_eq!(log.matches(&sentence).count(), 1, "{log}");
+        assert_eq!(handshakes(&node, HandshakeResult::Rtmpe), 1);
+        assert_eq!(handshakes(&node, HandshakeResult::BadVersion), 0);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Limits, each at its edge.
 
 use relay::limits::Limits;
+use relay::wire::amf::Value;
 use relay::worker::labels::{CloseReason, RefuseReason, Role};
 use relay::worker::settings::Settings;
 
@@ -265,5 +266,68 @@ fn a_stream_has_as_many_players_as_like() {
     let counted: std::collections::BTreeSet<_> =
         world.players.iter().map(super::player::Player::counted).collect();
     assert!(counted.len() == 1 && counted.first().is_some_and(|bytes| *bytes > 5_000));
+    world.end(secs(20));
+}
+
+#[test]
+fn who_comes_when_memory_is_used_up_is_refused_and_others_are_not_touched() {
+    // Either all logs or all connections may hold no more than is in use.
+    let logs = Limits { log_bytes_total: 60_000, ..Limits::default() };
+    let connections = Limits { connection_bytes_total: 1_000, ..Limits::default() };
+    for limits in [logs, connections] {
+        let mut world = World::new(12, with(limits), 2, 65_536);
+        // The group of pictures that is kept in any case soon takes more than there is.
+        let plan = Plan { gop: 10_000, inter: (500, 100), ..Plan::default() };
+        world.publish(0, Some(0), plan);
+        let early = [0, 1].map(|worker| world.play(0, Some(worker)));
+        world.run(secs(20));
+        let late = [0, 1].map(|worker| world.play(0, Some(worker)));
+        let other = world.publish(1, Some(1), Plan::default());
+        world.run(secs(5));
+        for player in late {
+            assert!(world.players[player].heard("NetStream.Play.Failed"));
+        }
+        assert!(world.publishers[other].heard("NetStream.Publish.Rejected"));
+        assert_eq!(world.refused(RefuseReason::Memory), 3);
+        let keys = early.map(|player| world.players[player].viewer.seen.keys);
+        let jumps = early.map(|player| world.players[player].viewer.jumps);
+        assert_eq!((keys, jumps), ([1, 1], [0, 0]), "those who were there miss nothing");
+        world.publishers[0].finish();
+        world.run(secs(20));
+        // The log is gone, and so are its players: there is room again.
+        world.publishers[other].begin(&world.net);
+        let viewer = world.play(1, Some(0));
+        world.run(secs(5));
+        assert!(world.publishers[other].is_live());
+        assert!(world.players[viewer].viewer.seen.keys > 0);
+        world.end(secs(20));
+    }
+}
+
+#[test]
+fn plays_that_come_and_go_while_nothing_is_sealed_leave_nothing_behind() {
+    let mut world = World::new(13, Settings::default(), 2, 65_536);
+    world.publish(0, Some(0), Plan::default());
+    let [steady, restless] = [1, 1].map(|worker| world.play(0, Some(worker)));
+    world.under_way();
+    world.publishers[0].silent = true;
+    world.run(millis(200));
+    let before = world.node.stations[1].worker.queued_plays();
+    let mut most = 0;
+    for _ in 0..500 {
+        let again = [Value::Null, Value::text("s0"), Value::Number(-2.0)];
+        world.players[restless].command(1, "play", &again);
+        world.players[restless].plays_anew = true;
+        world.run(millis(10));
+        most = most.max(world.node.stations[1].worker.queued_plays());
+    }
+    assert_eq!(before, 2, "both wait for the next seal");
+    assert!(most <= 4, "{most} entries for two plays");
+    world.players[restless].leave();
+    world.players.remove(restless);
+    world.publishers[0].speak();
+    world.run(secs(1));
+    assert_eq!(world.players[steady].viewer.jumps, 0);
+    world.catch_up();
     world.end(secs(20));
 }

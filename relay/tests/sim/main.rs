@@ -8,6 +8,7 @@
 mod churn;
 mod edges;
 mod ending;
+mod flushing;
 mod line;
 mod material;
 mod node;

@@ -45,6 +45,9 @@ pub(crate) struct Player {
     pub(crate) splits: bool,
     /// Goes on when it is told that a play has ended: it has another one.
     pub(crate) stays: bool,
+    /// It asked to play anew on the message stream that it plays on: what comes behind the answer
+    /// is judged as another play.
+    pub(crate) plays_anew: bool,
     retry_at: Option<Duration>,
     next_read: Duration,
     random: fastrand::Rng,
@@ -76,6 +79,7 @@ impl Player {
             again_after: None,
             splits: false,
             stays: false,
+            plays_anew: false,
             retry_at: None,
             next_read: Duration::ZERO,
             random: fastrand::Rng::with_seed(seed),
@@ -155,6 +159,7 @@ impl Player {
         let (trace, who) = (&self.trace, self.who);
         let (started, paused) = (&mut self.started, &mut self.paused);
         let stays = self.stays;
+        let plays_anew = &mut self.plays_anew;
         let mut over = false;
         let heard = line.read(most, now, &mut |event| match event {
             // Part of the answer to play, and no media of the stream.
@@ -173,6 +178,7 @@ impl Player {
                 match &*code {
                     "NetStream.Pause.Notify" => *paused = true,
                     "NetStream.Unpause.Notify" if std::mem::take(paused) => viewer.resume(),
+                    "NetStream.Play.Reset" if std::mem::take(plays_anew) => viewer.begin_again(),
                     _ => {}
                 }
                 codes.push(code);

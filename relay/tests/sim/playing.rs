@@ -229,3 +229,31 @@ fn a_message_half_sent_is_finished_whatever_ends_its_play() {
         world.end(secs(20));
     }
 }
+
+#[test]
+fn a_play_anew_on_the_same_message_stream_begins_behind_the_batch_under_way() {
+    for (seed, worker) in [(7, 0), (8, 1)] {
+        let mut world = World::new(seed, Settings::default(), 2, 4_000);
+        let plan = Plan { key: (30_000, 0), inter: (9_000, 0), ..Plan::default() };
+        world.publish(0, Some(0), plan);
+        world.play(0, Some(worker));
+        world.under_way();
+        for _ in 0..5 {
+            world.players[0].pace = Pace::Stalled;
+            world.run(secs(1));
+            let again = [Value::Null, Value::text("s0"), Value::Number(-2.0)];
+            world.players[0].command(1, "play", &again);
+            world.players[0].plays_anew = true;
+            // The batch of the play before goes while the new one has its seat and nothing sent.
+            world.run(millis(300));
+            world.players[0].pace = Pace::Prompt;
+            world.run(secs(2));
+            assert!(!world.players[0].plays_anew, "{:?}", world.players[0].codes);
+            assert!(world.players[0].viewer.seen.keys > 0, "the new play plays");
+        }
+        world.publishers[0].plan.key = (400, 0);
+        world.run(secs(1));
+        world.catch_up();
+        world.end(secs(20));
+    }
+}

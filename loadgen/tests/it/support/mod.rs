@@ -1,5 +1,7 @@
 //! What the tests of this binary stand on: servers to start, runs to make, waits that end.
 
+pub(crate) mod independent;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod scripted;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use loadgen::payload::{Filler, Truth, VideoCodec, video_frame};
 use relay::limits::Limits;
 use relay::wire::assembler::{Assembled, MessageAssembler};
 use relay::wire::chunk_reader::ChunkReader;
@@ -16,7 +17,7 @@ use relay::wire::chunk_writer::write_message;
 use relay::wire::control::ControlMessage;
 use relay::wire::message::{CHUNK_BYTES, MessageHeader, MessageType};
 
-/// What goes wrong with the twentieth inter frame.
+/// What goes wrong: where nothing else is said, with the twentieth inter frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
@@ -31,8 +32,19 @@ pub(crate) enum Fault {
     Corrupt,
     /// The next one comes first.
     Reorder,
+    /// A frame of another stream comes behind it.
+    Foreign,
+    /// Its timestamp lies half a second back.
+    Backward,
+    /// From it on every timestamp is 7 ms more.
+    Retime,
+    /// The sequence header of the video never comes.
+    Headless,
+    /// The first key frame never comes.
+    Keyless,
 }
 
+#[derive(Clone)]
 struct Message {
     chunk_stream: u32,
     header: MessageHeader,
@@ -78,8 +90,7 @@ fn forward(mut server: TcpStream, mut client: TcpStream, fault: Fault) -> Option
     let mut assembler = MessageAssembler::new(&limits);
     assembler.set_publishing(true);
     let mut buffer = vec![0; 65_536];
-    let mut frames = 0;
-    let mut held: Option<Message> = None;
+    let mut wrong = Wrong { fault, inter_frames: 0, key_frames: 0, held: None };
     loop {
         let count = server.read(&mut buffer).ok().filter(|count| *count > 0)?;
         let mut input = &buffer[..count];
@@ -101,11 +112,7 @@ fn forward(mut server: TcpStream, mut client: TcpStream, fault: Fault) -> Option
                 }
                 Some(Assembled::Dropped { .. }) | None => continue,
             };
-            let is_inter = message.header.kind == MessageType::Video
-                && message.payload.starts_with(&[0x27, 1]);
-            frames += usize::from(is_inter);
-            let is_victim = is_inter && frames == VICTIM;
-            for message in wronged(message, is_victim, fault, &mut held) {
+            for message in wrong.pass(message) {
                 out.clear();
                 let Message { chunk_stream, header, payload } = &message;
                 write_message(&mut out, *chunk_stream, header, payload, CHUNK_BYTES);
@@ -115,37 +122,57 @@ fn forward(mut server: TcpStream, mut client: TcpStream, fault: Fault) -> Option
     }
 }
 
-/// What is sent in the place of a message.
-fn wronged(
-    mut message: Message,
-    is_victim: bool,
+/// The fault on its way.
+struct Wrong {
     fault: Fault,
-    held: &mut Option<Message>,
-) -> Vec<Message> {
-    if !is_victim {
-        let is_media = matches!(message.header.kind, MessageType::Video | MessageType::Audio);
-        let late = if is_media { held.take() } else { None };
-        return std::iter::once(message).chain(late).collect();
+    inter_frames: usize,
+    key_frames: usize,
+    held: Option<Message>,
+}
+
+impl Wrong {
+    /// What is sent in the place of a message.
+    fn pass(&mut self, mut message: Message) -> Vec<Message> {
+        let is_video = message.header.kind == MessageType::Video;
+        let is_media = is_video || message.header.kind == MessageType::Audio;
+        let is_inter = is_video && message.payload.starts_with(&[0x27, 1]);
+        let is_key = is_video && message.payload.starts_with(&[0x17, 1]);
+        let is_header = is_video && message.payload.starts_with(&[0x17, 0]);
+        self.inter_frames += usize::from(is_inter);
+        self.key_frames += usize::from(is_key);
+        let is_victim = is_inter && self.inter_frames == VICTIM;
+        match self.fault {
+            Fault::Drop if is_victim => return Vec::new(),
+            Fault::Headless if is_header => return Vec::new(),
+            Fault::Keyless if is_key && self.key_frames == 1 => return Vec::new(),
+            Fault::Double if is_victim => return vec![message.clone(), message],
+            Fault::Foreign if is_victim => {
+                let payload = foreign_frame();
+                return vec![message.clone(), Message { payload, ..message }];
+            }
+            Fault::Reorder if is_victim => {
+                self.held = Some(message);
+                return Vec::new();
+            }
+            Fault::Reorder if is_media => {
+                return std::iter::once(message).chain(self.held.take()).collect();
+            }
+            Fault::Delay(span) if is_victim => thread::sleep(span),
+            Fault::Corrupt if is_victim => *message.payload.last_mut().unwrap() ^= 0x20,
+            Fault::Backward if is_victim => message.header.timestamp.0 -= 500,
+            Fault::Retime if is_media && self.inter_frames >= VICTIM => {
+                message.header.timestamp.0 += 7;
+            }
+            _ => {}
+        }
+        vec![message]
     }
-    match fault {
-        Fault::Nothing => vec![message],
-        Fault::Drop => Vec::new(),
-        Fault::Double => {
-            let (chunk_stream, header) = (message.chunk_stream, message.header);
-            let again = Message { chunk_stream, header, payload: message.payload.clone() };
-            vec![message, again]
-        }
-        Fault::Delay(span) => {
-            thread::sleep(span);
-            vec![message]
-        }
-        Fault::Corrupt => {
-            *message.payload.last_mut().unwrap() ^= 0x20;
-            vec![message]
-        }
-        Fault::Reorder => {
-            *held = Some(message);
-            Vec::new()
-        }
-    }
+}
+
+/// An inter frame, whole and in order, of stream 77.
+fn foreign_frame() -> Vec<u8> {
+    let truth = Truth { stream: 77, ..Truth::default() };
+    let mut payload = Vec::new();
+    video_frame(&mut payload, VideoCodec::H264, false, 500, &truth, &Filler::new(5));
+    payload
 }

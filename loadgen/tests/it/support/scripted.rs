@@ -1,14 +1,17 @@
-//! A server that does what a test says: refuses, or sends clients elsewhere.
+//! A server that does what a test says: refuses some or all, or sends clients elsewhere.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use relay::limits::Limits;
-use relay::session::{PublishRefusal, PublishRefusalCode, ServerEvent, ServerSession};
+use relay::session::{
+    PlayRefusal, PlayRefusalCode, PublishRefusal, PublishRefusalCode, ServerEvent, ServerSession,
+};
 use relay::wire::amf::Value;
 use relay::wire::chunk_writer::write_message;
 use relay::wire::handshake::{HandshakeProgress, ServerHandshake};
@@ -21,6 +24,10 @@ use relay::wire::timestamp::Timestamp;
 pub(crate) enum Script {
     /// Publish is denied.
     RefusePublish,
+    /// Every other player is denied; the others get nothing.
+    RefuseSomePlayers,
+    /// Connect is refused, as somebody who gave no password is.
+    RefuseConnect,
     /// Everybody may begin, and is asked after a second to connect to this `tcUrl`.
     AskElsewhere(String),
     /// Connect is refused with a redirect to this `tcUrl`.
@@ -31,20 +38,22 @@ pub(crate) enum Script {
 pub(crate) fn start(script: Script) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let plays = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let script = script.clone();
+            let (script, plays) = (script.clone(), Arc::clone(&plays));
             // A client that ends ends its thread.
             thread::spawn(move || match script {
-                Script::Redirect(to) => redirect(client, &to),
-                script => serve(client, &script),
+                Script::Redirect(to) => refuse_connect(client, Some(&to)),
+                Script::RefuseConnect => refuse_connect(client, None),
+                script => serve(client, &script, &plays),
             });
         }
     });
     address
 }
 
-fn serve(mut client: TcpStream, script: &Script) -> Option<()> {
+fn serve(mut client: TcpStream, script: &Script, plays: &AtomicUsize) -> Option<()> {
     let began = Instant::now();
     let mut session = ServerSession::new(Arc::new(Limits::default()), 1, Duration::ZERO);
     let mut buffer = vec![0; 65_536];
@@ -82,6 +91,13 @@ fn serve(mut client: TcpStream, script: &Script) -> Option<()> {
                     session.reject_publish(stream, &refusal);
                 }
                 Verdict::Publish(stream) => session.accept_publish(stream),
+                Verdict::Play(stream)
+                    if matches!(script, Script::RefuseSomePlayers)
+                        && plays.fetch_add(1, Ordering::SeqCst) % 2 == 1 =>
+                {
+                    let code = PlayRefusalCode::Failed;
+                    session.reject_play(stream, &PlayRefusal { code, description: "full".into() });
+                }
                 Verdict::Play(stream) => session.accept_play(stream),
                 Verdict::None => {}
             }
@@ -99,8 +115,8 @@ fn serve(mut client: TcpStream, script: &Script) -> Option<()> {
     }
 }
 
-/// As some clusters do it: `_error` with `ex.redirect`.
-fn redirect(mut client: TcpStream, to: &str) -> Option<()> {
+/// `_error`; as some clusters do it, with `ex.redirect`.
+fn refuse_connect(mut client: TcpStream, to: Option<&str>) -> Option<()> {
     let mut handshake = ServerHandshake::new(1);
     let mut buffer = vec![0; 65_536];
     loop {
@@ -111,16 +127,17 @@ fn redirect(mut client: TcpStream, to: &str) -> Option<()> {
                 HandshakeProgress::More => break,
                 HandshakeProgress::Reply(reply) => client.write_all(&reply).ok()?,
                 HandshakeProgress::Done => {
-                    let ex = Value::object([
-                        ("code", Value::Number(302.0)),
-                        ("redirect", Value::text(to)),
-                    ]);
-                    let information = Value::object([
-                        ("level", Value::text("error")),
-                        ("code", Value::text("NetConnection.Connect.Rejected")),
-                        ("description", Value::text("elsewhere")),
-                        ("ex", ex),
-                    ]);
+                    let mut information = vec![
+                        (&b"level"[..], Value::text("error")),
+                        (b"code", Value::text("NetConnection.Connect.Rejected")),
+                        (b"description", Value::text(to.map_or("no password", |_| "elsewhere"))),
+                    ];
+                    if let Some(to) = to {
+                        let code = ("code", Value::Number(302.0));
+                        let ex = Value::object([code, ("redirect", Value::text(to))]);
+                        information.push((b"ex", ex));
+                    }
+                    let information = Value::Object(information);
                     let mut payload = BytesMut::new();
                     reply::call(&mut payload, "_error", 1.0, &[Value::Null, information]);
                     let header = MessageHeader {

@@ -1,7 +1,7 @@
 //! Servers to test: nginx with its RTMP module, relay, and FFmpeg in listen mode.
 
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::Process;
@@ -23,6 +23,15 @@ impl Server {
 
 /// nginx; the application `closed` lets nobody publish.
 pub(crate) fn nginx(dir: &Path) -> Server {
+    nginx_with(dir, "")
+}
+
+/// nginx that sends every stream of `live` on to another server.
+pub(crate) fn nginx_that_pushes(dir: &Path, to: SocketAddr) -> Server {
+    nginx_with(dir, &format!("push rtmp://{to}/live;"))
+}
+
+fn nginx_with(dir: &Path, live: &str) -> Server {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let shown = dir.display();
     let configuration = format!(
@@ -31,7 +40,7 @@ pub(crate) fn nginx(dir: &Path) -> Server {
          pid {shown}/nginx.pid; error_log {shown}/nginx.err info;\n\
          events {{ worker_connections 1024; }}\n\
          rtmp {{ access_log off; server {{ listen {address}; chunk_size 4096;\n\
-           application live {{ live on; wait_key on; wait_video on; idle_streams on; }}\n\
+           application live {{ live on; wait_key on; wait_video on; idle_streams on; {live} }}\n\
            application closed {{ live on; deny publish all; }}\n\
          }} }}\n"
     );
@@ -43,12 +52,22 @@ pub(crate) fn nginx(dir: &Path) -> Server {
     up(Server { address, http: None, process })
 }
 
-/// relay, as the workspace was built: beside loadgen.
-pub(crate) fn relay(dir: &Path) -> Server {
+/// relay's program, as the workspace was built: beside loadgen.
+pub(crate) fn relay_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("relay");
     assert!(program.exists(), "relay is not built: run cargo build --workspace");
-    let mut command = Command::new(program);
-    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    program
+}
+
+/// relay.
+pub(crate) fn relay(dir: &Path) -> Server {
+    relay_with(dir, &[])
+}
+
+/// relay with more arguments.
+pub(crate) fn relay_with(dir: &Path, more: &[&str]) -> Server {
+    let mut command = Command::new(relay_program());
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(more);
     let mut process = Process::start(dir, "relay", &mut command);
     let mut address = |what: &str| {
         wait_for(&format!("relay's {what} port"), START, || {

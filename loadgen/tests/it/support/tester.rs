@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use loadgen::cli::{self, Asked};
 use loadgen::plan::Plan;
-use loadgen::run::{Nobody, Outcome, execute};
+use loadgen::run::{Outcome, execute};
 
 /// How a run of the program ended.
 pub(crate) struct Ended {
@@ -47,5 +47,5 @@ pub(crate) fn plan(line: &str) -> Plan {
 /// Runs a plan in this process.
 pub(crate) fn run(plan: Plan) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
-    execute(plan, &stop, &mut Nobody).unwrap_or_else(|failure| panic!("{failure}"))
+    execute(plan, &stop, &mut []).unwrap_or_else(|failure| panic!("{failure}"))
 }

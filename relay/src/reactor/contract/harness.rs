@@ -2,7 +2,8 @@
 //! time.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::marker::PhantomData;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,6 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::reactor::poll::PollReactor;
 use crate::reactor::sim::{SimEndpoint, SimFaults, SimNet, SimReactor, SimRead};
 use crate::reactor::socket::{SocketOptions, listen};
+use crate::reactor::uring::{UringOptions, UringReactor};
 use crate::reactor::{ListenerKey, Reactor};
 
 /// A backend under test.
@@ -36,6 +38,10 @@ pub(super) trait Harness {
     fn is_quiet(&self) -> bool;
     /// Whether the test has waited for too long.
     fn is_overdue(&self) -> bool;
+    /// Whether batches are copied, so that none is held for a peer that does not acknowledge.
+    fn copies(&self) -> bool {
+        true
+    }
     /// How to repeat a failed run.
     fn describe(&self) -> String;
 }
@@ -50,29 +56,137 @@ pub(super) trait Peer {
     fn reset(self);
 }
 
-/// The mio backend over the real loopback interface.
-pub(super) struct MioHarness {
-    started: Instant,
+/// A backend that speaks to the kernel.
+pub(super) trait Kernel {
+    type Reactor: Reactor;
+    const NAME: &'static str;
+    const COPIES: bool = true;
+
+    /// A reactor with small receive buffers, which make many reads of few bytes.
+    fn reactor(options: SocketOptions) -> Self::Reactor;
+    fn add_listener(reactor: &mut Self::Reactor, listener: TcpListener) -> ListenerKey;
+    fn connections(reactor: &Self::Reactor) -> usize;
 }
 
-impl MioHarness {
-    pub(super) fn new() -> Self {
-        Self { started: Instant::now() }
+/// The mio backend.
+pub(super) struct Mio;
+
+impl Kernel for Mio {
+    type Reactor = PollReactor;
+    const NAME: &'static str = "mio";
+
+    fn reactor(options: SocketOptions) -> PollReactor {
+        PollReactor::new(RECEIVE_BYTES, options).unwrap()
+    }
+
+    fn add_listener(reactor: &mut PollReactor, listener: TcpListener) -> ListenerKey {
+        reactor.add_listener(listener).unwrap()
+    }
+
+    fn connections(reactor: &PollReactor) -> usize {
+        reactor.connections()
     }
 }
 
-impl Harness for MioHarness {
-    type Reactor = PollReactor;
+/// The io_uring backend as it runs on a recent kernel.
+pub(super) struct Uring;
+
+impl Kernel for Uring {
+    type Reactor = UringReactor;
+    const NAME: &'static str = "io_uring";
+
+    fn reactor(options: SocketOptions) -> UringReactor {
+        let settings = UringOptions { receive_bytes: RECEIVE_BYTES, ..UringOptions::default() };
+        UringReactor::new(&settings, options).unwrap()
+    }
+
+    fn add_listener(reactor: &mut UringReactor, listener: TcpListener) -> ListenerKey {
+        reactor.add_listener(listener).unwrap()
+    }
+
+    fn connections(reactor: &UringReactor) -> usize {
+        reactor.connections()
+    }
+}
+
+/// The io_uring backend short of everything: two slots in the file table, four receive buffers.
+pub(super) struct NarrowUring;
+
+impl Kernel for NarrowUring {
+    type Reactor = UringReactor;
+    const NAME: &'static str = "io_uring, narrow";
+
+    fn reactor(options: SocketOptions) -> UringReactor {
+        let settings = UringOptions {
+            receive_bytes: RECEIVE_BYTES,
+            receive_bytes_total: 0,
+            table: 2,
+            ..UringOptions::default()
+        };
+        UringReactor::new(&settings, options).unwrap()
+    }
+
+    fn add_listener(reactor: &mut UringReactor, listener: TcpListener) -> ListenerKey {
+        Uring::add_listener(reactor, listener)
+    }
+
+    fn connections(reactor: &UringReactor) -> usize {
+        reactor.connections()
+    }
+}
+
+/// The io_uring backend that copies nothing, whatever the length.
+pub(super) struct ZeroCopyUring;
+
+impl Kernel for ZeroCopyUring {
+    type Reactor = UringReactor;
+    const NAME: &'static str = "io_uring, zero copy";
+    const COPIES: bool = false;
+
+    fn reactor(options: SocketOptions) -> UringReactor {
+        let settings = UringOptions {
+            receive_bytes: RECEIVE_BYTES,
+            zero_copy_bytes_min: Some(1),
+            zero_copy_to_loopback: true,
+            ..UringOptions::default()
+        };
+        UringReactor::new(&settings, options).unwrap()
+    }
+
+    fn add_listener(reactor: &mut UringReactor, listener: TcpListener) -> ListenerKey {
+        Uring::add_listener(reactor, listener)
+    }
+
+    fn connections(reactor: &UringReactor) -> usize {
+        reactor.connections()
+    }
+}
+
+const RECEIVE_BYTES: usize = 4_096;
+
+/// A backend over the real loopback interface.
+pub(super) struct KernelHarness<K> {
+    started: Instant,
+    backend: PhantomData<K>,
+}
+
+impl<K: Kernel> KernelHarness<K> {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), backend: PhantomData }
+    }
+}
+
+impl<K: Kernel> Harness for KernelHarness<K> {
+    type Reactor = K::Reactor;
     type Peer = TcpStream;
 
-    fn reactor(&mut self) -> (PollReactor, ListenerKey, SocketAddr) {
+    fn reactor(&mut self) -> (K::Reactor, ListenerKey, SocketAddr) {
         let options = SocketOptions::default();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = listen(loopback, 1, &options).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
-        // A small receive buffer makes many reads of few bytes.
-        let mut reactor = PollReactor::new(4_096, options).unwrap();
-        let key = reactor.add_listener(listener).unwrap();
+        let mut reactor = K::reactor(options);
+        let key = K::add_listener(&mut reactor, listener);
         (reactor, key, address)
     }
 
@@ -86,15 +200,15 @@ impl Harness for MioHarness {
     }
 
     fn nobody(&mut self) -> SocketAddr {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.local_addr().unwrap()
     }
 
-    fn connections(&self, reactor: &PollReactor) -> usize {
-        reactor.connections()
+    fn connections(&self, reactor: &K::Reactor) -> usize {
+        K::connections(reactor)
     }
 
-    fn limit_files(&mut self, _reactor: &mut PollReactor, more: Option<usize>) {
+    fn limit_files(&mut self, _reactor: &mut K::Reactor, more: Option<usize>) {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
         let current = match more {
@@ -129,8 +243,12 @@ impl Harness for MioHarness {
         self.started.elapsed() > Duration::from_secs(60)
     }
 
+    fn copies(&self) -> bool {
+        K::COPIES
+    }
+
     fn describe(&self) -> String {
-        "mio over loopback".to_owned()
+        format!("{} over loopback", K::NAME)
     }
 }
 

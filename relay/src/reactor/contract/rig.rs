@@ -8,21 +8,46 @@ use std::time::Duration;
 
 use super::harness::{Harness, Peer};
 use crate::reactor::sim::SimRead;
-use crate::reactor::{Batch, Completion, ConnectionKey, ListenerKey, Operation, Reactor};
+use crate::reactor::{
+    Batch, Completion, ConnectionKey, ListenerKey, LooseSocket, Operation, Reactor,
+};
 
 /// A completion that outlives the call it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    Accepted { connection: ConnectionKey, peer: SocketAddr, local: SocketAddr },
+    Accepted {
+        connection: ConnectionKey,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
     AcceptFailed,
     ListenerClosed,
-    Connected { token: u64, connection: ConnectionKey, peer: SocketAddr, local: SocketAddr },
-    ConnectFailed { token: u64, kind: ErrorKind },
+    Connected {
+        token: u64,
+        connection: ConnectionKey,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    ConnectFailed {
+        token: u64,
+        kind: ErrorKind,
+    },
     Received(ConnectionKey, Vec<u8>),
     ReceiveEnded(ConnectionKey, Option<ErrorKind>),
     Sent(ConnectionKey, usize),
     SendFailed(ConnectionKey, ErrorKind),
     Closed(ConnectionKey),
+    /// Its socket is in `Rig::sockets`.
+    Released(ConnectionKey),
+    Adopted {
+        token: u64,
+        connection: ConnectionKey,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    AdoptFailed {
+        token: u64,
+    },
 }
 
 /// A reactor under test.
@@ -33,6 +58,8 @@ pub(super) struct Rig<H: Harness> {
     pub(super) address: SocketAddr,
     /// What was reported and not yet taken by the case.
     pub(super) events: Vec<Event>,
+    /// What was released and not yet taken by the case.
+    pub(super) sockets: Vec<LooseSocket>,
     ledger: Ledger,
 }
 
@@ -40,7 +67,23 @@ impl<H: Harness> Rig<H> {
     pub(super) fn new(mut harness: H) -> Self {
         let (reactor, listener, address) = harness.reactor();
         let ledger = Ledger { listener, ..Ledger::default() };
-        Self { harness, reactor, listener, address, events: Vec::new(), ledger }
+        let (events, sockets) = (Vec::new(), Vec::new());
+        Self { harness, reactor, listener, address, events, sockets, ledger }
+    }
+
+    /// Goes on with another reactor, which has a listener of its own; returns the one so far.
+    pub(super) fn change_reactor(&mut self) -> H::Reactor {
+        let (reactor, listener, address) = self.harness.reactor();
+        (self.listener, self.address) = (listener, address);
+        self.ledger = Ledger { listener, ..Ledger::default() };
+        std::mem::replace(&mut self.reactor, reactor)
+    }
+
+    /// Releases a connection and takes its socket.
+    pub(super) fn release(&mut self, connection: ConnectionKey) -> LooseSocket {
+        self.submit([Operation::Release { connection }]);
+        self.expect(&Event::Released(connection));
+        self.sockets.pop().unwrap()
     }
 
     /// Submits all at once.
@@ -79,8 +122,9 @@ impl<H: Harness> Rig<H> {
     pub(super) fn drain(&mut self) -> usize {
         let before = self.events.len();
         let (events, ledger) = (&mut self.events, &mut self.ledger);
+        let sockets = &mut self.sockets;
         self.reactor.drain(&mut |completion| {
-            let event = owned(completion, ledger.listener);
+            let event = owned(completion, ledger.listener, sockets);
             ledger.told(&event);
             events.push(event);
         });
@@ -199,7 +243,7 @@ pub(super) fn pattern(seed: u64, count: usize) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(count).collect()
 }
 
-fn owned(completion: Completion<'_>, only: ListenerKey) -> Event {
+fn owned(completion: Completion<'_>, only: ListenerKey, sockets: &mut Vec<LooseSocket>) -> Event {
     match completion {
         Completion::Accepted { listener, connection, peer, local } => {
             assert_eq!(listener, only);
@@ -226,6 +270,14 @@ fn owned(completion: Completion<'_>, only: ListenerKey) -> Event {
         Completion::Sent { connection, bytes } => Event::Sent(connection, bytes),
         Completion::SendFailed { connection, error } => Event::SendFailed(connection, error.kind()),
         Completion::Closed { connection } => Event::Closed(connection),
+        Completion::Released { connection, socket } => {
+            sockets.push(socket);
+            Event::Released(connection)
+        }
+        Completion::Adopted { token, connection, peer, local } => {
+            Event::Adopted { token, connection, peer, local }
+        }
+        Completion::AdoptFailed { token, .. } => Event::AdoptFailed { token },
     }
 }
 
@@ -236,6 +288,7 @@ struct Ledger {
     keys: BTreeSet<ConnectionKey>,
     open: BTreeMap<ConnectionKey, Account>,
     connects: BTreeSet<u64>,
+    adopts: BTreeSet<u64>,
     closing: bool,
 }
 
@@ -244,6 +297,7 @@ struct Account {
     receiving: bool,
     sends: usize,
     closing: bool,
+    releasing: bool,
 }
 
 impl Default for Ledger {
@@ -253,6 +307,7 @@ impl Default for Ledger {
             keys: BTreeSet::new(),
             open: BTreeMap::new(),
             connects: BTreeSet::new(),
+            adopts: BTreeSet::new(),
             closing: false,
         }
     }
@@ -279,6 +334,12 @@ impl Ledger {
                     account.closing = true;
                 }
             }
+            Operation::Release { connection } => {
+                if let Some(account) = self.open.get_mut(connection) {
+                    account.releasing = true;
+                }
+            }
+            Operation::Adopt { token, .. } => assert!(self.adopts.insert(*token)),
         }
     }
 
@@ -314,6 +375,17 @@ impl Ledger {
                 let account = self.open.remove(connection);
                 assert!(account.is_some_and(|account| account.closing), "{event:?} unasked");
             }
+            Event::Released(connection) => {
+                let account = self.open.remove(connection);
+                assert!(account.is_some_and(|account| account.releasing), "{event:?} unasked");
+            }
+            Event::Adopted { token, connection, .. } => {
+                assert!(self.adopts.remove(token), "{event:?} unasked");
+                self.opened(*connection);
+            }
+            Event::AdoptFailed { token } => {
+                assert!(self.adopts.remove(token), "{event:?} unasked");
+            }
         }
     }
 
@@ -324,6 +396,7 @@ impl Ledger {
 
     fn account(&mut self, connection: ConnectionKey, event: &Event) -> &mut Account {
         let account = self.open.get_mut(&connection);
-        account.filter(|account| !account.closing).unwrap_or_else(|| panic!("late: {event:?}"))
+        let here = |account: &&mut Account| !account.closing && !account.releasing;
+        account.filter(here).unwrap_or_else(|| panic!("late: {event:?}"))
     }
 }

@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr};
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use crate::reactor::socket::canonical;
+use crate::reactor::socket::connected;
 use crate::reactor::{Batch, ReactorCounters, SLICES_MAX};
 
 /// A connection.
@@ -101,26 +101,10 @@ impl Connection {
         &mut self,
         counters: &mut ReactorCounters,
     ) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
-        counters.syscalls += 2;
-        if let Some(error) = self.stream.take_error()? {
-            return Err(error);
-        }
-        match self.stream.peer_addr() {
-            Ok(peer) => {
-                let local = self.stream.local_addr()?;
-                // TCP lets a socket of this host that was given the very port it dials open a
-                // connection to itself.
-                if local == peer {
-                    return Err(ErrorKind::ConnectionRefused.into());
-                }
-                Ok(Some((canonical(peer), canonical(local))))
-            }
-            Err(error) if error.kind() == ErrorKind::NotConnected => {
-                self.writable = false;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        counters.syscalls += 3;
+        let there = connected(&self.stream)?;
+        self.writable &= there.is_some();
+        Ok(there)
     }
 
     /// A `Receive`: true when it asks for an item in the queue.

@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
-use rustix::io::Errno;
 
 use crate::reactor::ReactorCounters;
+use crate::reactor::socket::concerns_one_connection;
 
 /// A listening socket.
 pub(super) struct Listener {
@@ -107,27 +107,8 @@ impl Listener {
                 Ok(AcceptOutcome::Accepted(stream, peer))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(AcceptOutcome::Empty),
-            Err(error) if is_of_connection(&error) => Ok(AcceptOutcome::Retry),
+            Err(error) if concerns_one_connection(&error) => Ok(AcceptOutcome::Retry),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Linux reports at accept what happened to the connection meanwhile: "treat them like EAGAIN by
-/// retrying" (accept(2)).
-fn is_of_connection(error: &io::Error) -> bool {
-    const PASSING: [Errno; 11] = [
-        Errno::INTR,
-        Errno::CONNABORTED,
-        Errno::NETDOWN,
-        Errno::PROTO,
-        Errno::NOPROTOOPT,
-        Errno::HOSTDOWN,
-        Errno::NONET,
-        Errno::HOSTUNREACH,
-        Errno::OPNOTSUPP,
-        Errno::NETUNREACH,
-        Errno::TIMEDOUT,
-    ];
-    PASSING.iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error())
 }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub(super) struct Net {
     /// From whom to whom nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
     pub(super) observer: Option<Observer>,
+    /// Sides that are loose; one that is no longer held was dropped.
+    pub(super) loose: Vec<(LinkKey, Side, Weak<()>)>,
     timers: BTreeMap<(Duration, u64), Timer>,
     timers_made: u64,
     ports_given: u16,
@@ -82,6 +85,8 @@ pub(super) enum Owner {
     Dialling(usize, u64),
     /// A connection of a reactor.
     Reactor(usize, ConnectionKey),
+    /// Nobody for the moment: released by one reactor, not yet adopted by another.
+    Loose,
 }
 
 enum Timer {
@@ -105,19 +110,24 @@ impl Net {
             listeners: BTreeMap::new(),
             cut: BTreeSet::new(),
             observer: None,
+            loose: Vec::new(),
             timers: BTreeMap::new(),
             timers_made: 0,
             ports_given: 0,
         }
     }
 
-    /// When the next timer is due.
+    /// When the next timer is due, or a loose side that was dropped is to be closed.
     pub(super) fn next_event_time(&self) -> Option<Duration> {
+        if self.loose.iter().any(|(_, _, held)| held.strong_count() == 0) {
+            return Some(self.now);
+        }
         self.timers.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Moves the clock to `until`, doing on the way what falls due.
     pub(super) fn advance_to(&mut self, until: Duration) {
+        self.close_dropped();
         while let Some(timer) = self.timers.first_entry()
             && timer.key().0 <= until
         {

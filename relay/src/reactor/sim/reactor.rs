@@ -184,6 +184,7 @@ enum Written {
 
 impl Net {
     fn start(&mut self, id: usize, operation: Operation) {
+        self.close_dropped();
         let state = &mut self.reactors[id];
         match operation {
             Operation::Accept { listener, on } => {
@@ -234,6 +235,8 @@ impl Net {
                     self.close(entry.link, entry.side);
                 }
             }
+            Operation::Release { connection } => self.release(id, connection),
+            Operation::Adopt { token, socket } => self.adopt(id, token, socket),
         }
     }
 
@@ -398,6 +401,15 @@ impl Net {
                 Some(Completion::SendFailed { connection, error })
             }
             Item::Closed(connection) => Some(Completion::Closed { connection }),
+            Item::Released(connection, socket) => Some(Completion::Released { connection, socket }),
+            Item::Adopted(token, connection) => {
+                let link = state.connections.get_mut(connection)?;
+                let (link, side) = (link.link, link.side);
+                let link = self.links.get_mut(link)?;
+                let [peer, local] = [1 - side, side].map(|side| link.sides[side].address);
+                Some(Completion::Adopted { token, connection, peer, local })
+            }
+            Item::AdoptFailed(token, error) => Some(Completion::AdoptFailed { token, error }),
         }
     }
 

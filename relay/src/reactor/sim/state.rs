@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::net::{LinkKey, Side};
 use crate::reactor::slots::Slots;
-use crate::reactor::{Batch, ConnectionKey, ListenerKey, ReactorCounters};
+use crate::reactor::{Batch, ConnectionKey, ListenerKey, LooseSocket, ReactorCounters};
 
 /// One reactor.
 pub(super) struct ReactorState {
@@ -65,6 +65,9 @@ pub(super) enum Item {
     Sent(ConnectionKey, usize),
     SendFailed(ConnectionKey, io::Error),
     Closed(ConnectionKey),
+    Released(ConnectionKey, LooseSocket),
+    Adopted(u64, ConnectionKey),
+    AdoptFailed(u64, io::Error),
 }
 
 impl ReactorState {

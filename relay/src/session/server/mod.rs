@@ -262,6 +262,13 @@ impl ServerSession {
         self.transport.partial_bytes()
     }
 
+    /// Bytes of memory held beyond the session itself, unfinished messages and replies left out:
+    /// what the client said about itself.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.client().map_or(0, ConnectRequest::held_bytes)
+    }
+
     /// Bytes received, the handshake included.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
@@ -398,7 +405,9 @@ impl ServerSession {
             }
         };
         let Some(class) = class else { return dropped(DropReason::EmptyMedia) };
-        self.media.replace(kind, class, header.timestamp, payload);
+        if !self.media.replace(kind, class, header.timestamp, payload) {
+            return dropped(DropReason::BadAggregate);
+        }
         Some(Step::Media { message_stream })
     }
 
@@ -477,8 +486,12 @@ fn judge_data(
 ) -> Step {
     match data::judge(header.kind, payload, limits) {
         DataAction::Relay { role, payload } => {
-            media.replace(MediaKind::Data, data::class(role), header.timestamp, &payload);
-            Step::Media { message_stream }
+            let class = data::class(role);
+            if media.replace(MediaKind::Data, class, header.timestamp, &payload) {
+                Step::Media { message_stream }
+            } else {
+                Step::Dropped { reason: DropReason::DataTooLong }
+            }
         }
         DataAction::ClearMetadata => Step::ClearMetadata { message_stream },
         DataAction::Drop(fault) => Step::Dropped { reason: fault.into() },

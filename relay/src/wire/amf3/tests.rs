@@ -108,6 +108,37 @@ fn references_to_strings_and_traits_are_resolved_and_those_to_objects_are_not() 
 }
 
 #[test]
+fn references_draw_on_an_allowance_of_the_message() {
+    let limits = Limits { amf_reference_bytes_max: 6, ..Limits::default() };
+    let check = |bytes: &str, left: Option<usize>| {
+        let bytes = hex(bytes);
+        let mut budget = Budget::new(&limits);
+        let found = Amf3Reader::new(&mut Input(&bytes), &mut budget).read();
+        match left {
+            Some(left) => {
+                assert!(found.is_ok(), "{found:?}");
+                assert_eq!(budget.reference(left), Ok(()));
+                assert_eq!(budget.reference(1), Err(AmfError::ReferenceBytes));
+            }
+            None => assert_eq!(found, Err(AmfError::ReferenceBytes)),
+        }
+    };
+    // A string of three bytes, and the same once, twice and three times more.
+    check("09 05 01 06 07 616263 06 00", Some(3));
+    check("09 07 01 06 07 616263 06 00 06 00", Some(0));
+    check("09 09 01 06 07 616263 06 00 06 00 06 00", None);
+    // As a key, as the name of a class, as the name of a sealed member.
+    check("0A 0B 01 07 616263 01 00 01 00 01 01", Some(0));
+    check("0A 0B 01 07 616263 01 00 01 00 01 00 01 01", None);
+    check("09 07 01 06 07 616263 0A 0B 00 01 0A 0B 00 01", Some(0));
+    check("09 05 01 06 0F 61626364656667 0A 0B 00 01", None);
+    check("09 05 01 06 0F 61626364656667 0A 13 01 00 01", None);
+    // The layout of a class: its name and those of its members.
+    check("09 05 01 0A 13 05 4344 03 61 01 0A 01 01", Some(3));
+    check("09 07 01 0A 13 05 4344 05 6162 01 0A 01 01 0A 01 01", None);
+}
+
+#[test]
 fn limits_hold_and_counts_allocate_nothing() {
     check("09 FFFFFFFF", Err(AmfError::Properties));
     check("0D FFFFFFFF 00", Err(AmfError::Properties));

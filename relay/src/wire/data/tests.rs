@@ -146,6 +146,50 @@ fn what_no_player_stands_is_dropped() {
     assert_eq!(found, DataAction::Relay { role: Role::Data, payload: longest.as_slice().into() });
 }
 
+/// An AMF3 array of a string of 100 bytes and `times` references of these bits to it.
+fn repeated(reference: u8, times: u8) -> Vec<u8> {
+    let mut bytes = vec![9, (times + 1) << 1 | 1, 1, 6, 0x81, 0x49];
+    bytes.extend([b'x'; 100]);
+    (0..times).for_each(|_| bytes.extend([6, reference]));
+    bytes
+}
+
+#[test]
+fn what_is_written_anew_has_the_length_of_data() {
+    let check = |limits: Limits, expected: Option<usize>| {
+        let text = [&hex("00 02 0006 6F6E54657874")[..], &[0x11], &repeated(0, 20)].concat();
+        // The key is the first in the table of strings.
+        let object = hex("11 0A 0B 01 03 6B");
+        let metadata = [&hex(ON_META)[..], &object, &repeated(2, 20), &[1]].concat();
+        let text = judge(MessageType::DataAmf3, &text, &limits);
+        let metadata = judge(MessageType::DataAmf0, &metadata, &limits);
+        for found in [text, metadata] {
+            match (found, expected) {
+                (DataAction::Relay { payload, .. }, Some(longest)) => {
+                    assert!(payload.len() > 300 && payload.len() <= longest);
+                }
+                (DataAction::Drop(_), None) => {}
+                (found, expected) => panic!("{found:?}, expected {expected:?}"),
+            }
+        }
+    };
+    let limits = Limits::default;
+    check(limits(), Some(2_500));
+    check(Limits { amf_reference_bytes_max: 19, ..limits() }, None);
+    check(Limits { data_bytes_max: 1_000, ..limits() }, None);
+}
+
+#[test]
+fn data_has_its_length_however_it_came() {
+    let limits = Limits { data_bytes_max: 9, ..Limits::default() };
+    let payload = hex("02 0006 6F6E54657874 05");
+    let found = judge(MessageType::DataAmf0, &payload, &limits);
+    assert_eq!(found, DataAction::Drop(DataFault::TooLong));
+    let found = judge(MessageType::DataAmf0, &payload[..9], &limits);
+    let payload = payload[..9].into();
+    assert_eq!(found, DataAction::Relay { role: Role::Data, payload });
+}
+
 #[test]
 fn metadata_can_be_taken_back() {
     let payload = hex("02 000F 40636C656172446174614672616D65 02 000A 6F6E4D65746144617461");

@@ -68,16 +68,16 @@ fn a_plain_c1_is_echoed() {
 fn a_digest_is_answered_with_one() {
     for schema in [Schema::KeyFirst, Schema::DigestFirst] {
         let c1 = signed_c1(schema);
-        let (_, c1_digest) = find_digest(&c1).unwrap();
+        let (_, c1_digest) = find_digest(Signer::Client, &c1).unwrap();
         check_server(&c1, true, |packets| {
             let (s1, s2) = packets.split_at(PACKET_BYTES);
             assert_eq!(s1[4..8], [4, 5, 0, 1]);
             // Signing what is signed changes nothing.
             let mut signed = *s1.first_chunk().unwrap();
-            sign_s1(schema, &mut signed);
+            sign_first(Signer::Server, schema, &mut signed);
             assert_eq!(signed, s1);
             let mut signed = *s2.first_chunk().unwrap();
-            sign_s2(&c1_digest, &mut signed);
+            sign_second(Signer::Server, &c1_digest, &mut signed);
             assert_eq!(signed, s2);
             assert_ne!(s2, c1);
         });
@@ -151,4 +151,44 @@ fn both_sides_understand_each_other() {
     assert_eq!(server.receive(&mut &echo[0][..]), Ok(HandshakeProgress::Done));
     assert_eq!(reply[0][1537..], hello[1..], "S2 is C1");
     assert_eq!(reply[0][1..1537], echo[0], "C2 is S1");
+}
+
+#[test]
+fn a_client_signs_in_either_schema_and_proves_that_it_read_the_servers_digest() {
+    for schema in [Schema::KeyFirst, Schema::DigestFirst] {
+        let (mut client, mut server) =
+            (ClientHandshake::with_digest(schema, 1), ServerHandshake::new(2));
+        let hello = client.hello();
+        assert_eq!((hello.len(), hello[0], &hello[5..9]), (1537, 3, &[0x80, 0, 7, 2][..]));
+        let (found, _) = find_digest(Signer::Client, hello[1..].first_chunk().unwrap()).unwrap();
+        assert_eq!(found, schema);
+        let (reply, _) = run(&mut |input| server.receive(input), &[&hello]).unwrap();
+        assert!(server.is_digest());
+        let s1: &[u8; PACKET_BYTES] = reply[0][1..].first_chunk().unwrap();
+        let (answered, s1_digest) = find_digest(Signer::Server, s1).unwrap();
+        assert_eq!(answered, schema);
+        let (c2, _) = run(&mut |input| client.receive(input), &[&reply[0]]).unwrap();
+        assert!(client.is_digest());
+        let mut signed = *c2[0].first_chunk().unwrap();
+        sign_second(Signer::Client, &s1_digest, &mut signed);
+        assert_eq!(signed[..], c2[0], "signing what is signed changes nothing");
+        assert_ne!(c2[0], s1[..], "no echo");
+        assert_eq!(client.receive(&mut &[][..]), Ok(HandshakeProgress::Done));
+        assert_eq!(server.receive(&mut &c2[0][..]), Ok(HandshakeProgress::Done));
+    }
+}
+
+#[test]
+fn a_client_with_a_digest_takes_a_plain_answer() {
+    for version in [[0; 4], [4, 5, 0, 1]] {
+        let mut s1 = [0x77; PACKET_BYTES];
+        s1[4..8].copy_from_slice(&version);
+        let bytes = [&[3], &s1[..], &[0x11; PACKET_BYTES], b"chunks"].concat();
+        every_split(&bytes, |pieces| {
+            let mut client = ClientHandshake::with_digest(Schema::DigestFirst, 5);
+            let (replies, left) = run(&mut |input| client.receive(input), pieces).unwrap();
+            assert_eq!(replies, [&s1[..]], "an echo");
+            assert_eq!((client.is_digest(), &left[..]), (false, &b"chunks"[..]));
+        });
+    }
 }

@@ -48,9 +48,7 @@ fn packet(version: [u8; 4], step: usize, first: usize) -> [u8; PACKET_BYTES] {
 /// A C1 with a digest, as a player makes it.
 pub(crate) fn signed_c1(schema: Schema) -> [u8; PACKET_BYTES] {
     let mut c1 = packet([0x80, 0, 7, 2], 7, 3);
-    let at = schema.digest_position(&c1);
-    let digest = digest_around(PLAYER_TEXT, &c1, at);
-    c1[at..at + 32].copy_from_slice(&digest);
+    sign_first(Signer::Client, schema, &mut c1);
     c1
 }
 
@@ -60,27 +58,31 @@ fn vectors() {
         let schema = vector.schema;
         let mut c1 = signed_c1(schema);
         assert_eq!(c1[vector.c1_at..vector.c1_at + 32], bytes(vector.c1));
-        let (found, c1_digest) = find_digest(&c1).unwrap();
+        let (found, c1_digest) = find_digest(Signer::Client, &c1).unwrap();
         assert_eq!((found, c1_digest.to_vec()), (schema, bytes(vector.c1)));
 
         let mut s1 = packet([4, 5, 0, 1], 11, 5);
-        sign_s1(schema, &mut s1);
+        sign_first(Signer::Server, schema, &mut s1);
         assert_eq!(s1[vector.s1_at..vector.s1_at + 32], bytes(vector.s1));
 
         let mut s2: [u8; PACKET_BYTES] = std::array::from_fn(|at| (13 * at + 1).to_le_bytes()[0]);
-        sign_s2(&c1_digest, &mut s2);
+        sign_second(Signer::Server, &c1_digest, &mut s2);
         assert_eq!(s2[1504..], bytes(vector.s2));
         assert_eq!(hmac(&[SERVER_TEXT, &KEY_TAIL].concat(), &[&c1_digest])[..], bytes(vector.key));
+
+        // What one signs is nothing to who looks for the other.
+        assert_eq!(find_digest(Signer::Server, &c1), None);
+        assert_eq!(find_digest(Signer::Client, &s1), None);
 
         // One bit changed anywhere that is digested: a plain C1.
         for at in [0, 5, 100, 700, 1000, 1535] {
             c1[at] ^= 1;
-            assert_eq!(find_digest(&c1), None, "bit of byte {at}");
+            assert_eq!(find_digest(Signer::Client, &c1), None, "bit of byte {at}");
             c1[at] ^= 1;
         }
         // Version 0 is plain, whatever else is there.
         c1[4..8].fill(0);
-        assert_eq!(find_digest(&c1), None);
+        assert_eq!(find_digest(Signer::Client, &c1), None);
     }
     assert_eq!([PLAYER_TEXT.len(), SERVER_TEXT.len(), KEY_TAIL.len()], [30, 36, 32]);
 }

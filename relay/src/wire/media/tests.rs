@@ -1,6 +1,6 @@
 use super::Role::{
-    AudioChannels, AudioEnd, AudioFrame, AudioHeader, InterFrame, KeyFrame, VideoCommand, VideoEnd,
-    VideoHeader, VideoMetadata, VideoOpaque,
+    AudioChannels, AudioEnd, AudioFrame, AudioHeader, InterFrame, KeyFrame, TrackKeyFrame,
+    VideoCommand, VideoEnd, VideoHeader, VideoMetadata, VideoOpaque,
 };
 use super::*;
 use crate::wire::testing::bytes;
@@ -85,7 +85,7 @@ fn enhanced_video() {
     check_video("97 02 000000 F1 68766331", KeyFrame, &[0], "hevc");
     check_video("D7 02 000000 01 00", VideoCommand, &[0], "");
     check_video("D7 02 000000 04 68766331 01", VideoMetadata, &[0], "hevc");
-    check_video("97 02 000000 06 01 68766331 03", InterFrame, &[3], "hevc");
+    check_video("97 02 000000 06 01 68766331 03", TrackKeyFrame, &[3], "hevc");
     // Unknown packet types.
     check_video("98 68766331 01", VideoOpaque, &[0], "hevc");
     check_video("9F 68766331 01", VideoOpaque, &[0], "hevc");
@@ -105,20 +105,20 @@ fn multitrack_video() {
     check_video(&format!("96 20 {codecs}"), VideoHeader, &[0, 1], "av1");
     let codecs = "61763031 05 000001 AA 68766331 00 000001 BB";
     check_video(&format!("96 21 {codecs}"), KeyFrame, &[5, 0], "hevc");
-    // Key frames of other tracks are not those of the stream.
-    check_video("96 01 61763031 02 01", InterFrame, &[2], "av1");
+    // Key frames of other tracks are those of the stream only if it has no track 0.
+    check_video("96 01 61763031 02 01", TrackKeyFrame, &[2], "av1");
     check_video("96 01 61763031 00 01", KeyFrame, &[0], "av1");
     check_video("96 00 61763031 02 01", VideoHeader, &[2], "av1");
-    check_video("96 11 68766331 02 000001 AA 01 000001 AA", InterFrame, &[2, 1], "hevc");
+    check_video("96 11 68766331 02 000001 AA 01 000001 AA", TrackKeyFrame, &[2, 1], "hevc");
     // A track listed twice, a list cut short by the end of what is there.
     check_video("96 10 68766331 01 000000 01 000000", VideoHeader, &[1], "hevc");
-    check_video("96 11 68766331 01 FFFFFF AA", InterFrame, &[1], "hevc");
+    check_video("96 11 68766331 01 FFFFFF AA", TrackKeyFrame, &[1], "hevc");
     check_video("96 11 68766331 00 0000", KeyFrame, &[0], "hevc");
     check_video("96 20 61763031 03 000000 6876", VideoHeader, &[3], "av1");
     // More tracks than are listed: the default track counts all the same.
     let many: String = (1..=20).map(|id| format!("{id:02X} 000000 ")).collect();
     let first_16: Vec<u8> = (1..=16).collect();
-    check_video(&format!("96 11 68766331 {many}"), InterFrame, &first_16, "hevc");
+    check_video(&format!("96 11 68766331 {many}"), TrackKeyFrame, &first_16, "hevc");
     check_video(&format!("96 11 68766331 {many} 00 000001 AA"), KeyFrame, &first_16, "hevc");
 }
 
@@ -184,8 +184,8 @@ fn enhanced_audio() {
 
 #[test]
 fn roles_belong_to_one_medium() {
-    let video =
-        [KeyFrame, InterFrame, VideoHeader, VideoEnd, VideoMetadata, VideoCommand, VideoOpaque];
+    let coded = [KeyFrame, TrackKeyFrame, InterFrame, VideoOpaque];
+    let video = [&coded[..], &[VideoHeader, VideoEnd, VideoMetadata, VideoCommand]].concat();
     let audio = [AudioHeader, AudioChannels, AudioEnd, AudioFrame];
     assert!(video.iter().all(|role| role.is_video() && !role.is_audio()));
     assert!(audio.iter().all(|role| role.is_audio() && !role.is_video()));

@@ -77,7 +77,7 @@ fn a_replaced_message_is_like_a_new_one() {
     assert_eq!(message.payload().count(), 0);
     for length in [300, 200_000, 0, 60_001] {
         let payload = pattern('b', length);
-        message.replace(MediaKind::Data, class(), Timestamp(1 << 24), &payload);
+        assert!(message.replace(MediaKind::Data, class(), Timestamp(1 << 24), &payload));
         check(&mut message, MediaKind::Data, 1 << 24, &payload);
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod rtmpdump;
+pub(crate) mod scene;
 
 use std::path::{Path, PathBuf};
 use std::thread;

@@ -30,7 +30,9 @@ pub(crate) struct Packet {
     pub(crate) kind: u8,
     pub(crate) time_ms: u32,
     pub(crate) role: Role,
-    /// A video key frame.
+    /// The track; 0 where the message names none.
+    pub(crate) track: u8,
+    /// A video key frame of track 0.
     pub(crate) key: bool,
     pub(crate) bytes: usize,
     pub(crate) hash: [u8; 16],
@@ -41,14 +43,9 @@ impl Packet {
         let digest = Sha256::digest(payload);
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);
-        Self {
-            kind,
-            time_ms,
-            role: role(kind, payload),
-            key: kind == 9 && payload.first().is_some_and(|byte| (byte >> 4) & 7 == 1),
-            bytes: payload.len(),
-            hash,
-        }
+        let (role, track) = role(kind, payload);
+        let is_key = kind == 9 && payload.first().is_some_and(|byte| (byte >> 4) & 7 == 1);
+        Self { kind, time_ms, role, track, key: is_key && track == 0, bytes: payload.len(), hash }
     }
 
     /// Whether both carry the same payload, whatever their times.
@@ -70,21 +67,70 @@ impl fmt::Debug for Packet {
             _ => "data",
         };
         let [a, b, c, d, ..] = self.hash;
-        write!(out, "{name} {:?} at {} ms, ", self.role, self.time_ms)?;
+        write!(out, "{name} {:?} {} at {} ms, ", self.role, self.track, self.time_ms)?;
         write!(out, "{} bytes, {a:02x}{b:02x}{c:02x}{d:02x}", self.bytes)
     }
 }
 
-/// Legacy headers only: the clips are H.264 and AAC (FLV annex E.4.2 and E.4.3).
-fn role(kind: u8, payload: &[u8]) -> Role {
+/// Role and track by what the clips and FFmpeg use: the legacy headers of H.264 and AAC (FLV annex
+/// E.4.2 and E.4.3), and those of Enhanced RTMP v2 with at most one track in a message.
+fn role(kind: u8, payload: &[u8]) -> (Role, u8) {
     match (kind, payload) {
-        (8, [first, 0, ..]) if first >> 4 == 10 => Role::Header,
-        (9, [first, 0, ..]) if first & 15 == 7 => Role::Header,
-        (9, [first, 2, ..]) if first & 15 == 7 => Role::Nothing,
-        (8 | 9, []) => Role::Nothing,
-        (8 | 9, _) => Role::Coded,
-        _ => Role::Data,
+        (8, [first, 0, ..]) if first >> 4 == 10 => (Role::Header, 0),
+        (9, [first, 0, ..]) if first & 0x8f == 7 => (Role::Header, 0),
+        (9, [first, 2, ..]) if first & 0x8f == 7 => (Role::Nothing, 0),
+        (8, [0x95, multitrack, _, _, _, _, track, ..]) => (enhanced_role(*multitrack), *track),
+        (9, [first, multitrack, _, _, _, _, track, ..]) if first & 0x8f == 0x86 => {
+            (enhanced_role(*multitrack), *track)
+        }
+        (8, [first, ..]) if first >> 4 == 9 => (enhanced_role(*first), 0),
+        (9, [first, ..]) if first & 0x80 != 0 => (enhanced_role(*first), 0),
+        (8 | 9, []) => (Role::Nothing, 0),
+        (8 | 9, _) => (Role::Coded, 0),
+        _ => (Role::Data, 0),
     }
+}
+
+/// By a packet type of Enhanced RTMP: 4 is colour metadata or the layout of audio channels.
+fn enhanced_role(byte: u8) -> Role {
+    match byte & 15 {
+        0 | 4 => Role::Header,
+        2 => Role::Nothing,
+        _ => Role::Coded,
+    }
+}
+
+/// One tag of an FLV file: what a message carries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag<'a> {
+    pub(crate) kind: u8,
+    pub(crate) time_ms: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The tags of a whole FLV file. A tag cut off at the end is left out, since a recorder that was
+/// stopped leaves one; anything else that is not FLV is an error.
+pub(crate) fn tags(file: &[u8]) -> Result<Vec<Tag<'_>>, String> {
+    let Some((header, mut rest)) = file.split_at_checked(13) else {
+        return Err(format!("only {} bytes, no FLV header", file.len()));
+    };
+    if !header.starts_with(b"FLV\x01") || header[5..9] != [0, 0, 0, 9] {
+        return Err("does not start with an FLV header".to_owned());
+    }
+    let mut tags = Vec::new();
+    while let Some((tag, behind)) = rest.split_at_checked(11) {
+        let length = usize::from(tag[1]) << 16 | usize::from(tag[2]) << 8 | usize::from(tag[3]);
+        let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
+        let Some((payload, behind)) = behind.split_at_checked(length) else { break };
+        let Some((size, behind)) = behind.split_at_checked(4) else { break };
+        let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]);
+        if usize::try_from(size) != Ok(length + 11) {
+            return Err(format!("tag {} says {size} behind {length} bytes", tags.len()));
+        }
+        tags.push(Tag { kind: tag[0], time_ms, payload });
+        rest = behind;
+    }
+    Ok(tags)
 }
 
 /// What a file holds, in its order.
@@ -98,29 +144,10 @@ impl Recording {
         Self::parse(&bytes).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()))
     }
 
-    /// Reads a whole FLV file. A tag cut off at the end is left out, since a recorder that was
-    /// stopped leaves one; anything else that is not FLV is an error.
+    /// Reads a whole FLV file, as [`tags`] does.
     pub(crate) fn parse(file: &[u8]) -> Result<Self, String> {
-        let Some((header, mut rest)) = file.split_at_checked(13) else {
-            return Err(format!("only {} bytes, no FLV header", file.len()));
-        };
-        if !header.starts_with(b"FLV\x01") || header[5..9] != [0, 0, 0, 9] {
-            return Err("does not start with an FLV header".to_owned());
-        }
-        let mut packets = Vec::new();
-        while let Some((tag, behind)) = rest.split_at_checked(11) {
-            let length = usize::from(tag[1]) << 16 | usize::from(tag[2]) << 8 | usize::from(tag[3]);
-            let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
-            let Some((body, behind)) = behind.split_at_checked(length) else { break };
-            let Some((size, behind)) = behind.split_at_checked(4) else { break };
-            let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]);
-            if usize::try_from(size) != Ok(length + 11) {
-                return Err(format!("tag {} says {size} behind {length} bytes", packets.len()));
-            }
-            packets.push(Packet::new(tag[0], time_ms, body));
-            rest = behind;
-        }
-        Ok(Self(packets))
+        let packet = |tag: &Tag<'_>| Packet::new(tag.kind, tag.time_ms, tag.payload);
+        Ok(Self(tags(file)?.iter().map(packet).collect()))
     }
 
     /// Coded audio and video, in order.
@@ -134,7 +161,7 @@ impl Recording {
 
     /// How many packets may be missing at the start of a recording made by a player that was there
     /// from the beginning: what precedes the first key frame, or nothing when there is no video.
-    fn before_first_key_frame(&self) -> usize {
+    pub(crate) fn before_first_key_frame(&self) -> usize {
         self.coded().iter().position(Packet::is_key_frame).unwrap_or(0)
     }
 
@@ -167,6 +194,37 @@ impl Recording {
             Some(first) => Err(format!("begins with {first:?} instead of a key frame")),
             None => Err("nothing was recorded".to_owned()),
         }
+    }
+
+    /// Checks a recording by a program that may put packets of different tracks into another order:
+    /// from the first key frame recorded every packet of each track is equal, in order and in time,
+    /// and nothing precedes it in the order of sending. Gives the number of packets that went before.
+    pub(crate) fn check_tracks(&self, received: &Self) -> Result<usize, String> {
+        let (sent, got) = (self.coded(), received.coded());
+        let key = got.iter().find(|packet| packet.is_key_frame()).ok_or("no key frame came")?;
+        let from = sent.iter().position(|packet| packet == key);
+        let from = from.ok_or_else(|| format!("{key:?} was never sent"))?;
+        let mut tracks: Vec<_> = sent.iter().map(|packet| (packet.kind, packet.track)).collect();
+        tracks.sort_unstable();
+        tracks.dedup();
+        for track in tracks {
+            let of_track = |packets: &[Packet]| {
+                let own = packets.iter().copied().filter(|p| (p.kind, p.track) == track);
+                Self(own.collect())
+            };
+            let (want, have) = (of_track(&sent[from..]), of_track(&got));
+            let same = want.0.iter().zip(&have.0).take_while(|(want, have)| want == have).count();
+            if same < want.0.len().max(have.0.len()) {
+                let (want, have) = (want.0.get(same), have.0.get(same));
+                return Err(format!(
+                    "packet {same} of {track:?}: {want:?} was sent, {have:?} came"
+                ));
+            }
+        }
+        if got.len() != sent.len() - from {
+            return Err(format!("{} packets came of {}", got.len(), sent.len() - from));
+        }
+        self.check_headers(received).map(|()| from)
     }
 
     /// Checks the recording of a player that joined a stream without video: every packet from its
@@ -214,8 +272,8 @@ impl Recording {
                 Role::Header if !sent.iter().any(|other| other.same_payload(packet)) => {
                     return Err(format!("{packet:?} was never sent"));
                 }
-                Role::Header => ready.push(packet.kind),
-                Role::Coded if !ready.contains(&packet.kind) => {
+                Role::Header => ready.push((packet.kind, packet.track)),
+                Role::Coded if !ready.contains(&(packet.kind, packet.track)) => {
                     return Err(format!("{packet:?} comes without a sequence header before it"));
                 }
                 _ => {}
@@ -283,6 +341,53 @@ mod tests {
         check(false, false, |p| p[2] = Packet::new(8, 0, &[0xaf, 0, 0x13]));
         check(false, false, |p| p.clear());
         check(true, false, |p| _ = p.pop());
+    }
+
+    /// Two tracks of each kind, the second one by messages of Enhanced RTMP.
+    fn tracks() -> Recording {
+        let second = |first, inner, body| [&[first, inner][..], b"avc1\x01", &[body]].concat();
+        let mut packets = vec![
+            Packet::new(9, 0, &[0x17, 0, 1]),
+            Packet::new(9, 0, &second(0x96, 0, 1)),
+            Packet::new(8, 0, &[0xaf, 0, 1]),
+            Packet::new(8, 0, &second(0x95, 0, 1)),
+            Packet::new(8, 0, &[0xaf, 1, 200]),
+        ];
+        for number in 0..10u8 {
+            let (first, other) = if number % 5 == 0 { (0x17, 0x96) } else { (0x27, 0xa6) };
+            let time_ms = u32::from(number) * 40;
+            packets.push(Packet::new(9, time_ms, &[first, 1, number]));
+            packets.push(Packet::new(9, time_ms, &second(other, 1, number)));
+            packets.push(Packet::new(8, time_ms, &[0xaf, 1, number]));
+            packets.push(Packet::new(8, time_ms, &second(0x95, 1, number)));
+        }
+        Recording(packets)
+    }
+
+    #[test]
+    fn tracks_are_compared_each_in_its_own_order() {
+        let check = |before: Option<usize>, damage: fn(&mut Vec<Packet>)| {
+            let mut received = tracks();
+            damage(&mut received.0);
+            assert_eq!(tracks().check_tracks(&received).ok(), before, "{received:#?}");
+        };
+        let (key, second) = (5, 5 + 20);
+        assert!(tracks().0[key].key && tracks().0[second].key && !tracks().0[key + 1].key);
+        check(Some(1), |p| _ = p.remove(4));
+        check(Some(1), |p| (p.remove(4), p.swap(5, 6)).1);
+        check(Some(1), |p| (p.remove(4), p.swap(4, 7)).1);
+        check(Some(21), |p| drop(p.drain(4..25)));
+        // Too early a start, lost, doubled, swapped and changed packets, missing headers.
+        check(None, |_| {});
+        check(None, |p| drop(p.drain(4..24)));
+        check(None, |p| drop(p.drain(4..26)));
+        check(None, |p| (p.remove(4), _ = p.pop()).1);
+        check(None, |p| (p.remove(4), p.insert(9, p[9])).1);
+        check(None, |p| (p.remove(4), p.swap(5, 9)).1);
+        check(None, |p| (p.remove(4), p[9].time_ms += 1).1);
+        check(None, |p| (p.remove(4), p[9].hash[0] ^= 1).1);
+        check(None, |p| (p.remove(4), _ = p.remove(1)).1);
+        check(None, |p| p.clear());
     }
 
     #[test]

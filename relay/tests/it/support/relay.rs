@@ -91,6 +91,11 @@ impl Relay {
         resident_bytes(self.process.id())
     }
 
+    /// Everything that it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Ends the relay and gives everything it has logged.
     pub(crate) fn log_at_end(mut self, limit: Duration) -> String {
         self.process.signal(Signal::TERM);

@@ -1,0 +1,1 @@
+//! What the io_uring backend alone promises.
