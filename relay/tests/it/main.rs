@@ -14,6 +14,7 @@ mod fanout;
 mod faults;
 mod harness;
 mod obs;
+mod readme;
 mod relaying;
 mod support;
 mod time;
