@@ -128,7 +128,7 @@ fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {
     let help = "Connections that entered a role; every one begins as pending.";
     out.counter("relay_connections_opened_total", &["role", "transport"], help)
         .cells(&[], cells.sum(|cells| &cells.connections_opened));
-    let help = "Connections that left a role; role_changed is no end.";
+    let help = "Connections that ended, by the last role they had.";
     out.counter("relay_connections_closed_total", &["role", "transport", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.connections_closed));
     out.counter("relay_refused_total", &["reason"], "Connections and requests turned away.")

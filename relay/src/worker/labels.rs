@@ -86,9 +86,8 @@ labels! {
         Rtmp = "rtmp", "RTMP over TCP.";
     }
 
-    /// Why a connection left its role.
+    /// Why a connection ended.
     CloseReason {
-        RoleChanged = "role_changed", "It took another role; the connection goes on.";
         Client = "client", "The client said that it was done, then ended.";
         Eof = "eof", "The client ended its direction without a word.";
         Reset = "reset", "The client ended by resetting the connection.";

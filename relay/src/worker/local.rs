@@ -35,7 +35,7 @@ pub(super) struct LocalStream {
     stale: usize,
     /// Since when it has had no players.
     pub(super) empty_since: Option<Duration>,
-    /// Bytes sent to its players.
+    /// Bytes sent to its players; on the home also what workers had sent that have left since.
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
     pub(super) granted: Option<Party>,

@@ -92,8 +92,9 @@ pub(super) enum Mail {
     Order(Order),
     /// To a stream's home: send me this stream.
     Subscribe { stream: StreamId, worker: WorkerIndex },
-    /// To a stream's home: no longer.
-    Unsubscribe { stream: StreamId, worker: WorkerIndex },
+    /// To a stream's home: no longer. Its count of bytes sent goes on to the home, so that the sum
+    /// over workers loses nothing.
+    Unsubscribe { stream: StreamId, worker: WorkerIndex, bytes_out: u64 },
     /// From a stream's home, first: what a reader needs to begin.
     Snapshot { stream: StreamId, segments: Vec<Segment> },
     /// From a stream's home, in order. The only mail that may be lost, when the ring is full.

@@ -19,7 +19,9 @@ impl Worker {
                 Mail::Request(request) => self.decide(request, now),
                 Mail::Order(order) => self.obey(order, now),
                 Mail::Subscribe { stream, worker } => self.subscribed(stream, worker, now),
-                Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
+                Mail::Unsubscribe { stream, worker, bytes_out } => {
+                    self.unsubscribed(stream, worker, bytes_out);
+                }
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => {
                     self.last_segment = Some(now);
@@ -102,7 +104,7 @@ impl Worker {
         self.mailbox.send(reader, Mail::Snapshot { stream, segments });
     }
 
-    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex) {
+    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex, bytes_out: u64) {
         self.early.remove(stream, reader);
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
@@ -110,13 +112,15 @@ impl Worker {
         match &mut entry.place {
             Place::Here { readers, .. } => {
                 readers.retain(|listed| *listed != reader);
+                entry.bytes_out += bytes_out;
                 self.set_level(local);
             }
             Place::There { home, .. } => {
                 let home = *home;
-                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+                let mail = Mail::Unsubscribe { stream, worker: reader, bytes_out };
+                self.mailbox.send(home, mail);
             }
-            Place::Nowhere => {}
+            Place::Nowhere => entry.bytes_out += bytes_out,
         }
     }
 

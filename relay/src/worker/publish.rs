@@ -203,7 +203,7 @@ impl Worker {
             id = %connection.id,
             peer = %connection.peer,
             stream = connection.stream_name.as_deref().unwrap_or("-"),
-            reason = ?refusal,
+            reason = reason.label(),
             "publish refused"
         );
         let refusal = PublishRefusal { code, description: description.into() };

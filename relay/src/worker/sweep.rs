@@ -140,9 +140,9 @@ impl Worker {
         let worker = self.index();
         for local in left {
             let Some(entry) = self.streams.get(local) else { continue };
-            let stream = entry.id;
+            let (stream, bytes_out) = (entry.id, entry.bytes_out);
             if let Place::There { home, .. } = entry.place {
-                self.mailbox.send(home, Mail::Unsubscribe { stream, worker });
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker, bytes_out });
             }
             self.ask_registrar(Request::Unwant { worker, stream });
             self.forget_stream(local);

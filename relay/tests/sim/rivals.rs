@@ -7,12 +7,12 @@ use relay::wire::chunk_writer::write_message;
 use relay::wire::message::{MessageHeader, MessageType};
 use relay::wire::reply;
 use relay::wire::timestamp::Timestamp;
-use relay::worker::labels::{CloseReason, RefuseReason};
+use relay::worker::labels::{CloseReason, RefuseReason, Role};
 use relay::worker::report::{Query, StreamKey};
 use relay::worker::settings::{AppSettings, PublishConflict, Settings};
 use relay::worker::turn;
 
-use super::node::{FIRST_WORKER, on};
+use super::node::{FIRST_WORKER, on, sum_where};
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
 
@@ -28,6 +28,12 @@ fn a_fight_for_a_name_ends_with_one_of_the_two() {
     world.run(secs(40));
     assert!(world.publishers[1].is_live(), "the second took over and holds the name");
     assert_eq!(world.closed(CloseReason::Takeover), 1);
+    let as_publisher = world.node.sum(|cells| {
+        sum_where(&cells.connections_closed, |(role, _, reason)| {
+            role == Role::Publisher && reason == CloseReason::Takeover
+        })
+    });
+    assert_eq!(as_publisher, 1, "it counts as what it was");
     assert!(world.refused(RefuseReason::Holdoff) > 100, "the first keeps asking");
     let settled = world.ledger.borrow().last(0).unwrap().epoch;
     assert_eq!(settled, 1, "each published once");
