@@ -157,7 +157,7 @@ fn keep_smallest<'a, T, K: Ord>(
         items.select_nth_unstable_by(count, |a, b| key(a).cmp(&key(b)));
         items.truncate(count);
     }
-    items.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+    items.sort_unstable_by_key(|item| key(item));
 }
 
 fn key_of(entry: &LocalStream) -> StreamKey {
