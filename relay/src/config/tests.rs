@@ -222,10 +222,10 @@ fn every_mistake_of_all_sources_is_told_at_once() {
     for (line, begin) in error.lines().zip(begins) {
         assert!(line.starts_with(begin) && line.ends_with('.'), "{begin}: {error}");
     }
-    let many: String = (0..100_000).map(|n| format!("a{n} = 1\n")).collect();
+    let many: String = (0..50_000).map(|n| format!("a{n} = 1\n")).collect();
     let error = Start { file: Some(&many), ..Start::default() }.load().unwrap_err();
     assert_eq!(error.lines().count(), 21);
-    assert_eq!(error.lines().last(), Some("There are 99980 more mistakes."));
+    assert_eq!(error.lines().last(), Some("There are 49980 more mistakes."));
 }
 
 #[test]
@@ -267,14 +267,15 @@ fn help_and_check_say_what_is_allowed() {
     let mut choices = 0;
     for (why, allowed) in fixed.into_iter().chain(apps) {
         let allowed = allowed.unwrap_err();
-        if allowed.starts_with('"') {
+        let between = |text: &str| matches!(text, "" | ", " | " or ");
+        if allowed.split('"').step_by(2).all(between) {
             choices += 1;
             for name in allowed.split('"').skip(1).step_by(2) {
                 assert!(why.contains(&format!("\"{name}\"")), "{name} is not in {why:?}");
             }
         }
     }
-    assert_eq!(choices, 7);
+    assert_eq!(choices, 8);
 }
 
 #[test]
@@ -494,8 +495,8 @@ fn what_check_prints_is_a_file_of_the_same_configuration() {
     assert!(text.contains(workers), "{text}");
     assert!(text.contains("rtmp = \"127.0.0.1:0\" # --rtmp; default: \"[::]:1935\"\n"), "{text}");
     assert!(text.contains("log_span = \"12s\" # default\n"), "{text}");
-    assert!(text.contains("flush_age = \"1500us\" # "), "{text}");
-    assert!(text.contains("; default: \"20ms\"\n"), "{text}");
+    assert!(text.contains("mail_poll = \"1500us\" # "), "{text}");
+    assert!(text.contains("; default: \"5ms\"\n"), "{text}");
     assert!(text.contains("; default: \"gop\"\n"), "{text}");
 }
 
