@@ -1,6 +1,11 @@
-//! Tables on the terminal, aligned.
+//! Tables on the terminal, aligned, and figures in files.
 
 use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::CannotRun;
 
 /// A table of text. Columns are as wide as their widest cell; the first and the last are
 /// left-aligned, all others right-aligned.
@@ -64,6 +69,14 @@ pub(crate) fn number(value: f64) -> String {
         4
     };
     format!("{value:.decimals$}")
+}
+
+/// Writes figures as JSON.
+pub(crate) fn write_json(file: &Path, figures: &impl Serialize) -> Result<(), CannotRun> {
+    let failed =
+        |error: io::Error| CannotRun(format!("{} cannot be written: {error}", file.display()));
+    let text = serde_json::to_string_pretty(figures).map_err(|error| failed(error.into()))?;
+    std::fs::write(file, text + "\n").map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The sum of what all workers of all processes measured, second by second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::expect::{Figure, Statistic};
@@ -21,6 +21,8 @@ pub struct Collected {
     pub failures: Failures,
     /// Each second's share, from the beginning of the load.
     pub seconds: BTreeMap<u64, Second>,
+    /// The backends of all workers' reactors.
+    pub reactors: BTreeSet<String>,
     /// CPU time and length of each worker's seconds, in nanoseconds, by worker and second.
     workers: BTreeMap<(u64, u64), (u64, u64)>,
 }
@@ -52,6 +54,9 @@ impl Collected {
         let of = |kind: SpanKind| interval.spans.get(kind.name());
         add_sparse(&mut second.latency, of(SpanKind::Latency));
         add_sparse(&mut second.join, of(SpanKind::Join));
+        if !self.reactors.contains(&interval.reactor) {
+            self.reactors.insert(interval.reactor.clone());
+        }
         let spent = self.workers.entry((interval.worker, interval.second)).or_default();
         spent.0 += interval.cpu_ns;
         spent.1 += interval.wall_ns;

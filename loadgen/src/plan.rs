@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::config::ReactorChoice;
+
 use crate::expect::Expectation;
 use crate::flv::FlvFile;
 use crate::profile::Profile;
@@ -41,8 +43,13 @@ pub struct Plan {
     pub duration: Duration,
     /// Worker threads, each on a core of its own where there are so many.
     pub cores: usize,
+    /// What carries the bytes of publishers and of players that check.
+    pub reactor: ReactorChoice,
     /// How many of the players parse and check everything, 0 to 1; the others count.
     pub verify: f64,
+    /// How often the others read; `None`: every few milliseconds, and whenever their thread is
+    /// awake.
+    pub sweep: Option<Duration>,
     /// Whether connections lost are made again.
     pub reconnect: bool,
     /// Whether connect names the capabilities of Enhanced RTMP.

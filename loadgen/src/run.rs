@@ -48,6 +48,8 @@ pub struct Own {
     pub processes: u64,
     /// Worker threads over all processes.
     pub workers: u64,
+    /// The backends of their reactors.
+    pub reactors: Vec<String>,
     /// CPU time of all workers, in seconds.
     pub cpu_seconds: f64,
     /// The share of its time that the busiest worker worked under full load.
@@ -136,6 +138,7 @@ pub fn execute(
     let own = Own {
         processes: wide(parts.count()),
         workers: collected.workers(),
+        reactors: collected.reactors.iter().cloned().collect(),
         cpu_seconds: collected.cpu().as_secs_f64(),
         busiest: collected.busiest(&plan),
         resident_bytes_max: resident,

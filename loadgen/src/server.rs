@@ -173,7 +173,7 @@ fn cpu_of(stat: &str) -> Option<(String, f64)> {
 }
 
 fn look_at_metrics(address: &str) -> Result<Look, String> {
-    let text = get(address)?;
+    let text = metrics_page(address)?;
     let sum = |name: &str| {
         let values: Vec<f64> = samples(&text, name).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>())
@@ -189,8 +189,8 @@ fn look_at_metrics(address: &str) -> Result<Look, String> {
     })
 }
 
-/// The values of every sample of a metric, whatever its labels.
-fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+/// The values of every sample of a metric on a page, whatever its labels.
+pub fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = f64> + 'a {
     text.lines().filter_map(move |line| {
         let rest = line.strip_prefix(name)?;
         let value = match rest.strip_prefix('{') {
@@ -202,7 +202,10 @@ fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = f64> + 'a {
 }
 
 /// The page of metrics at `host:port`, `http://host:port` or with another path than `/metrics`.
-fn get(address: &str) -> Result<String, String> {
+///
+/// # Errors
+/// One sentence when there is none.
+pub fn metrics_page(address: &str) -> Result<String, String> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let plain = address.strip_prefix("http://").unwrap_or(address);
     let (host, path) =

@@ -8,8 +8,9 @@
 //! for everybody because four things are fixed: the outbound chunk size, the chunk stream ids, the
 //! message stream id, and absolute timestamps in type 0 headers ([`wire::message`]).
 //!
-//! Sending costs far more per send than per byte. So small messages gather for one flush window, 20
-//! ms by default, into a *segment*, which every player is sent whole; and players hold no queues.
+//! Sending costs far more per send than per byte. So small messages gather for one flush window of
+//! 0, 20 or 50 ms, as busy as the workers that send them are, into a *segment*, which every player
+//! is sent whole; and players hold no queues.
 //!
 //! # The rooms
 //!
@@ -19,7 +20,7 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
-//! | [`reactor`] | operations in, completions out: mio, or the simulation | - |
+//! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings |
@@ -47,6 +48,12 @@
 //!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
 //! ```
 //!
+//! Data messages cost two copies more: they are put together plain, judged, and only then laid out
+//! as media is; the prelude of joining players keeps one more of metadata. The parts of aggregate
+//! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
+//! buffer that has to grow is copied once more, which happens to a frame twice as long as any that
+//! its publisher sent before, and beyond 1 MiB. All of it counts in `relay_copied_bytes_total`.
+//!
 //! # Laws
 //!
 //! A test (`tests/tidy.rs`) and lints keep most of them.
@@ -56,11 +63,12 @@
 //!   thread, lock, random source or logger. The worker reads the clock twice a turn and owns one
 //!   seeded generator; so whole nodes run on one thread under virtual time, and the same seed gives
 //!   the same run.
-//! - **One owner.** A connection belongs to one worker for life. Workers share nothing but mail,
+//! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
+//!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
 //! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
 //!   does work per player except the send itself.
-//! - **`unsafe` is denied** in every room but the io_uring backend, when there is one.
+//! - **`unsafe` is denied** but in `reactor/uring.rs`, where the io_uring backend meets the kernel.
 //! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
@@ -72,6 +80,10 @@
 //! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
+
+/// Test support that is shared with the tests outside names the crate as they do.
+#[cfg(test)]
+extern crate self as relay;
 
 pub mod config;
 pub mod control;

@@ -108,6 +108,7 @@ limits! {
     data_bytes_max: Bytes = 256 * KIB, "Longest data message (metadata); longer ones are dropped and counted.";
     partial_bytes_max: Bytes = 24 * MIB, "Bytes of unfinished messages a publishing connection may hold over all its chunk streams.";
     partial_bytes_idle_max: Bytes = 256 * KIB, "The same for a connection that does not publish.";
+    partial_bytes_connect_max: Bytes = 32 * KIB, "The same before connect is accepted, when only commands and control messages are kept: all strings of connect at their longest fit.";
     messages_per_second_max: Count = 20_000, "Messages per second and connection; a flood of empty messages costs more than it carries.";
     aggregate_parts_max: Count = 4_096, "Messages inside one aggregate message; the rest of it is dropped.";
     amf_depth_max: Count = 16, "Nesting of AMF values; FFmpeg and GStreamer stop at the same depth.";
@@ -143,6 +144,7 @@ limits! {
     views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
+    newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";

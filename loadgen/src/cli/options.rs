@@ -53,8 +53,24 @@ Examples:
   loadgen run --target rtmp://server/live --streams 10 --players 2000 --bitrate 2.5M --ramp 20s \\
       --duration 2m --expect 'p99<100ms,gaps=0,kept>=0.999' --json run.json --html run.html
       Ten streams, 2,000 players of which 200 check every frame and the others count bytes.
-  loadgen run --target rtmp://server/live --play-target rtmp://edge/live --players 100
-      Published to one server, played from another.";
+  loadgen run --target 'rtmp://server/app/name?key=secret' --play-target rtmp://edge/app/name
+      A stream of a given name, published with a key to one server, played from another.
+
+What --expect compares, with < <= = != >= >:
+  p50, p99, p99.9, mean, max, count
+      of the latency, from when a frame was due at the publisher to its arrival at a player
+  jitter.p99, join.p99, outage.max, ...
+      the same of another time: jitter, join, tcp, handshake, connect, create_stream, publish,
+      first_byte, first_key, outage, timer_late
+  kept, joined
+      the share of the planned players that received to their end, or came to a key frame
+  missing, gaps, doubled, reordered, altered, foreign, backward, retimed, headless, keyless,
+  gops_unequal, late, stalls, players_lost, publishers_lost, ...
+      counters; the JSON has all of them, and the page of --html says what each one means
+  errors, rate
+      failures of any cause; received bits per second under full load
+
+Exit code: 0 all met, 1 something not met, 2 not run, or not judged because loadgen was too slow.";
 
 /// `publish`
 #[derive(Debug, Args)]
@@ -153,7 +169,7 @@ pub(super) struct TargetOptions {
     /// of the stream, which else stands behind it
     #[arg(long, value_name = "URL", required = true)]
     pub(super) target: Vec<String>,
-    /// How many streams there are
+    /// How many streams there are; as many as publishers by default, else 1
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) streams: Option<usize>,
     /// Name no capabilities of Enhanced RTMP in connect, for servers that refuse what they do not
@@ -185,10 +201,11 @@ pub(super) struct PublishOptions {
     #[arg(long, value_enum, default_value_t = Codec::H264)]
     pub(super) codec: Codec,
     /// Publish an FLV file in a loop, its time going on from round to round; players compare every
-    /// frame with it
+    /// frame with it, and measure latency where publisher and player are of one process
     #[arg(long, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// How long publishers have before the first player comes
+    /// How long publishers have before the first player comes; by default 2 s, of more than 100
+    /// publishers longer
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(super) warmup: Option<Duration>,
 }
@@ -197,7 +214,8 @@ pub(super) struct PublishOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Playing")]
 pub(super) struct PlayOptions {
-    /// How many players, spread over the streams
+    /// How many players, spread over the streams; by default 10, in a storm 100, with churn 50,
+    /// with slow ones 20, for play alone 1
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) players: Option<usize>,
     /// The share of players that parse and check every frame; the others count bytes. By default
@@ -210,7 +228,8 @@ pub(super) struct PlayOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Load")]
 pub(super) struct LoadOptions {
-    /// Over which time the players (or publishers) come, evenly
+    /// Over which time the players (or publishers) come, evenly; by default 200 players a second
+    /// (50 publishers), at least 1 s, in a storm all at once
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(super) ramp: Option<Duration>,
     /// How long the full load stays on
@@ -219,6 +238,14 @@ pub(super) struct LoadOptions {
     /// Threads, each on a core of its own; all cores by default
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) cores: Option<usize>,
+    /// How often players that only count read; by default every 5 ms, and whenever another client
+    /// of their thread has something to do
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(super) sweep: Option<Duration>,
+    /// What carries the bytes of publishers and of players that check; `auto` takes the best that
+    /// the kernel allows
+    #[arg(long, value_enum, default_value_t = Reactor::Auto)]
+    pub(super) reactor: Reactor,
     /// Connect again after a loss, after 0.5 s and up to 15 s
     #[arg(long)]
     pub(super) reconnect: bool,
@@ -235,8 +262,8 @@ pub(super) struct LoadOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reports")]
 pub(super) struct ReportOptions {
-    /// What must hold, separated by commas: a counter or measure of the JSON, `kept`, `joined`,
-    /// `errors` or `rate`, compared with a number: 'p99<50ms,gaps=0,kept>=0.999,join.p95<1s'
+    /// What must hold, separated by commas: 'p99<50ms,gaps=0,kept>=0.999,join.p95<1s'. What can be
+    /// compared stands at the end of this help
     #[arg(long, value_name = "TERMS", value_parser = expectations)]
     pub(super) expect: Vec<Terms>,
     /// Write everything measured as JSON
@@ -264,6 +291,18 @@ pub(super) type Terms = Box<[crate::expect::Expectation]>;
 
 fn expectations(text: &str) -> Result<Terms, String> {
     crate::expect::parse(text).map(Vec::into_boxed_slice)
+}
+
+/// `--reactor`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Reactor {
+    /// io_uring where the kernel allows it, else mio
+    Auto,
+    /// io_uring or nothing
+    #[value(name = "io_uring")]
+    IoUring,
+    /// epoll
+    Mio,
 }
 
 /// `--codec`

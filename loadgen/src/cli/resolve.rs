@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::config::ReactorChoice;
+
 use super::options::{
-    Cli, Codec, Command, LoadOptions, PlayOptions, PublishOptions, ReportOptions, RunCommand,
-    TargetOptions,
+    Cli, Codec, Command, LoadOptions, PlayOptions, PublishOptions, Reactor, ReportOptions,
+    RunCommand, TargetOptions,
 };
 use crate::engine::Attack;
 use crate::failure::Failure;
@@ -144,7 +146,13 @@ fn assemble(
         ramp,
         duration: load.duration,
         cores: load.cores.unwrap_or_else(|| crate::pinned::cores().len()).max(1),
+        reactor: match load.reactor {
+            Reactor::Auto => ReactorChoice::Auto,
+            Reactor::IoUring => ReactorChoice::IoUring,
+            Reactor::Mio => ReactorChoice::Mio,
+        },
         verify,
+        sweep: load.sweep,
         reconnect: load.reconnect,
         enhanced: !target.legacy,
         seed: load.seed,

@@ -49,6 +49,8 @@ pub(super) struct Crowd {
     opening: u64,
     counting: u64,
     sources: Sources,
+    /// When it was last swept.
+    swept_at: Duration,
 }
 
 #[derive(Debug)]
@@ -101,16 +103,27 @@ impl Crowd {
             opening: 0,
             counting: 0,
             sources,
+            swept_at: Duration::ZERO,
         })
     }
 
     /// How long the worker may wait elsewhere.
     pub(super) fn patience(&self) -> Duration {
-        match (self.opening, self.members.is_empty()) {
-            (_, true) => Duration::MAX,
-            (0, _) => SWEEP_COUNTING,
+        if self.members.is_empty() {
+            return Duration::MAX;
+        }
+        match (self.opening, self.shared.plan.sweep) {
+            (0, Some(sweep)) => (self.swept_at + sweep).saturating_sub(clock::now()),
+            (0, None) => SWEEP_COUNTING,
             _ => SWEEP_OPENING,
         }
+    }
+
+    /// Whether a sweep asked for at fixed times is not due yet. Members that are opening are not
+    /// made to wait.
+    fn rests(&self, now: Duration) -> bool {
+        let sweep = self.shared.plan.sweep.filter(|_| self.opening == 0);
+        sweep.is_some_and(|sweep| now < self.swept_at + sweep)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -163,15 +176,16 @@ impl Crowd {
 
     /// Sweeps: reads what came, lets go whose time is over.
     pub(super) fn turn(&mut self, meter: &mut Meter) {
-        if self.members.is_empty() {
+        let now = clock::now();
+        if self.members.is_empty() || self.rests(now) {
             return;
         }
+        self.swept_at = now;
         match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("epoll fails only when it is misused: {error}"),
         }
-        let now = clock::now();
         let ready: Vec<(usize, bool, bool)> = self
             .events
             .iter()

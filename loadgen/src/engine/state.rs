@@ -63,13 +63,15 @@ const TENTH: Duration = Duration::from_millis(100);
 impl State {
     pub(super) fn new(shared: Arc<Shared>, tasks: Vec<Task>, seed: u64) -> Self {
         let end = shared.begin + shared.plan.length();
+        let mut timers = Timers::default();
+        timers.set(shared.begin, Event::Beat);
         Self {
             shared,
             meter: Meter::default(),
             random: fastrand::Rng::with_seed(seed),
             operations: Vec::new(),
             tasks: tasks.into(),
-            timers: Timers::default(),
+            timers,
             clients: HashMap::new(),
             by_slot: Vec::new(),
             last_id: 0,
@@ -162,6 +164,10 @@ impl State {
                 Event::Frame(id) => {
                     self.fired(due);
                     self.send_frames(id, now);
+                }
+                Event::Beat => {
+                    self.fired(due);
+                    self.timers.set(due + TENTH, Event::Beat);
                 }
                 Event::Read(id) => self.read(id),
                 Event::Attack(id, tenth) => self.attack(id, tenth, now),

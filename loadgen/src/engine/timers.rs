@@ -17,6 +17,9 @@ pub(super) enum Event {
     Read(u64),
     /// A hostile client goes on; how many tenths of a second it is at it.
     Attack(u64, u64),
+    /// Nothing; how late it fires says how much time the worker gets, even when nothing else is
+    /// due.
+    Beat,
     /// A player's or publisher's time is over.
     Leave(u64),
     /// A session ought to have begun.

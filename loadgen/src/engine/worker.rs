@@ -5,13 +5,16 @@
 //!         -> let the counting players read -> once a second hand over what was measured
 //! ```
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use relay::config::ReactorChoice;
 use relay::limits::Limits;
+use relay::reactor::uring::{UringOptions, UringReactor};
 use relay::reactor::{Operation, PollReactor, Reactor, SocketOptions};
 
 use super::crowd::Crowd;
@@ -46,7 +49,7 @@ pub(super) struct Shared {
 pub(super) struct Worker {
     number: u64,
     shared: Arc<Shared>,
-    reactor: PollReactor,
+    reactor: Box<dyn Reactor>,
     state: State,
     crowd: Crowd,
     intervals: Sender<Interval>,
@@ -79,8 +82,7 @@ impl Worker {
             notsent_bytes_max: None,
             ..SocketOptions::default()
         };
-        let no_poll = |error| Failure::new(format!("the kernel gives no event queue: {error}"));
-        let reactor = PollReactor::new(shared.limits.receive_bytes, options).map_err(no_poll)?;
+        let reactor = reactor(shared.plan.reactor, shared.limits.receive_bytes, &options)?;
         let crowd = Crowd::new(Arc::clone(&shared)).map_err(no_poll)?;
         let state = State::new(Arc::clone(&shared), tasks, mix(shared.plan.seed, number + 1));
         let begin = shared.begin;
@@ -167,6 +169,7 @@ impl Worker {
             second: self.reported,
             players: verifying + self.crowd.present(),
             publishers,
+            reactor: self.reactor.backend().to_owned(),
             cpu_ns: nanos(cpu - self.reported_cpu),
             wall_ns: nanos(now.saturating_sub(self.reported_at)),
             ..meter.take()
@@ -176,4 +179,25 @@ impl Worker {
         // Nobody listens any more when the run was given up.
         let _ = self.intervals.send(interval);
     }
+}
+
+/// The reactor that was asked for, or the best that can be had.
+fn reactor(
+    choice: ReactorChoice,
+    receive_bytes: usize,
+    options: &SocketOptions,
+) -> Result<Box<dyn Reactor>, Failure> {
+    if choice != ReactorChoice::Mio {
+        let settings = UringOptions { receive_bytes, ..UringOptions::default() };
+        match UringReactor::new(&settings, options.clone()) {
+            Ok(reactor) => return Ok(Box::new(reactor)),
+            Err(_) if choice == ReactorChoice::Auto => {}
+            Err(why) => return Err(Failure::new(format!("io_uring cannot be used: {why}"))),
+        }
+    }
+    Ok(Box::new(PollReactor::new(receive_bytes, options.clone()).map_err(no_poll)?))
+}
+
+fn no_poll(error: io::Error) -> Failure {
+    Failure::new(format!("the kernel gives no event queue: {error}"))
 }

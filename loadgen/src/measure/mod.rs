@@ -60,6 +60,8 @@ pub struct Interval {
     pub players: u64,
     /// Publishers that send at its end.
     pub publishers: u64,
+    /// The backend of its reactor.
+    pub reactor: String,
     /// CPU time that the worker's thread used, in nanoseconds.
     pub cpu_ns: u64,
     /// How long the interval was, in nanoseconds.

@@ -28,16 +28,20 @@ h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:32px 0 8px}
 .badge{display:inline-block;padding:3px 12px;border-radius:14px;color:#fff;font-weight:600}
 .good{background:#1f8a4c}.bad{background:#c0392b}.unsure{background:#b7791f}.plain{background:#5a6474}
 .note{background:#fff4d6;border-left:4px solid #b7791f;padding:8px 12px;margin:12px 0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:18px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin:18px 0}
 .tile{background:#fff;border:1px solid #dfe4ec;border-radius:8px;padding:10px 14px}
-.tile b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.tile span{color:#5a6474}
-figure{background:#fff;border:1px solid #dfe4ec;border-radius:8px;padding:14px 16px;margin:14px 0}
-svg{width:100%;height:auto;display:block;font:12px system-ui,sans-serif}
+.tile b{display:block;font-size:20px;white-space:nowrap;font-variant-numeric:tabular-nums}.tile span{color:#5a6474}
+.wrong b{color:#c0392b}
+figure,.wide{overflow-x:auto;background:#fff;border:1px solid #dfe4ec;border-radius:8px}
+figure{padding:14px 16px;margin:14px 0}
+svg{width:100%;min-width:620px;height:auto;display:block;font:12px system-ui,sans-serif}
 .title{font-size:14px;font-weight:600;fill:#1c2330}.tick{fill:#5a6474}
 .grid{stroke:#e4e8ef}.mark{stroke:#8a94a6;stroke-dasharray:4 4}
 .line{stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-table{border-collapse:collapse;width:100%;background:#fff;border:1px solid #dfe4ec}
-th,td{padding:5px 12px;text-align:right;border-bottom:1px solid #eef1f5;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;width:100%}
+th,td{padding:5px 12px;text-align:right;white-space:nowrap;border-bottom:1px solid #eef1f5}
+td{font-variant-numeric:tabular-nums}tr:last-child td{border-bottom:0}
+td.text{white-space:normal;min-width:200px}.none td{color:#8a94a6}
 th:first-child,td:first-child,td.text,th.text{text-align:left}
 th{color:#5a6474;font-weight:600}
 ";
@@ -64,8 +68,7 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     for why in &outcome.invalid {
         write!(
             out,
-            "<p class='note'>{}: the generator was the bottleneck, so the figures are not the \
-             server's alone.</p>",
+            "<p class='note'><b>Not valid:</b> {}, so the figures are not the server's alone.</p>",
             escape(why)
         )?;
     }
@@ -106,12 +109,10 @@ fn described(outcome: &Outcome) -> String {
     let what = if plan.publishers > 0 { what } else { "published elsewhere".to_owned() };
     let early = if outcome.stopped { "; ended early" } else { "" };
     format!(
-        "{} ({what}), {}; {} warm-up, {} ramp, {} full load; seed {}{early}",
+        "{} ({what}), {}; {}; seed {}{early}",
         counted(plan.streams, "stream"),
         counted(plan.players, "player"),
-        show_duration(plan.warmup),
-        show_duration(plan.ramp),
-        show_duration(plan.duration),
+        super::phases(plan),
         plan.seed
     )
 }
@@ -121,6 +122,8 @@ fn counted(count: usize, what: &str) -> String {
     format!("{} {what}{plural}", show_count(wide(count)))
 }
 
+const WRONG_FRAMES: &str = "frames missing, doubled, reordered or altered";
+
 fn write_tiles(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let (collected, counters) = (&outcome.collected, &outcome.collected.counters);
     let percentile = |kind: SpanKind, percent: f64| {
@@ -128,16 +131,20 @@ fn write_tiles(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         span.map_or_else(|| "–".to_owned(), |span| show_micros(span.percentile(percent)))
     };
     let mut tiles = vec![("received under full load", show_rate(collected.rate(&outcome.plan)))];
+    let mut alarming = Vec::new();
     if counters.players_planned > 0 {
-        let of = format!("{} of {}", counters.players_kept, counters.players_planned);
-        tiles.push(("players kept", of));
+        let (kept, planned) = (counters.players_kept, counters.players_planned);
+        tiles.push(("players kept", format!("{} of {}", show_count(kept), show_count(planned))));
+        alarming.extend((kept < planned).then_some("players kept"));
     }
     let wrong = counters.missing + counters.doubled + counters.reordered + counters.altered;
+    alarming.extend((wrong > 0).then_some(WRONG_FRAMES));
+    alarming.extend((collected.errors() > 0).then_some("errors"));
     tiles.extend([
         ("latency p50", percentile(SpanKind::Latency, 50.0)),
         ("latency p99", percentile(SpanKind::Latency, 99.0)),
         ("join p99", percentile(SpanKind::Join, 99.0)),
-        ("frames missing, doubled, reordered or altered", show_count(wrong)),
+        (WRONG_FRAMES, show_count(wrong)),
         ("frames proven equal", show_count(counters.verified)),
         ("errors", show_count(collected.errors())),
         ("generator's busiest core", format!("{:.0} %", outcome.own.busiest * 100.0)),
@@ -150,7 +157,8 @@ fn write_tiles(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     }
     out.write_str("<div class='tiles'>")?;
     for (name, value) in tiles {
-        write!(out, "<div class='tile'><b>{}</b><span>{name}</span></div>", escape(&value))?;
+        let class = if alarming.contains(&name) { "tile wrong" } else { "tile" };
+        write!(out, "<div class='{class}'><b>{}</b><span>{name}</span></div>", escape(&value))?;
     }
     out.write_str("</div>")
 }
@@ -160,7 +168,7 @@ fn write_expectations(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         return Ok(());
     }
     out.write_str(
-        "<h2>Expectations</h2><table><tr><th>expected</th><th>measured</th><th></th></tr>",
+        "<h2>Expectations</h2><div class='wide'><table><tr><th>expected</th><th>measured</th><th></th></tr>",
     )?;
     for verdict in &outcome.verdicts {
         let (class, word) = if verdict.met { ("good", "met") } else { ("bad", "not met") };
@@ -171,7 +179,7 @@ fn write_expectations(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             escape(&verdict.measured)
         )?;
     }
-    out.write_str("</table>")
+    out.write_str("</table></div>")
 }
 
 fn plots(outcome: &Outcome) -> Vec<Plot> {
@@ -211,15 +219,14 @@ fn plots(outcome: &Outcome) -> Vec<Plot> {
     let micros = |value: f64| show_micros(whole(value));
     let some = |value: Option<u64>| value.map(|value| value as f64);
     let count = |value: u64| Some(value as f64);
-    let mut plots = vec![plot(
-        "Rate",
-        show_rate,
-        false,
-        vec![
-            line("received", BLUE, &|second| count(second.counters.bytes_received * 8)),
-            line("sent", GREEN, &|second| count(second.counters.bytes_sent * 8)),
-        ],
-    )];
+    let mut rates = Vec::new();
+    if outcome.plan.players > 0 {
+        rates.push(line("received", BLUE, &|second| count(second.counters.bytes_received * 8)));
+    }
+    if outcome.plan.publishers > 0 {
+        rates.push(line("sent", GREEN, &|second| count(second.counters.bytes_sent * 8)));
+    }
+    let mut plots = vec![plot("Rate", show_rate, false, rates)];
     if outcome.plan.players > 0 {
         plots.extend([
             plot(
@@ -263,7 +270,7 @@ fn plots(outcome: &Outcome) -> Vec<Plot> {
 
 fn write_spans(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     out.write_str(
-        "<h2>Spans</h2><table><tr><th>span</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th>\
+        "<h2>Times</h2><div class='wide'><table><tr><th>what</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th>\
          <th>max</th><th>count</th></tr>",
     )?;
     for kind in SpanKind::ALL {
@@ -274,7 +281,7 @@ fn write_spans(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         }
         write!(out, "<td>{}</td></tr>", show_count(span.count()))?;
     }
-    out.write_str("</table>")
+    out.write_str("</table></div>")
 }
 
 fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
@@ -283,7 +290,7 @@ fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         return Ok(());
     }
     out.write_str(
-        "<h2>Errors</h2><table><tr><th>cause</th><th class='text'>first of them</th>\
+        "<h2>Errors</h2><div class='wide'><table><tr><th>cause</th><th class='text'>first of them</th>\
          <th>count</th></tr>",
     )?;
     for (cause, failed) in failures {
@@ -295,7 +302,7 @@ fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             show_count(failed.count)
         )?;
     }
-    out.write_str("</table>")
+    out.write_str("</table></div>")
 }
 
 fn write_counters(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
@@ -304,12 +311,13 @@ fn write_counters(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let head = if with_slow { "<th>count</th><th>slow readers</th>" } else { "<th>count</th>" };
     write!(
         out,
-        "<h2>Counters</h2><table><tr><th>name</th><th class='text'>meaning</th>{head}</tr>"
+        "<h2>Counters</h2><div class='wide'><table><tr><th>name</th><th class='text'>meaning</th>{head}</tr>"
     )?;
     for ((name, count, meaning), (_, slow, _)) in load.table().into_iter().zip(slow.table()) {
+        let class = if count + slow == 0 { " class='none'" } else { "" };
         write!(
             out,
-            "<tr><td>{name}</td><td class='text'>{}</td><td>{}</td>",
+            "<tr{class}><td>{name}</td><td class='text'>{}</td><td>{}</td>",
             escape(meaning),
             show_count(count)
         )?;
@@ -318,7 +326,7 @@ fn write_counters(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         }
         out.write_str("</tr>")?;
     }
-    out.write_str("</table>")
+    out.write_str("</table></div>")
 }
 
 fn escape(text: &str) -> String {

@@ -61,7 +61,8 @@ impl Plot {
                 WIDTH - RIGHT,
                 LEFT - 8.0,
                 y + 4.0,
-                (self.show)(*tick)
+                // Round numbers need no decimals.
+                (self.show)(*tick).replace(".00 ", " ").replace(".0 ", " ")
             )?;
         }
         let step = nice_step(self.seconds / 8.0).max(1.0);
@@ -82,25 +83,30 @@ impl Plot {
                 "<line x1='{x:.1}' x2='{x:.1}' y1='{TOP}' y2='{}' class='mark'/>\
                  <text x='{:.1}' y='{}' class='tick'>full load</text>",
                 HEIGHT - BOTTOM,
-                x + 4.0,
-                TOP + 10.0
+                x - 2.0,
+                TOP - 6.0
             )?;
         }
-        for line in &self.lines {
+        for (place, line) in self.lines.iter().enumerate() {
             if line.bars {
-                self.write_bars(out, line, low, high)?;
+                self.write_bars(out, line, place, low, high)?;
             } else {
                 self.write_line(out, line, low, high)?;
             }
         }
+        let is_nothing =
+            |line: &Line| line.bars && line.points.iter().all(|(_, v)| *v <= Some(0.0));
+        if self.lines.iter().all(is_nothing) {
+            let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, (TOP + HEIGHT - BOTTOM) / 2.0);
+            write!(out, "<text x='{x}' y='{y}' class='tick' text-anchor='middle'>none</text>")?;
+        }
         out.write_str("</svg>")
     }
 
+    /// Behind the title, where it is seen however narrow the window is.
     fn write_legend(&self, out: &mut String) -> std::fmt::Result {
-        let mut x = WIDTH - RIGHT;
-        for line in self.lines.iter().rev() {
-            let width = line.name.chars().count() as f64 * 6.6 + 26.0;
-            x -= width;
+        let mut x = self.title.chars().count() as f64 * 7.6 + 28.0;
+        for line in &self.lines {
             write!(
                 out,
                 "<rect x='{x:.1}' y='7' width='12' height='10' fill='{}'/>\
@@ -109,6 +115,7 @@ impl Plot {
                 x + 17.0,
                 line.name
             )?;
+            x += line.name.chars().count() as f64 * 6.8 + 34.0;
         }
         Ok(())
     }
@@ -133,15 +140,25 @@ impl Plot {
         out.write_str("'/>")
     }
 
-    fn write_bars(&self, out: &mut String, line: &Line, low: f64, high: f64) -> std::fmt::Result {
-        let width = ((WIDTH - LEFT - RIGHT) / self.seconds.max(1.0) * 0.8).clamp(1.0, 24.0);
-        for (second, value) in &line.points {
+    /// Bars of several lines stand side by side.
+    fn write_bars(
+        &self,
+        out: &mut String,
+        line: &Line,
+        place: usize,
+        low: f64,
+        high: f64,
+    ) -> std::fmt::Result {
+        let second = (WIDTH - LEFT - RIGHT) / self.seconds.max(1.0);
+        let count = self.lines.len() as f64;
+        let width = (second * 0.8).min(36.0) / count;
+        for (at, value) in &line.points {
             let Some(value) = value.filter(|value| *value > 0.0) else { continue };
             let y = self.y(value, low, high);
             write!(
                 out,
                 "<rect x='{:.1}' y='{y:.1}' width='{width:.1}' height='{:.1}' fill='{}'/>",
-                self.x(*second) - width / 2.0,
+                self.x(*at) + width * (place as f64 - count / 2.0),
                 HEIGHT - BOTTOM - y,
                 line.color
             )?;
@@ -170,12 +187,19 @@ impl Plot {
         if self.logarithmic {
             let positive = values.iter().copied().filter(|value| *value > 0.0);
             let smallest = positive.fold(f64::INFINITY, f64::min).min(largest.max(1.0));
-            let mut tick = 10_f64.powf(smallest.max(1.0).log10().floor());
-            let mut ticks = vec![tick];
-            while ticks.len() < 2 || tick < largest {
-                tick *= 10.0;
-                ticks.push(tick);
+            let lowest = 10_f64.powf(smallest.max(1.0).log10().floor());
+            let decades = (largest.max(lowest * 10.0) / lowest).log10().ceil();
+            // Of one or two powers of ten there is room for steps between.
+            let factors: &[f64] = if decades <= 2.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let mut power = lowest;
+            let mut ticks = Vec::new();
+            while ticks.len() < 2 || ticks[ticks.len() - 1] < largest {
+                ticks.extend(factors.iter().map(|factor| factor * power));
+                power *= 10.0;
             }
+            // The last step is the first that holds the largest value.
+            let first_above = ticks.iter().position(|tick| *tick >= largest).unwrap_or_default();
+            ticks.truncate(first_above.max(1) + 1);
             return ticks;
         }
         let step = nice_step((largest / 4.0).max(0.25));
@@ -224,7 +248,9 @@ mod tests {
         check(&[Some(0.0)], false, &[0.0, 0.5]);
         check(&[Some(7.0), None, Some(19.0)], false, &[0.0, 5.0, 10.0, 15.0, 20.0]);
         check(&[Some(450.0), Some(12_000.0)], true, &[100.0, 1_000.0, 10_000.0, 100_000.0]);
-        check(&[], true, &[1.0, 10.0]);
+        check(&[Some(12.0), Some(70.0)], true, &[10.0, 20.0, 50.0, 100.0]);
+        check(&[Some(12.0), Some(30.0)], true, &[10.0, 20.0, 50.0]);
+        check(&[], true, &[1.0, 2.0]);
     }
 
     #[test]

@@ -21,12 +21,10 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let early = if outcome.stopped { ", ended early" } else { "" };
     writeln!(
         out,
-        "{} for {} ({} warm-up, {} ramp, {} full load){early}",
+        "{} for {} ({}){early}",
         plan.command,
         show_duration(plan.length()),
-        show_duration(plan.warmup),
-        show_duration(plan.ramp),
-        show_duration(plan.duration),
+        super::phases(plan),
     )?;
     if plan.publishers > 0 {
         writeln!(
@@ -104,8 +102,10 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
 /// What was wrong with the content, or that nothing was.
 fn content(outcome: &Outcome) -> String {
     let counters = &outcome.collected.counters;
+    let plural = if counters.gaps == 1 { "" } else { "s" };
+    let missing = format!("missing in {} gap{plural}", show_count(counters.gaps));
     let wrong: Vec<String> = [
-        (counters.missing, "missing"),
+        (counters.missing, missing.as_str()),
         (counters.doubled, "doubled"),
         (counters.reordered, "reordered"),
         (counters.altered, "altered"),
@@ -158,18 +158,26 @@ fn write_spans(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     Ok(())
 }
 
+const MANY_CONNECTIONS: usize = 500;
+
 fn write_machine(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let own = &outcome.own;
     writeln!(
         out,
-        "  generator   {} worker(s) in {} process(es), busiest {:.0} % busy, {:.1} CPU-s, {} resident, \
-         {:.1} KB per connection",
+        "  generator   {} worker(s) on {} in {} process(es), busiest {:.0} % busy, {:.1} CPU-s, {} \
+         resident{}",
         own.workers,
+        own.reactors.join(" and "),
         own.processes,
         own.busiest * 100.0,
         own.cpu_seconds,
         show_bytes(own.resident_bytes_max),
-        own.bytes_per_connection / 1000.0,
+        // Of few connections it would tell of everything else.
+        if outcome.plan.connections_max() >= MANY_CONNECTIONS {
+            format!(", {:.1} KB per connection", own.bytes_per_connection / 1000.0)
+        } else {
+            String::new()
+        },
     )?;
     if let Some(server) = &outcome.server {
         let carried = outcome.collected.counters.bytes_received as f64 / 1e9;

@@ -1,5 +1,5 @@
-//! Faults between a server and its players are caught, each by the right counter; with any one check
-//! turned off the same test fails, so every check has been seen failing.
+//! Faults between a server and its players are caught, each by the right counter; with any one
+//! check turned off the same test fails, so every check has been seen failing.
 //!
 //! `cargo test -p loadgen --test it faults -- --nocapture` lists what each check is worth.
 

@@ -68,6 +68,24 @@ fn frames_of_every_codec_arrive_as_they_were() {
     }
 }
 
+#[test]
+fn either_reactor_carries_the_load() {
+    let dir = Scratch::new();
+    let server = nginx(dir.path());
+    for reactor in ["mio", "io_uring"] {
+        if let ("io_uring", Err(_)) = (reactor, relay::reactor::uring::probe()) {
+            // Asked for by name, it is never silently another one.
+            let target = ["run", "--target", &server.url("none"), "--reactor", reactor];
+            let ended = tester::program(&target);
+            assert_eq!(ended.code, 2, "{}", ended.stdout);
+            assert!(ended.stderr.starts_with("loadgen: io_uring cannot be used"));
+            continue;
+        }
+        let json = runs_clean(&dir, &server, "run", &["--players", "3", "--reactor", reactor]);
+        assert_eq!(json["generator"]["reactors"], serde_json::json!([reactor]));
+    }
+}
+
 /// From one server to the next: what the second one plays is what the first was sent.
 #[test]
 fn hashes_are_equal_across_hops() {

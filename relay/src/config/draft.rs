@@ -10,7 +10,8 @@ use super::key::{Given, Key};
 use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APP_SETTINGS, APPS, LIMITS, SETTINGS};
 use super::{
-    Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Source, text,
+    Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
+    text,
 };
 use crate::worker::settings::{AppSettings, Settings};
 
@@ -38,6 +39,7 @@ impl Draft {
         let config = Config {
             node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
             listen: Listen { rtmp: any(1935), http: any(8935) },
+            sockets: Sockets::default(),
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
             log: Log::DEFAULT,

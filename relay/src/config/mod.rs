@@ -29,6 +29,8 @@ pub struct Config {
     pub node: Node,
     /// `[listen]`
     pub listen: Listen,
+    /// `[sockets]`
+    pub sockets: Sockets,
     /// `[limits]` and `[apps]`: what workers go by.
     pub settings: Settings,
     /// `[drain]`
@@ -69,6 +71,33 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+}
+
+/// `[sockets]`: options of every connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// TCP_NODELAY.
+    pub nodelay: bool,
+    /// TCP_CONGESTION by name; `None` for the kernel's own.
+    pub congestion: Option<String>,
+    /// TCP_NOTSENT_LOWAT in bytes; `None` for the kernel's own.
+    pub notsent_bytes_max: Option<u32>,
+    /// TCP_USER_TIMEOUT; `None` for one above the relay's own deadline.
+    pub user_timeout: Option<Duration>,
+    /// Shortest send, in bytes, that is not copied; `None` copies all.
+    pub zero_copy_bytes_min: Option<usize>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            congestion: Some("cubic".to_owned()),
+            notsent_bytes_max: Some(64 << 10),
+            user_timeout: None,
+            zero_copy_bytes_min: None,
+        }
+    }
 }
 
 /// `[drain]`: the way out.

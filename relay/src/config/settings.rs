@@ -45,7 +45,7 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", LIMITS, APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, APPS, "drain", "log"].into_iter()
 }
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -102,6 +102,94 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: Some(("--http", "ADDR")),
         set: |config, text| address(&mut config.listen.http, 8935, text),
         get: |config| text::quoted(&config.listen.http.to_string()),
+    },
+    Setting {
+        section: "sockets",
+        name: "nodelay",
+        why: "TCP_NODELAY, \"true\" or \"false\": send at once. The flush window has merged small messages already.",
+        flag: None,
+        set: |config, text| choose(&mut config.sockets.nodelay, SWITCHES, text),
+        get: |config| config.sockets.nodelay.to_string(),
+    },
+    Setting {
+        section: "sockets",
+        name: "congestion",
+        why: "TCP_CONGESTION by name, such as \"cubic\" or, for far players, \"bbr\"; one that the kernel does not offer is passed over. \"system\": the kernel's own.",
+        flag: None,
+        set: |config, text| {
+            let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if text.is_empty() || text.len() > 15 || !text.chars().all(named) {
+                return Err(
+                    "\"system\" or a name of 1 to 15 letters, digits, dashes or underscores"
+                        .to_owned(),
+                );
+            }
+            config.sockets.congestion = (text != SYSTEM).then(|| text.to_owned());
+            Ok(())
+        },
+        get: |config| text::quoted(config.sockets.congestion.as_deref().unwrap_or(SYSTEM)),
+    },
+    Setting {
+        section: "sockets",
+        name: "notsent_bytes_max",
+        why: "TCP_NOTSENT_LOWAT: bytes that wait in the kernel for a peer that does not read; it bounds what a stuck player costs. \"system\": the kernel's own, up to megabytes.",
+        flag: None,
+        set: |config, text| {
+            let least = 4 << 10;
+            let bytes = text::bytes(text).filter(|bytes| (least..=1 << 30).contains(bytes));
+            config.sockets.notsent_bytes_max = match (text, bytes.map(u32::try_from)) {
+                (SYSTEM, _) => None,
+                (_, Some(Ok(bytes))) => Some(bytes),
+                _ => return Err("\"system\" or a number of bytes from 4KiB to 1GiB".to_owned()),
+            };
+            Ok(())
+        },
+        get: |config| {
+            text::quoted(&config.sockets.notsent_bytes_max.map_or(SYSTEM.to_owned(), |bytes| {
+                text::show_bytes(usize::try_from(bytes).unwrap_or(usize::MAX))
+            }))
+        },
+    },
+    Setting {
+        section: "sockets",
+        name: "user_timeout",
+        why: "TCP_USER_TIMEOUT: a connection whose peer acknowledges nothing for this long fails. \"auto\": 60s, or 15s more than limits.send_stall_max if that is longer, so that the relay's own verdict comes first and tells the reason.",
+        flag: None,
+        set: |config, text| {
+            let least = Duration::from_secs(1);
+            config.sockets.user_timeout = match (text, text::time(text)) {
+                (AUTO, _) => None,
+                (_, Some(time)) if time >= least => Some(time),
+                _ => return Err(format!("\"auto\" or {}", times(least, text::TIME_MAX))),
+            };
+            Ok(())
+        },
+        get: |config| {
+            text::quoted(&config.sockets.user_timeout.map_or(AUTO.to_owned(), text::show_time))
+        },
+    },
+    Setting {
+        section: "sockets",
+        name: "zero_copy_bytes_min",
+        why: "Under io_uring, send so many bytes or more without copying them, to peers on other hosts. It pays where the network card fetches the bytes by itself and sends are long (32KiB and up: high bitrates, long flush windows), and costs elsewhere; a connection for which the kernel copies all the same goes back to copying. Memory stays in use until the peer has acknowledged it. \"off\": always copy.",
+        flag: None,
+        set: |config, text| {
+            let bytes = text::bytes(text).filter(|bytes| (1 << 10..=1 << 30).contains(bytes));
+            config.sockets.zero_copy_bytes_min = match (text, bytes) {
+                (OFF, _) => None,
+                (_, Some(bytes)) => Some(bytes),
+                _ => {
+                    return Err("\"off\" or a number of bytes from 1KiB to 1GiB such as \"32KiB\""
+                        .to_owned());
+                }
+            };
+            Ok(())
+        },
+        get: |config| {
+            text::quoted(
+                &config.sockets.zero_copy_bytes_min.map_or(OFF.to_owned(), text::show_bytes),
+            )
+        },
     },
     Setting {
         section: "drain",
@@ -167,6 +255,12 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
 /// Texts and the values they stand for.
 type Choices<T> = &'static [(&'static str, T)];
 
+/// What leaves a decision to the kernel, to the relay, or aside.
+const SYSTEM: &str = "system";
+const AUTO: &str = "auto";
+const OFF: &str = "off";
+
+const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),
     ("io_uring", ReactorChoice::IoUring),
@@ -288,7 +382,7 @@ fn count_range(name: &str) -> RangeInclusive<usize> {
         "chunk_streams_max" => 5..=65_599,
         // Rings and queues of this many places.
         "mail_ring_max" | "control_mail_max" => 16..=1 << 20,
-        "sends_per_turn" | "reads_per_turn" => 1..=65_536,
+        "sends_per_turn" | "newcomers_per_turn" => 1..=65_536,
         _ => 1..=1_000_000_000,
     }
 }

@@ -131,8 +131,8 @@ pub(super) async fn streams(
     Ok(JsonLine(Page { items: items.collect(), next }))
 }
 
-/// `GET /api/v1/streams/{app}/{name...}`; a name may have slashes, and one at its end is not part of
-/// it.
+/// `GET /api/v1/streams/{app}/{name...}`; a name may have slashes, and one at its end is not part
+/// of it.
 pub(super) async fn stream(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<(String, String)>, PathRejection>,

@@ -159,8 +159,10 @@ fn traffic(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Messages not taken from a publisher or not given to a player.";
     out.counter("relay_messages_dropped_total", &["type", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.messages_dropped));
-    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.")
-        .value(&[], cells.total(|cells| &cells.copied_bytes));
+    out.counter("relay_copied_bytes_total", &[], "Media bytes copied by the relay itself.").value(
+        &[],
+        cells.total(|cells| &cells.copied_bytes) + cells.total(|cells| &cells.assembled_bytes),
+    );
     out.gauge("relay_memory_bytes", &["kind"], "Bytes held, by what holds them.")
         .cells(&[], cells.sum(|cells| &cells.memory));
 }
@@ -199,12 +201,14 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         ("relay_reactor_busy_seconds_total", |c| &c.busy_ns, "Time spent working."),
         ("relay_reactor_poll_wait_seconds_total", |c| &c.wait_ns, "Time spent waiting."),
     ];
-    const COUNTS: [Row; 8] = [
+    const COUNTS: [Row; 10] = [
         ("relay_reactor_turns_total", |c| &c.turns, "Turns of the loop."),
         ("relay_io_submissions_total", |c| &c.submissions, "Operations given to the reactor."),
         ("relay_syscalls_total", |c| &c.syscalls, "System calls of the reactor."),
         ("relay_sends_total", |c| &c.sends, "Sends submitted."),
         ("relay_short_sends_total", |c| &c.short_sends, "Sends that took more than one call."),
+        ("relay_connections_given_total", |c| &c.connections_given, "Given to an emptier core."),
+        ("relay_connections_taken_total", |c| &c.connections_taken, "Taken from a fuller core."),
         ("relay_mail_segments_total", |c| &c.mail_sent, "Segments mailed to other cores."),
         ("relay_mail_segments_lost_total", |c| &c.mail_lost, "Segments that found a ring full."),
         ("relay_mail_snapshots_total", |c| &c.mail_snapshots, "Snapshots given to other cores."),

@@ -119,7 +119,8 @@ fn busy(cells: &Cells) {
     cells.closed(Role::Player, Role::Player, Transport::Rtmp, CloseReason::Slow);
     cells.egress_bytes.at(Role::Player).add(1_000);
     cells.messages_dropped.at((MessageKind::Video, DropReason::Lag)).add(5);
-    cells.copied_bytes.add(77);
+    cells.copied_bytes.add(70);
+    cells.assembled_bytes.add(7);
     cells.streams.at(Source::Local).add(1);
     cells.memory.at(MemoryKind::Log).add(4_096);
     cells.fanout_lag.at(Hop::Local).observe_many(Duration::from_micros(700), 3);

@@ -23,7 +23,7 @@ pub(super) fn prepare(limits: &mut Limits, workers: usize) {
             files,
             connections_max = room,
             configured = limits.connections_max,
-            "open files were raised to the limit, which allows fewer connections than configured"
+            "open files allow fewer connections than configured"
         );
         limits.connections_max = room;
     } else {

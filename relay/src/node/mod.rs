@@ -91,13 +91,20 @@ pub fn complain(log: Log, sentences: &[String]) {
     }
 }
 
-/// The options of every connection: the kernel's own verdict on a peer that takes nothing comes
-/// after ours, so that ours carries the reason.
+/// The options of every connection. Unless configured, the kernel's own verdict on a peer that
+/// takes nothing comes after ours, so that ours carries the reason.
 fn socket_options(config: &Config) -> SocketOptions {
-    let mut options = SocketOptions::default();
+    let sockets = &config.sockets;
+    let defaults = SocketOptions::default();
     let ours = config.settings.limits.send_stall_max + Duration::from_secs(15);
-    options.user_timeout = options.user_timeout.map(|default| default.max(ours));
-    options
+    let derived = defaults.user_timeout.map(|default| default.max(ours));
+    SocketOptions {
+        nodelay: sockets.nodelay,
+        congestion: sockets.congestion.clone(),
+        notsent_bytes_max: sockets.notsent_bytes_max,
+        user_timeout: sockets.user_timeout.or(derived),
+        ..defaults
+    }
 }
 
 fn open(

@@ -26,6 +26,7 @@ pub(super) struct Plan {
     /// The processor of each worker, if they are pinned.
     places: Option<Vec<usize>>,
     backend: Backend,
+    zero_copy_bytes_min: Option<usize>,
 }
 
 /// Which reactor workers are to have.
@@ -60,7 +61,8 @@ impl Plan {
         let workers = config.node.workers.unwrap_or_else(automatic);
         let places = processors::places(&processors, workers);
         tracing::debug!(workers, ?processors, pinned = places.is_some(), "planned");
-        Ok(Self { workers, places, backend })
+        let zero_copy_bytes_min = config.sockets.zero_copy_bytes_min;
+        Ok(Self { workers, places, backend, zero_copy_bytes_min })
     }
 }
 
@@ -100,6 +102,7 @@ struct Seat {
     clock: Clock,
     seed: u64,
     backend: Backend,
+    zero_copy_bytes_min: Option<usize>,
 }
 
 /// Starts every worker, one listener and one guard each. They begin to turn when all of them are
@@ -113,7 +116,7 @@ pub(super) fn workers(
     clock: Clock,
     seed: u64,
 ) -> Result<Started, NodeError> {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::of(plan.workers));
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
@@ -132,6 +135,7 @@ pub(super) fn workers(
             clock,
             seed: seeds.u64(..),
             backend: plan.backend.clone(),
+            zero_copy_bytes_min: plan.zero_copy_bytes_min,
         };
         let (ready, is_ready) = channel();
         let (start, started_by) = channel();
@@ -177,9 +181,13 @@ fn work(seat: Seat, ready: &Sender<Result<WorkerHandle, NodeError>>, start: &Rec
 
 fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeError> {
     let core = seat.core;
-    let receive_bytes = seat.settings.limits.receive_bytes;
+    let uring = UringOptions {
+        receive_bytes: seat.settings.limits.receive_bytes,
+        zero_copy_bytes_min: seat.zero_copy_bytes_min,
+        ..UringOptions::default()
+    };
     let (reactor, listener, reason) =
-        reactor(core, seat.backend, seat.listener, receive_bytes, &seat.options)?;
+        reactor(core, seat.backend, seat.listener, &uring, &seat.options)?;
     let cells = Arc::new(Cells::default());
     let backend = reactor.backend();
     let (handle, queries) =
@@ -203,13 +211,12 @@ fn reactor(
     core: usize,
     backend: Backend,
     listener: TcpListener,
-    receive_bytes: usize,
+    uring: &UringOptions,
     options: &SocketOptions,
 ) -> Result<(Box<dyn Reactor>, ListenerKey, String), NodeError> {
     let mut reason = backend.reason;
     if let Kind::IoUring { only } = backend.kind {
-        let settings = UringOptions { receive_bytes, ..UringOptions::default() };
-        match UringReactor::new(&settings, options.clone()) {
+        match UringReactor::new(uring, options.clone()) {
             Ok(mut reactor) => {
                 let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
                 return Ok((Box::new(reactor), key, reason));
@@ -221,7 +228,7 @@ fn reactor(
             }
         }
     }
-    let reactor = PollReactor::new(receive_bytes, options.clone());
+    let reactor = PollReactor::new(uring.receive_bytes, options.clone());
     let mut reactor = reactor.map_err(|error| failed(core, &error))?;
     let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
     Ok((Box::new(reactor), key, reason))

@@ -28,11 +28,11 @@
 //!   of its own, its buffers are released, and then exactly one `Closed` comes. The key is never
 //!   valid again (generation).
 //! - `Release` ends a connection here like `Close`, but leaves it open: its outstanding operations
-//!   are abandoned, then exactly one `Released` brings its socket, which another reactor of the same
-//!   kind of network may adopt. Bytes on their way meanwhile are kept by the kernel, but those of a
-//!   receive that had completed are lost, and so is the rest of a batch: release before the first
-//!   receive, or between two, and when nothing is being sent. An `Adopt` gives exactly one `Adopted`
-//!   or `AdoptFailed`.
+//!   are abandoned, then exactly one `Released` brings its socket, which another reactor of the
+//!   same kind of network may adopt. Bytes on their way meanwhile are kept by the kernel, but those
+//!   of a receive that had completed are lost, and so is the rest of a batch: release before the
+//!   first receive, or between two, and when nothing is being sent. An `Adopt` gives exactly one
+//!   `Adopted` or `AdoptFailed`.
 //! - Accepting starts turned off; meanwhile the kernel queues the listener's share of connections,
 //!   and does not give it to the other workers. `AcceptFailed` turns it off again. `CloseListener`
 //!   gives exactly one `ListenerClosed`, after an `Accepted` for each connection the kernel had

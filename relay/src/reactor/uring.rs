@@ -21,6 +21,7 @@
 //! not heard of are with the kernel.
 
 mod connection;
+mod flight;
 mod listener;
 mod pool;
 mod reactor;
@@ -41,84 +42,12 @@ use std::time::Duration;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::io::Errno;
 
+use self::flight::{Done, File, Flight, Memory, OperationKey, What};
 use self::pool::{Buffer, Pool};
 pub use self::reactor::UringReactor;
 pub use self::start::{Unavailable, UringOptions, probe};
 use super::slots::Slots;
-use super::{Batch, ConnectionKey, ListenerKey, SLICES_MAX};
-
-/// Names an operation under way: a slab key with a generation, like a connection's.
-type OperationKey = ConnectionKey;
-
-/// What an operation was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    /// The eventfd that wakes us was written to.
-    Wake,
-    /// A connection at a listener.
-    Accept(ListenerKey),
-    /// Bytes from a connection.
-    Receive(ConnectionKey),
-    /// Room to write to a connection, or the end of its opening.
-    Writable(ConnectionKey),
-    /// A batch to a connection.
-    Send(ConnectionKey),
-}
-
-/// Where the kernel finds a socket: in a slot of the ring's file table, or by its descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct File {
-    number: i32,
-    registered: bool,
-}
-
-/// One completion.
-#[derive(Debug)]
-struct Done {
-    what: What,
-    /// What the operation returned.
-    result: Result<usize, Errno>,
-    /// Whether the kernel is done with it; else more completions follow.
-    last: bool,
-    /// The second completion of a send without copying: nothing is read from the batch any more.
-    notification: bool,
-    /// In a notification: the kernel made a copy after all.
-    copied: bool,
-    /// More bytes, or connections, are known to be there.
-    more_at_hand: bool,
-    /// Where received bytes are. It must be given back.
-    buffer: Option<Buffer>,
-    /// The connection that was accepted.
-    accepted: Option<OwnedFd>,
-    /// The memory of a send, given back with its last completion.
-    batch: Option<Batch>,
-    /// How many bytes a send was to take.
-    tried: usize,
-}
-
-/// An operation under way, with what the kernel may read or write for it.
-#[derive(Debug)]
-struct Flight {
-    what: What,
-    memory: Memory,
-    tried: usize,
-}
-
-#[derive(Debug)]
-enum Memory {
-    None,
-    /// One slice, named by the entry itself.
-    Batch(Batch),
-    /// Several slices and their list.
-    Slices {
-        batch: Batch,
-        _list: Message,
-    },
-    /// Where a read of the eventfd puts its count.
-    Count {
-        _count: Count,
-    },
-}
+use super::{Batch, ConnectionKey, SLICES_MAX};
 
 /// A ring of the kernel. Made and used by one thread; its raw pointers keep it there.
 struct Ring {
@@ -375,7 +304,8 @@ impl Ring {
             };
             let accepted = match (what, &result) {
                 (What::Accept(_), Ok(_)) => {
-                    // SAFETY: the kernel made this descriptor for us just now, and tells of it once.
+                    // SAFETY: the kernel made this descriptor for us just now, and tells of it
+                    // once.
                     #[allow(unsafe_code)]
                     Some(unsafe { OwnedFd::from_raw_fd(entry.result()) })
                 }

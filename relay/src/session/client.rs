@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::error::SessionError;
 use super::event::printable;
 use super::output::Output;
+use super::parts::{Placed, place};
 use super::transport::Transport;
 use crate::limits::Limits;
 use crate::wire::amf::Value;
@@ -20,7 +21,7 @@ use crate::wire::assembler::Assembled;
 use crate::wire::chunk_writer::write_message;
 use crate::wire::command::{Answer, Call, Command, Status};
 use crate::wire::control::{ControlMessage, UserControl};
-use crate::wire::data::{self, DataAction, SET_DATA_FRAME};
+use crate::wire::data::SET_DATA_FRAME;
 use crate::wire::handshake::{ClientHandshake, HandshakeProgress};
 use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader, MessageType};
 use crate::wire::reply;
@@ -306,16 +307,17 @@ impl ClientSession {
         self.state = State::Ended;
     }
 
-    /// Asks the server for a sign of life.
-    pub fn ping(&mut self, time: u32) {
-        self.output.event(UserControl::PingRequest { time });
-    }
-
     fn step(&mut self, input: &mut &[u8], now: Duration) -> Result<Option<Step>, SessionError> {
         if self.handshake.is_some() && !self.shake_hands(input)? {
             return Ok(None);
         }
         loop {
+            if let Some((header, payload)) = self.transport.next_part(now)? {
+                if let Placed::Media = place(&mut self.media, &header, &payload, &self.limits) {
+                    return Ok(Some(Step::Media));
+                }
+                continue;
+            }
             let Some(assembled) = self.transport.next_message(input, now)? else {
                 self.transport.acknowledge(&mut self.output);
                 return Ok(None);
@@ -339,17 +341,15 @@ impl ClientSession {
                     self.hear(heard)?
                 }
                 MessageType::DataAmf0 | MessageType::DataAmf3 => {
-                    match data::judge(header.kind, payload, &self.limits) {
-                        DataAction::Relay { role, payload } => {
-                            let class = data::class(role);
-                            let timestamp = header.timestamp;
-                            let media = &mut self.media;
-                            media
-                                .replace(MediaKind::Data, class, timestamp, &payload)
-                                .then_some(Step::Media)
-                        }
-                        DataAction::ClearMetadata | DataAction::Drop(_) => None,
+                    match place(&mut self.media, &header, payload, &self.limits) {
+                        Placed::Media => Some(Step::Media),
+                        Placed::ClearMetadata | Placed::Dropped(_) => None,
                     }
+                }
+                MessageType::Aggregate => {
+                    let payload = std::mem::take(payload).freeze();
+                    self.transport.unfold(&header, &payload, &self.limits);
+                    None
                 }
                 kind => {
                     if let Some(message) = ControlMessage::parse(kind, payload)? {

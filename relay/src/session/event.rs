@@ -90,7 +90,7 @@ pub struct StreamRequest {
 /// Why something a client sent was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// Media or data on a message stream that does not publish.
+    /// Media or data on a message stream that does not publish, or before connect.
     NotPublishing,
     /// A data message that players would not stand.
     BadData,
@@ -138,6 +138,7 @@ impl From<assembler::DropReason> for DropReason {
             assembler::DropReason::SharedObject => Self::SharedObject,
             assembler::DropReason::UnknownType => Self::UnknownType,
             assembler::DropReason::EmptyMedia => Self::EmptyMedia,
+            assembler::DropReason::NotConnected => Self::NotPublishing,
         }
     }
 }

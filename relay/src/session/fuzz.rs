@@ -17,7 +17,7 @@ use crate::wire::amf3::Amf3Reader;
 use crate::wire::command::Call;
 use crate::wire::data::{self, DataAction};
 use crate::wire::message::MessageType;
-use crate::wire::stream_name::{StreamAddress, StreamName};
+use crate::wire::stream_name::StreamAddress;
 
 /// Values of a message in AMF0: read, written, read again.
 pub fn amf0(data: &[u8]) {
@@ -54,7 +54,7 @@ pub fn command(data: &[u8]) {
         let joined = address.name.as_str();
         assert!(!joined.is_empty() && !joined.chars().any(char::is_control));
         assert!(!joined.starts_with('/') && !joined.ends_with('/') && !joined.contains("//"));
-        drop(StreamName::from_joined(joined, &limits));
+        drop(StreamAddress::resolve(b"", b"", joined.as_bytes(), &limits));
     }
 }
 

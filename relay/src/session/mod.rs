@@ -19,6 +19,7 @@ mod event;
 #[allow(clippy::unwrap_used)]
 mod event_tests;
 mod output;
+mod parts;
 mod server;
 mod transport;
 

@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::error::SessionError;
 use super::output::Output;
+use super::parts::Parts;
 use crate::limits::Limits;
 use crate::wire::assembler::{Assembled, MessageAssembler};
 use crate::wire::chunk_reader::ChunkReader;
 use crate::wire::control::{BandwidthLimit, ControlMessage, UserControl};
+use crate::wire::message::MessageHeader;
 
 /// The window that we announce, and the one in which we acknowledge to a peer that announced none:
 /// Wirecast stalls after 10 s without acknowledgements although it never asked for them.
@@ -20,6 +24,7 @@ pub(super) const WINDOW_BYTES: u32 = 2_500_000;
 pub(super) struct Transport {
     reader: ChunkReader,
     assembler: MessageAssembler,
+    parts: Parts,
     messages: RateLimit,
     pings: RateLimit,
     bytes_received: u64,
@@ -36,6 +41,7 @@ impl Transport {
         Self {
             reader: ChunkReader::new(limits),
             assembler: MessageAssembler::new(limits),
+            parts: Parts::default(),
             messages: RateLimit::new(limits.messages_per_second_max),
             pings: RateLimit::new(limits.pings_per_second_max),
             bytes_received: 0,
@@ -56,9 +62,21 @@ impl Transport {
         self.assembler.partial_bytes()
     }
 
+    /// Bytes copied to put messages together.
+    pub(super) fn copied_bytes(&self) -> u64 {
+        self.assembler.copied_bytes()
+    }
+
     /// Counts bytes that did not pass through [`Self::next_message`].
     pub(super) fn count(&mut self, bytes: usize) {
         self.bytes_received += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    /// Whether connect was accepted. Until this is called for the first time the peer counts as
+    /// connected; before connect, media and data are not kept.
+    pub(super) fn set_connected(&mut self, connected: bool) {
+        self.reader.set_media_wanted(connected);
+        self.assembler.set_connected(connected);
     }
 
     /// Whether large messages may be under way.
@@ -85,10 +103,38 @@ impl Transport {
         };
         self.count(before - input.len());
         let Some(fragment) = last else { return Ok(None) };
-        if !self.messages.allow(now) {
-            return Err(SessionError::TooManyMessages { limit: self.messages.per_second });
-        }
+        self.allow_message(now)?;
         Ok(self.assembler.push(&fragment)?)
+    }
+
+    /// Takes an aggregate message apart: its parts come from [`Self::next_part`]. False when a part
+    /// cannot be used.
+    pub(super) fn unfold(
+        &mut self,
+        header: &MessageHeader,
+        payload: &Bytes,
+        limits: &Limits,
+    ) -> bool {
+        self.parts.unfold(header, payload, limits)
+    }
+
+    /// The next message out of an aggregate; to be asked before [`Self::next_message`]. Each counts
+    /// like one that came by itself.
+    pub(super) fn next_part(
+        &mut self,
+        now: Duration,
+    ) -> Result<Option<(MessageHeader, Bytes)>, SessionError> {
+        let Some(part) = self.parts.next() else { return Ok(None) };
+        self.allow_message(now)?;
+        Ok(Some(part))
+    }
+
+    fn allow_message(&mut self, now: Duration) -> Result<(), SessionError> {
+        if self.messages.allow(now) {
+            Ok(())
+        } else {
+            Err(SessionError::TooManyMessages { limit: self.messages.per_second })
+        }
     }
 
     /// Writes an acknowledgement when half of the window has come since the last one.

@@ -193,7 +193,12 @@ impl Home {
         }
         let mut sealed = 0;
         let large = message.wire_bytes() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING);
-        if large || role == Role::KeyFrame || !self.pending.has_room(message.wire_bytes()) {
+        let waits = !large && role != Role::KeyFrame;
+        let fits = self.pending.has_room(message.wire_bytes());
+        if waits && !fits {
+            self.pending.note_outgrown();
+        }
+        if !waits || !fits {
             sealed += usize::from(self.seal(limits, log));
         }
         let seq = self.next_seq;

@@ -224,11 +224,11 @@ impl Hub {
         let Some(home) = stream.home.as_deref_mut() else { return refused };
         let before = home.pending();
         let appended = home.append(message, limits, now, &mut stream.renditions);
-        if let Some((number, since)) = home.pending() {
-            if before.is_none_or(|(before, _)| before != number) {
-                let due = since.saturating_add(stream.flush_age);
-                self.deadlines.push(Reverse((due, key, number)));
-            }
+        if let Some((number, since)) = home.pending()
+            && before.is_none_or(|(before, _)| before != number)
+        {
+            let due = since.saturating_add(stream.flush_age);
+            self.deadlines.push(Reverse((due, key, number)));
         }
         if appended.sealed > 0 {
             self.mark_ready(key);
@@ -432,6 +432,20 @@ impl Hub {
             total -= bytes - renditions.held_bytes();
         }
         total
+    }
+
+    /// Gives back the memory of tables that once held much more than they do now.
+    pub fn shrink_tables(&mut self) {
+        let is_sparse = |used: usize, room: usize| room > 64 && used < room / 4;
+        if is_sparse(self.streams.len(), self.streams.capacity()) {
+            self.streams.shrink_to_fit();
+        }
+        if is_sparse(self.deadlines.len(), self.deadlines.capacity()) {
+            self.deadlines.shrink_to_fit();
+        }
+        if is_sparse(self.ready.len(), self.ready.capacity()) {
+            self.ready.shrink_to(self.streams.len());
+        }
     }
 
     /// Media and header bytes copied so far, over all streams that ever were here: into pending

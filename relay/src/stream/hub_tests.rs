@@ -53,6 +53,22 @@ fn a_key_frame_that_starts_another_pending_segment_starts_its_age() {
 }
 
 #[test]
+fn a_small_segment_does_not_make_later_ones_small() {
+    let mut rig = Rig::new(Limits::default());
+    rig.hub.set_flush_age(rig.key, ms(50));
+    // headers alone, sealed by the key frame
+    rig.send(VideoHeader, 50);
+    rig.send(KeyFrame, 20_000);
+    for _ in 0..60 {
+        flush(&mut rig);
+        rig.send(InterFrame, 3_000);
+        rig.pass(20);
+    }
+    let counts: Vec<u32> = segments(&rig).iter().map(|segment| segment.messages).collect();
+    assert!(counts.iter().skip(8).all(|messages| *messages == 3), "{counts:?}");
+}
+
+#[test]
 fn the_flush_age_of_a_stream_can_be_changed_at_any_time() {
     let mut rig = Rig::new(Limits::default());
     rig.send(AudioFrame, 100);

@@ -5,7 +5,8 @@
 //! segments were, and a quarter more: taking far too much and giving it back strews the heap with
 //! remainders, through which every later allocation searches (measured: fan-out four times as dear
 //! with one player per stream). It never grows, which would be another copy: what does not fit
-//! begins the next segment. Much too large an allocation is cut down in place.
+//! begins the next segment, for which twice as much is taken. Much too large an allocation is cut
+//! down in place.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) struct Pending {
     start: Option<Start>,
     /// Size of recent segments; 0 before the first one.
     usual_bytes: usize,
+    /// A message had no room.
+    outgrown: bool,
     copied: u64,
 }
 
@@ -61,6 +64,13 @@ impl Pending {
         self.start.is_none() || self.bytes.len() + length <= self.bytes.capacity()
     }
 
+    /// A message that would have waited with the others had no room: what was usual is too little.
+    /// Said before the segment is sealed. Without it a segment that began small would make all
+    /// later ones as small, whatever the flush age.
+    pub(super) fn note_outgrown(&mut self) {
+        self.outgrown = true;
+    }
+
     /// Bytes copied so far.
     pub(super) fn copied_bytes(&self) -> u64 {
         self.copied
@@ -77,7 +87,7 @@ impl Pending {
         let length = message.wire_bytes();
         if self.start.is_none() {
             self.start = Some(start());
-            self.bytes.reserve(self.expected_bytes(room).max(length));
+            self.bytes.reserve(self.expected_bytes(length, room));
         }
         debug_assert!(self.bytes.len() + length <= self.bytes.capacity(), "growing is a copy");
         self.entries.push(entry(message, self.entries.len(), self.bytes.len(), length));
@@ -92,8 +102,13 @@ impl Pending {
         let index = Arc::from(self.entries.as_slice());
         self.entries.clear();
         let mut bytes = Vec::from(std::mem::take(&mut self.bytes));
-        // rises fast and falls slowly
-        self.usual_bytes = bytes.len().max(self.usual_bytes - self.usual_bytes / 32);
+        // rises fast and falls slowly; a key frame is no measure for what follows it
+        if !key {
+            self.usual_bytes = bytes.len().max(self.usual_bytes - self.usual_bytes / 32);
+        }
+        if std::mem::take(&mut self.outgrown) {
+            self.usual_bytes = self.usual_bytes.saturating_mul(2);
+        }
         if bytes.len() < bytes.capacity() / 4 * 3 {
             bytes.shrink_to_fit();
         }
@@ -101,12 +116,15 @@ impl Pending {
         Some(segment(number, bytes, index, start, key, video))
     }
 
-    /// What to allocate for a segment of which nothing is known yet.
-    fn expected_bytes(&self, room: usize) -> usize {
-        match self.usual_bytes {
+    /// What to allocate for a segment of which only the first message's length is known.
+    fn expected_bytes(&self, first: usize, room: usize) -> usize {
+        let expected = match self.usual_bytes {
             0 => room,
-            usual => (usual + usual / 4).max(SMALLEST_BYTES).min(room),
-        }
+            // The others come behind it all the same.
+            usual if first > usual => first.saturating_add(usual),
+            usual => usual.saturating_add(usual / 4).max(SMALLEST_BYTES),
+        };
+        expected.min(room).max(first)
     }
 }
 
@@ -183,7 +201,11 @@ mod tests {
                 assert!(allocated <= length + length / 3 + 4, "{allocated} bytes for {length}");
             };
             for &size in sizes {
-                if size == 0 || !pending.has_room(size + HEADER) {
+                if size > 0 && !pending.has_room(size + HEADER) {
+                    pending.note_outgrown();
+                    seal(&mut pending);
+                }
+                if size == 0 {
                     seal(&mut pending);
                 }
                 if size > 0 {
@@ -203,6 +225,9 @@ mod tests {
         check(&[16_000, 16_000], &[&[16_000, 16_000]]);
         check(&[1_000, 0, 1_000, 200], &[&[1_000], &[1_000, 200]]);
         check(&[1_000, 0, 1_000, 1_000], &[&[1_000], &[1_000], &[1_000]]);
+        // what had no room once has room from then on
+        let pairs: &[&[u32]] = &[&[1_000], &[1_000], &[1_000], &[1_000, 1_000], &[1_000, 1_000]];
+        check(&[1_000, 0, 1_000, 1_000, 0, 1_000, 1_000, 0, 1_000, 1_000], pairs);
         check(&[1_000, 0, 20_000], &[&[1_000], &[20_000]]);
     }
 }

@@ -216,8 +216,8 @@ impl Reader<'_> {
         self.batch.joined |= started;
     }
 
-    /// Where a player that waited to learn that there is no video starts: at the first segment since
-    /// it came behind which there is none. `newest` if it came only now.
+    /// Where a player that waited to learn that there is no video starts: at the first segment
+    /// since it came behind which there is none. `newest` if it came only now.
     fn first_without_video(&self, newest: u64) -> u64 {
         let log = &self.renditions.log;
         let is_silent = |number: u64| log.get(number).is_some_and(|held| held.carried.video == 0);

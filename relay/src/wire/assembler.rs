@@ -28,8 +28,8 @@ pub enum Assembled<'a> {
     Plain {
         /// The header as it came.
         header: MessageHeader,
-        /// The whole payload.
-        payload: &'a [u8],
+        /// The whole payload, which may be taken out of its buffer.
+        payload: &'a mut BytesMut,
     },
     /// A message of which nothing is kept; to be counted.
     Dropped {
@@ -51,6 +51,8 @@ pub enum DropReason {
     UnknownType,
     /// Audio or video too short to hold its own header.
     EmptyMedia,
+    /// Audio, video, data or an aggregate that began before connect.
+    NotConnected,
 }
 
 /// A connection's limit was exceeded; the connection is to be closed.
@@ -59,26 +61,31 @@ pub enum AssembleError {
     /// More bytes of unfinished messages than allowed.
     #[error("unfinished messages hold more than {limit} bytes")]
     TooManyPartialBytes {
-        /// `partial_bytes_max` or `partial_bytes_idle_max`.
+        /// `partial_bytes_max`, `partial_bytes_idle_max` or `partial_bytes_connect_max`.
         limit: usize,
     },
 }
 
 /// Puts together the messages of one direction of one connection.
 ///
-/// Memory held is at most twice the limit of unfinished bytes in force, and per chunk stream what
-/// is kept between messages: 32 KiB while publishing (and up to 64 KiB taken ahead for a message
-/// when the last one was as long), else 1 KiB.
+/// Memory held is at most twice the limit of unfinished bytes in force, per chunk stream what is
+/// kept between messages (32 KiB while publishing, else 1 KiB), and while publishing up to 4 MiB
+/// taken ahead for messages under way, each on a chunk stream that delivered one half as long.
 #[derive(Debug)]
 pub struct MessageAssembler {
     slots: Vec<Slot>,
     /// Payload bytes held of unfinished messages, over all slots.
     partial_bytes: usize,
+    /// Room taken ahead for unfinished messages, over all slots.
+    ahead_bytes: usize,
     /// The slot whose message was handed out last and may still be held.
     delivered: Option<usize>,
     publishing: bool,
+    connected: bool,
     publishing_bytes_max: usize,
     idle_bytes_max: usize,
+    connect_bytes_max: usize,
+    data_bytes_max: usize,
 }
 
 /// One chunk stream.
@@ -86,9 +93,14 @@ pub struct MessageAssembler {
 struct Slot {
     media: MediaMessage,
     plain: BytesMut,
+    /// Bytes copied into `plain` so far.
+    plain_copied: u64,
     /// Payload bytes held of the unfinished message.
     partial_bytes: usize,
-    /// Size of the last media message, as far as it may be taken for the size of the next one.
+    /// Room taken ahead for the unfinished message.
+    ahead_bytes: usize,
+    /// Most bytes taken at once for a message: twice those of the longest that came whole. What of
+    /// it is too much, the length that a message claims cuts off.
     usual_bytes: usize,
 }
 
@@ -99,8 +111,12 @@ const KEPT_BYTES_PUBLISHING: usize = 32 * 1024;
 /// The same for a connection that does not publish: there may be very many of them.
 const KEPT_BYTES_IDLE: usize = 1024;
 
-/// Most bytes taken at once for a message because earlier ones were as long.
-const USUAL_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes taken at once for a message because earlier ones were as long: the key frames of most
+/// video fit, so that none of their bytes is copied again because a buffer had to grow.
+const USUAL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most bytes taken ahead at the same time: a stream of video and a few of audio.
+const AHEAD_BYTES_MAX: usize = 4 * USUAL_BYTES_MAX;
 
 impl MessageAssembler {
     /// An assembler for a connection that does not publish yet.
@@ -109,11 +125,21 @@ impl MessageAssembler {
         Self {
             slots: Vec::new(),
             partial_bytes: 0,
+            ahead_bytes: 0,
             delivered: None,
             publishing: false,
+            connected: true,
             publishing_bytes_max: limits.partial_bytes_max,
             idle_bytes_max: limits.partial_bytes_idle_max,
+            connect_bytes_max: limits.partial_bytes_connect_max,
+            data_bytes_max: limits.data_bytes_max,
         }
+    }
+
+    /// Whether connect was accepted (it was until this is called); before, no more than
+    /// `partial_bytes_connect_max` is held.
+    pub fn set_connected(&mut self, connected: bool) {
+        self.connected = connected;
     }
 
     /// Whether the connection publishes: `partial_bytes_max` then bounds it, else
@@ -134,6 +160,13 @@ impl MessageAssembler {
         self.partial_bytes
     }
 
+    /// Bytes copied so far, those of buffers that had to grow once more. Of the media messages in
+    /// whose place another one was left, what was copied for that one.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.plain_copied + slot.media.copied_bytes()).sum()
+    }
+
     /// Adds a fragment; gives the message when it is complete.
     ///
     /// # Errors
@@ -145,8 +178,16 @@ impl MessageAssembler {
         self.settle_delivered();
         let header = fragment.header;
         if fragment.discard {
+            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
             let reason = match header.kind {
-                MessageType::DataAmf0 | MessageType::DataAmf3 => DropReason::DataTooLong,
+                MessageType::DataAmf0 | MessageType::DataAmf3 if length > self.data_bytes_max => {
+                    DropReason::DataTooLong
+                }
+                MessageType::DataAmf0
+                | MessageType::DataAmf3
+                | MessageType::Audio
+                | MessageType::Video
+                | MessageType::Aggregate => DropReason::NotConnected,
                 MessageType::SharedObjectAmf0 | MessageType::SharedObjectAmf3 => {
                     DropReason::SharedObject
                 }
@@ -157,7 +198,11 @@ impl MessageAssembler {
         if fragment.first {
             self.abort(fragment.slot);
         }
-        let limit = if self.publishing { self.publishing_bytes_max } else { self.idle_bytes_max };
+        let limit = match (self.connected, self.publishing) {
+            (false, _) => self.connect_bytes_max,
+            (true, false) => self.idle_bytes_max,
+            (true, true) => self.publishing_bytes_max,
+        };
         let partial_bytes = self.partial_bytes + fragment.payload.len();
         if partial_bytes > limit {
             return Err(AssembleError::TooManyPartialBytes { limit });
@@ -171,6 +216,14 @@ impl MessageAssembler {
             MessageType::Video => Some(MediaKind::Video),
             _ => None,
         };
+        if fragment.first && !fragment.last && self.publishing && media.is_some() {
+            let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+            let ahead = slot.usual_bytes.min(length);
+            if self.ahead_bytes + ahead <= AHEAD_BYTES_MAX {
+                slot.ahead_bytes = ahead;
+                self.ahead_bytes += ahead;
+            }
+        }
         slot.store(fragment, media, self.publishing);
         if !fragment.last {
             slot.partial_bytes += fragment.payload.len();
@@ -178,6 +231,7 @@ impl MessageAssembler {
             return Ok(None);
         }
         self.partial_bytes -= std::mem::take(&mut slot.partial_bytes);
+        self.ahead_bytes -= std::mem::take(&mut slot.ahead_bytes);
         self.delivered = Some(fragment.slot);
         Ok(Some(slot.deliver(header, media)))
     }
@@ -185,7 +239,13 @@ impl MessageAssembler {
     /// Drops the unfinished message of a slot, if there is one.
     pub fn abort(&mut self, slot: usize) {
         if let Some(slot) = self.slots.get_mut(slot) {
-            self.partial_bytes -= std::mem::take(&mut slot.partial_bytes);
+            let partial_bytes = std::mem::take(&mut slot.partial_bytes);
+            self.partial_bytes -= partial_bytes;
+            self.ahead_bytes -= std::mem::take(&mut slot.ahead_bytes);
+            if partial_bytes > 0 {
+                // What nobody waits for any longer does not count, so it may not stay.
+                slot.settle(KEPT_BYTES_IDLE);
+            }
         }
     }
 
@@ -203,7 +263,9 @@ impl Slot {
         Self {
             media: MediaMessage::empty(),
             plain: BytesMut::new(),
+            plain_copied: 0,
             partial_bytes: 0,
+            ahead_bytes: 0,
             usual_bytes: 0,
         }
     }
@@ -213,6 +275,10 @@ impl Slot {
             if fragment.first {
                 self.plain.clear();
             }
+            let grows = self.plain.capacity() < self.plain.len() + fragment.payload.len();
+            let again = if grows { self.plain.len() } else { 0 };
+            let copied = again + fragment.payload.len();
+            self.plain_copied += u64::try_from(copied).unwrap_or(u64::MAX);
             self.plain.extend_from_slice(fragment.payload);
             return;
         };
@@ -220,9 +286,12 @@ impl Slot {
             self.media.begin(kind, fragment.header.timestamp);
         }
         let length = usize::try_from(fragment.header.length).unwrap_or(usize::MAX);
-        self.media.extend(fragment.payload, length, self.usual_bytes);
+        // A little more than was taken ahead, for the headers between the chunks.
+        let expected = if self.ahead_bytes == 0 { 0 } else { self.usual_bytes };
+        self.media.extend(fragment.payload, length, expected);
         if fragment.last && publishing {
-            self.usual_bytes = (HEADROOM + self.media.wire_bytes()).min(USUAL_BYTES_MAX);
+            let needed = HEADROOM + self.media.wire_bytes();
+            self.usual_bytes = self.usual_bytes.max((2 * needed).min(USUAL_BYTES_MAX));
         }
     }
 
@@ -230,7 +299,7 @@ impl Slot {
         let class = match media {
             Some(MediaKind::Audio) => classify_audio(self.media.payload_head()),
             Some(_) => classify_video(self.media.payload_head()),
-            None => return Assembled::Plain { header, payload: &self.plain },
+            None => return Assembled::Plain { header, payload: &mut self.plain },
         };
         let Some(class) = class else {
             return Assembled::Dropped { header, reason: DropReason::EmptyMedia };

@@ -34,7 +34,7 @@ pub struct Fragment<'a> {
     /// The last fragment of its message; an empty message has one fragment, first and last.
     pub last: bool,
     /// The message is not wanted whatever it holds (a data message that is too long, a shared
-    /// object, an unknown type): nothing of it is to be kept.
+    /// object, an unknown type, media before connect): nothing of it is to be kept.
     pub discard: bool,
     /// Payload bytes; empty only when the message is.
     pub payload: &'a [u8],
@@ -106,6 +106,8 @@ pub struct ChunkReader {
     held: Held,
     /// Whether this peer repeats extended timestamps in continuations, as last seen.
     habit: Habit,
+    /// Whether audio, video, data and aggregates are wanted.
+    media_wanted: bool,
     chunk_streams_max: usize,
     small_chunk_bytes: usize,
     small_chunk_message_bytes_max: usize,
@@ -159,6 +161,7 @@ impl ChunkReader {
             slots: [0; 64],
             held: Held::default(),
             habit: Habit::Unknown,
+            media_wanted: true,
             chunk_streams_max: limits.chunk_streams_max.min(usize::from(u16::MAX)),
             small_chunk_bytes: limits.small_chunk_bytes,
             small_chunk_message_bytes_max: limits.small_chunk_message_bytes_max,
@@ -166,6 +169,12 @@ impl ChunkReader {
             command_bytes_max: limits.command_bytes_max,
             data_bytes_max: limits.data_bytes_max,
         }
+    }
+
+    /// Whether audio, video, data and aggregate messages that begin from now on are wanted (they
+    /// are until this is called). Before connect nobody may send them.
+    pub fn set_media_wanted(&mut self, wanted: bool) {
+        self.media_wanted = wanted;
     }
 
     /// Takes bytes from `input` up to the end of the next fragment. `None` when all of `input` is
@@ -364,8 +373,7 @@ impl ChunkReader {
     /// fmt 3 between messages: a new one with everything as before and the delta once more (RTMP
     /// 1.0 section 5.3.1.2.4). An extended timestamp is always there.
     fn parse_repeated(&mut self, slot: usize, bytes: &[u8]) -> Result<Option<usize>, ChunkError> {
-        let length = usize::try_from(self.streams[slot].header.length).unwrap_or(usize::MAX);
-        self.judge_chunks(length)?;
+        let discard = self.judge(&self.streams[slot].header)?;
         let stream = &mut self.streams[slot];
         let mut consumed = 0;
         if stream.extended {
@@ -374,7 +382,6 @@ impl ChunkReader {
             consumed = 4;
         }
         stream.header.timestamp = stream.header.timestamp.plus(stream.field);
-        let discard = stream.discard;
         self.start_message(slot, discard);
         Ok(Some(consumed))
     }
@@ -409,7 +416,7 @@ impl ChunkReader {
         self.judge_chunks(length)?;
         let limit = match header.kind {
             Audio | Video | Aggregate => self.message_bytes_max,
-            DataAmf0 | DataAmf3 => return Ok(length > self.data_bytes_max),
+            DataAmf0 | DataAmf3 => return Ok(length > self.data_bytes_max || !self.media_wanted),
             SharedObjectAmf0 | SharedObjectAmf3 | Other(_) => return Ok(true),
             _ => self.command_bytes_max,
         };
@@ -417,7 +424,7 @@ impl ChunkReader {
             let (kind, length) = (header.kind, header.length);
             return Err(ChunkError::MessageTooLong { kind, length, limit });
         }
-        Ok(false)
+        Ok(!self.media_wanted && matches!(header.kind, Audio | Video | Aggregate))
     }
 
     /// Whether a message of this length may come in chunks of the size in force.

@@ -204,6 +204,7 @@ pub struct MediaMessage {
     timestamp: Timestamp,
     payload_bytes: usize,
     buffer: BytesMut,
+    copied: u64,
 }
 
 impl MediaMessage {
@@ -229,6 +230,7 @@ impl MediaMessage {
             timestamp: Timestamp(0),
             payload_bytes: 0,
             buffer: BytesMut::new(),
+            copied: 0,
         }
     }
 
@@ -245,6 +247,11 @@ impl MediaMessage {
     ) -> bool {
         if payload.len() > MESSAGE_BYTES_MAX {
             return false;
+        }
+        let needed = wire_layout_bytes(payload.len(), is_extended(timestamp));
+        // A short message is copied out of whatever it is in, and the buffer used again.
+        if is_wasteful(self.buffer.capacity(), needed.max(KEPT_BYTES_MAX)) {
+            self.release();
         }
         self.begin(kind, timestamp);
         self.extend(payload, payload.len(), 0);
@@ -325,6 +332,12 @@ impl MediaMessage {
         self.payload().next().unwrap_or_default()
     }
 
+    /// Bytes copied so far to put together what was in this place, again where a buffer grew.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied
+    }
+
     /// Bytes that [`Self::append_to`] writes and [`Self::take`] gives.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
@@ -339,10 +352,17 @@ impl MediaMessage {
     }
 
     /// Takes the wire bytes without copying (large messages). The message has an empty payload
-    /// afterwards, and no buffer.
+    /// afterwards, and no buffer. Only what would hold a buffer of more than twice its size is
+    /// copied out of it: who keeps the bytes keeps their buffer.
     pub fn take(&mut self) -> Bytes {
         let start = self.write_first_header();
         self.payload_bytes = 0;
+        if is_wasteful(self.buffer.capacity(), self.buffer.len()) {
+            self.count_copied(self.buffer.len() - start);
+            let bytes = Bytes::copy_from_slice(&self.buffer[start..]);
+            self.buffer.clear();
+            return bytes;
+        }
         let mut bytes = std::mem::take(&mut self.buffer).freeze();
         bytes.split_off(start)
     }
@@ -372,6 +392,7 @@ impl MediaMessage {
         if self.buffer.is_empty() {
             self.buffer.resize(HEADROOM, 0);
         }
+        self.count_copied(payload.len());
         while !payload.is_empty() {
             let used = self.payload_bytes % CHUNK_BYTES;
             if used == 0 && self.payload_bytes > 0 {
@@ -406,9 +427,14 @@ impl MediaMessage {
     /// A new allocation of exactly `capacity`: growing in place would double once more at the end,
     /// and that waste would stay for as long as the message stays in a log.
     fn grow(&mut self, capacity: usize) {
+        self.count_copied(self.buffer.len());
         let mut grown = BytesMut::with_capacity(capacity);
         grown.extend_from_slice(&self.buffer);
         self.buffer = grown;
+    }
+
+    fn count_copied(&mut self, bytes: usize) {
+        self.copied += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
     /// Writes the first chunk header into the headroom and gives the offset where it starts.
@@ -436,6 +462,11 @@ const GROWTH_BYTES_MIN: usize = 512;
 
 /// Messages below this are copied into segments, and their buffers used again.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// Whether a buffer is more than twice as large as it must be, and not a small one.
+fn is_wasteful(capacity: usize, needed: usize) -> bool {
+    capacity > needed.saturating_mul(2).max(GROWTH_BYTES_MIN)
+}
 
 /// Bytes of a fmt-3 header on one of our chunk streams.
 fn continuation_bytes(extended: bool) -> usize {

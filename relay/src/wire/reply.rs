@@ -34,8 +34,9 @@ const SERVER_VERSION: &str = "FMS/3,5,7,7009";
 const CAPABILITIES: f64 = 31.0;
 /// E-RTMP "can forward", for every codec: a relay passes on what it does not understand.
 const CAN_FORWARD: f64 = 4.0;
-/// All four capability bits of E-RTMP.
-const CAPS_EX: f64 = 15.0;
+/// The capability bits of E-RTMP: multitrack, modifier packets and nanosecond offsets pass through
+/// unchanged. Reconnect (1) is not among them: nobody is asked to connect again yet.
+const CAPS_EX: f64 = 14.0;
 
 /// The answer to a successful `connect`. The E-RTMP fields are named only to a client that named
 /// some itself, and then in both objects, because the specification does not say in which.

@@ -45,14 +45,6 @@ pub enum NameError {
 }
 
 impl StreamName {
-    /// A name that is already joined, for example from a URL's path.
-    ///
-    /// # Errors
-    /// When the name is empty, too long, or holds what is not allowed.
-    pub fn from_joined(text: &str, limits: &Limits) -> Result<Self, NameError> {
-        StreamAddress::resolve(b"", b"", text.as_bytes(), limits).map(|address| address.name)
-    }
-
     /// The joined text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -31,6 +31,13 @@ impl Worker {
             self.operations.push(Operation::Close { connection: key });
             return;
         }
+        if !self.give_away(key) {
+            self.begin_connection(key, peer, now);
+        }
+    }
+
+    /// A connection is this worker's from now on, for life.
+    pub(super) fn begin_connection(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
         self.numbered += 1;
         self.pending += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
@@ -184,7 +191,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let may_receive = !connection.receiving && !connection.session.is_waiting();
+        let is_paused = connection.queued || connection.session.is_waiting();
+        let may_receive = !connection.receiving && !is_paused;
         if may_receive {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });

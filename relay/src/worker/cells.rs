@@ -44,9 +44,11 @@ pub struct Cells {
     pub ingest_messages: Family<MessageKind, { MessageKind::COUNT }>,
     /// Messages handed to the kernel, once for each player that is sent one.
     pub egress_messages: Family<MessageKind, { MessageKind::COUNT }>,
-    /// Media bytes that this worker copied in user space (assembling, small messages into a
-    /// segment, rendering a view). It must not grow with the number of players.
+    /// Media bytes that this worker's hub copied in user space (small messages into a segment,
+    /// rendering a prelude or a view). It must not grow with the number of players.
     pub copied_bytes: Cell64,
+    /// Bytes that this worker's sessions copied to put messages together.
+    pub assembled_bytes: Cell64,
     /// Messages that a reader was not given, or that were not taken from a publisher.
     pub messages_dropped:
         Family<(MessageKind, DropReason), { MessageKind::COUNT * DropReason::COUNT }>,
@@ -86,6 +88,11 @@ pub struct Cells {
     pub submissions: Cell64,
     /// The flush age this worker asks for at present (gauge).
     pub flush_level_ns: Cell64,
+
+    /// Fresh connections given to an emptier worker.
+    pub connections_given: Cell64,
+    /// Fresh connections taken from a fuller worker.
+    pub connections_taken: Cell64,
 
     /// Segments put into other workers' rings.
     pub mail_sent: Cell64,

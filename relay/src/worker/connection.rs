@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
+    /// It stands among the newcomers, and what it said is unread.
+    pub(super) queued: bool,
     /// A receive is outstanding.
     pub(super) receiving: bool,
     /// It was ended; nothing more is done with it.
@@ -160,6 +162,7 @@ impl Connection {
             closing: None,
             last_received: now,
             handshake_counted: false,
+            queued: false,
             receiving: true,
             ended: false,
             said_goodbye: false,

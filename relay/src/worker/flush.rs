@@ -169,6 +169,10 @@ impl Worker {
                         play.parked = Parked::Waiting;
                         entry.waiting.push((key, play.number));
                     }
+                    Some(entry) if is_close(&self.hub, entry.log, cursor) => {
+                        play.parked = Parked::Ring;
+                        self.ring.push_heads(std::iter::once((key, play.number)), 0);
+                    }
                     _ => {
                         play.parked = Parked::Ring;
                         self.ring.push_behind((key, play.number));
@@ -195,6 +199,16 @@ fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -
     let next = log.and_then(|log| hub.log(log)).map(stream::Log::next);
     cursor.at_boundary() && cursor.is_playing() && next == Some(cursor.segment())
 }
+
+/// Whether a playing cursor is so little behind that it counts as at the head: what was sealed
+/// while its last batch was under way is no catching up.
+fn is_close(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
+    cursor.is_playing() && log.is_some_and(|log| hub.lag(log, cursor) <= CLOSE)
+}
+
+/// See [`is_close`]. Longer than a flush window and a turn, and much shorter than a group of
+/// pictures.
+const CLOSE: Duration = Duration::from_millis(200);
 
 fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     match slices.len() {

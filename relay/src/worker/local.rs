@@ -11,6 +11,7 @@ use super::flow::Flow;
 use super::mail::{Party, StreamId, WorkerIndex};
 use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
+use super::sweep::is_sparse;
 use crate::stream::StreamKey;
 
 /// One stream on this worker.
@@ -144,12 +145,25 @@ impl LocalStreams {
         if let Some(log) = stream.log {
             self.by_log.remove(&log);
         }
-        if self.by_id.capacity() > 64 && self.by_id.len() * 4 < self.by_id.capacity() {
+        Some(stream)
+    }
+
+    /// Gives back room that is not needed.
+    pub(super) fn shrink(&mut self) {
+        if is_sparse(self.by_id.len(), self.by_id.capacity()) {
             self.streams.shrink_to_fit();
             self.by_id.shrink_to_fit();
             self.by_log.shrink_to_fit();
         }
-        Some(stream)
+        for (_, stream) in &mut self.streams {
+            let players = stream.players.len();
+            if is_sparse(players, stream.players.capacity()) {
+                stream.players.shrink_to_fit();
+            }
+            if is_sparse(players.max(stream.waiting.len()), stream.waiting.capacity()) {
+                stream.waiting.shrink_to(players);
+            }
+        }
     }
 
     /// Whether any is filled by another worker.

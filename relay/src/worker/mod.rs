@@ -6,7 +6,7 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go
+//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream
@@ -20,6 +20,7 @@
 
 mod accept;
 mod answer;
+mod balance;
 pub mod cells;
 pub mod clock;
 mod connection;
@@ -34,6 +35,7 @@ mod local;
 mod mail;
 pub mod mailbox;
 mod needs;
+mod newcomers;
 mod pace;
 mod play;
 mod post;
@@ -52,6 +54,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
@@ -60,6 +63,7 @@ use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
+use self::newcomers::Newcomers;
 use self::registrar::Registrar;
 use self::ring::SendRing;
 use self::settings::Settings;
@@ -109,6 +113,10 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// Connections on their way from or to another worker.
+    balance: Balance,
+    /// Who may speak next of those that neither publish nor play.
+    newcomers: Newcomers,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -173,6 +181,8 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            balance: Balance::default(),
+            newcomers: Newcomers::default(),
             pending: 0,
             players: 0,
             plays: 0,
@@ -207,6 +217,7 @@ impl Worker {
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
+        self.hear_newcomers(now);
     }
 
     /// Hands the operations over.
@@ -231,13 +242,13 @@ impl Worker {
             Completion::SendFailed { connection, error } => {
                 self.send_failed(connection, &error, now)
             }
+            Completion::Released { connection, socket } => self.released(connection, socket),
+            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
+            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
             | Completion::ListenerClosed { .. }
-            | Completion::Released { .. }
-            | Completion::Adopted { .. }
-            | Completion::AdoptFailed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. } => {}
         }
@@ -245,7 +256,8 @@ impl Worker {
 
     /// How long the worker may sleep; it is asleep from here on when its mail allows it.
     pub fn sleep_for(&mut self, now: Duration) -> Duration {
-        if !self.ring.is_empty() || self.ending == Ending::Now {
+        let is_behind = !self.ring.is_empty() || !self.newcomers.is_empty();
+        if is_behind || self.ending == Ending::Now {
             return Duration::ZERO;
         }
         let mut until = self.sweep.next(now);
@@ -293,8 +305,13 @@ impl Worker {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
-        let left = self.connections.len() + self.streams.len() + self.wanted.len() + names;
-        let idle = self.pending == 0 && self.ring.is_empty() && self.mailbox.waiting() == 0;
+        let left = self.connections.len()
+            + self.balance.under_way()
+            + self.streams.len()
+            + self.wanted.len()
+            + names;
+        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }
 

@@ -27,6 +27,7 @@ impl Worker {
                     self.take_segment(stream, &segment);
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
+                Mail::Socket { socket } => self.take_over_socket(socket),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Handover { stream, name, heritage, readers } => {
                     self.inherit(stream, &name, *heritage, readers, now);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::dump;
-use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind};
+use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, Role};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -37,10 +37,27 @@ impl Worker {
             connection.bytes_in += count;
             worker.cells.ingest_bytes.at(connection.role).add(count);
             dump::keep_opening(connection, bytes);
+            if connection.role == Role::Pending && !worker.newcomers.admit() {
+                connection.unread.extend_from_slice(bytes);
+                connection.queued = true;
+                worker.newcomers.queue(key);
+                return;
+            }
             let mut input = bytes;
             worker.take_in(connection, &mut input, now);
             connection.unread.extend_from_slice(input);
         });
+    }
+
+    /// Reads what this turn's share of newcomers have said.
+    pub(super) fn hear_newcomers(&mut self, now: Duration) {
+        self.newcomers.begin_turn(self.limits.newcomers_per_turn);
+        while let Some(key) = self.newcomers.next() {
+            self.work(key, now, |worker, connection| {
+                connection.queued = false;
+                worker.resume(connection, now);
+            });
+        }
     }
 
     /// Goes on where a verdict had stopped the session.
@@ -56,6 +73,12 @@ impl Worker {
 
     /// Handles events until the bytes are used up, a verdict is outstanding or the connection ends.
     fn take_in(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
+        let copied = connection.session.copied_bytes();
+        self.handle_events(connection, input, now);
+        self.cells.assembled_bytes.add(connection.session.copied_bytes() - copied);
+    }
+
+    fn handle_events(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
         while !connection.ended {
             if connection.closing.is_some() {
                 *input = &[];

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::connection::PlayNumber;
+use super::sweep::is_sparse;
 use crate::reactor::ConnectionKey;
 
 /// A play and its connection.
@@ -87,19 +88,18 @@ impl SendRing {
         }
     }
 
-    /// Gives back room that `plays` plays cannot fill.
-    pub(super) fn shrink(&mut self, plays: usize) {
-        for queue in [&mut self.head, &mut self.behind] {
-            let most = plays.max(queue.len()).max(SMALL);
-            if queue.capacity() > most * 4 {
-                queue.shrink_to(most);
-            }
-        }
-    }
-
     /// Entries, of plays that are over, too.
     pub(super) fn len(&self) -> usize {
         self.head.len() + self.behind.len()
+    }
+
+    /// Gives back room beyond what `players` need.
+    pub(super) fn shrink(&mut self, players: usize) {
+        for queue in [&mut self.head, &mut self.behind] {
+            if is_sparse(players.max(queue.len()), queue.capacity()) {
+                queue.shrink_to(players);
+            }
+        }
     }
 
     /// Whether nobody is queued.

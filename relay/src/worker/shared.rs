@@ -2,7 +2,7 @@
 //!
 //! Each worker adds its own changes; nobody waits for anybody.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
@@ -11,9 +11,30 @@ pub struct Shared {
     log_bytes: AtomicUsize,
     connection_bytes: AtomicUsize,
     draining: AtomicBool,
+    /// What each worker sends, in bytes a second.
+    egress: Box<[AtomicU64]>,
 }
 
 impl Shared {
+    /// The sums of a node with so many workers. One by [`Default`] knows nothing of single workers,
+    /// so that none gives connections to another.
+    #[must_use]
+    pub fn of(workers: usize) -> Self {
+        Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    /// Says what a worker sends, in bytes a second.
+    pub(super) fn publish_egress(&self, worker: usize, rate: u64) {
+        if let Some(cell) = self.egress.get(worker) {
+            cell.store(rate, Ordering::Relaxed);
+        }
+    }
+
+    /// What each worker sends, in bytes a second.
+    pub(super) fn egress(&self) -> Vec<u64> {
+        self.egress.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
     /// Counts a connection unless `max` are open. Returns whether it was counted.
     pub(super) fn enter_connection(&self, max: usize) -> bool {
         let counted = self.connections.fetch_add(1, Ordering::Relaxed) < max;

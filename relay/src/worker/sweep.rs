@@ -63,14 +63,25 @@ impl Worker {
             }
         }
         if part == 0 {
-            self.connections.shrink();
-            self.ring.shrink(usize::try_from(self.players).unwrap_or(usize::MAX));
             self.leave_empty_streams(now);
             self.reads_remote = self.streams.reads_remote();
             self.hub.forget_left_views(now);
             self.observe_flows(now);
+            self.publish_egress(now);
+            self.shrink_tables();
             self.watch_memory();
         }
+    }
+
+    /// Gives back the memory of tables that once held much more than they do now.
+    fn shrink_tables(&mut self) {
+        self.connections.shrink();
+        self.streams.shrink();
+        self.ring.shrink(usize::try_from(self.players).unwrap_or(usize::MAX));
+        if is_sparse(self.wanted.len(), self.wanted.capacity()) {
+            self.wanted.shrink_to_fit();
+        }
+        self.hub.shrink_tables();
     }
 
     fn accept_again(&mut self, now: Duration) {
@@ -204,4 +215,9 @@ impl Worker {
         }
         self.ending = Ending::Ended;
     }
+}
+
+/// Whether a table has room for much more than it is used for.
+pub(super) fn is_sparse(used: usize, room: usize) -> bool {
+    room > 64 && used < room / 4
 }

@@ -5,7 +5,7 @@
 //! than one per core. A program that is missing fails its tests: `.ci/install` brings them all.
 //! `RELAY_TEST_LONG=1` asks for longer forms.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod bad_input;
 mod config;
@@ -13,7 +13,9 @@ mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
+mod memory;
 mod obs;
+mod reactor;
 mod readme;
 mod relaying;
 mod support;

@@ -3,8 +3,9 @@
 
 use relay::limits::Limits;
 use relay::wire::amf::Value;
+use relay::wire::control::ControlMessage;
 
-use crate::support::script::{Script, call, hex, publishing};
+use crate::support::script::{Script, call, hex, playing, publishing};
 use crate::support::server::{Server, served};
 
 /// An unsigned 29-bit integer of AMF3.
@@ -111,5 +112,128 @@ fn what_connect_leaves_is_counted_and_no_longer_than_what_came() {
         let held = server.session.held_bytes();
         assert!((3 * 4_000..13_000).contains(&held), "{held}");
         assert_eq!(server.session.client().unwrap().flash_ver, "?".repeat(4_000));
+    }
+}
+
+#[test]
+fn parts_of_aggregates_count_as_messages() {
+    let part = hex("08 000000 000000 00 000000 0000000B");
+    let mut script = publishing();
+    for _ in 0..5 {
+        script = script.message(6, 1, 0, 22, &part.repeat(4_096));
+    }
+    let mut server = Server::new();
+    let error = server.feed(&script.out).unwrap_err();
+    assert_eq!(error.to_string(), "more than 20000 messages within a second");
+    assert!(server.media.len() < 20_000);
+}
+
+#[test]
+fn data_out_of_an_aggregate_has_the_length_of_data() {
+    let longest = Limits::default().data_bytes_max;
+    for (length, event) in [(longest + 1, "dropped data_too_long"), (longest, "Data 1 262144 B")] {
+        let mut part = [&[18][..], &u32::try_from(length).unwrap().to_be_bytes()[1..]].concat();
+        part.extend(hex("000000 00 000000 02 0005 68656C6C6F 0C"));
+        part.extend(u32::try_from(length - 13).unwrap().to_be_bytes());
+        part.resize(11 + length, b'x');
+        part.extend([0; 4]);
+        let size = ControlMessage::SetChunkSize(1 << 20);
+        let server = served(&publishing().control(size).message(6, 1, 0, 22, &part));
+        assert_eq!(server.events.last().unwrap(), event);
+    }
+}
+
+#[test]
+fn before_connect_no_media_is_held() {
+    for kind in [8, 9, 15, 18, 22] {
+        let mut script = Script::plain().control(ControlMessage::SetChunkSize(65_536));
+        script = script.raw(&[6]).hex("000000 03FFFF").raw(&[kind]).hex("00000000");
+        script = script.raw(&[0; 65_536]).hex("C6").raw(&[0; 65_536]).hex("C6");
+        let mut server = served(&script.raw(&[0; 65_536]));
+        assert_eq!(server.session.partial_bytes(), 0);
+        // The rest of it does not come to life by connect; the next one does.
+        let size = ControlMessage::SetChunkSize(65_536);
+        let mut script = Script::empty().hex("C6").raw(&[0; 65_535]);
+        script = script.control(size).connect_encoder("live").create_stream(4.0).publish(1, "s");
+        server.feed(&script.audio(7, &hex("AF 01 77")).out).unwrap();
+        assert_eq!(server.events[1], "dropped not_publishing");
+        assert_eq!(server.media, [(7, hex("AF 01 77"))]);
+    }
+    let command = Script::plain().message(3, 0, 0, 20, &vec![0; 40_000]);
+    let error = Server::new().feed(&command.out).unwrap_err();
+    assert_eq!(error.to_string(), "unfinished messages hold more than 32768 bytes");
+}
+
+#[test]
+fn a_chunk_stream_that_was_not_wanted_before_connect_is_wanted_after_it() {
+    // The message after connect has the header of the one before it (fmt 3).
+    let script = Script::plain()
+        .hex("06 000005 000003 08 01000000 AF 01 11")
+        .connect_encoder("live")
+        .create_stream(4.0)
+        .publish(1, "s")
+        .hex("C6 AF 01 22");
+    assert_eq!(served(&script).media, [(10, hex("AF 01 22"))]);
+}
+
+#[test]
+fn connect_with_all_its_strings_at_their_longest_is_taken() {
+    let long = "x".repeat(4_096);
+    let url = format!("rtmp://h/{}", "y".repeat(2_039));
+    let script = Script::plain().connect(&[
+        ("app", Value::text(&long[..256])),
+        ("tcUrl", Value::text(&url)),
+        ("flashVer", Value::text(&long)),
+        ("swfUrl", Value::text(&long)),
+        ("pageUrl", Value::text(&long)),
+        ("type", Value::text(&long)),
+    ]);
+    assert!(served(&script).events[1].starts_with("connect x"));
+}
+
+#[test]
+fn replies_are_bounded_within_one_input() {
+    let seeks = |mut script: Script| {
+        script = script.hex("07 000000 000007 14 01000000 02 0004 7365656B");
+        for _ in 0..8_000 {
+            script = script.hex("C7 02 0004 7365656B");
+        }
+        script
+    };
+    // Nobody is told of a seek who does not play.
+    let server = served(&seeks(publishing()));
+    assert!(server.output.len() < 5_000, "{}", server.output.len());
+    let mut server = Server::new();
+    let error = server.feed(&seeks(playing()).out).unwrap_err();
+    let limit = Limits::default().output_bytes_max;
+    assert_eq!(error.to_string(), format!("more than {limit} bytes of replies wait to be sent"));
+    assert!(server.output.len() < limit + 1_000, "{}", server.output.len());
+}
+
+#[test]
+fn message_streams_that_were_never_given_are_refused() {
+    let connected = || Script::plain().connect_encoder("live");
+    for (script, code) in [
+        (connected().publish(u32::MAX, "a"), "NetStream.Publish.BadName"),
+        (connected().publish(2, "a"), "NetStream.Publish.BadName"),
+        (connected().create_stream(4.0).play(2, "a"), "NetStream.Play.Failed"),
+    ] {
+        let mut server = served(&script);
+        let said = server.said();
+        assert!(said.last().unwrap().contains(code), "{said:?}");
+        assert!(server.session.wants_close());
+        assert_eq!(server.events.len(), 2, "{:?}", server.events);
+    }
+    // Some encoders never ask, and use 0 or 1; nobody else is then given the same.
+    for unasked in [0, 1] {
+        let script = connected().publish(unasked, "a").create_stream(4.0).create_stream(5.0);
+        let mut server = served(&script);
+        assert_eq!(server.events[2], format!("publish {unasked} live/a"));
+        let said = server.said();
+        let given = if unasked == 0 { [1, 2] } else { [2, 3] };
+        for (line, transaction, id) in [(0, 5, given[1]), (1, 4, given[0])] {
+            let line = &said[said.len() - 1 - line];
+            assert_eq!(*line, format!("3/0 _result {transaction} null {id}"));
+        }
     }
 }

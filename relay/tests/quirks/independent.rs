@@ -380,7 +380,7 @@ fn our_client_plays_from_its_server() {
     assert!(media == clip(), "{:?}", heads(&media));
     // Its server also tells of the sample access and of a start.
     let shown: Vec<String> =
-        data.iter().map(|(_, _, payload)| crate::support::shown::show_values(payload)).collect();
+        data.iter().map(|(_, _, payload)| crate::support::words::show_values(payload)).collect();
     let metadata = shown.iter().find(|words| words.starts_with("onMetaData")).unwrap();
     assert!(metadata.contains("width=640") && metadata.contains("encoder=another one"));
 }

@@ -42,15 +42,13 @@ fn obs_pipelines_sets_its_chunk_size_first_and_never_listens() {
     let mut server = check(&script, &events, &said);
     // Acks are not evaluated and pings not answered; it lives as long as it sends.
     for _ in 0..20 {
-        server.session.ping(server.now);
         server.now += Duration::from_secs(20);
         let frame = Script::empty().message(6, 1, 0, 9, &hex("27 01 000000"));
         server.feed(&frame.out).unwrap();
         server.session.check_deadline(server.now).unwrap();
     }
     let later = server.said();
-    assert_eq!(later.len(), 20, "pings and nothing else: {later:?}");
-    assert!(later.iter().all(|line| line.contains("PingRequest")), "{later:?}");
+    assert!(later.is_empty(), "nothing is asked of it: {later:?}");
     server.now += Duration::from_secs(31);
     assert!(server.session.check_deadline(server.now).is_err(), "silence ends it");
 }

@@ -21,7 +21,10 @@ use super::world::{World, millis, secs};
 /// Streams, with a publisher each.
 const STREAMS: u8 = 2;
 
-/// Players, over both streams.
+/// The stream that some publishers have besides, on the same connection.
+const COMPANION: u8 = STREAMS;
+
+/// Players, over all streams.
 const PLAYERS: usize = 20;
 
 /// Players that make trouble of their own; the others read as fast as they can.
@@ -122,6 +125,14 @@ impl Outcome {
             ("closed by a fault of the network", closed(CloseReason::Reset)),
             ("closed at the end of a stream", closed(CloseReason::Ended)),
             ("publishers held off", refused(RefuseReason::Holdoff)),
+            (
+                "second plays",
+                world.players.iter().map(|player| u64::from(player.second.is_some())).sum(),
+            ),
+            (
+                "second streams of a publisher",
+                u64::from(world.publishers[1].plan.companion.is_some()),
+            ),
             ("snapshots", node.sum(|cells| cells.mail_snapshots.get())),
             ("segments lost in the mail", node.sum(|cells| cells.mail_lost.get())),
             (
@@ -143,6 +154,10 @@ fn script(world: &mut World, random: &mut fastrand::Rng) -> Vec<(Duration, Deed)
         world.publishers[publisher].again_after = Some(millis(300));
         deeds.push((millis(random.u64(..1_500)), Deed::Publish(publisher)));
     }
+    // The publisher of the other stream than that which changes hands.
+    let has_companion = random.u8(..3) == 0;
+    world.publishers[1].plan.companion = has_companion.then_some(COMPANION);
+    let streams = if has_companion { COMPANION + 1 } else { STREAMS };
     let vanishes = millis(random.u64(2_000..4_000));
     let returns = vanishes + millis(random.u64(100..3_500));
     deeds.extend([(vanishes, Deed::Vanish(0)), (returns, Deed::Publish(0))]);
@@ -154,8 +169,12 @@ fn script(world: &mut World, random: &mut fastrand::Rng) -> Vec<(Duration, Deed)
         deeds.push((TROUBLE, Deed::Finish(rival)));
     }
     for _ in 0..PLAYERS {
-        let player = world.add_player(random.u8(..STREAMS), None);
+        let player = world.add_player(random.u8(..streams), None);
         world.players[player].again_after = Some(millis(200));
+        if player >= TROUBLED && random.u8(..5) == 0 {
+            let other = (world.players[player].stream + 1) % streams;
+            world.players[player].second_stream = Some(other);
+        }
         world.players[player].splits = random.u8(..4) == 0;
         deeds.push((millis(random.u64(..5_000)), Deed::Call(player)));
     }
@@ -253,13 +272,13 @@ fn watched(world: &mut World, until: Duration, delay: Duration) {
 fn check_memory(world: &World, delay: Duration) {
     let ledger = world.ledger.borrow();
     let span = limits().gop_span_max + delay;
-    let most: usize = (0..STREAMS).map(|stream| ledger.log_bytes_max(stream, span)).sum();
+    let most: usize = (0..=COMPANION).map(|stream| ledger.log_bytes_max(stream, span)).sum();
     for (core, station) in world.node.stations.iter().enumerate() {
         let held = station.worker.hub().held_bytes();
         let logs = held.home + held.remote;
         assert!(logs <= most, "worker {core} holds {logs} bytes, more than {most}");
-        // All players of this simulation have the message stream 1, so there are two views at most.
-        assert!(held.views <= 2 * logs, "worker {core}: {} bytes of views", held.views);
+        // Message streams 1 and 2, each with the video and without; the first of them is the log.
+        assert!(held.views <= 3 * logs, "worker {core}: {} bytes of views", held.views);
     }
 }
 

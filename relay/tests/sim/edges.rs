@@ -331,3 +331,23 @@ fn plays_that_come_and_go_while_nothing_is_sealed_leave_nothing_behind() {
     world.catch_up();
     world.end(secs(20));
 }
+
+#[test]
+fn those_who_come_at_once_are_heard_a_few_in_each_turn() {
+    let limits = Limits { newcomers_per_turn: 4, ..Limits::default() };
+    let mut world = World::new(13, with(limits), 1, 65_536);
+    world.publish(0, None, Plan::default());
+    world.run(secs(1));
+    let so_far = |world: &World| world.node.stations[0].cells.turns.get();
+    let before = so_far(&world);
+    for _ in 0..100 {
+        world.play(0, None);
+    }
+    world.settle();
+    // Each has to be heard at least twice: when it greets, and when it asks.
+    let turns = so_far(&world) - before;
+    assert!(turns >= 50, "heard within {turns} turns");
+    world.under_way();
+    world.catch_up();
+    world.end(secs(20));
+}

@@ -73,6 +73,23 @@ impl Line {
         self.outgoing.extend_from_slice(&bytes);
     }
 
+    /// Queues a media message on another message stream than the session's.
+    pub(crate) fn publish_on(
+        &mut self,
+        message_stream: u32,
+        kind: MediaKind,
+        timestamp: u32,
+        payload: &[u8],
+    ) {
+        self.collect();
+        let timestamp = Timestamp(timestamp);
+        let kind_id = kind.message_type();
+        let header = MessageHeader { timestamp, length: 0, kind: kind_id, message_stream };
+        let mut out = BytesMut::new();
+        write_message(&mut out, kind.chunk_stream(), &header, payload, CHUNK_BYTES);
+        self.outgoing.extend_from_slice(&out);
+    }
+
     /// Queues several media messages as one aggregate message (RTMP 1.0 section 7.1.6), whose own
     /// time is that of the first.
     pub(crate) fn publish_aggregate(&mut self, parts: &[(MediaKind, u32, Vec<u8>)]) {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod balance;
 mod churn;
 mod edges;
 mod ending;

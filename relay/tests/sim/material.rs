@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Metadata,
     AudioHeader,
     VideoHeader,
+    /// Video metadata, in streams of Enhanced RTMP.
+    Colour,
     Key,
     Inter,
     Audio,
@@ -39,7 +41,7 @@ impl Kind {
         match self {
             Self::Metadata => MediaKind::Data,
             Self::AudioHeader | Self::Audio => MediaKind::Audio,
-            Self::VideoHeader | Self::Key | Self::Inter => MediaKind::Video,
+            Self::VideoHeader | Self::Colour | Self::Key | Self::Inter => MediaKind::Video,
         }
     }
 
@@ -53,13 +55,20 @@ impl Kind {
             Self::Metadata => Some(0),
             Self::AudioHeader => Some(1),
             Self::VideoHeader => Some(2),
+            Self::Colour => Some(3),
             _ => None,
         }
     }
 }
 
-/// Headers in force: the numbers of the newest metadata, audio header and video header.
-pub(crate) type Headers = [Option<u32>; 3];
+/// Headers in force: the numbers of the newest metadata, audio header, video header and video
+/// metadata.
+pub(crate) type Headers = [Option<u32>; 4];
+
+/// Whether a stream is one of Enhanced RTMP: every other one is.
+pub(crate) fn is_enhanced(stream: u8) -> bool {
+    stream % 2 == 1
+}
 
 /// Sets the header that this message is, if it is one.
 pub(crate) fn set_header(headers: &mut Headers, kind: Kind, seq: u32) {
@@ -207,15 +216,27 @@ impl Ledger {
 
 /// The payload of a message, `bytes` long in all or as short as it can be.
 pub(crate) fn payload(id: Id, kind: Kind, bytes: usize) -> Vec<u8> {
-    // Every other stream is Enhanced RTMP; its headers are as long.
     let enhanced = |first| [&[first][..], b"hvc1"].concat();
+    let mut behind = Vec::new();
     let mut out = match kind {
         Kind::Metadata => return metadata(id, bytes),
         Kind::AudioHeader => vec![0xAF, 0],
         Kind::Audio => vec![0xAF, 1],
-        Kind::VideoHeader if id.stream % 2 == 1 => enhanced(0x90),
-        Kind::Key if id.stream % 2 == 1 => enhanced(0x93),
-        Kind::Inter if id.stream % 2 == 1 => enhanced(0xA3),
+        // One message for two tracks; that of the second one is short.
+        Kind::VideoHeader if is_enhanced(id.stream) => {
+            behind = vec![1, 0, 0, 2, 0xDD, 0xEE];
+            let own = bytes.saturating_sub(MANY_TRACKS + behind.len()).max(ID_BYTES);
+            let own = u32::try_from(own).unwrap().to_be_bytes();
+            [&[MANY_TRACKS_HEADER.0, MANY_TRACKS_HEADER.1][..], b"hvc1", &[0], &own[1..]].concat()
+        }
+        Kind::Key if is_enhanced(id.stream) => enhanced(0x93),
+        // Every third frame is of the second track, and half of those are its key frames.
+        Kind::Inter if is_enhanced(id.stream) && id.seq.is_multiple_of(3) => {
+            let first = if id.seq.is_multiple_of(2) { 0x96 } else { 0xA6 };
+            [&[first, ONE_TRACK][..], b"hvc1", &[1]].concat()
+        }
+        Kind::Inter if is_enhanced(id.stream) => enhanced(0xA3),
+        Kind::Colour => enhanced(0xD4),
         Kind::VideoHeader => vec![0x17, 0, 0, 0, 0],
         Kind::Key => vec![0x17, 1, 0, 0, 0],
         Kind::Inter => vec![0x27, 1, 0, 0, 0],
@@ -223,16 +244,32 @@ pub(crate) fn payload(id: Id, kind: Kind, bytes: usize) -> Vec<u8> {
     out.push(id.stream);
     out.extend_from_slice(&id.epoch.to_be_bytes());
     out.extend_from_slice(&id.seq.to_be_bytes());
-    fill(&mut out, id, bytes);
+    fill(&mut out, id, bytes.saturating_sub(behind.len()));
+    out.extend_from_slice(&behind);
     out
 }
+
+/// The first bytes of a sequence header of many tracks, and of a frame of one track among several.
+const MANY_TRACKS_HEADER: (u8, u8) = (0x96, 0x10);
+const ONE_TRACK: u8 = 1;
+/// Bytes before the first track's body.
+const MANY_TRACKS: usize = 10;
+/// Bytes in which a payload says which message it is.
+const ID_BYTES: usize = 7;
 
 /// Which message a payload says it is.
 pub(crate) fn read(media: MediaKind, payload: &[u8]) -> Option<Id> {
     let ids = match media {
         MediaKind::Data => return read_metadata(payload),
         MediaKind::Audio => payload.get(2..9)?,
-        MediaKind::Video => payload.get(5..12)?,
+        MediaKind::Video => {
+            let at = match *payload.first_chunk()? {
+                [first, second] if (first, second) == MANY_TRACKS_HEADER => MANY_TRACKS,
+                [0x96 | 0xA6, ONE_TRACK] => 7,
+                _ => 5,
+            };
+            payload.get(at..at + ID_BYTES)?
+        }
     };
     Some(Id {
         stream: ids[0],

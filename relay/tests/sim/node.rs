@@ -52,7 +52,7 @@ pub(crate) struct Station {
 impl Node {
     /// A node whose workers accept.
     pub(crate) fn new(net: &SimNet, settings: &Arc<Settings>, workers: usize, seed: u64) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::of(workers));
         let stations = mailboxes(workers, settings.limits.mail_ring_max)
             .into_iter()
             .enumerate()

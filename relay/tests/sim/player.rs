@@ -33,6 +33,8 @@ pub(crate) struct Player {
     pub(crate) viewer: Viewer,
     /// A second play on the same connection, judged by the stream that its messages name.
     pub(crate) second: Option<Viewer>,
+    /// Which stream it plays besides, on message stream 2 of every connection that it makes.
+    pub(crate) second_stream: Option<u8>,
     /// It was told that the play started, on this connection.
     pub(crate) started: bool,
     /// It was told that its pause has begun, on this connection.
@@ -72,6 +74,7 @@ impl Player {
             line: None,
             viewer: Viewer::new(ledger, stream, format!("player {who}")),
             second: None,
+            second_stream: None,
             started: false,
             paused: false,
             codes: Vec::new(),
@@ -92,6 +95,9 @@ impl Player {
     pub(crate) fn begin(&mut self, net: &SimNet) {
         self.leave();
         self.viewer.begin_again();
+        if self.second_stream.is_some() {
+            self.second = None;
+        }
         let name = format!("s{}", self.stream);
         let seed = self.random.u64(..);
         self.line = Some(Line::new(net, self.host, self.door, &name, ClientRole::Play, seed));
@@ -149,7 +155,26 @@ impl Player {
             Pace::Slow { .. } | Pace::Stalled => 0,
         };
         let read = most > 0 && self.listen(net, most);
+        self.play_second();
         read | self.line.as_mut().is_some_and(|line| line.write(usize::MAX))
+    }
+
+    /// Asks for the second stream, once the first one plays.
+    fn play_second(&mut self) {
+        let Some(stream) = self.second_stream.filter(|_| self.started) else { return };
+        if self.second.is_none() {
+            self.second = Some(self.viewer.beside(stream));
+            let name = format!("s{stream}");
+            self.command(0, "createStream", &[Value::Null]);
+            self.command(2, "play", &[Value::Null, Value::text(&name), Value::Number(-2.0)]);
+        }
+    }
+
+    /// Whether it has everything that was published.
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        let second = self.second.as_ref();
+        self.viewer.is_up_to_date()
+            && (self.second_stream.is_none() || second.is_some_and(Viewer::is_up_to_date))
     }
 
     fn listen(&mut self, net: &SimNet, most: usize) -> bool {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use relay::reactor::sim::SimNet;
 use relay::session::{ClientEvent, ClientRole, SessionError};
+use relay::wire::amf::Value;
 use relay::wire::message::MediaKind;
 
 use super::line::{Heard, Line};
-use super::material::{Kind, Sent, SharedLedger, payload};
+use super::material::{Kind, Sent, SharedLedger, is_enhanced, payload};
 use super::node::Trace;
 
 /// What a publisher's media is like.
@@ -37,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) aggregates: bool,
     /// Before one tick in so many a message is begun and given up; 0: never.
     pub(crate) aborts: u32,
+    /// Another stream that is published on message stream 2 of the same connection.
+    pub(crate) companion: Option<u8>,
 }
 
 impl Default for Plan {
@@ -55,6 +58,7 @@ impl Default for Plan {
             audible: true,
             aggregates: false,
             aborts: 0,
+            companion: None,
         }
     }
 }
@@ -73,6 +77,8 @@ pub(crate) struct Publisher {
     /// It sends nothing for now, but stays.
     pub(crate) silent: bool,
     pub(crate) epoch: Option<u16>,
+    /// The companion's epoch, and how often it ticked.
+    companion: Option<(u16, u32)>,
     pub(crate) codes: Vec<String>,
     pub(crate) tries: u32,
     retry_at: Option<Duration>,
@@ -110,6 +116,7 @@ impl Publisher {
             splits: false,
             silent: false,
             epoch: None,
+            companion: None,
             codes: Vec::new(),
             tries: 0,
             retry_at: None,
@@ -131,6 +138,7 @@ impl Publisher {
         self.tries += 1;
         self.retry_at = None;
         self.epoch = None;
+        self.companion = None;
         let role = ClientRole::Publish;
         self.line = Some(Line::new(net, self.host, self.door, &name, role, seed));
     }
@@ -198,12 +206,14 @@ impl Publisher {
         let now = net.now();
         let Some(line) = &mut self.line else { return false };
         let mut started = false;
+        let mut companion_started = false;
         let mut over = false;
         let (codes, trace, who) = (&mut self.codes, &self.trace, self.who);
         let heard = line.read(usize::MAX, now, &mut |event| match event {
             Ok(ClientEvent::Started { .. }) => started = true,
             Ok(ClientEvent::Status { code, .. } | ClientEvent::Ended { code }) => {
                 trace.note(now, who, &[u64::try_from(code.len()).unwrap()]);
+                companion_started |= code == "NetStream.Publish.Start";
                 over |= code != "NetStream.Publish.Start";
                 codes.push(code);
             }
@@ -218,6 +228,11 @@ impl Publisher {
         if started {
             self.start(now);
         }
+        if let (true, Some(stream)) = (companion_started, self.plan.companion) {
+            let epoch = self.ledger.borrow_mut().begin(stream);
+            self.trace.note(now, self.who, &[2, epoch.into()]);
+            self.companion = Some((epoch, 0));
+        }
         match heard {
             Heard::Bytes(count) if !over => return count > 0,
             Heard::Eof | Heard::Reset if !over => self.codes.push("lost".to_owned()),
@@ -225,6 +240,7 @@ impl Publisher {
         }
         self.line = None;
         self.epoch = None;
+        self.companion = None;
         self.retry_at = self.again_after.map(|after| now + after);
         true
     }
@@ -235,6 +251,12 @@ impl Publisher {
         self.epoch = Some(epoch);
         self.next_tick = now;
         self.ticks = 0;
+        if let (Some(stream), Some(line)) = (self.plan.companion, &mut self.line) {
+            let name = format!("s{stream}");
+            let publish = [Value::Null, Value::text(&name), Value::text("live")];
+            line.command(0, "createStream", 77, &[Value::Null]);
+            line.command(2, "publish", 78, &publish);
+        }
     }
 
     fn tick(&mut self) {
@@ -269,9 +291,34 @@ impl Publisher {
             let bytes = self.size(plan.audio);
             self.send(Kind::Audio, bytes, time);
         }
+        self.tick_companion(time);
         let parts = std::mem::take(&mut self.parts);
         if let (Some(line), false) = (&mut self.line, parts.is_empty()) {
             line.publish_aggregate(&parts);
+        }
+    }
+
+    /// The companion's share of a tick.
+    fn tick_companion(&mut self, time: u32) {
+        let (Some(stream), Some((epoch, ticks))) = (self.plan.companion, self.companion) else {
+            return;
+        };
+        self.companion = Some((epoch, ticks + 1));
+        let is_key = ticks.is_multiple_of(self.plan.gop);
+        let mut sends = Vec::new();
+        if ticks == 0 {
+            sends.extend([(Kind::Metadata, 60), (Kind::VideoHeader, 48), (Kind::AudioHeader, 16)]);
+        }
+        sends.push(match is_key {
+            true => (Kind::Key, self.size(self.plan.key)),
+            false => (Kind::Inter, self.size(self.plan.inter)),
+        });
+        sends.push((Kind::Audio, self.size(self.plan.audio)));
+        let Some(line) = &mut self.line else { return };
+        for (kind, bytes) in sends {
+            let sent = Sent { kind, bytes, timestamp: time, at: self.now };
+            let id = self.ledger.borrow_mut().note(stream, epoch, sent);
+            line.publish_on(2, kind.media(), time, &payload(id, kind, bytes));
         }
     }
 
@@ -280,6 +327,9 @@ impl Publisher {
         self.send(Kind::Metadata, 60, time);
         if self.plan.video {
             self.send(Kind::VideoHeader, 48, time);
+            if is_enhanced(self.stream) {
+                self.send(Kind::Colour, 40, time);
+            }
         }
         if self.plan.audible {
             self.send(Kind::AudioHeader, 16, time);

@@ -99,6 +99,11 @@ impl Viewer {
         }
     }
 
+    /// Judges another stream on the same connection.
+    pub(crate) fn beside(&self, stream: u8) -> Self {
+        Self::new(&self.ledger, stream, format!("{}, second play", self.who))
+    }
+
     /// Another play of the same stream begins, on a connection of its own.
     pub(crate) fn begin_again(&mut self) {
         let fresh = Self::new(&self.ledger, self.stream, std::mem::take(&mut self.who));
@@ -245,6 +250,7 @@ impl Viewer {
         for headers in [&mut in_force, &mut known] {
             headers[1] = headers[1].filter(|_| shows.audio);
             headers[2] = headers[2].filter(|_| shows.video);
+            headers[3] = headers[3].filter(|_| shows.video);
         }
         let who = &self.who;
         assert_eq!(known, in_force, "{who}: at {id:?}: the headers told are not those in force");
@@ -276,7 +282,9 @@ impl Viewer {
         let seen = &mut self.seen;
         seen.last_at = now;
         match kind {
-            Kind::Metadata | Kind::AudioHeader | Kind::VideoHeader => seen.headers += 1,
+            Kind::Metadata | Kind::AudioHeader | Kind::VideoHeader | Kind::Colour => {
+                seen.headers += 1;
+            }
             Kind::Audio => seen.audio += 1,
             Kind::Inter => seen.video += 1,
             Kind::Key => {

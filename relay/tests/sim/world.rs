@@ -212,7 +212,7 @@ impl World {
     pub(crate) fn catch_up(&mut self) {
         self.publishers.iter_mut().for_each(|publisher| publisher.silent = true);
         self.expect("every player has everything", |world| {
-            world.players.iter().all(|player| player.viewer.is_up_to_date())
+            world.players.iter().all(Player::is_up_to_date)
         });
         self.publishers.iter_mut().for_each(Publisher::speak);
     }

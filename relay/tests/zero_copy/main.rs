@@ -87,7 +87,7 @@ struct Cost {
     egress: u64,
     /// Bytes that the players counted.
     arrived: u64,
-    /// Bytes that the hubs copied, and bytes that were put together from chunks.
+    /// Bytes that the hubs copied, and bytes that the sessions copied to put messages together.
     hub: u64,
     assembled: u64,
     allocations: AllocationInfo,
@@ -131,7 +131,7 @@ impl Cost {
             ingress: sum(&|cells| cells.ingest_bytes.at(Role::Publisher).get()),
             egress: sum(&|cells| cells.egress_bytes.at(Role::Player).get()),
             hub: stations.map(|station| station.worker.hub().copied_bytes()).sum(),
-            assembled: ledger.payload_bytes(),
+            assembled: sum(&|cells| cells.assembled_bytes.get()),
             allocations: AllocationInfo::default(),
         }
     }
@@ -182,6 +182,9 @@ fn a_byte_is_copied_at_most_twice_and_sent_a_thousand_times() {
         assert_eq!(cost.egress, 1_000 * (cost.ingress - names), "everybody is sent all of it");
         assert_eq!(cost.arrived, cost.egress, "and it arrives");
         assert!(cost.hub + cost.assembled <= 2 * cost.ingress);
+        // Once when they are put together, data a second time, and no buffer has to grow.
+        assert!(cost.assembled > cost.ingress * 9 / 10, "the sessions count what they copy");
+        assert!(cost.assembled <= cost.ingress + 2 * 1_024 * cost.metadata);
     }
 }
 

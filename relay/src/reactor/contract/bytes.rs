@@ -114,6 +114,9 @@ pub(super) fn a_stalled_batch_is_held_until_it_is_gone<H: Harness>(rig: &mut Rig
     let read = rig.read_bytes(&mut peer, bytes.len());
     assert!(read == bytes, "{}: the bytes differ", rig.harness.describe());
     rig.expect(&Event::Sent(connection, bytes.len()));
+    if !rig.harness.copies() {
+        rig.until("the peer's acknowledgement", |_| bytes.is_unique().then_some(()));
+    }
     assert!(bytes.is_unique(), "the reactor let go of the batch");
 }
 

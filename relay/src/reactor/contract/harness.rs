@@ -148,6 +148,7 @@ impl Kernel for ZeroCopyUring {
             receive_bytes: RECEIVE_BYTES,
             zero_copy_bytes_min: Some(1),
             zero_copy_to_loopback: true,
+            zero_copy_though_copied: true,
             ..UringOptions::default()
         };
         UringReactor::new(&settings, options).unwrap()

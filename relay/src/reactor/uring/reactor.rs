@@ -38,8 +38,7 @@ pub struct UringReactor {
     pub(super) ring: Ring,
     eventfd: Arc<OwnedFd>,
     options: SocketOptions,
-    pub(super) zero_copy_bytes_min: Option<usize>,
-    zero_copy_to_loopback: bool,
+    pub(super) settings: UringOptions,
     pub(super) listeners: Vec<Option<Listener>>,
     pub(super) connections: Slots<Connection>,
     pub(super) queue: VecDeque<Item>,
@@ -86,8 +85,7 @@ impl UringReactor {
             ring,
             eventfd: Arc::new(eventfd),
             options,
-            zero_copy_bytes_min: settings.zero_copy_bytes_min,
-            zero_copy_to_loopback: settings.zero_copy_to_loopback,
+            settings: *settings,
             listeners: Vec::new(),
             connections: Slots::new(),
             queue: VecDeque::new(),
@@ -119,7 +117,7 @@ impl UringReactor {
         self.connections.len() + self.unacknowledged.len()
     }
 
-    fn start(&mut self, operation: Operation) {
+    pub(super) fn start(&mut self, operation: Operation) {
         match operation {
             Operation::Accept { listener, on } => self.set_accepting(listener, on),
             Operation::CloseListener { listener } => self.close_listener(listener),
@@ -163,8 +161,8 @@ impl UringReactor {
             Connection::new(stream, file, connecting)
         });
         if let Some(entry) = self.connections.get_mut(key) {
-            let allowed = !loopback || self.zero_copy_to_loopback;
-            entry.zero_copy = self.zero_copy_bytes_min.is_some() && allowed;
+            let allowed = !loopback || self.settings.zero_copy_to_loopback;
+            entry.zero_copy = self.settings.zero_copy_bytes_min.is_some() && allowed;
         }
         key
     }

@@ -41,7 +41,8 @@ impl UringReactor {
         let Some(outgoing) = &mut entry.sending else { return };
         let Some(batch) = outgoing.batch.take() else { return };
         let (what, file, sent) = (What::Send(key), entry.file, outgoing.sent);
-        let large = self.zero_copy_bytes_min.is_some_and(|min| outgoing.bytes - sent >= min);
+        let large =
+            self.settings.zero_copy_bytes_min.is_some_and(|min| outgoing.bytes - sent >= min);
         let operation = match batch.slices() {
             [bytes] if may_skip_copy && entry.zero_copy && large => {
                 let bytes = bytes.clone();
@@ -109,7 +110,7 @@ impl UringReactor {
     fn notified(&mut self, key: ConnectionKey, copied: bool) {
         if let Some(entry) = self.connections.get_mut(key) {
             entry.notifications -= 1;
-            entry.zero_copy &= !copied;
+            entry.zero_copy &= !copied || self.settings.zero_copy_though_copied;
         } else if let Some(left) = self.unacknowledged.get_mut(&key) {
             *left -= 1;
             if *left == 0 {

@@ -44,6 +44,9 @@ pub struct UringOptions {
     pub zero_copy_bytes_min: Option<usize>,
     /// Lets connections of this host take part in that, for tests.
     pub zero_copy_to_loopback: bool,
+    /// Goes on though the kernel copies all the same, as it does on a host's own network, for
+    /// tests.
+    pub zero_copy_though_copied: bool,
 }
 
 impl Default for UringOptions {
@@ -56,6 +59,7 @@ impl Default for UringOptions {
             table: if clears_slots_at_once() { table } else { 0 },
             zero_copy_bytes_min: None,
             zero_copy_to_loopback: false,
+            zero_copy_though_copied: false,
         }
     }
 }

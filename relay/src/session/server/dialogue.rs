@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::streams::{Role, Streams};
 use crate::limits::Limits;
@@ -16,6 +15,7 @@ use crate::session::event::{
     PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest,
 };
 use crate::session::output::Output;
+use crate::session::parts::Placed;
 use crate::session::transport::{Transport, WINDOW_BYTES};
 use crate::wire::amf::Value;
 use crate::wire::command::{Call, Command};
@@ -37,6 +37,17 @@ pub(super) enum Step {
     Pause { message_stream: u32, paused: bool },
     ReceiveTracks { message_stream: u32, audio: bool, video: bool },
     Dropped { reason: DropReason },
+}
+
+impl Step {
+    /// What became of a message of a publisher.
+    pub(super) fn placed(placed: Placed, message_stream: u32) -> Self {
+        match placed {
+            Placed::Media => Self::Media { message_stream },
+            Placed::ClearMetadata => Self::ClearMetadata { message_stream },
+            Placed::Dropped(reason) => Self::Dropped { reason },
+        }
+    }
 }
 
 /// Which verdict is outstanding.
@@ -124,8 +135,10 @@ impl Dialogue {
             Command::Play { name } => self.play(stream, name)?,
             Command::Pause { paused } => self.pause(stream, paused),
             Command::Seek { .. } => {
-                // FFmpeg stays in its seeking state until this comes; a live stream goes on.
-                self.status(stream, Level::Status, "NetStream.Seek.Notify", "Seeking");
+                if self.is_playing(stream) {
+                    // FFmpeg stays in its seeking state until this comes; a live stream goes on.
+                    self.status(stream, Level::Status, "NetStream.Seek.Notify", "Seeking");
+                }
             }
             Command::ReceiveAudio(wanted) => self.receive_tracks(stream, Some(wanted), None),
             Command::ReceiveVideo(wanted) => self.receive_tracks(stream, None, Some(wanted)),
@@ -186,6 +199,7 @@ impl Dialogue {
         let Some(client) = &self.client else { return };
         let (encoding, enhanced) = (client.object_encoding, client.enhanced.is_some());
         self.connected = true;
+        transport.set_connected(true);
         // All of it before the answer: OBS looks at nothing of this kind later, and FFmpeg
         // publishes in chunks of the size that it was told before.
         transport.announce_window(WINDOW_BYTES, &mut self.output);
@@ -216,7 +230,12 @@ impl Dialogue {
     }
 
     fn publish(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
-        if self.streams.get_or_create(stream)?.role != Role::Idle {
+        let Some(entry) = self.streams.usable(stream)? else {
+            let code = PublishRefusalCode::BadName.as_str();
+            self.refuse(stream, code, "There is no such message stream");
+            return Ok(());
+        };
+        if entry.role != Role::Idle {
             // The first use of a message stream stays; the client may go on with it.
             let code = PublishRefusalCode::BadName.as_str();
             self.status(stream, Level::Error, code, "The message stream is in use");
@@ -225,7 +244,7 @@ impl Dialogue {
         match self.resolve(name) {
             Ok(address) => {
                 let name = address.name.clone();
-                self.streams.get_or_create(stream)?.role = Role::WantsPublish(name);
+                self.set_role(stream, Role::WantsPublish(name));
                 let request = StreamRequest { message_stream: stream, address };
                 self.steps.push_back(Step::Publish(request));
             }
@@ -255,7 +274,11 @@ impl Dialogue {
     }
 
     fn play(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
-        let entry = self.streams.get_or_create(stream)?;
+        let Some(entry) = self.streams.usable(stream)? else {
+            let code = PlayRefusalCode::Failed.as_str();
+            self.refuse(stream, code, "There is no such message stream");
+            return Ok(());
+        };
         match entry.role {
             Role::Idle => {}
             // Flash's "reset": the second play takes the place of the first.
@@ -272,7 +295,7 @@ impl Dialogue {
         match self.resolve(name) {
             Ok(address) => {
                 let name = address.name.clone();
-                self.streams.get_or_create(stream)?.role = Role::WantsPlay(name);
+                self.set_role(stream, Role::WantsPlay(name));
                 let request = StreamRequest { message_stream: stream, address };
                 self.steps.push_back(Step::Play(request));
             }
@@ -357,7 +380,7 @@ impl Dialogue {
         if self.streams.publishing_exactly(stream) {
             self.end_publish(stream);
         } else if self.is_playing(stream) {
-            self.set_idle(stream);
+            self.streams.end(stream);
             self.steps.push_back(Step::EndPlay { message_stream: stream });
         }
     }
@@ -366,13 +389,14 @@ impl Dialogue {
         self.on_fc(stream, "onFCUnpublish", "NetStream.Unpublish.Success", name);
         self.answer(stream, transaction, Value::Undefined);
         let address = self.resolve(name).ok();
-        if let Some(id) = self.streams.publishing_as(address.map(|address| address.name).as_ref()) {
+        let name = address.map(|address| address.name);
+        if let Some(id) = self.streams.publishing_as(stream, name.as_ref()) {
             self.end_publish(id);
         }
     }
 
     fn end_publish(&mut self, stream: u32) {
-        self.set_idle(stream);
+        self.streams.end(stream);
         let code = "NetStream.Unpublish.Success";
         self.status(stream, Level::Status, code, "Stopped publishing");
         self.steps.push_back(Step::EndPublish { message_stream: stream });
@@ -393,7 +417,7 @@ impl Dialogue {
         self.output.event(UserControl::StreamEof { message_stream: stream });
         let code = "NetStream.Play.UnpublishNotify";
         self.status(stream, Level::Status, code, "The stream is no longer published");
-        self.set_idle(stream);
+        self.streams.end(stream);
         self.wants_close |= !self.streams.any_publishing() && !self.streams.any_playing();
     }
 
@@ -401,15 +425,9 @@ impl Dialogue {
         if self.streams.publishing_exactly(stream) {
             let (level, code, description) = reason.status();
             self.status(stream, level, code, description);
-            self.set_idle(stream);
+            self.streams.end(stream);
             self.wants_close = true;
         }
-    }
-
-    pub(super) fn ping(&mut self, now: Duration) {
-        let milliseconds = now.as_millis() & u128::from(u32::MAX);
-        let time = u32::try_from(milliseconds).expect("32 bits are left");
-        self.output.event(UserControl::PingRequest { time });
     }
 
     pub(super) fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
@@ -430,9 +448,9 @@ impl Dialogue {
         self.streams.get(stream).is_some_and(|entry| matches!(entry.role, Role::Playing { .. }))
     }
 
-    fn set_idle(&mut self, stream: u32) {
+    fn set_role(&mut self, stream: u32, role: Role) {
         if let Some(entry) = self.streams.get(stream) {
-            entry.role = Role::Idle;
+            entry.role = role;
         }
     }
 
@@ -467,7 +485,7 @@ impl Dialogue {
 
     fn refuse(&mut self, stream: u32, code: &str, description: &str) {
         self.status(stream, Level::Error, code, description);
-        self.set_idle(stream);
+        self.streams.end(stream);
         self.refusal = Some(description.to_owned());
         self.wants_close = true;
     }

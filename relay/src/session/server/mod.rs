@@ -7,7 +7,6 @@
 mod dialogue;
 mod streams;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +19,14 @@ use super::event::{
     ConnectRefusal, ConnectRequest, DropReason, PlayRefusal, PublishEnd, PublishRefusal,
     ServerEvent,
 };
+use super::parts::place;
 use super::transport::Transport;
 use crate::limits::Limits;
-use crate::wire::aggregate::AggregateParts;
 use crate::wire::assembler::Assembled;
 use crate::wire::command::{Call, CommandError};
 use crate::wire::control::ControlMessage;
-use crate::wire::data::{self, DataAction};
 use crate::wire::handshake::{HandshakeProgress, ServerHandshake};
-use crate::wire::media::{classify_audio, classify_video};
-use crate::wire::message::{MediaKind, MediaMessage, MessageHeader, MessageType};
+use crate::wire::message::{MediaMessage, MessageHeader, MessageType};
 
 /// What a connection is doing, for lists and counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,8 +54,6 @@ pub struct ServerSession {
     dialogue: Dialogue,
     /// The message that was reported last. Buffers are swapped with the assembler, not copied.
     media: MediaMessage,
-    /// What is left of an aggregate message.
-    parts: VecDeque<(MessageHeader, Bytes)>,
     publishing: bool,
     accepted_at: Duration,
     /// When the last byte came.
@@ -73,12 +68,13 @@ impl ServerSession {
     /// A connection just accepted. `seed` becomes the random bytes of the handshake.
     #[must_use]
     pub fn new(limits: Arc<Limits>, seed: u64, now: Duration) -> Self {
+        let mut transport = Transport::new(&limits);
+        transport.set_connected(false);
         Self {
             handshake: Some(Box::new(ServerHandshake::new(seed))),
-            transport: Transport::new(&limits),
+            transport,
             dialogue: Dialogue::new(Arc::clone(&limits)),
             media: MediaMessage::empty(),
-            parts: VecDeque::new(),
             publishing: false,
             accepted_at: now,
             heard_at: now,
@@ -226,11 +222,6 @@ impl ServerSession {
         self.follow_publishing();
     }
 
-    /// Asks for a sign of life, which not every client gives (OBS does not while it publishes).
-    pub fn ping(&mut self, now: Duration) {
-        self.dialogue.ping(now);
-    }
-
     /// Asks the client to connect again, to `tc_url` or to where it is (E-RTMP "Reconnect
     /// Request"). False, and nothing said, when the client never announced that it understands.
     pub fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
@@ -268,6 +259,13 @@ impl ServerSession {
         self.transport.partial_bytes()
     }
 
+    /// Bytes copied so far to put messages together: each once, those of data and aggregates once
+    /// more, and what was there already where a buffer had to grow.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.transport.copied_bytes() + self.media.copied_bytes()
+    }
+
     /// Bytes of memory held beyond the session itself, unfinished messages and replies left out:
     /// what the client said about itself.
     #[must_use]
@@ -294,17 +292,16 @@ impl ServerSession {
                 *input = &[];
                 return Ok(None);
             }
-            if let Some((header, payload)) = self.parts.pop_front() {
-                if let Some(step) = self.part(&header, &payload) {
-                    return Ok(Some(step));
-                }
-                continue;
+            if let Some((header, payload)) = self.transport.next_part(now)? {
+                return Ok(Some(self.part(&header, &payload)));
             }
             if self.handshake.is_some() {
                 return self.shake_hands(input);
             }
             let step = self.message(input, now)?;
             self.transport.acknowledge(&mut self.dialogue.output);
+            // A short input may ask for much: what waits is judged message by message.
+            self.dialogue.output.check()?;
             match step {
                 Progress::Event(step) => return Ok(Some(step)),
                 Progress::Continue => {}
@@ -367,20 +364,15 @@ impl ServerSession {
                 else {
                     return Ok(Progress::dropped(DropReason::NotPublishing));
                 };
-                let step =
-                    judge_data(&mut self.media, message_stream, &header, payload, &self.limits);
-                Ok(Progress::Event(step))
+                let placed = place(&mut self.media, &header, payload, &self.limits);
+                Ok(Progress::Event(Step::placed(placed, message_stream)))
             }
             MessageType::Aggregate => {
                 if self.dialogue.streams().publishing(header.message_stream).is_none() {
                     return Ok(Progress::dropped(DropReason::NotPublishing));
                 }
-                let payload = Bytes::copy_from_slice(payload);
-                let mut parts = AggregateParts::new(&header, &payload, &self.limits);
-                for part in parts.by_ref() {
-                    self.parts.push_back((part.header, payload.slice_ref(part.payload)));
-                }
-                if parts.dropped() > 0 {
+                let payload = std::mem::take(payload).freeze();
+                if !self.transport.unfold(&header, &payload, &self.limits) {
                     return Ok(Progress::dropped(DropReason::BadAggregate));
                 }
                 Ok(Progress::Continue)
@@ -397,24 +389,14 @@ impl ServerSession {
     }
 
     /// Takes one message out of an aggregate.
-    fn part(&mut self, header: &MessageHeader, payload: &[u8]) -> Option<Step> {
-        let dropped = |reason| Some(Step::Dropped { reason });
-        let Some(message_stream) = self.dialogue.streams().publishing(header.message_stream) else {
-            return dropped(DropReason::NotPublishing);
-        };
-        let (kind, class) = match header.kind {
-            MessageType::Audio => (MediaKind::Audio, classify_audio(payload)),
-            MessageType::Video => (MediaKind::Video, classify_video(payload)),
-            _ => {
-                let media = &mut self.media;
-                return Some(judge_data(media, message_stream, header, payload, &self.limits));
+    fn part(&mut self, header: &MessageHeader, payload: &[u8]) -> Step {
+        match self.dialogue.streams().publishing(header.message_stream) {
+            Some(message_stream) => {
+                let placed = place(&mut self.media, header, payload, &self.limits);
+                Step::placed(placed, message_stream)
             }
-        };
-        let Some(class) = class else { return dropped(DropReason::EmptyMedia) };
-        if !self.media.replace(kind, class, header.timestamp, payload) {
-            return dropped(DropReason::BadAggregate);
+            None => Step::Dropped { reason: DropReason::NotPublishing },
         }
-        Some(Step::Media { message_stream })
     }
 
     fn event(&mut self, step: Step) -> ServerEvent<'_> {
@@ -480,26 +462,5 @@ enum Progress {
 impl Progress {
     fn dropped(reason: DropReason) -> Self {
         Self::Event(Step::Dropped { reason })
-    }
-}
-
-fn judge_data(
-    media: &mut MediaMessage,
-    message_stream: u32,
-    header: &MessageHeader,
-    payload: &[u8],
-    limits: &Limits,
-) -> Step {
-    match data::judge(header.kind, payload, limits) {
-        DataAction::Relay { role, payload } => {
-            let class = data::class(role);
-            if media.replace(MediaKind::Data, class, header.timestamp, &payload) {
-                Step::Media { message_stream }
-            } else {
-                Step::Dropped { reason: DropReason::DataTooLong }
-            }
-        }
-        DataAction::ClearMetadata => Step::ClearMetadata { message_stream },
-        DataAction::Drop(fault) => Step::Dropped { reason: fault.into() },
     }
 }

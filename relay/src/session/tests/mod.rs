@@ -7,6 +7,8 @@ mod faults;
 mod pair;
 mod players;
 mod publishers;
+#[path = "../../../tests/quirks/support/words.rs"]
+mod words;
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,10 +16,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use self::words::{show_event, show_values};
 use super::*;
 use crate::limits::Limits;
 use crate::wire::amf::Value;
-use crate::wire::amf0::{Amf0Reader, write_string, write_value};
+use crate::wire::amf0::{write_string, write_value};
 use crate::wire::assembler::{Assembled, MessageAssembler};
 use crate::wire::chunk_reader::ChunkReader;
 use crate::wire::chunk_writer::write_message;
@@ -233,62 +236,7 @@ fn show_payload(header: &MessageHeader, payload: &[u8]) -> String {
     if let Some(message) = ControlMessage::parse(header.kind, payload).unwrap() {
         return format!("{message:?}");
     }
-    let mut reader = Amf0Reader::new(payload, &Limits::default());
-    let mut words = Vec::new();
-    while !reader.is_at_end() {
-        words.push(show_value(&reader.read().unwrap()));
-    }
-    words.join(" ")
-}
-
-fn show_value(value: &Value<'_>) -> String {
-    match value {
-        Value::Number(number) => number.to_string(),
-        Value::Boolean(boolean) => boolean.to_string(),
-        Value::String(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::Null => "null".into(),
-        Value::Undefined => "undefined".into(),
-        Value::Object(properties) | Value::EcmaArray(properties) => {
-            let shown: Vec<_> = properties
-                .iter()
-                .map(|(key, value)| {
-                    format!("{}={}", String::from_utf8_lossy(key), show_value(value))
-                })
-                .collect();
-            format!("{{{}}}", shown.join(", "))
-        }
-        Value::StrictArray(elements) => {
-            format!("[{}]", elements.iter().map(show_value).collect::<Vec<_>>().join(", "))
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn show_event(event: &ServerEvent<'_>) -> String {
-    let address = |request: &StreamRequest| {
-        let address = &request.address;
-        let query = if address.query.is_empty() { "" } else { "?" };
-        format!("{} {}{query}{}", request.message_stream, address.name, address.query)
-    };
-    match event {
-        ServerEvent::HandshakeDone { digest: false } => "handshake".into(),
-        ServerEvent::HandshakeDone { digest: true } => "digest handshake".into(),
-        ServerEvent::Connect(request) => format!("connect {}", request.app),
-        ServerEvent::Publish(request) => format!("publish {}", address(request)),
-        ServerEvent::Play(request) => format!("play {}", address(request)),
-        ServerEvent::Media { message_stream, message } => {
-            let role = message.class().role;
-            format!("{role:?} {message_stream} {} B", message.payload_bytes())
-        }
-        ServerEvent::ClearMetadata { message_stream } => format!("clear {message_stream}"),
-        ServerEvent::EndPublish { message_stream } => format!("end publish {message_stream}"),
-        ServerEvent::EndPlay { message_stream } => format!("end play {message_stream}"),
-        ServerEvent::Pause { message_stream, paused } => format!("pause {message_stream} {paused}"),
-        ServerEvent::ReceiveTracks { message_stream, audio, video } => {
-            format!("tracks {message_stream} {audio} {video}")
-        }
-        ServerEvent::Dropped { reason } => format!("dropped {}", reason.as_str()),
-    }
+    show_values(payload)
 }
 
 /// Compares text line by line, leading white space left out.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wire::message::MediaKind;
-use crate::wire::testing::random_pieces;
+use crate::wire::testing::{bytes, random_pieces};
 
 struct Pair {
     server: Server,
@@ -230,7 +230,6 @@ fn a_client_is_asked_to_reconnect_or_ended() {
     let mut pair = Pair::new(ClientRole::Publish, true, 1);
     pair.run();
     assert!(pair.server.session.reconnect_request(Some("rtmp://other/live")));
-    pair.server.session.ping(Duration::ZERO);
     pair.server.feed(&[]).unwrap();
     pair.run();
     pair.server.session.publish_ended_by_server(1, PublishEnd::TakenOver);
@@ -293,4 +292,29 @@ fn a_client_takes_what_other_servers_send() {
     let script = result(Script::new(), 1.0, Value::Null);
     let (_, ended) = connected(result(script, 4.0, Value::Null));
     assert_eq!(ended, Some(SessionError::BadAnswer { command: "createStream" }));
+}
+
+#[test]
+fn a_client_takes_aggregates_apart() {
+    let mut pair = Pair::new(ClientRole::Play, false, 1);
+    pair.run();
+    pair.events.clear();
+    // Audio, video, a data message, and a tail that is cut.
+    let aggregate = bytes(
+        "08 000003 00000A 00 000000 AF 01 07 0000000E
+         09 000005 000014 00 000000 17 01 00 00 00 00000010
+         12 000009 000014 00 000000 02 0006 6F6E54657874 00000014
+         09 000005 00001E 00 000000 17",
+    );
+    let script = Script::new().message(6, 1, 22, &aggregate).video(1);
+    let (_, script) = script.out.split_at(3073);
+    pair.send_to_client(script);
+    assert_lines(
+        &pair.events,
+        "AudioFrame 3 B at 0
+        KeyFrame 5 B at 10
+        Data 9 B at 10
+        KeyFrame 5 B at 0",
+    );
+    assert_eq!(pair.ended, None);
 }

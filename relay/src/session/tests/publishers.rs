@@ -261,8 +261,28 @@ fn fc_unpublish_finds_its_stream_by_name() {
     };
     assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "s?x=y")), "end publish 1");
     assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "t")), "end publish 2");
-    assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "other")), "end publish 2");
-    assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "")), "end publish 2");
+    assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "other")), "publish 2 live/t");
+    assert_eq!(run(two().named(0, "FCUnpublish", 0.0, "")), "publish 2 live/t");
+    let own = |script: Script, stream| script.named(stream, "FCUnpublish", 0.0, "other");
+    assert_eq!(run(own(two(), 2)), "end publish 2");
+    assert_eq!(run(own(two(), 1)), "end publish 1");
+    assert_eq!(run(own(publishing(), 0)), "end publish 1");
+}
+
+#[test]
+fn fc_unpublish_of_a_stream_that_ended_ends_no_other() {
+    let two = || publishing().create_stream().publish(2, "t");
+    let number = [Value::Null, Value::Number(1.0)];
+    for (ended, end) in [
+        (two().call(3, 1, "closeStream", 0.0, &[Value::Null]), "end publish 1"),
+        (two().call(3, 0, "deleteStream", 0.0, &number), "end publish 1"),
+        (two().named(0, "FCUnpublish", 0.0, "s"), "end publish 1"),
+    ] {
+        let mut server = Server::new();
+        server.feed(&ended.named(0, "FCUnpublish", 0.0, "s").out).unwrap();
+        assert_eq!(server.events.lines().last(), Some(end));
+        assert_eq!(server.session.state(), SessionState::Publishing);
+    }
 }
 
 #[test]

@@ -147,6 +147,7 @@ fn limited(publishing: bool) -> MessageAssembler {
     let mut assembler = MessageAssembler::new(&Limits {
         partial_bytes_max: 1000,
         partial_bytes_idle_max: 100,
+        data_bytes_max: 9_000,
         ..Limits::default()
     });
     assembler.set_publishing(publishing);
@@ -209,6 +210,9 @@ fn unwanted_messages_are_not_stored() {
         (19, DropReason::SharedObject),
         (7, DropReason::UnknownType),
         (99, DropReason::UnknownType),
+        (8, DropReason::NotConnected),
+        (9, DropReason::NotConnected),
+        (22, DropReason::NotConnected),
     ] {
         for last in [false, true] {
             let mut fragment = fragment(0, 10_000, &payload, !last, last);
@@ -287,4 +291,80 @@ fn small_messages_reuse_their_buffer_and_large_ones_take_their_usual_room() {
             }
         }
     }
+}
+
+#[test]
+fn a_long_frame_is_copied_once_after_one_as_long() {
+    let mut assembler = MessageAssembler::new(&Limits::default());
+    assembler.set_publishing(true);
+    let payload = vec![0x27; 10_000];
+    for (round, pieces) in [50, 1, 50, 3, 40, 1, 20].into_iter().enumerate() {
+        let before = assembler.copied_bytes();
+        for piece in 1..=pieces {
+            let fragment = fragment(0, pieces * 10_000, &payload, piece == 1, piece == pieces);
+            if let Some(Assembled::Media { message, .. }) = assembler.push(&fragment).unwrap() {
+                message.take();
+            }
+        }
+        let (copied, length) = (assembler.copied_bytes() - before, u64::from(pieces) * 10_000);
+        if round == 0 {
+            assert!((length + 10_000..3 * length).contains(&copied), "{copied}");
+        } else {
+            assert_eq!(copied, length, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn plain_messages_count_as_copied() {
+    let mut assembler = limited(false);
+    let mut fragment = fragment(0, 80, &[7; 80], true, true);
+    fragment.header.kind = MessageType::DataAmf0;
+    assert!(assembler.push(&fragment).unwrap().is_some());
+    assert_eq!(assembler.copied_bytes(), 80);
+}
+
+#[test]
+fn room_taken_ahead_is_bounded_and_goes_with_its_message() {
+    let mut assembler = MessageAssembler::new(&Limits::default());
+    assembler.set_publishing(true);
+    let long = vec![0x27; 2 << 20];
+    let length = u32::try_from(long.len()).unwrap();
+    for slot in 0..64 {
+        assert!(assembler.push(&fragment(slot, length, &long, true, true)).unwrap().is_some());
+    }
+    for slot in 0..64 {
+        assembler.push(&fragment(slot, 0xFF_FFFF, &[1], true, false)).unwrap();
+    }
+    let held = held_bytes(&assembler);
+    assert!((3 << 20..(4 << 20) + 64 * 512).contains(&held), "{held}");
+    (0..64).for_each(|slot| assembler.abort(slot));
+    assert!(held_bytes(&assembler) <= 64 * 512, "{}", held_bytes(&assembler));
+    // Nothing is taken ahead for ever.
+    assembler.push(&fragment(0, length, &[1], true, false)).unwrap();
+    assert!(held_bytes(&assembler) >= 1 << 20);
+}
+
+#[test]
+fn short_data_is_unwanted_before_connect_only() {
+    let mut fragment = fragment(0, 9_000, &[0; 9_000], true, true);
+    fragment.header.kind = MessageType::DataAmf0;
+    fragment.discard = true;
+    let mut assembler = limited(false);
+    let Some(Assembled::Dropped { reason, .. }) = assembler.push(&fragment).unwrap() else {
+        panic!("nothing is kept")
+    };
+    assert_eq!(reason, DropReason::NotConnected);
+}
+
+#[test]
+fn before_connect_little_is_held() {
+    let limits = Limits { partial_bytes_connect_max: 50, ..Limits::default() };
+    let mut assembler = MessageAssembler::new(&limits);
+    assembler.set_connected(false);
+    assembler.push(&fragment(0, 200, &[7; 50], true, false)).unwrap();
+    let error = AssembleError::TooManyPartialBytes { limit: 50 };
+    assert_eq!(assembler.push(&fragment(0, 200, &[7], false, false)).unwrap_err(), error);
+    assembler.set_connected(true);
+    assembler.push(&fragment(0, 200, &[7; 100], false, false)).unwrap();
 }

@@ -72,6 +72,30 @@ fn a_timestamp_can_be_moved_any_number_of_times() {
 }
 
 #[test]
+fn a_short_message_holds_no_long_buffer() {
+    for length in [100, 5_000, 20_000, 600_000] {
+        let long = pattern('a', 1_000_000);
+        let mut message = MediaMessage::new(MediaKind::Video, class(), Timestamp(0), &long);
+        let payload = pattern('b', length);
+        assert!(message.replace(MediaKind::Data, class(), Timestamp(0), &payload));
+        let bytes = message.take();
+        assert!(bytes == expected(MediaKind::Data, 0, &payload));
+        let held = bytes.try_into_mut().unwrap().capacity();
+        assert!(held <= 2 * length + 512, "{held} bytes for {length}");
+        assert!(message.capacity() <= 32 * 1024, "{} bytes stay", message.capacity());
+    }
+}
+
+#[test]
+fn a_payload_too_long_for_a_message_is_refused() {
+    let mut message = MediaMessage::new(MediaKind::Audio, class(), Timestamp(5), &[1, 2]);
+    let long = vec![0; MESSAGE_BYTES_MAX + 1];
+    assert!(!message.replace(MediaKind::Data, class(), Timestamp(0), &long));
+    check(&mut message, MediaKind::Audio, 5, &[1, 2]);
+    assert!(message.replace(MediaKind::Data, class(), Timestamp(0), &long[1..]));
+}
+
+#[test]
 fn a_replaced_message_is_like_a_new_one() {
     let mut message = MediaMessage::empty();
     assert_eq!(message.payload().count(), 0);

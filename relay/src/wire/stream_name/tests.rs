@@ -116,7 +116,7 @@ fn the_host_comes_from_the_query_or_the_url() {
 #[test]
 fn settings_are_chosen_by_the_first_segment() {
     let check = |joined: &str, app: &str, stream: &str| {
-        let name = StreamName::from_joined(joined, &Limits::default()).unwrap();
+        let name = resolve("", "", joined).unwrap().name;
         assert_eq!((name.app(), name.stream()), (app, stream));
     };
     check("live/s", "live", "s");

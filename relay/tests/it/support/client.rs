@@ -74,6 +74,11 @@ impl Client {
         Self { socket, reader, received: 0, acknowledged: 0, window_bytes: u32::MAX }
     }
 
+    /// The connection alone, for who only counts what comes.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
     pub(crate) fn local(&self) -> SocketAddr {
         self.socket.local_addr().expect("a connected socket has an address")
     }

@@ -196,9 +196,10 @@ impl Recording {
         }
     }
 
-    /// Checks a recording by a program that may put packets of different tracks into another order:
-    /// from the first key frame recorded every packet of each track is equal, in order and in time,
-    /// and nothing precedes it in the order of sending. Gives the number of packets that went before.
+    /// Checks a recording by a program that may put packets of different tracks into another
+    /// order: from the first key frame recorded every packet of each track is equal, in order and
+    /// in time, and nothing precedes it in the order of sending. Gives the number of packets that
+    /// went before.
     pub(crate) fn check_tracks(&self, received: &Self) -> Result<usize, String> {
         let (sent, got) = (self.coded(), received.coded());
         let key = got.iter().find(|packet| packet.is_key_frame()).ok_or("no key frame came")?;

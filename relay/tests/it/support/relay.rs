@@ -39,19 +39,30 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay in `dir` and waits until it is ready.
+    /// Starts a relay in `dir` and waits until it is ready. Its reactor is the one that
+    /// `RELAY_TEST_REACTOR` names, unless the options do; by default it chooses itself.
     pub(crate) fn start(dir: &Path, options: &Options<'_>) -> Self {
-        let said = unused(dir, "relay", "out");
-        let name = said.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut command = command();
         command.args(["--rtmp", options.rtmp, "--http", "127.0.0.1:0"]);
         if !options.configuration.is_empty() {
-            let file = dir.join(format!("{name}.toml"));
+            let file = unused(dir, "relay", "toml");
             fs::write(&file, options.configuration).expect("the test's directory can be written");
             command.arg("--config").arg(file);
         }
         command.args(options.arguments);
-        let mut process = Process::start_apart(dir, &name, &said, &mut command);
+        if let Ok(reactor) = std::env::var("RELAY_TEST_REACTOR")
+            && !options.arguments.contains(&"--reactor")
+        {
+            command.args(["--reactor", &reactor]);
+        }
+        Self::start_with(dir, &mut command)
+    }
+
+    /// The same with a command of the test's own.
+    pub(crate) fn start_with(dir: &Path, command: &mut Command) -> Self {
+        let said = unused(dir, "relay", "out");
+        let name = said.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut process = Process::start_apart(dir, &name, &said, command);
         let mut port = |what: &str| {
             wait_for(&format!("the relay to say its {what} port"), START, || {
                 process.must_run();
@@ -84,6 +95,11 @@ impl Relay {
             let now = self.metrics().sum("relay_connections", &[("role", role)]);
             (now == Some(f64::from(count))).then_some(())
         });
+    }
+
+    /// The id of the relay's process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Resident memory in bytes.

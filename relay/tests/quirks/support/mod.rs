@@ -5,3 +5,4 @@ pub(crate) mod node;
 pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod shown;
+pub(crate) mod words;

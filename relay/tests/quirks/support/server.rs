@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::limits::Limits;
-use relay::session::{ServerEvent, ServerSession, SessionError, StreamRequest};
+use relay::session::{ServerEvent, ServerSession, SessionError};
 
 use super::script::{HELLO, Script};
 use super::shown::{Message, Reader};
+use super::words::show_event;
 
 /// The server's side of one connection.
 pub(crate) struct Server {
@@ -114,33 +115,6 @@ pub(crate) fn served(script: &Script) -> Server {
     let mut server = Server::new();
     server.feed(&script.out).unwrap();
     server
-}
-
-fn show_event(event: &ServerEvent<'_>) -> String {
-    let address = |request: &StreamRequest| {
-        let address = &request.address;
-        let query = if address.query.is_empty() { "" } else { "?" };
-        format!("{} {}{query}{}", request.message_stream, address.name, address.query)
-    };
-    match event {
-        ServerEvent::HandshakeDone { digest: false } => "handshake".into(),
-        ServerEvent::HandshakeDone { digest: true } => "digest handshake".into(),
-        ServerEvent::Connect(request) => format!("connect {}", request.app),
-        ServerEvent::Publish(request) => format!("publish {}", address(request)),
-        ServerEvent::Play(request) => format!("play {}", address(request)),
-        ServerEvent::Media { message_stream, message } => {
-            let role = message.class().role;
-            format!("{role:?} {message_stream} {} B", message.payload_bytes())
-        }
-        ServerEvent::ClearMetadata { message_stream } => format!("clear {message_stream}"),
-        ServerEvent::EndPublish { message_stream } => format!("end publish {message_stream}"),
-        ServerEvent::EndPlay { message_stream } => format!("end play {message_stream}"),
-        ServerEvent::Pause { message_stream, paused } => format!("pause {message_stream} {paused}"),
-        ServerEvent::ReceiveTracks { message_stream, audio, video } => {
-            format!("tracks {message_stream} {audio} {video}")
-        }
-        ServerEvent::Dropped { reason } => format!("dropped {}", reason.as_str()),
-    }
 }
 
 /// What every accepted connect is answered, by a client without wishes.

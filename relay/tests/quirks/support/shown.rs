@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use relay::limits::Limits;
-use relay::wire::amf::Value;
-use relay::wire::amf0::Amf0Reader;
 use relay::wire::chunk_reader::ChunkReader;
 use relay::wire::control::ControlMessage;
 use relay::wire::message::{MessageHeader, MessageType};
+
+use super::words::show_values;
 
 /// A message as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,38 +71,5 @@ impl Message {
         let data = self.header.kind == MessageType::DataAmf0;
         matches!(self.header.kind, MessageType::Audio | MessageType::Video)
             || (data && !self.payload.starts_with(b"\x02\x00\x11|RtmpSampleAccess"))
-    }
-}
-
-/// AMF0 values, one after the other.
-pub(crate) fn show_values(payload: &[u8]) -> String {
-    let mut reader = Amf0Reader::new(payload, &Limits::default());
-    let mut words = Vec::new();
-    while !reader.is_at_end() {
-        words.push(show_value(&reader.read().unwrap()));
-    }
-    words.join(" ")
-}
-
-fn show_value(value: &Value<'_>) -> String {
-    match value {
-        Value::Number(number) => number.to_string(),
-        Value::Boolean(boolean) => boolean.to_string(),
-        Value::String(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::Null => "null".into(),
-        Value::Undefined => "undefined".into(),
-        Value::Object(properties) | Value::EcmaArray(properties) => {
-            let shown: Vec<_> = properties
-                .iter()
-                .map(|(key, value)| {
-                    format!("{}={}", String::from_utf8_lossy(key), show_value(value))
-                })
-                .collect();
-            format!("{{{}}}", shown.join(", "))
-        }
-        Value::StrictArray(elements) => {
-            format!("[{}]", elements.iter().map(show_value).collect::<Vec<_>>().join(", "))
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -1,0 +1,185 @@
+//! Where io_uring may not be used, and where files run out: what the relay does then and says.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+use crate::support::client::{Client, Player};
+use crate::support::relay::{Options, Relay, command};
+use crate::support::{Scratch, process::Process, wait_for};
+
+const END_MAX: Duration = Duration::from_secs(20);
+
+/// Runs `work`, and whatever it starts, where every call of io_uring fails with `errno`: as in a
+/// container whose seccomp profile leaves them out. The thread keeps the filter, so it has its own.
+fn without_io_uring<T: Send>(errno: Errno, work: impl FnOnce() -> T + Send) -> T {
+    let code = u32::try_from(errno.raw_os_error()).unwrap();
+    // io_uring_setup, io_uring_enter and io_uring_register: numbers that all architectures share.
+    let rules: BTreeMap<i64, _> = (425..=427).map(|call| (call, Vec::new())).collect();
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let refuse = SeccompAction::Errno(code);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
+    let program: BpfProgram = filter.try_into().unwrap();
+    let confined = || {
+        seccompiler::apply_filter(&program).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(confined).join().unwrap())
+}
+
+fn names(errno: Errno) -> &'static str {
+    if errno == Errno::PERM { "EPERM" } else { "ENOSYS" }
+}
+
+#[test]
+fn a_relay_that_may_not_use_io_uring_says_so_once_and_runs_on_mio() {
+    for errno in [Errno::PERM, Errno::NOSYS] {
+        let scratch = Scratch::new("confined");
+        let arguments = &["--reactor", "auto", "--workers", "2"][..];
+        let options = Options { arguments, ..Options::default() };
+        let relay = without_io_uring(errno, || Relay::start(scratch.path(), &options));
+        let info = relay.metrics().sum("relay_reactor_info", &[("backend", "mio")]);
+        assert_eq!(info, Some(2.0), "both workers");
+        let player = Player::join(Client::open(relay.rtmp).unwrap(), "live", "none").unwrap();
+        relay.wait_for_role("player", 1);
+        drop(player);
+        let log = relay.log_at_end(END_MAX);
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("io_uring")).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        for word in ["the reactor is mio", names(errno)] {
+            assert!(lines[0].contains(word), "{word:?} is missing in {:?}", lines[0]);
+        }
+    }
+}
+
+#[test]
+fn asked_for_nothing_but_io_uring_it_does_not_start_where_it_may_not() {
+    for errno in [Errno::PERM, Errno::NOSYS] {
+        let scratch = Scratch::new("only");
+        let mut command = command();
+        command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--reactor", "io_uring"]);
+        let start = || Process::start(scratch.path(), "relay", &mut command);
+        let mut process = without_io_uring(errno, start);
+        let status = process.wait(END_MAX);
+        let said = process.log();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let lines: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        let [line] = lines[..] else { panic!("not one line: {said}") };
+        for word in ["node.reactor is io_uring", names(errno)] {
+            assert!(line.contains(word), "{word:?} is missing in {line:?}");
+        }
+    }
+}
+
+#[test]
+fn where_io_uring_can_be_had_it_is_used() {
+    let scratch = Scratch::new("uring");
+    for arguments in [&["--reactor", "auto"][..], &["--reactor", "io_uring"]] {
+        let options = Options { arguments, ..Options::default() };
+        let relay = Relay::start(scratch.path(), &options);
+        let info = relay.metrics().sum("relay_reactor_info", &[("backend", "io_uring")]);
+        assert!(info.is_some_and(|workers| workers >= 1.0), "{arguments:?}: {info:?}");
+    }
+}
+
+/// Connects and sends the first byte of a handshake; the answer is for later.
+fn knock(address: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    let mut hello = vec![0; 1 + 1_536];
+    hello[0] = 3;
+    socket.write_all(&hello).unwrap();
+    socket
+}
+
+/// Whether the relay answered the handshake within `limit`.
+fn is_served(socket: &mut TcpStream, limit: Duration) -> bool {
+    socket.set_read_timeout(Some(limit)).unwrap();
+    match socket.read(&mut [0; 64]) {
+        Ok(count) => count > 0,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            false
+        }
+    }
+}
+
+/// A relay that is left with room for `more` files, until the guard is dropped.
+fn limit_files(relay: &Relay, more: usize) {
+    let id = i32::try_from(relay.id()).unwrap();
+    let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+    let numbers = open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let open: Vec<usize> = numbers.collect();
+    // Descriptors are given lowest first, and must lie below the limit.
+    let limit = (0..).filter(|number| !open.contains(number)).nth(more).unwrap();
+    set_limit(relay, Some(u64::try_from(limit).unwrap()));
+}
+
+fn set_limit(relay: &Relay, current: Option<u64>) -> Rlimit {
+    let id = Pid::from_raw(i32::try_from(relay.id()).unwrap());
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    prlimit(id, Resource::Nofile, Rlimit { current: current.or(maximum), maximum }).unwrap()
+}
+
+#[test]
+fn without_a_file_left_accepting_pauses_and_goes_on_when_a_connection_ends() {
+    for backend in ["io_uring", "mio"] {
+        let scratch = Scratch::new("files");
+        let arguments = &["--reactor", backend, "--workers", "1"][..];
+        let configuration = "[limits]\nconnect_timeout = \"60s\"\n";
+        let relay = Relay::start(
+            scratch.path(),
+            &Options { arguments, configuration, ..Options::default() },
+        );
+        limit_files(&relay, 3);
+        let mut knocking: Vec<_> = (0..6).map(|_| knock(relay.rtmp)).collect();
+        let mut served = Vec::new();
+        let started = Instant::now();
+        while served.len() < 3 {
+            assert!(started.elapsed() < END_MAX, "{backend}: only {} are served", served.len());
+            let place =
+                knocking.iter_mut().position(|socket| is_served(socket, Duration::from_millis(50)));
+            served.extend(place.map(|place| knocking.remove(place)));
+        }
+        for socket in &mut knocking {
+            assert!(!is_served(socket, Duration::from_millis(700)), "{backend}: beyond the limit");
+        }
+        drop(served.pop());
+        wait_for(&format!("{backend}: the next to be served"), END_MAX, || {
+            let place =
+                knocking.iter_mut().position(|socket| is_served(socket, Duration::from_millis(50)));
+            place.map(|place| served.push(knocking.remove(place)))
+        });
+        assert_eq!(knocking.len(), 2);
+        set_limit(&relay, None);
+        for socket in &mut knocking {
+            assert!(is_served(socket, END_MAX), "{backend}: not served when there is room again");
+        }
+        let refused = relay.metrics().sum("relay_refused_total", &[("reason", "files")]);
+        assert!(refused.is_some_and(|count| (1.0..60.0).contains(&count)), "{refused:?}");
+        let log = relay.log_at_end(END_MAX);
+        assert!(log.contains("raise the limit of open files"), "{backend}: {log}");
+    }
+}
+
+#[test]
+fn the_limit_on_open_files_is_raised_and_bounds_the_connections() {
+    let scratch = Scratch::new("limit");
+    let mut command = std::process::Command::new("prlimit");
+    command.arg("--nofile=100:300").arg(env!("CARGO_BIN_EXE_relay"));
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2"]);
+    let relay = Relay::start_with(scratch.path(), &mut command);
+    // 64 for the node and 8 for each worker are kept back.
+    assert_eq!(relay.metrics().sum("relay_limit", &[("name", "connections_max")]), Some(220.0));
+    let log = relay.log_at_end(END_MAX);
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("open files")).collect();
+    let [line] = lines[..] else { panic!("not one line: {lines:?}") };
+    for word in ["before=100", "files=300", "connections_max=220"] {
+        assert!(line.contains(word), "{word:?} is missing in {line:?}");
+    }
+}
