@@ -19,10 +19,10 @@ use crate::load::{Habit, Load, Stream};
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, number, write_json};
+use crate::report::{Table, figure, percent, write_json};
 use crate::server::{Flush, Kind};
 use crate::turn::{self, Turn};
-use crate::{CannotRun, Outcome};
+use crate::{CannotRun, Outcome, release_only};
 
 /// Arguments of `bench floor`.
 #[derive(Debug, clap::Args)]
@@ -61,10 +61,8 @@ const DELIVERED_MIN: f64 = 0.999;
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
-    if cfg!(debug_assertions) && !arguments.quick {
-        let sentence =
-            "figures of a debug build mean nothing: cargo run --release -p bench -- floor";
-        return Err(CannotRun(sentence.to_owned()));
+    if !arguments.quick {
+        release_only("floor")?;
     }
     let habits: Vec<Habit> = match arguments.receivers.as_deref() {
         Some("lazy") => vec![Habit::Lazy],
@@ -84,8 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
     let place = Place::take(&arguments.place)?;
     let runs = if arguments.quick { 1 } else { arguments.runs };
     let window = Duration::from_secs(if arguments.quick { 2 } else { arguments.seconds });
-    let relays = place.reactors().iter().map(|reactor| Kind::Relay(reactor));
-    let kinds: Vec<Kind> = relays.chain([Kind::Bare]).collect();
+    let kinds: Vec<Kind> = place.relays().chain([Kind::Bare]).collect();
 
     let turns = points.len() * kinds.len() * usize::try_from(runs).unwrap_or(1);
     let progress = Progress::new(turns);
@@ -138,7 +135,7 @@ fn round(
         let load = Load {
             stream: Stream { bits_per_second: point.bits_per_second },
             streams: 1,
-            publishes: kind != Kind::Bare,
+            publishes: true,
             players: point.players,
             checking: CHECKING,
             habit: point.habit,
@@ -224,6 +221,11 @@ impl PointReport {
 fn medians(turns: &[Turn]) -> Turn {
     let of = |figure: fn(&Turn) -> Option<f64>| median(turns.iter().map(figure));
     let whole = |figure: fn(&Turn) -> u64| turns.iter().map(figure).sum();
+    let median_of = |figure: fn(&Turn) -> u64| {
+        let mut values: Vec<u64> = turns.iter().map(figure).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
     Turn {
         cpu_per_gb: of(|turn| Some(turn.cpu_per_gb)).unwrap_or_default(),
         sampled_per_gb: of(|turn| turn.sampled_per_gb),
@@ -238,7 +240,11 @@ fn medians(turns: &[Turn]) -> Turn {
         syscalls_per_second: of(|turn| turn.syscalls_per_second),
         sends_per_second: of(|turn| turn.sends_per_second),
         flush_level: of(|turn| turn.flush_level),
-        resident_bytes: turns.iter().map(|turn| turn.resident_bytes).max().unwrap_or_default(),
+        resident_bytes_before: median_of(|turn| turn.resident_bytes_before),
+        resident_bytes: median_of(|turn| turn.resident_bytes),
+        joined: whole(|turn| turn.joined),
+        join_p50_ms: of(|turn| turn.join_p50_ms),
+        join_p99_ms: of(|turn| turn.join_p99_ms),
     }
 }
 
@@ -260,8 +266,7 @@ struct Report {
 
 impl Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let Machine { processor, cores, build } = &self.machine;
-        writeln!(out, "{processor}, {cores} cores, {build} build; {}", self.place)?;
+        writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let (runs, seconds) = (self.runs, self.seconds);
         writeln!(out, "medians of {runs} rounds of {seconds} s, all servers in turn\n")?;
         let mut table = Table::new(&[
@@ -323,10 +328,8 @@ impl Report {
 
 impl Row {
     fn cells(&self, saturated: bool) -> Vec<String> {
-        let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
         let ratio =
             |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let turn = &self.turn;
         let range = match (self.ratio_min, self.ratio_max) {
             (Some(min), Some(max)) => format!("{min:.2}-{max:.2}"),

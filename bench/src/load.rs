@@ -106,7 +106,7 @@ impl Habit {
 pub(crate) struct Load {
     pub(crate) stream: Stream,
     pub(crate) streams: usize,
-    /// Whether the streams are published by the load; else the server makes one up.
+    /// Whether the streams are published by this load; else they are there.
     pub(crate) publishes: bool,
     pub(crate) players: usize,
     /// How many of the players check every byte; the others count.
@@ -124,13 +124,20 @@ impl Load {
     /// What loadgen makes of it.
     pub(crate) fn plan(&self, server: SocketAddr) -> Result<Plan, CannotRun> {
         let seconds = |span: Duration| format!("{}s", span.as_secs_f64());
-        let command = if self.publishes { "run" } else { "play" };
+        let command = match (self.publishes, self.players) {
+            (true, 0) => "publish",
+            (true, _) => "run",
+            (false, _) => "play",
+        };
         let mut words = vec!["loadgen".to_owned(), command.to_owned(), "--quiet".to_owned()];
         let mut option = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         option("target", format!("rtmp://{server}/live"));
         option("streams", self.streams.to_string());
-        option("players", self.players.to_string());
-        option("verify", (self.checking as f64 / self.players.max(1) as f64).min(1.0).to_string());
+        if self.players > 0 {
+            let checking = self.checking as f64 / self.players as f64;
+            option("players", self.players.to_string());
+            option("verify", checking.min(1.0).to_string());
+        }
         option("ramp", seconds(self.ramp));
         option("cores", "1".to_owned());
         option("sweep", seconds(self.habit.sweep()));
@@ -141,7 +148,9 @@ impl Load {
             option("audio", AUDIO_BITS_PER_SECOND.to_string());
             option("warmup", seconds(self.warmup));
         }
-        let full_from = self.ramp + if self.publishes { self.warmup } else { Duration::ZERO };
+        // Publishers go first when there is somebody to wait for them.
+        let waits = self.publishes && self.players > 0;
+        let full_from = self.ramp + if waits { self.warmup } else { Duration::ZERO };
         let length = Duration::from_secs(self.measured(full_from).end) + TAIL;
         option("duration", seconds(length - full_from));
         match cli::parse(words.into_iter().map(OsString::from).collect()) {
@@ -277,7 +286,8 @@ impl Sum {
 /// Fails unless every player that was to come came and stayed, in one sentence.
 pub(crate) fn everybody_came(sum: &Sum) -> Result<(), CannotRun> {
     let counters = &sum.counters;
-    if counters.players_joined >= counters.players_planned && counters.players_joined > 0 {
+    let somebody = counters.players_joined + counters.publishers_started > 0;
+    if counters.players_joined >= counters.players_planned && somebody {
         return Ok(());
     }
     let example = sum.failures.values().next().map(|failed| format!(": {}", failed.example));
@@ -287,4 +297,9 @@ pub(crate) fn everybody_came(sum: &Sum) -> Result<(), CannotRun> {
         counters.players_joined,
         example.unwrap_or_default()
     )))
+}
+
+/// A number of things, for reports.
+pub(crate) fn count(things: usize) -> u64 {
+    wide(things)
 }

@@ -27,4 +27,10 @@ impl Machine {
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
+
+    /// In a few words.
+    pub(crate) fn describe(&self) -> String {
+        let Self { processor, cores, build } = self;
+        format!("{processor}, {cores} cores, {build} build")
+    }
 }

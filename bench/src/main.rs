@@ -13,8 +13,10 @@ mod account;
 mod bare;
 mod case;
 mod cases;
+mod cycles;
 mod floor;
 mod instructions;
+mod latency;
 mod load;
 mod machine;
 mod micro;
@@ -22,6 +24,8 @@ mod place;
 mod progress;
 mod report;
 mod server;
+mod storm;
+mod streams;
 mod turn;
 
 use std::io::{Write, stderr};
@@ -46,6 +50,14 @@ enum Command {
     Instructions(instructions::Arguments),
     /// The relay beside a bare sender that does nothing else, in turns: CPU per delivered GB.
     Floor(floor::Arguments),
+    /// From a publisher's frame to a player's, on an idle core and on one that is half busy.
+    Latency(latency::Arguments),
+    /// Thousands of players join one stream within a second.
+    Storm(storm::Arguments),
+    /// Many streams of few players: CPU, memory, publishers that come all at once.
+    Streams(streams::Arguments),
+    /// Where the server's time goes with thousands of players.
+    Cycles(cycles::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -76,11 +88,26 @@ impl From<Failure> for CannotRun {
     }
 }
 
+/// Figures of a debug build mean nothing.
+fn release_only(command: &str) -> Result<(), CannotRun> {
+    if cfg!(debug_assertions) {
+        return Err(CannotRun(format!(
+            "figures of a debug build mean nothing: cargo build --release && cargo run --release \
+             -p bench -- {command}"
+        )));
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Micro(arguments) => micro::run(&arguments),
         Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
+        Command::Latency(arguments) => latency::run(&arguments),
+        Command::Storm(arguments) => storm::run(&arguments),
+        Command::Streams(arguments) => streams::run(&arguments),
+        Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

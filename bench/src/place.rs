@@ -9,7 +9,7 @@ use loadgen::pinned::{cores, pin_thread};
 use rustix::process::{getpriority_process, setpriority_process};
 
 use crate::CannotRun;
-use crate::server::OnCore;
+use crate::server::{Flush, Kind, OnCore, Server};
 
 /// Options that every measurement with servers has.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,9 +17,9 @@ pub(crate) struct PlaceOptions {
     /// The relay to measure; by default the one built beside this program.
     #[arg(long, value_name = "PROGRAM")]
     relay: Option<PathBuf>,
-    /// The relay's reactors to measure, separated by commas.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = ["mio"])]
-    #[arg(value_parser = ["io_uring", "mio"])]
+    /// The relay's reactors to measure, separated by commas; by default both, or mio alone where
+    /// io_uring may not be used.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = ["io_uring", "mio"])]
     reactors: Vec<String>,
     /// Scheduling priority of server and load, -20 (first) to 19 (last): on a machine that others
     /// use too, -10 keeps them out of the figures (root only).
@@ -29,6 +29,9 @@ pub(crate) struct PlaceOptions {
     #[arg(long, value_name = "SERVER,LOAD", value_delimiter = ',', num_args = 2)]
     cores: Option<Vec<usize>>,
 }
+
+const IO_URING: &str = "io_uring";
+const REACTORS: [&str; 2] = ["mio", IO_URING];
 
 /// Two cores: the calling thread, and whatever it starts, is on the load's.
 #[derive(Clone, Debug)]
@@ -55,20 +58,27 @@ impl Place {
         let session = options.nice.map(Session::prefer).transpose()?;
         pin_thread(load)
             .map_err(|error| CannotRun(format!("core {load} is not to be had: {error}")))?;
-        let name = |name: &String| if name == "mio" { "mio" } else { "io_uring" };
-        let reactors = options.reactors.iter().map(name).collect();
-        Ok(Self {
+        let mut place = Self {
             server,
             load,
             relay: options.relay.clone(),
-            reactors,
+            reactors: REACTORS.to_vec(),
             _session: Rc::new(session),
-        })
+        };
+        if options.reactors.is_empty() {
+            // A relay that cannot have io_uring and must have it does not start.
+            if Server::start(Kind::Relay(IO_URING), Flush::Auto, &place).is_err() {
+                place.reactors.retain(|reactor| *reactor != IO_URING);
+            }
+        } else {
+            place.reactors.retain(|reactor| options.reactors.iter().any(|asked| asked == reactor));
+        }
+        Ok(place)
     }
 
-    /// The relay's reactors to measure.
-    pub(crate) fn reactors(&self) -> &[&'static str] {
-        &self.reactors
+    /// The relay on each reactor to measure.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = Kind> {
+        self.reactors.iter().map(|reactor| Kind::Relay(reactor))
     }
 
     /// The relay's program.

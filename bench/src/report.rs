@@ -71,6 +71,16 @@ pub(crate) fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// A figure that may be missing.
+pub(crate) fn figure(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), number)
+}
+
+/// A share of a whole.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
 /// Writes figures as JSON.
 pub(crate) fn write_json(file: &Path, figures: &impl Serialize) -> Result<(), CannotRun> {
     let failed =

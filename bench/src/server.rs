@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use loadgen::pinned::pin_thread;
 use loadgen::server::{metrics_page, samples};
 
 use crate::CannotRun;
+use crate::bare::SENDS;
 use crate::place::Place;
 
 /// A program to measure.
@@ -36,14 +39,6 @@ pub(crate) enum Flush {
     Fixed(Duration),
 }
 
-/// How a server is to serve.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Task {
-    pub(crate) flush: Flush,
-    /// The bare sender makes up a stream of this rate; `None` when one is published to it.
-    pub(crate) makes_up: Option<u64>,
-}
-
 /// A running server.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
@@ -52,6 +47,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where operators go, if there is such a place.
     http: Option<SocketAddr>,
+    /// How many sends the bare sender says it made.
+    sends: Arc<AtomicU64>,
 }
 
 /// How long a server may take to say where it is.
@@ -59,16 +56,16 @@ const START: Duration = Duration::from_secs(20);
 
 impl Server {
     /// Starts one on the server's core.
-    pub(crate) fn start(kind: Kind, task: Task, place: &Place) -> Result<Self, CannotRun> {
+    pub(crate) fn start(kind: Kind, flush: Flush, place: &Place) -> Result<Self, CannotRun> {
         let mut command = match kind {
-            Kind::Bare => bare(task)?,
-            Kind::Relay(reactor) => relay(reactor, task, place)?,
+            Kind::Bare => bare(flush)?,
+            Kind::Relay(reactor) => relay(reactor, flush, place)?,
         };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = place.spawn_on_server_core(&mut command)?;
         let output = child.stdout.take();
-        let mut server =
-            Self { kind, child, address: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { kind, child, address, http: None, sends: Arc::default() };
         let output = output.ok_or_else(|| CannotRun(format!("{kind} says nothing")))?;
         server.listen_to(output)?;
         Ok(server)
@@ -78,9 +75,14 @@ impl Server {
     fn listen_to(&mut self, output: ChildStdout) -> Result<(), CannotRun> {
         let (said, lines) = mpsc::channel();
         // Goes on reading, so that the server never waits for somebody to listen.
+        let sends = Arc::clone(&self.sends);
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let _ = said.send(line);
+                match line.strip_prefix(SENDS).and_then(|number| number.parse().ok()) {
+                    Some(number) => sends.store(number, Ordering::Relaxed),
+                    // Nobody listens any more once the server was found.
+                    None => drop(said.send(line)),
+                }
             }
         });
         let wants_http = matches!(self.kind, Kind::Relay(_));
@@ -108,6 +110,14 @@ impl Server {
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends made so far, where it tells.
+    pub(crate) fn sends(&self) -> Option<f64> {
+        match self.kind {
+            Kind::Bare => Some(self.sends.load(Ordering::Relaxed) as f64),
+            Kind::Relay(_) => self.metric("relay_sends_total"),
+        }
     }
 
     /// The sum of a metric over all labels; `None` from a server without metrics.
@@ -144,28 +154,24 @@ impl Flush {
     }
 }
 
-fn bare(task: Task) -> Result<Command, CannotRun> {
+fn bare(flush: Flush) -> Result<Command, CannotRun> {
     let own = std::env::current_exe();
     let own = own.map_err(|error| CannotRun(format!("bench does not find itself: {error}")))?;
-    let Flush::Fixed(age) = task.flush else {
+    let Flush::Fixed(age) = flush else {
         return Err(CannotRun("the bare sender chooses nothing: name its flush".to_owned()));
     };
     let mut command = Command::new(own);
     command.args(["bare", "--flush", &format!("{}us", age.as_micros())]);
-    match task.makes_up {
-        Some(rate) => command.args(["--bitrate", &rate.to_string()]),
-        None => command.args(["--bitrate", "1", "--forward"]),
-    };
     Ok(command)
 }
 
-fn relay(reactor: &str, task: Task, place: &Place) -> Result<Command, CannotRun> {
+fn relay(reactor: &str, flush: Flush, place: &Place) -> Result<Command, CannotRun> {
     let program: PathBuf = place.relay_program()?;
     let mut command = Command::new(program);
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "1"]);
     command.args(["--reactor", reactor]);
     // An application is named as it is written, in the environment too.
-    command.env("RELAY_APPS__live__FLUSH", task.flush.name());
+    command.env("RELAY_APPS__live__FLUSH", flush.name());
     Ok(command)
 }
 

@@ -7,10 +7,10 @@ use loadgen::measure::SpanKind;
 use serde::Serialize;
 
 use crate::CannotRun;
-use crate::account::{Sampler, cpu_of, resident_of, share_of};
-use crate::load::{GOP, Load, Running, Sum, everybody_came, sleep_until};
+use crate::account::{Sample, Sampler, cpu_of, resident_of, share_of};
+use crate::load::{Load, Running, Sum, everybody_came, sleep_until};
 use crate::place::Place;
-use crate::server::{Flush, Kind, Server, Task};
+use crate::server::{Flush, Kind, Server};
 
 /// What a turn gave.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -41,8 +41,13 @@ pub(crate) struct Turn {
     pub(crate) sends_per_second: Option<f64>,
     /// The flush age that the server chose at the end, in seconds, where it tells.
     pub(crate) flush_level: Option<f64>,
-    /// Resident memory of the server at the end of the window, in bytes.
+    /// Resident memory of the server before its load and at the end of the window, in bytes.
+    pub(crate) resident_bytes_before: u64,
     pub(crate) resident_bytes: u64,
+    /// Players that came to their first key frame, and how long after they were due.
+    pub(crate) joined: u64,
+    pub(crate) join_p50_ms: Option<f64>,
+    pub(crate) join_p99_ms: Option<f64>,
 }
 
 /// Between a server's start and its load.
@@ -51,7 +56,7 @@ const START_UP: Duration = Duration::from_millis(300);
 /// The longest age that a server chooses by itself.
 const FLUSH_AGE_MAX: Duration = Duration::from_millis(50);
 
-/// Runs a turn.
+/// Runs a turn; `sampled` takes samples of the server's core as well.
 pub(crate) fn run(
     kind: Kind,
     flush: Flush,
@@ -59,11 +64,46 @@ pub(crate) fn run(
     place: &Place,
     sampled: bool,
 ) -> Result<Turn, CannotRun> {
-    let makes_up = (!load.publishes).then_some(load.stream.bits_per_second);
-    let server = Server::start(kind, Task { flush, makes_up }, place)?;
-    // A stream that the server makes up has its key frames at multiples of this from its start.
-    let lead = if load.publishes { START_UP } else { GOP };
-    let running = Running::start(load.plan(server.address)?, clock::now() + lead)?;
+    let sampling = if sampled { Sampling::Processes } else { Sampling::Nothing };
+    Ok(turn(kind, flush, load, place, sampling)?.0)
+}
+
+/// Runs a turn and gives the samples of the server with the functions that they hit.
+pub(crate) fn run_with_symbols(
+    kind: Kind,
+    flush: Flush,
+    load: &Load,
+    place: &Place,
+) -> Result<(Turn, Vec<Sample>), CannotRun> {
+    let (turn, samples) = turn(kind, flush, load, place, Sampling::Functions)?;
+    let missing = || {
+        CannotRun(
+            "there are no samples: perf is missing (apt install linux-perf) or not allowed \
+                   (kernel.perf_event_paranoid)"
+                .to_owned(),
+        )
+    };
+    samples.map(|samples| (turn, samples)).ok_or_else(missing)
+}
+
+/// What samples are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sampling {
+    Nothing,
+    Processes,
+    Functions,
+}
+
+fn turn(
+    kind: Kind,
+    flush: Flush,
+    load: &Load,
+    place: &Place,
+    sampling: Sampling,
+) -> Result<(Turn, Option<Vec<Sample>>), CannotRun> {
+    let server = Server::start(kind, flush, place)?;
+    let resident_bytes_before = resident_of(server.id());
+    let running = Running::start(load.plan(server.address)?, clock::now() + START_UP)?;
     let begin = running.plan.begin.unwrap_or_default();
     let seconds = load.measured(running.plan.full_from());
 
@@ -71,7 +111,11 @@ pub(crate) fn run(
     // Asking costs the server something, which is kept out of the account.
     let told_before = Told::by(&server);
     let (began, before) = (clock::now(), cpu_of(server.id()));
-    let sampler = if sampled { Sampler::start(place.server, load.window) } else { None };
+    let sampler = if sampling == Sampling::Nothing {
+        None
+    } else {
+        Sampler::start(place.server, load.window)
+    };
     sleep_until(begin + Duration::from_secs(seconds.end));
     let (cpu, wall) = (cpu_of(server.id()).saturating_sub(before), clock::now() - began);
     let (cpu, wall) = (cpu.as_secs_f64(), wall.as_secs_f64());
@@ -79,24 +123,36 @@ pub(crate) fn run(
     let flush_level = server.metric("relay_flush_level_seconds");
     let resident_bytes = resident_of(server.id());
 
-    let samples = sampler.and_then(|sampler| sampler.end(false));
+    let symbols = sampling == Sampling::Functions;
+    let samples = sampler.and_then(|sampler| sampler.end(symbols));
     let intervals = running.end()?;
     let all = Sum::all(&intervals);
     everybody_came(&all)?;
     let within = Sum::of(&intervals, seconds);
-    let gb = within.counters.bytes_received as f64 / 1e9;
+    // Where nobody plays, what counts is what was published.
+    let moved = match load.players {
+        0 => within.counters.bytes_sent,
+        _ => within.counters.bytes_received,
+    };
+    let gb = moved as f64 / 1e9;
     let flush_age = match flush {
         Flush::Fixed(age) => age,
         Flush::Auto => FLUSH_AGE_MAX,
     };
     let length = within.length.saturating_sub(flush_age + load.habit.sweep()).as_secs_f64();
-    let expected = load.stream.wire_bytes_per_second() * length * load.players as f64;
+    let expected = load.stream.wire_bytes_per_second() * length;
+    let expected = expected * if load.players == 0 { load.streams } else { load.players } as f64;
     let rate = |after: Option<f64>, before: Option<f64>| Some((after? - before?) / wall);
-    Ok(Turn {
+    let share = samples.as_deref().map(|samples| share_of(samples, server.id()));
+    let samples = samples.map(|mut samples| {
+        samples.retain(|sample| sample.process == server.id());
+        samples
+    });
+    let turn = Turn {
         cpu_per_gb: cpu / gb,
-        sampled_per_gb: samples.map(|samples| share_of(&samples, server.id()) * wall / gb),
+        sampled_per_gb: share.map(|share| share * wall / gb),
         busy: cpu / wall,
-        delivered: (within.counters.bytes_received as f64 / expected).min(1.0),
+        delivered: (moved as f64 / expected).min(1.0),
         p50_ms: within.millis(SpanKind::Latency, 50.0),
         p99_ms: within.millis(SpanKind::Latency, 99.0),
         wrong: all.wrong(),
@@ -106,8 +162,13 @@ pub(crate) fn run(
         syscalls_per_second: rate(told.syscalls, told_before.syscalls),
         sends_per_second: rate(told.sends, told_before.sends),
         flush_level,
+        resident_bytes_before,
         resident_bytes,
-    })
+        joined: all.counters.players_joined,
+        join_p50_ms: all.millis(SpanKind::Join, 50.0),
+        join_p99_ms: all.millis(SpanKind::Join, 99.0),
+    };
+    Ok((turn, samples))
 }
 
 /// What a server tells of its work, where it tells.
@@ -119,9 +180,6 @@ struct Told {
 
 impl Told {
     fn by(server: &Server) -> Self {
-        Self {
-            syscalls: server.metric("relay_syscalls_total"),
-            sends: server.metric("relay_sends_total"),
-        }
+        Self { syscalls: server.metric("relay_syscalls_total"), sends: server.sends() }
     }
 }

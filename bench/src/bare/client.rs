@@ -25,6 +25,8 @@ enum State {
     Waiting,
     /// It plays; how far it was sent.
     Playing(u64),
+    /// It is to be let go.
+    Ended,
 }
 
 /// The connection is of no more use.
@@ -48,7 +50,11 @@ impl Client {
         log: &mut Log,
         now: Duration,
     ) -> Result<(), Gone> {
-        let State::Talking(session) = &mut self.state else { return Ok(()) };
+        let session = match &mut self.state {
+            State::Talking(session) => session,
+            State::Ended => return Err(Gone),
+            State::Waiting | State::Playing(_) => return Ok(()),
+        };
         let count = match self.stream.read(buffer) {
             Ok(0) => return Err(Gone),
             Ok(count) => count,
@@ -85,30 +91,38 @@ impl Client {
         self.stream.write_all(&answer).map_err(|_| Gone)
     }
 
-    /// Sends what the kernel takes of what the player has not been sent.
-    pub(super) fn send(&mut self, log: &Log) -> Result<(), Gone> {
+    /// Sends what the kernel takes of what the player has not been sent; gives how many calls that
+    /// took.
+    pub(super) fn send(&mut self, log: &Log) -> Result<u64, Gone> {
         if matches!(self.state, State::Waiting)
             && let Some(start) = log.start()
         {
             self.state = State::Playing(start);
         }
-        let State::Playing(position) = &mut self.state else { return Ok(()) };
+        let State::Playing(position) = &mut self.state else { return Ok(0) };
+        let mut sends = 0;
         while *position < log.head() {
             // One that lags behind all that is held ends: the figures of such a run are void.
             let bytes = log.sendable(*position).ok_or(Gone)?;
+            sends += 1;
             match send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(count) => {
                     *position += u64::try_from(count).unwrap_or_default();
                     if count < bytes.len() {
-                        return Ok(());
+                        return Ok(sends);
                     }
                 }
-                Err(error) if error == Errno::AGAIN => return Ok(()),
+                Err(error) if error == Errno::AGAIN => return Ok(sends),
                 Err(Errno::INTR) => {}
                 Err(_) => return Err(Gone),
             }
         }
-        Ok(())
+        Ok(sends)
+    }
+
+    /// Nothing more is done for it until it is let go.
+    pub(super) fn end(&mut self) {
+        self.state = State::Ended;
     }
 }
 

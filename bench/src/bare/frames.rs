@@ -1,4 +1,5 @@
-//! The stream that the bare sender makes up itself: loadgen's, as wire bytes.
+//! What a publisher of loadgen sends, as wire bytes, without a publisher: to try the rule by which
+//! bytes become sendable.
 
 use std::sync::Arc;
 use std::time::Duration;

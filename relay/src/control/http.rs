@@ -21,11 +21,9 @@ use super::metrics::Metrics;
 use super::state::{Phase, State};
 use super::{api, health};
 
-/// Bytes of a request's body.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
+    let body_bytes_max = state.limits.http_body_bytes_max;
     let metrics = Arc::new(Metrics::new(Arc::clone(&state)));
     let open = Router::new()
         .route("/startupz", get(health::started))
@@ -49,7 +47,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .layer(middleware::from_fn(guard));
     open.merge(guarded)
         .method_not_allowed_fallback(not_that_way)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
 }
 
 /// JSON with an end of line, for terminals.

@@ -157,7 +157,11 @@ impl Worker {
             let result = match reason {
                 CloseReason::Timeout => HandshakeResult::Timeout,
                 CloseReason::Protocol => HandshakeResult::BadVersion,
-                _ => HandshakeResult::Eof,
+                CloseReason::Client
+                | CloseReason::Eof
+                | CloseReason::Reset
+                | CloseReason::Error => HandshakeResult::Eof,
+                _ => HandshakeResult::Closed,
             };
             self.count_failed_handshake(connection, result);
         }
@@ -182,8 +186,15 @@ impl Worker {
         }
         connection.collect_replies();
         if connection.session.wants_close() {
-            self.close_soon(connection, CloseReason::Refused, now);
+            let by_client = !connection.refused;
+            let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
+            self.close_soon(connection, reason, now);
         }
+        connection.asked_since = if connection.session.is_waiting() {
+            connection.asked_since.or(Some(now))
+        } else {
+            None
+        };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
         if queued > self.limits.output_bytes_max {
             let detail = "it asks and does not read the replies";

@@ -63,7 +63,8 @@ pub struct Cells {
     pub players_unannounced: Family<StreamNeed, { StreamNeed::COUNT }>,
     /// Jumps of slow players.
     pub player_jumps: Family<JumpReason, { JumpReason::COUNT }>,
-    /// From a message complete at ingest to written to a player's socket. 0.5 ms to 16.4 s.
+    /// From a message complete at ingest to written to a player's socket, for players that had
+    /// everything before it: who is behind counts in `player_lag`. 0.5 ms to 16.4 s.
     pub fanout_lag: Histograms<Hop, { Hop::COUNT }, 500_000, 17>,
     /// From the play command to the first key frame written. 0.5 ms to 16.4 s.
     pub join_time: Histograms<JoinSource, { JoinSource::COUNT }, 500_000, 17>,
@@ -78,9 +79,9 @@ pub struct Cells {
     pub turns: Cell64,
     /// Working time of one turn. 16 us to 1.05 s.
     pub turn_duration: CellHistogram<16_000, 18>,
-    /// Sends submitted.
+    /// Sends submitted, each a whole batch or all replies that waited.
     pub sends: Cell64,
-    /// Sends that the kernel took only in part at first.
+    /// Attempts to write that could not take all that was left of a send; a send may need several.
     pub short_sends: Cell64,
     /// System calls made by the reactor.
     pub syscalls: Cell64,

@@ -56,9 +56,9 @@ pub(super) enum Place {
         publisher: Option<Party>,
         /// Workers that are mailed its segments.
         readers: Vec<WorkerIndex>,
-        /// When this worker became its home.
+        /// When the stream began, here or on another worker.
         since: Duration,
-        /// Publishers so far, on this worker.
+        /// Publishers so far, on whatever worker.
         epoch: u64,
     },
     /// On another worker.

@@ -44,6 +44,8 @@ pub struct Mailbox {
     waiting: Vec<VecDeque<Mail>>,
     /// Mail to oneself.
     own: VecDeque<Mail>,
+    /// Whose mail is looked at first.
+    from: WorkerIndex,
 }
 
 /// Mailboxes for `workers` workers, each ring holding `capacity` pieces.
@@ -61,6 +63,7 @@ pub fn mailboxes(workers: usize, capacity: usize) -> Vec<Mailbox> {
         desks: Arc::clone(&desks),
         waiting: (0..workers).map(|_| VecDeque::new()).collect(),
         own: VecDeque::new(),
+        from: 0,
     };
     (0..workers).map(mailbox).collect()
 }
@@ -125,12 +128,20 @@ impl Mailbox {
         }
     }
 
-    /// The next piece of mail, own mail first, then by sender in turn from `from`.
+    /// The next piece of mail: own mail first, then a piece of each sender in turn, so that one who
+    /// sends without end keeps no other waiting.
     pub(super) fn receive(&mut self) -> Option<Mail> {
         if let Some(mail) = self.own.pop_front() {
             return Some(mail);
         }
-        self.desks[self.index].rings.iter().find_map(Ring::pop)
+        let rings = &self.desks[self.index].rings;
+        for sender in (self.from..rings.len()).chain(0..self.from) {
+            if let Some(mail) = rings[sender].pop() {
+                self.from = (sender + 1) % rings.len();
+                return Some(mail);
+            }
+        }
+        None
     }
 
     /// Pieces that wait for room at their receivers.
@@ -247,6 +258,19 @@ mod tests {
         sender.send(1, mail(1, 0));
         sender.send(1, mail(2, 0));
         assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn one_who_sends_without_end_keeps_no_other_waiting() {
+        let mut boxes = mailboxes(3, 8);
+        let mut receiver = boxes.remove(2);
+        for n in 0..4 {
+            boxes[0].send(2, mail(n, 0));
+        }
+        boxes[1].send(2, mail(100, 1));
+        boxes[1].send(2, mail(101, 1));
+        let order: Vec<_> = std::iter::from_fn(|| number(receiver.receive())).collect();
+        assert_eq!(order, [0, 100, 1, 101, 2, 3]);
     }
 
     #[test]

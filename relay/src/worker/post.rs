@@ -7,7 +7,8 @@ use super::local::Place;
 use super::mail::{Mail, Order, StreamId, WorkerIndex};
 use crate::stream::Segment;
 
-/// Pieces of mail read in one turn; the rest waits for the next.
+/// Pieces of mail read in one turn; the rest waits for the next. Fixed: about as much work as a
+/// turn of sends.
 const MAIL_PER_TURN: usize = 4_096;
 
 impl Worker {
@@ -29,8 +30,8 @@ impl Worker {
                 Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Socket { socket } => self.take_over_socket(socket),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
-                Mail::Handover { stream, name, heritage, readers } => {
-                    self.inherit(stream, &name, *heritage, readers, now);
+                Mail::Handover { stream, name, heritage, inheritance } => {
+                    self.inherit(stream, &name, *heritage, inheritance, now);
                 }
             }
         }
@@ -55,8 +56,8 @@ impl Worker {
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
-            Order::RefusePlay { player, name, refusal } => {
-                self.play_refused(player, &name, refusal, now);
+            Order::RefusePlay { player, name, why } => {
+                self.play_refused(player, &name, why, now);
             }
             Order::Appeared { stream, home } => self.appeared(stream, home, now),
             Order::Ended { stream } => self.ended(stream, now),
