@@ -106,7 +106,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "sockets",
         name: "nodelay",
-        why: "TCP_NODELAY: \"true\" sends at once, since the flush window has merged small messages already; \"false\" lets the kernel wait.",
+        why: "TCP_NODELAY, \"true\" or \"false\": send at once. The flush window has merged small messages already.",
         flag: None,
         set: |config, text| choose(&mut config.sockets.nodelay, SWITCHES, text),
         get: |config| config.sockets.nodelay.to_string(),

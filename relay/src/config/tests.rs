@@ -222,10 +222,10 @@ fn every_mistake_of_all_sources_is_told_at_once() {
     for (line, begin) in error.lines().zip(begins) {
         assert!(line.starts_with(begin) && line.ends_with('.'), "{begin}: {error}");
     }
-    let many: String = (0..50_000).map(|n| format!("a{n} = 1\n")).collect();
+    let many: String = (0..2_000).map(|n| format!("a{n} = 1\n")).collect();
     let error = Start { file: Some(&many), ..Start::default() }.load().unwrap_err();
     assert_eq!(error.lines().count(), 21);
-    assert_eq!(error.lines().last(), Some("There are 49980 more mistakes."));
+    assert_eq!(error.lines().last(), Some("There are 1980 more mistakes."));
 }
 
 #[test]
@@ -267,8 +267,9 @@ fn help_and_check_say_what_is_allowed() {
     let mut choices = 0;
     for (why, allowed) in fixed.into_iter().chain(apps) {
         let allowed = allowed.unwrap_err();
-        let between = |text: &str| matches!(text, "" | ", " | " or ");
-        if allowed.split('"').step_by(2).all(between) {
+        // Between the names that may be chosen there are only commas and "or".
+        let between: Vec<_> = allowed.split('"').step_by(2).collect();
+        if between.iter().all(|text| ["", ", ", " or "].contains(text)) {
             choices += 1;
             for name in allowed.split('"').skip(1).step_by(2) {
                 assert!(why.contains(&format!("\"{name}\"")), "{name} is not in {why:?}");

@@ -35,8 +35,9 @@ fn check(code: i32, configuration: &str, arguments: &[&str], words: &[&str]) {
     let (status, said) = refused(configuration, &[any, arguments].concat());
     let context = format!("{configuration:?} {arguments:?} ended with {status}:\n{said}");
     assert_eq!(status.code(), Some(code), "{context}");
-    let lines = said.lines().filter(|line| !line.trim().is_empty()).count();
-    assert_eq!(lines, 1, "{context}");
+    // Beside the fault the log may have said what it found on the way.
+    let faults = said.lines().filter(|line| !line.contains(" INFO ")).count();
+    assert_eq!(faults, 1, "{context}");
     for word in words {
         assert!(said.contains(word), "{word:?} is not named: {context}");
     }
@@ -59,7 +60,7 @@ fn a_bad_configuration_is_refused_in_one_sentence_naming_key_value_and_what_is_a
     check(2, "", &["--workers", "many"], &["--workers", "\"many\"", "1 to 256"]);
     check(2, "", &["--workers", "0"], &["--workers", "\"0\"", "1 to 256"]);
     check(2, "", &["--reactor", "epoll"], &["--reactor", "\"epoll\"", "auto", "io_uring", "mio"]);
-    check(2, "", &["--rtmp", "here"], &["--rtmp", "\"here\"", "an address with a port"]);
+    check(2, "", &["--rtmp", "here"], &["--rtmp", "\"here\"", "an address in digits with a port"]);
     check(2, "", &["--no-such-flag"], &["--no-such-flag"]);
 }
 
