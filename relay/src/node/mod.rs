@@ -117,7 +117,9 @@ fn bound(listener: Option<&TcpListener>, wanted: SocketAddr) -> SocketAddr {
 
 /// What is printed at the start. Programs read the lines `rtmp` and `http`.
 fn lines(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> String {
-    let backend = workers.first().map_or("none", |worker| worker.backend);
+    let mut backends: Vec<_> = workers.iter().map(|worker| worker.backend).collect();
+    backends.dedup();
+    let backend = backends.join(" and ");
     format!(
         "relay {version}, node {node}, {count} workers on {backend}\n\
          rtmp  rtmp://{rtmp}/live/<name>\n\
