@@ -133,14 +133,16 @@ fn bound(listener: Option<&TcpListener>, wanted: SocketAddr) -> SocketAddr {
 struct Said {
     node: String,
     workers: usize,
-    backend: &'static str,
+    backend: String,
     rtmp: SocketAddr,
     http: SocketAddr,
 }
 
 impl Said {
     fn new(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> Self {
-        let backend = workers.first().map_or("none", |worker| worker.backend);
+        let mut backends: Vec<_> = workers.iter().map(|worker| worker.backend).collect();
+        backends.dedup();
+        let backend = backends.join(" and ");
         let node = config.node.name.clone();
         Self { node, workers: workers.len(), backend, rtmp, http }
     }

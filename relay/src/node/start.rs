@@ -152,6 +152,16 @@ pub(super) fn workers(
         started.threads.push(thread);
         starts.push(start);
     }
+    if let Kind::IoUring { .. } = plan.backend.kind {
+        let mut fallen = started.handles.iter().filter(|handle| handle.backend != "io_uring");
+        if let Some(first) = fallen.next() {
+            tracing::info!(
+                workers = fallen.count() + 1,
+                reason = first.backend_reason,
+                "io_uring cannot be used by all workers; the reactor of some is mio"
+            );
+        }
+    }
     for start in starts {
         // A worker that is gone already tells so by its guard.
         let _ = start.send(());
@@ -223,10 +233,7 @@ fn reactor(
                 return Ok((Box::new(reactor), key, reason));
             }
             Err(why) if only => return Err(only_io_uring(&why)),
-            Err(why) => {
-                tracing::info!(core, reason = %why, "io_uring cannot be used; the reactor is mio");
-                reason = why.to_string();
-            }
+            Err(why) => reason = why.to_string(),
         }
     }
     let reactor = PollReactor::new(uring.receive_bytes, options.clone());
