@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
@@ -33,7 +34,9 @@ pub(super) struct Connection {
     pub(super) rest: Bytes,
     pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
-    pub(super) plays: Vec<Play>,
+    /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
+    /// of the caches for every player at every flush.
+    pub(super) plays: SmallVec<[Play; 1]>,
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
@@ -163,7 +166,7 @@ impl Connection {
             rest: Bytes::new(),
             sending: None,
             publishes: Vec::new(),
-            plays: Vec::new(),
+            plays: SmallVec::new(),
             closing: None,
             last_received: now,
             handshake_counted: false,
@@ -196,7 +199,8 @@ impl Connection {
     /// User-space bytes that it holds besides its unfinished messages.
     pub(super) fn held_bytes(&self) -> usize {
         let replies: usize = self.outbox.iter().map(Bytes::len).sum();
-        let plays = self.plays.capacity() * size_of::<Play>();
+        let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
+        let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
         let session = self.session.held_bytes();

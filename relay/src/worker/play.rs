@@ -75,8 +75,6 @@ impl Worker {
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
             connection.session.accept_play(message_stream);
-            // Nearly every player has one play, and room for more would cost it as much again.
-            connection.plays.reserve_exact(1);
             connection.plays.push(Play {
                 number,
                 message_stream,
