@@ -4,30 +4,45 @@
 //! connections are refused a little before it is reached, so that health checks and metrics still
 //! have files to be asked by. Nothing here fails a start.
 
+use std::io;
+
 use crate::limits::Limits;
 use crate::reactor::socket::raise_file_limit;
 
-/// Raises the limit on open files as far as it goes, fits `connections_max` to it, and says so.
-pub(super) fn prepare(limits: &mut Limits, workers: usize) {
-    let (before, files) = match raise_file_limit() {
-        Ok(limit) => limit,
-        Err(error) => {
-            tracing::warn!(%error, "the limit on open files stays as it is");
-            return;
+/// What came of raising the limit.
+pub(super) struct Files {
+    limit: io::Result<(u64, u64)>,
+    configured: usize,
+    connections_max: usize,
+}
+
+impl Files {
+    /// Raises the limit on open files as far as it goes, and fits `connections_max` to it.
+    pub(super) fn prepare(limits: &mut Limits, workers: usize) -> Self {
+        let configured = limits.connections_max;
+        let limit = raise_file_limit();
+        if let Ok((_, files)) = limit {
+            limits.connections_max = configured.min(connections(files, workers));
         }
-    };
-    let room = connections(files, workers);
-    if room < limits.connections_max {
-        tracing::info!(
-            before,
-            files,
-            connections_max = room,
-            configured = limits.connections_max,
-            "open files allow fewer connections than configured"
-        );
-        limits.connections_max = room;
-    } else {
-        tracing::info!(before, files, connections_max = limits.connections_max, "open files");
+        Self { limit, configured, connections_max: limits.connections_max }
+    }
+
+    /// Says it in one line, once nothing that ends the start in one sentence can come any more.
+    pub(super) fn log(&self) {
+        let Self { configured, connections_max, .. } = *self;
+        match &self.limit {
+            Ok((before, files)) if connections_max < configured => tracing::info!(
+                before,
+                files,
+                connections_max,
+                configured,
+                "open files allow fewer connections than configured"
+            ),
+            Ok((before, files)) => {
+                tracing::info!(before, files, connections_max, "open files");
+            }
+            Err(error) => tracing::warn!(%error, "the limit on open files stays as it is"),
+        }
     }
 }
 

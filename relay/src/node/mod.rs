@@ -41,13 +41,15 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         .map_err(|error| NodeError(format!("The log cannot be set up: {error}.")))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
-    files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
     let config = effective.config.clone();
     let options = socket_options(&config);
     let rtmp = open("rtmp", config.listen.rtmp, plan.workers, &options)?;
     let http = open("http", config.listen.http, 1, &options)?;
     let rtmp_address = bound(rtmp.first(), config.listen.rtmp);
     let http_address = bound(http.first(), config.listen.http);
+    files.log();
+    plan.log();
     let listener = http.into_iter().next().expect("one was asked for");
 
     let settings = Arc::new(config.settings.clone());

@@ -40,6 +40,8 @@ struct Backend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Mio,
+    /// Since io_uring cannot be had.
+    MioInstead,
     /// And nothing else, if `only`.
     IoUring {
         only: bool,
@@ -67,6 +69,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Says in one line what was not to be had.
+    pub(super) fn log(&self) {
+        if let Backend { kind: Kind::MioInstead, reason } = &self.backend {
+            tracing::info!(reason, "io_uring cannot be used; the reactor is mio");
+        }
+    }
+}
+
 impl Backend {
     /// What was asked for, as far as io_uring is `available`.
     fn new(choice: ReactorChoice, available: Result<(), Unavailable>) -> Result<Self, NodeError> {
@@ -78,10 +89,7 @@ impl Backend {
             (ReactorChoice::Auto, Ok(())) => {
                 (Kind::IoUring { only: false }, "the best of this host".to_owned())
             }
-            (ReactorChoice::Auto, Err(why)) => {
-                tracing::info!(reason = %why, "io_uring cannot be used; the reactor is mio");
-                (Kind::Mio, why.to_string())
-            }
+            (ReactorChoice::Auto, Err(why)) => (Kind::MioInstead, why.to_string()),
         };
         Ok(Self { kind, reason })
     }
@@ -269,7 +277,7 @@ mod tests {
         let (any, only) = (Kind::IoUring { only: false }, Kind::IoUring { only: true });
         let eperm = "io_uring_setup: EPERM, not permitted here";
         check(ReactorChoice::Auto, Ok(()), Ok((any, "the best of this host")));
-        check(ReactorChoice::Auto, refused(), Ok((Kind::Mio, eperm)));
+        check(ReactorChoice::Auto, refused(), Ok((Kind::MioInstead, eperm)));
         check(ReactorChoice::Mio, Ok(()), Ok((Kind::Mio, "by configuration")));
         check(ReactorChoice::Mio, refused(), Ok((Kind::Mio, "by configuration")));
         check(ReactorChoice::IoUring, Ok(()), Ok((only, "by configuration")));
