@@ -98,6 +98,7 @@ limits! {
     pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
     connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included. Absolute, so that trickled bytes do not prolong it.";
     idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
+    verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     close_linger: Time = secs(1), "After a final status the peer has this long to close by itself before we do.";
     chunk_streams_max: Count = 64, "Chunk stream ids per connection and direction; real encoders use fewer than ten.";
@@ -137,7 +138,8 @@ limits! {
     video_idle_max: Time = secs(2), "Without coded video for this long a stream counts as audio only: players may then join at any message.";
     key_wait_max: Time = secs(10), "How long a joining player waits for a key frame when the log has none; then it gets the audio.";
     stream_grace: Time = secs(15), "How long a stream without its publisher keeps its players and its name.";
-    takeover_holdoff: Time = secs(10), "A publisher that was taken over is refused for this long from another address, unless the holder has been silent for 3 s.";
+    takeover_holdoff: Time = secs(10), "A publisher that was taken over from another address is refused for this long, unless the holder has been silent for silent_after; each refused try renews it and each further take-over doubles it. From the holder's own address a publisher may take over at once, three times in a row.";
+    silent_after: Time = secs(3), "A publisher that sent nothing for so long no longer defends its name.";
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
     streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
@@ -148,6 +150,12 @@ limits! {
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";
+    http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
+    http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
+    http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
+    http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
+    claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
+    worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 0: ended in order. 1: could not start, or failed. 2: bad configuration or arguments.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use relay::config::{self, Command};
@@ -10,21 +10,34 @@ use relay::node;
 
 fn main() -> ExitCode {
     match config::load(std::env::args_os().skip(1), std::env::vars_os()) {
-        Ok(Command::Run(effective)) => match node::run(*effective) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => say(&error, ExitCode::FAILURE),
-        },
-        Ok(Command::Print(text)) => {
-            // A reader that ends early (`relay --help | head`) has read what it wanted.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+        Ok(Command::Run(effective)) => {
+            let log = effective.config.log;
+            match node::run(*effective) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    node::complain(log, &[error.to_string()]);
+                    ExitCode::FAILURE
+                }
+            }
         }
-        Err(error) => say(&error, ExitCode::from(2)),
+        Ok(Command::Print(text)) => print(&text),
+        Err(error) => {
+            node::complain(error.log, &error.sentences);
+            ExitCode::from(2)
+        }
     }
 }
 
-fn say(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
-    // Nothing can be said about a standard error that is closed.
-    let _ = writeln!(std::io::stderr(), "relay: {error}");
-    code
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that ends early (`relay --help | head`) has read what it wanted.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let sentence = format!("Standard output cannot be written: {error}.");
+            node::complain(config::Log::DEFAULT, &[sentence]);
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -26,11 +26,13 @@ main{max-width:920px;margin:0 auto;padding:28px 24px 60px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:32px 0 8px}
 .sub{color:#5a6474;margin:0 0 18px}
 .badge{display:inline-block;padding:3px 12px;border-radius:14px;color:#fff;font-weight:600}
-.good{background:#1f8a4c}.bad{background:#c0392b}.unsure{background:#b7791f}.plain{background:#5a6474}
+.good{background:#1f8a4c}.bad{background:#c0392b}.unsure{background:#b7791f}
+.plain{background:#5a6474}
 .note{background:#fff4d6;border-left:4px solid #b7791f;padding:8px 12px;margin:12px 0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin:18px 0}
 .tile{background:#fff;border:1px solid #dfe4ec;border-radius:8px;padding:10px 14px}
-.tile b{display:block;font-size:20px;white-space:nowrap;font-variant-numeric:tabular-nums}.tile span{color:#5a6474}
+.tile b{display:block;font-size:20px;white-space:nowrap;font-variant-numeric:tabular-nums}
+.tile span{color:#5a6474}
 .wrong b{color:#c0392b}
 figure,.wide{overflow-x:auto;background:#fff;border:1px solid #dfe4ec;border-radius:8px}
 figure{padding:14px 16px;margin:14px 0}
@@ -168,7 +170,8 @@ fn write_expectations(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         return Ok(());
     }
     out.write_str(
-        "<h2>Expectations</h2><div class='wide'><table><tr><th>expected</th><th>measured</th><th></th></tr>",
+        "<h2>Expectations</h2><div class='wide'><table><tr><th>expected</th><th>measured</th>\
+         <th></th></tr>",
     )?;
     for verdict in &outcome.verdicts {
         let (class, word) = if verdict.met { ("good", "met") } else { ("bad", "not met") };
@@ -270,7 +273,8 @@ fn plots(outcome: &Outcome) -> Vec<Plot> {
 
 fn write_spans(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     out.write_str(
-        "<h2>Times</h2><div class='wide'><table><tr><th>what</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th>\
+        "<h2>Times</h2><div class='wide'><table><tr><th>what</th><th>p50</th><th>p90</th>\
+         <th>p99</th><th>p99.9</th>\
          <th>max</th><th>count</th></tr>",
     )?;
     for kind in SpanKind::ALL {
@@ -290,7 +294,8 @@ fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         return Ok(());
     }
     out.write_str(
-        "<h2>Errors</h2><div class='wide'><table><tr><th>cause</th><th class='text'>first of them</th>\
+        "<h2>Errors</h2><div class='wide'><table><tr><th>cause</th>\
+         <th class='text'>first of them</th>\
          <th>count</th></tr>",
     )?;
     for (cause, failed) in failures {
@@ -308,23 +313,19 @@ fn write_failures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
 fn write_counters(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let (load, slow) = (&outcome.collected.counters, &outcome.collected.slow);
     let with_slow = slow.players_planned > 0;
-    let head = if with_slow { "<th>count</th><th>slow readers</th>" } else { "<th>count</th>" };
+    let head = if with_slow { "<th>slow readers</th>" } else { "" };
     write!(
         out,
-        "<h2>Counters</h2><div class='wide'><table><tr><th>name</th><th class='text'>meaning</th>{head}</tr>"
+        "<h2>Counters</h2><div class='wide'><table><tr><th>name</th><th>count</th>{head}\
+         <th class='text'>meaning</th></tr>"
     )?;
     for ((name, count, meaning), (_, slow, _)) in load.table().into_iter().zip(slow.table()) {
         let class = if count + slow == 0 { " class='none'" } else { "" };
-        write!(
-            out,
-            "<tr{class}><td>{name}</td><td class='text'>{}</td><td>{}</td>",
-            escape(meaning),
-            show_count(count)
-        )?;
+        write!(out, "<tr{class}><td>{name}</td><td>{}</td>", show_count(count))?;
         if with_slow {
             write!(out, "<td>{}</td>", show_count(slow))?;
         }
-        out.write_str("</tr>")?;
+        write!(out, "<td class='text'>{}</td></tr>", escape(meaning))?;
     }
     out.write_str("</table></div>")
 }

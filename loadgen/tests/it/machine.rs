@@ -60,7 +60,8 @@ fn other_addresses_are_taken_where_one_has_no_port_left() {
     let script = "ip link set lo up && echo '40000 40099' > /proc/sys/net/ipv4/ip_local_port_range \
          && { \"$relay\" --rtmp 127.0.0.1:1935 --http 127.0.0.1:8935 > /dev/null & server=$!; } \
          && trap 'kill $server' EXIT \
-         && for _ in {1..200}; do (: < /dev/tcp/127.0.0.1/8935) 2> /dev/null && break; sleep 0.1; done \
+         && for _ in {1..200}; do \
+            (: < /dev/tcp/127.0.0.1/8935) 2> /dev/null && break; sleep 0.1; done \
          && \"$loadgen\" run \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "bash", "-c", script, "loadgen"]);

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, Command};
 use super::draft::Draft;
 use super::key::{Given, Key};
 use super::settings::SETTINGS;
-use super::{ConfigError, Source, listing};
+use super::{Log, LogFormat, Source, listing};
 
 pub(super) enum Parsed {
     /// Help or version: print it and end well.
@@ -23,16 +23,20 @@ pub(super) struct Arguments {
     pub(super) settings: Vec<Given>,
 }
 
-/// Reads the arguments, the program's name not among them.
-pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, ConfigError> {
-    let matches = match command()?.try_get_matches_from(arguments) {
+/// Reads the arguments, the program's name not among them; a mistake is one sentence, with the form
+/// in which to say it.
+pub(super) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed, (String, Log)> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let matches = match command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                     Ok(Parsed::Print(error.to_string()))
                 }
-                _ => Err(ConfigError(sentence(&error))),
+                _ => Err((sentence(&error), log(&arguments))),
             };
         }
     };
@@ -52,8 +56,8 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
     }))
 }
 
-fn command() -> Result<Command, ConfigError> {
-    let defaults = Draft::new().finish()?.rows;
+fn command() -> Command {
+    let defaults = Draft::new().rows();
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -68,14 +72,26 @@ fn command() -> Result<Command, ConfigError> {
         let long = flag.trim_start_matches('-');
         Some(Arg::new(flag).long(long).value_name(value).help(setting.why))
     });
-    Ok(Command::new("relay")
+    Command::new("relay")
         .version(env!("CARGO_PKG_VERSION"))
         .about("An RTMP relay")
         .no_binary_name(true)
         .arg(config)
         .arg(check)
         .args(flags)
-        .after_help(listing::help(&defaults)))
+        .after_help(listing::help(&defaults))
+}
+
+/// The form of log lines that arguments ask for which cannot be parsed.
+fn log(arguments: &[OsString]) -> Log {
+    let is_flag = |argument: &OsString| argument == "--log";
+    let apart = arguments.windows(2).any(|pair| is_flag(&pair[0]) && pair[1] == "json");
+    let format = if apart || arguments.iter().any(|argument| argument == "--log=json") {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    Log { format, ..Log::DEFAULT }
 }
 
 /// The parser's report, several lines long, as one sentence.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::environment::variable;
 use super::key::{Given, Key};
 use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APP_SETTINGS, APPS, LIMITS, SETTINGS};
 use super::{
-    Config, ConfigError, Drain, Effective, Listen, Log, LogFormat, LogLevel, Node, ReactorChoice,
-    Row, Sockets, Source, text,
+    Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
+    text,
 };
 use crate::worker::settings::{AppSettings, Settings};
 
@@ -19,7 +20,14 @@ pub(super) struct Draft {
     /// What was set for each application, `*` included; settings that nobody set are inherited.
     apps: BTreeMap<String, AppSettings>,
     sources: HashMap<Key, Source>,
+    /// What was wrong so far, as one sentence each.
+    mistakes: Vec<String>,
+    /// Further mistakes, not told one by one.
+    untold: usize,
 }
+
+/// Most mistakes that are told one by one.
+const MISTAKES_MAX: usize = 20;
 
 /// Most applications with settings of their own.
 const APPS_MAX: usize = 10_000;
@@ -34,29 +42,43 @@ impl Draft {
             sockets: Sockets::default(),
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
-            log: Log { format: LogFormat::Text, level: LogLevel::Info },
+            log: Log::DEFAULT,
         };
         let apps = BTreeMap::from([(ANY_APP.to_owned(), AppSettings::default())]);
-        Self { config, apps, sources: HashMap::new() }
+        Self { config, apps, sources: HashMap::new(), mistakes: Vec::new(), untold: 0 }
     }
 
     /// Takes the values of one source; they win over those taken before.
-    pub(super) fn take(&mut self, values: Vec<Given>) -> Result<(), ConfigError> {
+    pub(super) fn take(&mut self, values: Vec<Given>) {
         for given in values {
             match self.set(&given.key, &given.text) {
                 Some(Ok(())) => {
                     self.sources.insert(given.key, given.source);
                 }
-                Some(Err(allowed)) => return Err(bad(&given, &allowed)),
-                None => return Err(self.unknown(&given)),
+                // Looking for the nearest name takes time that a hostile file could make long.
+                _ if self.mistakes.len() >= MISTAKES_MAX => self.untold += 1,
+                Some(Err(allowed)) => self.mistakes.push(bad(&given, &allowed)),
+                None => self.mistakes.push(self.unknown(&given)),
             }
         }
-        Ok(())
+    }
+
+    /// Notes that a source could not be taken.
+    pub(super) fn mistaken(&mut self, sentence: String) {
+        self.mistakes.push(sentence);
     }
 
     /// The configuration, after the values were compared with each other.
     pub(super) fn finish(mut self) -> Result<Effective, ConfigError> {
-        self.compare()?;
+        if self.mistakes.is_empty() {
+            self.compare();
+        }
+        if !self.mistakes.is_empty() {
+            if self.untold > 0 {
+                self.mistakes.push(format!("There are {} more mistakes.", self.untold));
+            }
+            return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
+        }
         self.inherit();
         let rows = self.rows();
         let mut apps: HashMap<_, _> = self.apps.into_iter().collect();
@@ -99,39 +121,55 @@ impl Draft {
         }
     }
 
-    fn unknown(&self, given: &Given) -> ConfigError {
+    fn unknown(&self, given: &Given) -> String {
         let typed = given.key.to_string();
+        if let Some(sentence) = not_a_table(given) {
+            return sentence;
+        }
         let app = given.key.0.get(1).map_or(ANY_APP, String::as_str);
         let fixed = SETTINGS.iter().map(|row| Key::new(&[row.section, row.name]));
         let limits = self.config.settings.limits.table();
         let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
         let apps = APP_SETTINGS.iter().map(|row| Key::new(&[APPS, app, row.name]));
-        let known: Vec<_> = fixed.chain(limits).chain(apps).map(|key| key.to_string()).collect();
-        let nearest = nearest(&typed, known.iter().map(String::as_str)).unwrap_or_default();
+        let known: Vec<_> =
+            fixed.chain(limits).chain(apps).map(|key| (key.to_string(), key)).collect();
+        let nearest = nearest(&typed, known.iter().map(|(name, _)| name.as_str()));
+        let key = known.iter().find(|(name, _)| Some(name.as_str()) == nearest).map(|(_, key)| key);
+        let nearest = match (&given.source, key) {
+            (Source::Environment(_), Some(key)) => format!("{key}, as {}", variable(key)),
+            _ => nearest.unwrap_or_default().to_owned(),
+        };
         let (typed, source) = (text::shown(&typed), &given.source);
-        ConfigError(format!("{typed} ({source}) is not a setting; the nearest is {nearest}."))
+        format!("{typed} ({source}) is not a setting; the nearest is {nearest}.")
     }
 
     /// Rules between two settings.
-    fn compare(&self) -> Result<(), ConfigError> {
+    fn compare(&mut self) {
         let limits = &self.config.settings.limits;
         let (span, span_most) = (limits.log_span, limits.gop_span_max);
+        let (log, total) = (limits.log_bytes_max, limits.log_bytes_total);
         if span > span_most {
             let allowed = format!("at most limits.gop_span_max, {}", text::show_time(span_most));
-            return Err(self.too_large("log_span", text::show_time(span), &allowed));
+            self.too_large("log_span", text::show_time(span), &allowed);
         }
-        let (log, total) = (limits.log_bytes_max, limits.log_bytes_total);
         if log > total {
             let allowed = format!("at most limits.log_bytes_total, {}", text::show_bytes(total));
-            return Err(self.too_large("log_bytes_max", text::show_bytes(log), &allowed));
+            self.too_large("log_bytes_max", text::show_bytes(log), &allowed);
         }
-        Ok(())
+        let Listen { rtmp, http } = self.config.listen;
+        if overlap(rtmp, http) {
+            let allowed = format!("another address or port than listen.rtmp, which is {rtmp}");
+            self.not_together(Key::new(&["listen", "http"]), http.to_string(), &allowed);
+        }
     }
 
-    fn too_large(&self, name: &str, text: String, allowed: &str) -> ConfigError {
-        let key = Key::new(&[LIMITS, name]);
+    fn too_large(&mut self, name: &str, text: String, allowed: &str) {
+        self.not_together(Key::new(&[LIMITS, name]), text, allowed);
+    }
+
+    fn not_together(&mut self, key: Key, text: String, allowed: &str) {
         let source = self.sources.get(&key).cloned().unwrap_or(Source::Default);
-        bad(&Given { key, text, source }, allowed)
+        self.mistakes.push(bad(&Given { key, text, source }, allowed));
     }
 
     /// What nobody set for an application is as `*` has it.
@@ -148,7 +186,7 @@ impl Draft {
     }
 
     /// Every setting, in the order of the documentation.
-    fn rows(&self) -> Vec<Row> {
+    pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for section in settings::sections() {
             for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
@@ -186,10 +224,35 @@ impl Draft {
     }
 }
 
-fn bad(given: &Given, allowed: &str) -> ConfigError {
+/// A value that stands where the file has a table.
+fn not_a_table(given: &Given) -> Option<String> {
+    let Source::File(..) = given.source else { return None };
+    let is_table = match given.key.0.as_slice() {
+        [section] => settings::sections().any(|known| known == section),
+        [section, _] => section == APPS,
+        _ => false,
+    };
+    let (key, value) = (text::shown(&given.key.to_string()), text::shown(&given.text));
+    is_table.then(|| {
+        format!("{key} is \"{value}\" ({}), but it must be a table: [{key}].", given.source)
+    })
+}
+
+/// Whether two listeners would have a port in common. `[::]` is every address, of IPv4 too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes_all = |address: SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
+    let any_v4 = (one.ip().is_unspecified() || other.ip().is_unspecified())
+        && one.is_ipv4()
+        && other.is_ipv4();
+    one.port() != 0
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || takes_all(one) || takes_all(other) || any_v4)
+}
+
+fn bad(given: &Given, allowed: &str) -> String {
     let Given { key, text, source } = given;
     let (key, value) = (text::shown(&key.to_string()), text::shown(text));
-    ConfigError(format!("{key} is \"{value}\" ({source}), but it must be {allowed}."))
+    format!("{key} is \"{value}\" ({source}), but it must be {allowed}.")
 }
 
 /// The host's name, where it can be a node's name.

@@ -7,15 +7,15 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::key::{Given, Key};
-use super::{ConfigError, Source, settings};
+use super::{Source, settings};
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The settings of a file, in its order.
-pub(super) fn read(path: &Path) -> Result<Vec<Given>, ConfigError> {
+/// The settings of a file, in its order, or why there are none, as one sentence.
+pub(super) fn read(path: &Path) -> Result<Vec<Given>, String> {
     let shown = path.display().to_string();
-    let fail = |why: String| ConfigError(format!("The configuration file {shown} {why}."));
+    let fail = |why: String| format!("The configuration file {shown} {why}.");
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
@@ -27,11 +27,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Given>, ConfigError> {
 }
 
 /// The settings of a text; `name` is what to call it in sentences.
-pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Given>, ConfigError> {
+pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Given>, String> {
     let root = DeTable::parse(text).map_err(|error| {
         let line = line(text, error.span().map_or(0, |span| span.start));
         let why = error.message().trim_end_matches('.').replace('\n', ", ");
-        ConfigError(format!("The configuration file {name} is not TOML at line {line}: {why}."))
+        format!("The configuration file {name} is not TOML at line {line}: {why}.")
     })?;
     let mut given = Vec::new();
     walk(name, text, &mut Vec::new(), root.get_ref(), &mut given);

@@ -1,10 +1,12 @@
 //! The settings as text: for `--check`, with the values in force, and for `--help`.
 
-use super::Row;
+use super::key::Key;
+use super::settings::{ANY_APP, APPS};
+use super::{Row, Source};
 
 /// The configuration in force as a file that would give the same one, with the source of each
-/// value.
-pub(super) fn check(rows: &[Row]) -> String {
+/// value, and the default where somebody set another.
+pub(super) fn check(rows: &[Row], defaults: &[Row]) -> String {
     let mut out = String::new();
     let mut section = "";
     for row in rows {
@@ -16,9 +18,23 @@ pub(super) fn check(rows: &[Row]) -> String {
         for line in wrap(row.why, 96) {
             out.push_str(&format!("# {line}\n"));
         }
-        out.push_str(&format!("{} = {} # {}\n", row.name, row.value, row.source));
+        out.push_str(&format!("{} = {} # {}", row.name, row.value, row.source));
+        match default_of(row, defaults) {
+            Some(default) if row.source != Source::Default => {
+                out.push_str(&format!("; default: {}\n", default.value));
+            }
+            _ => out.push('\n'),
+        }
     }
     out
+}
+
+/// The default of a setting; that of an application is the one of all applications.
+fn default_of<'a>(row: &Row, defaults: &'a [Row]) -> Option<&'a Row> {
+    let any_app = Key::new(&[APPS, ANY_APP, &row.name]).section();
+    let is_app = row.section.starts_with(&format!("{APPS}."));
+    let section = if is_app { &any_app } else { &row.section };
+    defaults.iter().find(|default| default.section == *section && default.name == row.name)
 }
 
 /// Every setting with its default and meaning, below the flags of `--help`.
@@ -39,7 +55,8 @@ pub(super) fn help(rows: &[Row]) -> String {
     }
     out.push_str(
         "\nSettings of [apps.\"*\"] hold for every application without a section of its own, such as \
-         [apps.\"live\"].\nExit codes: 0 ended in order, 1 cannot start, 2 bad configuration or \
+         [apps.\"live\"].\nNames of applications are compared letter by letter, in variables too: \
+         RELAY_APPS__live__JOIN is about \"live\",\nRELAY_APPS__LIVE__JOIN about \"LIVE\".\nExit codes: 0 ended in order, 1 cannot start, 2 bad configuration or \
          arguments.",
     );
     out

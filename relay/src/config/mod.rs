@@ -186,36 +186,54 @@ pub enum Source {
     Flag(&'static str),
 }
 
-/// Bad arguments, environment or file: one sentence, for exit code 2.
+/// Bad arguments, environment or file, for exit code 2. Its text has one line for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConfigError(String);
+#[error("{}", .sentences.join("\n"))]
+pub struct ConfigError {
+    /// Each mistake, as one sentence.
+    pub sentences: Vec<String>,
+    /// How to say so: what was understood of `[log]` before anything went wrong.
+    pub log: Log,
+}
 
 /// Reads the command line (without the program's name), the environment and the file they name.
 ///
 /// # Errors
 ///
-/// The first mistake found, as one sentence.
+/// Every mistake of the file, the environment and the flags, as one sentence each. Arguments that
+/// cannot be told apart are one sentence, and end it.
 pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, ConfigError> {
-    let arguments = match arguments::parse(arguments)? {
-        arguments::Parsed::Print(text) => return Ok(Command::Print(text)),
-        arguments::Parsed::Given(arguments) => arguments,
+    let arguments = match arguments::parse(arguments) {
+        Ok(arguments::Parsed::Print(text)) => return Ok(Command::Print(text)),
+        Ok(arguments::Parsed::Given(arguments)) => arguments,
+        Err((sentence, log)) => return Err(ConfigError { sentences: vec![sentence], log }),
     };
     let mut draft = draft::Draft::new();
     if let Some(path) = &arguments.config {
-        draft.take(file::read(path)?)?;
+        match file::read(path) {
+            Ok(values) => draft.take(values),
+            Err(sentence) => draft.mistaken(sentence),
+        }
     }
-    draft.take(environment::read(environment)?)?;
-    draft.take(arguments.settings)?;
+    match environment::read(environment) {
+        Ok(values) => draft.take(values),
+        Err(sentence) => draft.mistaken(sentence),
+    }
+    draft.take(arguments.settings);
     let effective = draft.finish()?;
     Ok(if arguments.check {
-        Command::Print(listing::check(&effective.rows))
+        Command::Print(listing::check(&effective.rows, &draft::Draft::new().rows()))
     } else {
         Command::Run(Box::new(effective))
     })
+}
+
+impl Log {
+    /// What is written unless somebody asks for something else.
+    pub const DEFAULT: Self = Self { format: LogFormat::Text, level: LogLevel::Info };
 }
 
 impl fmt::Display for Source {

@@ -82,7 +82,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "node",
         name: "reactor",
-        why: "How workers talk to the kernel. \"auto\": the best that this host allows.",
+        why: "How workers talk to the kernel: \"auto\" (the best that this host allows), \"io_uring\" or \"mio\".",
         flag: Some(("--reactor", "auto|io_uring|mio")),
         set: |config, text| choose(&mut config.node.reactor, REACTORS, text),
         get: |config| chosen(config.node.reactor, REACTORS),
@@ -92,7 +92,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "rtmp",
         why: "Address for publishers and players; port 0 lets the kernel choose.",
         flag: Some(("--rtmp", "ADDR")),
-        set: |config, text| address(&mut config.listen.rtmp, text),
+        set: |config, text| address(&mut config.listen.rtmp, 1935, text),
         get: |config| text::quoted(&config.listen.rtmp.to_string()),
     },
     Setting {
@@ -100,7 +100,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         name: "http",
         why: "Address for operators: health, metrics, API; port 0 lets the kernel choose.",
         flag: Some(("--http", "ADDR")),
-        set: |config, text| address(&mut config.listen.http, text),
+        set: |config, text| address(&mut config.listen.http, 8935, text),
         get: |config| text::quoted(&config.listen.http.to_string()),
     },
     Setting {
@@ -206,7 +206,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "log",
         name: "format",
-        why: "Form of the log lines on standard error.",
+        why: "Form of the log lines on standard error: \"text\" or \"json\".",
         flag: Some(("--log", "text|json")),
         set: |config, text| choose(&mut config.log.format, LOG_FORMATS, text),
         get: |config| chosen(config.log.format, LOG_FORMATS),
@@ -214,7 +214,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "log",
         name: "level",
-        why: "The least severe log lines that are written.",
+        why: "The least severe log lines that are written: \"error\", \"warn\", \"info\", \"debug\" or \"trace\".",
         flag: None,
         set: |config, text| choose(&mut config.log.level, LOG_LEVELS, text),
         get: |config| chosen(config.log.level, LOG_LEVELS),
@@ -224,7 +224,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(super) const APP_SETTINGS: &[AppSetting] = &[
     AppSetting {
         name: "flush",
-        why: "How long messages are gathered before they are sent. \"auto\": from 0 to 50 ms, by load.",
+        why: "How long messages are gathered before they are sent: \"0ms\", \"20ms\", \"50ms\", or one of them by load (\"auto\").",
         set: |app, text| choose(&mut app.flush, FLUSHES, text),
         get: |app| chosen(app.flush, FLUSHES),
         inherit: |app, other| app.flush = other.flush,
@@ -238,14 +238,14 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
     },
     AppSetting {
         name: "publish_conflict",
-        why: "A second publisher of a live name takes it over, or is refused.",
+        why: "A second publisher of a live name takes it over (\"takeover\"), or is refused (\"reject\").",
         set: |app, text| choose(&mut app.publish_conflict, CONFLICTS, text),
         get: |app| chosen(app.publish_conflict, CONFLICTS),
         inherit: |app, other| app.publish_conflict = other.publish_conflict,
     },
     AppSetting {
         name: "unknown_stream",
-        why: "A player of a name that nobody publishes waits, or is refused.",
+        why: "A player of a name that nobody publishes waits (\"wait\"), or is refused (\"reject\").",
         set: |app, text| choose(&mut app.unknown_stream, UNKNOWNS, text),
         get: |app| chosen(app.unknown_stream, UNKNOWNS),
         inherit: |app, other| app.unknown_stream = other.unknown_stream,
@@ -301,9 +301,13 @@ fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     text::quoted(name.unwrap_or_default())
 }
 
-fn address(to: &mut SocketAddr, text: &str) -> Result<(), String> {
-    *to = text::address(text)
-        .ok_or("an address with a port such as \"[::]:1935\" or \"127.0.0.1:1935\"")?;
+fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
+    *to = text::address(text).ok_or_else(|| {
+        format!(
+            "an address in digits with a port: \"[::]:{port}\" for every address of this host, \
+             \"127.0.0.1:{port}\" for this host alone"
+        )
+    })?;
     Ok(())
 }
 

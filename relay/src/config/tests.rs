@@ -174,9 +174,107 @@ fn an_application_inherits_from_a_weaker_source_too() {
 
 #[test]
 fn other_variables_are_none_of_our_business() {
-    let environment =
-        &[("RELAY_PORT", "tcp://10.0.0.1:1935"), ("RELAY_SERVICE_HOST", "x"), ("PATH", "/bin")];
+    let environment = &[
+        ("RELAY_PORT", "tcp://10.0.0.1:1935"),
+        ("RELAY_PORT_1935_TCP", "tcp://10.0.0.1:1935"),
+        ("RELAY_PORT_1935_TCP_ADDR", "10.0.0.1"),
+        ("RELAY_SERVICE_HOST", "10.0.0.1"),
+        ("RELAY_SERVICE_PORT", "1935"),
+        ("RELAY_SERVICE_PORT_RTMP", "1935"),
+        ("RELAY_HTTP_SERVICE_HOST", "10.0.0.1"),
+        ("RELAY_HTTP_PORT", "tcp://10.0.0.1:8935"),
+        ("RELAY_HTTP_PORT_8935_TCP_PROTO", "tcp"),
+        ("RELAYX", "1"),
+        ("PATH", "/bin"),
+    ];
     Start { environment, ..Start::default() }.effective();
+}
+
+#[test]
+fn every_other_variable_of_ours_is_a_mistake() {
+    for (name, value) in [
+        ("RELAY_FOO", "4"),
+        ("RELAY_", "4"),
+        ("RELAY_PORT", "1935"),
+        ("RELAY_HTTP_PORT", "8935"),
+        ("RELAY_SERVICE_PORT_", "1"),
+        ("RELAY_PORT_1935_TCP_ADDRESS", "x"),
+        ("RELAY_PORT_X_TCP", "x"),
+        ("RELAY_NODE___WORKERS", "4"),
+    ] {
+        let error = Start { environment: &[(name, value)], ..Start::default() }.load();
+        let error = error.unwrap_err();
+        let named = error.contains(name) && error.contains("is not a setting; the nearest is ");
+        assert!(named && !error.contains('\n'), "{name}: {error}");
+    }
+}
+
+#[test]
+fn every_mistake_of_all_sources_is_told_at_once() {
+    let file = "[limits]\nlog_span = 1\nnone = 2\n[apps]\nlive = 3\n";
+    let environment = &[("RELAY_LOG__LEVEL", "loud"), ("RELAY_LOG__FORMAT", "json")];
+    let arguments = &["--workers", "none"];
+    let start = Start { file: Some(file), environment, arguments };
+    let error = start.load().unwrap_err();
+    let begins =
+        ["limits.log_span is", "limits.none (", "apps.live is", "log.level is", "node.workers is"];
+    assert_eq!(error.lines().count(), begins.len(), "{error}");
+    for (line, begin) in error.lines().zip(begins) {
+        assert!(line.starts_with(begin) && line.ends_with('.'), "{begin}: {error}");
+    }
+    let many: String = (0..100_000).map(|n| format!("a{n} = 1\n")).collect();
+    let error = Start { file: Some(&many), ..Start::default() }.load().unwrap_err();
+    assert_eq!(error.lines().count(), 21);
+    assert_eq!(error.lines().last(), Some("There are 99980 more mistakes."));
+}
+
+#[test]
+fn mistakes_are_told_in_the_form_of_the_log() {
+    let environment = [("RELAY_LOG__FORMAT", "json"), ("RELAY_FOO", "1")];
+    let environment = environment.map(|(name, value)| (name.into(), value.into()));
+    let error = load([], environment).unwrap_err();
+    assert_eq!((error.log.format, error.sentences.len()), (LogFormat::Json, 1));
+}
+
+#[test]
+fn listeners_must_not_meet() {
+    fn check(rtmp: &str, http: &str, good: bool) {
+        let start = Start { arguments: &["--rtmp", rtmp, "--http", http], ..Start::default() };
+        let expected = format!(
+            "listen.http is \"{http}\" (--http), but it must be another address or port than \
+             listen.rtmp, which is {rtmp}."
+        );
+        assert_eq!(start.load().err(), (!good).then_some(expected), "{rtmp} {http}");
+    }
+    check("[::]:1935", "[::]:1935", false);
+    check("[::]:1935", "127.0.0.1:1935", false);
+    check("[::1]:1935", "[::]:1935", false);
+    check("0.0.0.0:1935", "10.0.0.1:1935", false);
+    check("127.0.0.1:1935", "127.0.0.1:1935", false);
+    check("127.0.0.1:1935", "127.0.0.2:1935", true);
+    check("0.0.0.0:1935", "[::1]:1935", true);
+    check("[::]:1935", "[::]:1936", true);
+    check("[::]:0", "[::]:0", true);
+}
+
+#[test]
+fn help_and_check_say_what_is_allowed() {
+    let mut config = Start::default().effective().config;
+    let app = &mut crate::worker::settings::AppSettings::default();
+    let fixed = settings::SETTINGS.iter().map(|row| (row.why, (row.set)(&mut config, "\0")));
+    let fixed: Vec<_> = fixed.collect();
+    let apps = settings::APP_SETTINGS.iter().map(|row| (row.why, (row.set)(app, "\0")));
+    let mut choices = 0;
+    for (why, allowed) in fixed.into_iter().chain(apps) {
+        let allowed = allowed.unwrap_err();
+        if allowed.starts_with('"') {
+            choices += 1;
+            for name in allowed.split('"').skip(1).step_by(2) {
+                assert!(why.contains(&format!("\"{name}\"")), "{name} is not in {why:?}");
+            }
+        }
+    }
+    assert_eq!(choices, 7);
 }
 
 #[test]
@@ -250,8 +348,17 @@ fn a_bad_file_is_one_sentence() {
     );
     check(
         "[listen]\nrtmp = 1935",
-        "listen.rtmp is \"1935\" (relay.toml:2), but it must be an address with a port such as \
-         \"[::]:1935\" or \"127.0.0.1:1935\".",
+        "listen.rtmp is \"1935\" (relay.toml:2), but it must be an address in digits with a port: \
+         \"[::]:1935\" for every address of this host, \"127.0.0.1:1935\" for this host alone.",
+    );
+    check(
+        "[apps]\nlive = 5",
+        "apps.live is \"5\" (relay.toml:2), but it must be a table: [apps.live].",
+    );
+    check("limits = 5", "limits is \"5\" (relay.toml:1), but it must be a table: [limits].");
+    check(
+        "[[apps.live]]\nflush = \"0ms\"",
+        "apps.live is \"[[apps.live]]\" (relay.toml:1), but it must be a table: [apps.live].",
     );
     check(
         "[drain]\nwindow = \"-1s\"",
@@ -311,13 +418,40 @@ fn bad_arguments_and_variables_are_one_sentence() {
     check(
         &[("RELAY_NODE__WORKER", "2")],
         &[],
-        "node.worker (environment RELAY_NODE__WORKER) is not a setting; the nearest is node.workers.",
+        "node.worker (environment RELAY_NODE__WORKER) is not a setting; the nearest is node.workers, \
+         as RELAY_NODE__WORKERS.",
+    );
+    check(
+        &[("RELAY_NODE_WORKERS", "2")],
+        &[],
+        "node_workers (environment RELAY_NODE_WORKERS) is not a setting; the nearest is node.workers, \
+         as RELAY_NODE__WORKERS.",
+    );
+    check(
+        &[("RELAY_APPS__live__JION", "live")],
+        &[],
+        "apps.live.jion (environment RELAY_APPS__live__JION) is not a setting; the nearest is \
+         apps.live.join, as RELAY_APPS__live__JOIN.",
+    );
+    check(
+        &[("RELAY_LOG_LEVELS", "debug")],
+        &[],
+        "log_levels (environment RELAY_LOG_LEVELS) is not a setting; the nearest is log.level, as \
+         RELAY_LOG__LEVEL.",
     );
     check(
         &[("RELAY_LOG__FORMAT", "xml")],
         &["--log", "json"],
         "log.format is \"xml\" (environment RELAY_LOG__FORMAT), but it must be \"text\" or \"json\".",
     );
+    for address in ["localhost:8935", ":8935", "8935", "[::]", "10.0.0.1"] {
+        let sentence = format!(
+            "listen.http is \"{address}\" (--http), but it must be an address in digits with a \
+             port: \"[::]:8935\" for every address of this host, \"127.0.0.1:8935\" for this host \
+             alone."
+        );
+        check(&[], &["--http", address], &sentence);
+    }
     check(
         &[],
         &["--worker", "2"],
@@ -356,9 +490,13 @@ fn what_check_prints_is_a_file_of_the_same_configuration() {
         effective.rows.iter().map(row).collect::<Vec<_>>()
     };
     assert_eq!(values(&again), values(&first));
-    assert!(text.contains("workers = 2 # environment RELAY_NODE__WORKERS\n"), "{text}");
-    assert!(text.contains("rtmp = \"127.0.0.1:0\" # --rtmp\n"), "{text}");
+    let workers = "workers = 2 # environment RELAY_NODE__WORKERS; default: \"auto\"\n";
+    assert!(text.contains(workers), "{text}");
+    assert!(text.contains("rtmp = \"127.0.0.1:0\" # --rtmp; default: \"[::]:1935\"\n"), "{text}");
     assert!(text.contains("log_span = \"12s\" # default\n"), "{text}");
+    assert!(text.contains("flush_age = \"1500us\" # "), "{text}");
+    assert!(text.contains("; default: \"20ms\"\n"), "{text}");
+    assert!(text.contains("; default: \"gop\"\n"), "{text}");
 }
 
 #[test]

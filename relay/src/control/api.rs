@@ -6,24 +6,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State as Shared};
 use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::ask::{ask, ask_all};
-use super::http::ApiError;
+use super::http::{ApiError, JsonLine};
 use super::page::{Page, PageQuery, after};
 use super::state::State;
-use crate::limits::Value;
+use crate::limits::{Limit, Limits, Value};
 use crate::worker::labels::{Role, Source, Transport};
 use crate::worker::report::{
     ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare, StreamState,
 };
 
+/// What is wrong with a path that cannot be read.
+const NOT_TEXT: &str = "The path must be UTF-8 text, with %XX for other bytes.";
+
+/// What is wrong with any other query.
+const QUERY: &str = "The query may be limit, a number of rows, and cursor, a next of this list.";
+
 type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
-type Answer<T> = Result<Json<T>, ApiError>;
+type Answer<T> = Result<JsonLine<T>, ApiError>;
 
 /// One stream of `GET /api/v1/streams`.
 #[derive(Debug, Serialize)]
@@ -97,6 +102,8 @@ pub(super) struct LimitReport {
     name: &'static str,
     /// In its unit: `seconds`, `bytes` or `count`.
     value: serde_json::Number,
+    /// What it is unless somebody sets it.
+    default: serde_json::Number,
     unit: &'static str,
     why: &'static str,
 }
@@ -121,16 +128,17 @@ pub(super) async fn streams(
     let keys: Vec<_> = merged.keys().take(limit).cloned().collect();
     let next = keys.last().filter(|_| more).map(after);
     let items = merged.into_iter().take(limit).map(|(key, merged)| merged.report(&state, &key));
-    Ok(Json(Page { items: items.collect(), next }))
+    Ok(JsonLine(Page { items: items.collect(), next }))
 }
 
-/// `GET /api/v1/streams/{app}/{name}`
+/// `GET /api/v1/streams/{app}/{name...}`; a name may have slashes, and one at its end is not part
+/// of it.
 pub(super) async fn stream(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Answer<StreamReport> {
-    let Path((app, name)) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
-    let key = StreamKey::new(&app, &name);
+    let Path((app, name)) = path.map_err(|_| ApiError::bad_request(NOT_TEXT))?;
+    let key = StreamKey::new(&app, name.strip_suffix('/').unwrap_or(&name));
     let query = |reply| Query::Stream { key: key.clone(), reply };
     let shares = ask_all(&state.workers, query).await?;
     let mut merged: Option<Merged> = None;
@@ -140,7 +148,7 @@ pub(super) async fn stream(
         }
     }
     match merged {
-        Some(merged) => Ok(Json(merged.report(&state, &key))),
+        Some(merged) => Ok(JsonLine(merged.report(&state, &key))),
         None => Err(ApiError::not_found("There is no stream of this name.")),
     }
 }
@@ -160,7 +168,7 @@ pub(super) async fn connections(
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| after(&row.id));
     let items = rows.into_iter().map(|row| connection(&state, row)).collect();
-    Ok(Json(Page { items, next }))
+    Ok(JsonLine(Page { items, next }))
 }
 
 /// `DELETE /api/v1/connections/{id}`
@@ -168,7 +176,7 @@ pub(super) async fn close(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Path(id) = path.map_err(|error| ApiError::bad_request(error.body_text() + "."))?;
+    let Path(id) = path.map_err(|_| ApiError::bad_request(NOT_TEXT))?;
     let id: ConnectionId =
         id.parse().map_err(|error| ApiError::bad_request(format!("{error}.")))?;
     let gone = || ApiError::not_found("There is no connection of this id.");
@@ -180,16 +188,22 @@ pub(super) async fn close(
 }
 
 /// `GET /api/v1/limits`; all of them are one page.
-pub(super) async fn limits(Shared(state): Shared<Arc<State>>) -> Json<Page<LimitReport>> {
-    let report = |row: crate::limits::Limit| {
-        let (value, unit) = match row.value {
-            Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
-            Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
-            Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
-        };
-        LimitReport { name: row.name, value: value.unwrap_or(0.into()), unit, why: row.why }
+pub(super) async fn limits(Shared(state): Shared<Arc<State>>) -> JsonLine<Page<LimitReport>> {
+    let report = |(row, default): (Limit, Limit)| {
+        let ((value, unit), (default, _)) = (in_unit(row.value), in_unit(default.value));
+        LimitReport { name: row.name, value, default, unit, why: row.why }
     };
-    Json(Page { items: state.limits.table().into_iter().map(report).collect(), next: None })
+    let rows = state.limits.table().into_iter().zip(Limits::default().table());
+    JsonLine(Page { items: rows.map(report).collect(), next: None })
+}
+
+fn in_unit(value: Value) -> (serde_json::Number, &'static str) {
+    let (number, unit) = match value {
+        Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
+        Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
+        Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
+    };
+    (number.unwrap_or(0.into()), unit)
 }
 
 fn wide(number: usize) -> u128 {
@@ -197,9 +211,7 @@ fn wide(number: usize) -> u128 {
 }
 
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
-    paging
-        .map(|UrlQuery(query)| query)
-        .map_err(|error| ApiError::bad_request(error.body_text() + "."))
+    paging.map(|UrlQuery(query)| query).map_err(|_| ApiError::bad_request(QUERY))
 }
 
 /// The shares of one stream, added up.

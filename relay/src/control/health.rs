@@ -14,9 +14,6 @@ use parking_lot::Mutex;
 use super::state::{Phase, State};
 use crate::worker::handle::WorkerHandle;
 
-/// A worker turns at least once a second; one that has not for this long hangs.
-pub(super) const HANG: Duration = Duration::from_secs(10);
-
 /// When each worker was last seen to have turned.
 pub(super) struct Heartbeats(Mutex<Vec<Heartbeat>>);
 
@@ -45,11 +42,11 @@ impl Heartbeats {
     }
 
     /// The worker that has not turned for longest, and for how long, if that is too long.
-    fn hanging(&self, now: Instant) -> Option<(usize, Duration)> {
+    fn hanging(&self, now: Instant, most: Duration) -> Option<(usize, Duration)> {
         let heartbeats = self.0.lock();
         let still =
             heartbeats.iter().map(|heartbeat| now.saturating_duration_since(heartbeat.moved));
-        still.enumerate().max_by_key(|(_, still)| *still).filter(|(_, still)| *still > HANG)
+        still.enumerate().max_by_key(|(_, still)| *still).filter(|(_, still)| *still > most)
     }
 }
 
@@ -58,7 +55,7 @@ type Answer = (StatusCode, String);
 /// `/livez`
 pub(super) async fn live(Shared(state): Shared<Arc<State>>) -> Answer {
     state.heartbeats.sample(&state.workers);
-    match state.heartbeats.hanging(Instant::now()) {
+    match state.heartbeats.hanging(Instant::now(), state.limits.worker_hang_max) {
         None => ok(),
         Some((core, still)) => {
             no(format!("worker {core} has not turned for {} s", still.as_secs()))
@@ -117,7 +114,11 @@ mod tests {
             }
             heartbeats.sample_at(&workers, at(seconds));
             let expected = (seconds > 30).then(|| (1, Duration::from_secs(seconds - 20)));
-            assert_eq!(heartbeats.hanging(at(seconds)), expected, "{seconds} s");
+            assert_eq!(
+                heartbeats.hanging(at(seconds), Duration::from_secs(10)),
+                expected,
+                "{seconds} s"
+            );
         }
     }
 }

@@ -7,24 +7,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
-use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::json;
 
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
-use super::state::State;
+use super::state::{Phase, State};
 use super::{api, health};
-
-/// Bytes of a request's body.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
+    let body_bytes_max = state.limits.http_body_bytes_max;
     let metrics = Arc::new(Metrics::new(Arc::clone(&state)));
     let open = Router::new()
         .route("/startupz", get(health::started))
@@ -35,16 +34,33 @@ pub(super) fn router(state: Arc<State>) -> Router {
     let guarded = Router::new()
         .route("/", get(overview))
         .route("/api/v1/streams", get(api::streams))
-        .route("/api/v1/streams/{app}/{name}", get(api::stream))
+        .route("/api/v1/streams/", get(api::streams))
+        .route("/api/v1/streams/{app}/{*name}", get(api::stream))
         .route("/api/v1/connections", get(api::connections))
+        .route("/api/v1/connections/", get(api::connections))
         .route("/api/v1/connections/{id}", delete(api::close))
+        .route("/api/v1/connections/{id}/", delete(api::close))
         .route("/api/v1/limits", get(api::limits))
+        .route("/api/v1/limits/", get(api::limits))
         .fallback(nothing_here)
         .with_state(state)
         .layer(middleware::from_fn(guard));
     open.merge(guarded)
         .method_not_allowed_fallback(not_that_way)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+}
+
+/// JSON with an end of line, for terminals.
+pub(super) struct JsonLine<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for JsonLine<T> {
+    fn into_response(self) -> Response {
+        let Ok(mut text) = serde_json::to_string(&self.0) else {
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        };
+        text.push('\n');
+        ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+    }
 }
 
 /// An error as operators see it.
@@ -78,7 +94,7 @@ impl From<NoAnswer> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        (self.status, JsonLine(body)).into_response()
     }
 }
 
@@ -89,11 +105,15 @@ async fn guard(request: Request, next: Next) -> Response {
         Some(peer) if peer.ip().to_canonical().is_loopback() => {
             foreign_host(request.headers(), request.uri())
         }
-        _ => Some("This is only for connections from this host's loopback address.".to_owned()),
+        _ => Some(
+            "This answers only to the machine that the relay runs on; ask there, or through a \
+             tunnel such as ssh -L 8935:localhost:8935."
+                .to_owned(),
+        ),
     };
     match refused {
         None => next.run(request).await,
-        Some(why) => ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why).into_response(),
+        Some(why) => ApiError::new(StatusCode::FORBIDDEN, "forbidden", why).into_response(),
     }
 }
 
@@ -129,17 +149,41 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> String {
     let streams: u64 = state.workers.iter().map(|worker| worker.cells.streams.total()).sum();
     let players: u64 = state.workers.iter().map(|worker| worker.cells.players.total()).sum();
     format!(
-        "relay {version}, node {node}, {phase:?} for {up} s\n\
-         {workers} workers, {connections} connections, {streams} streams, {players} players\n\n\
+        "relay {version}, node {node}, {phase}, up {up}\n\
+         {workers}, {connections}, {streams}, {players}\n\n\
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
          /metrics  /startupz  /readyz  /livez\n",
         version = env!("CARGO_PKG_VERSION"),
         node = state.node,
-        phase = state.phase(),
-        up = state.now().as_secs(),
-        workers = state.workers.len(),
-        connections = state.connections(),
+        phase = match state.phase() {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Draining => "draining",
+        },
+        up = up(state.now().as_secs()),
+        workers = counted(u64::try_from(state.workers.len()).unwrap_or(u64::MAX), "worker"),
+        connections = counted(state.connections(), "connection"),
+        streams = counted(streams, "stream"),
+        players = counted(players, "player"),
     )
+}
+
+/// `1 stream`, `2 streams`.
+fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A span as people say it, in its two largest units: `2 d 3 h`, `4 min 5 s`, `6 s`.
+fn up(seconds: u64) -> String {
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(3);
+    let shown = parts.iter().skip(first).take(2);
+    shown.map(|(number, unit)| format!("{number} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
 async fn nothing_here() -> ApiError {

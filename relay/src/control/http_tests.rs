@@ -250,6 +250,58 @@ fn limits_are_listed_with_their_units() {
     assert_eq!(parts("mail_poll"), (0.005, "seconds".into()));
     assert_eq!(parts("segment_bytes"), (16_384.0, "bytes".into()));
     assert_eq!(parts("streams_max"), (20_000.0, "count".into()));
+    for item in items {
+        assert_eq!(item["default"], item["value"], "{item}: nobody set it");
+    }
+}
+
+#[test]
+fn a_name_may_have_slashes_and_a_path_may_end_in_one() {
+    let streams = vec![share("live", "a/b/c", 1), share("live", "d", 2)];
+    let connections = vec![connection(0, 5)];
+    let site = Site::new(vec![Script { streams, connections, ..Script::default() }]);
+    for path in ["live/a/b/c", "live/a%2Fb/c", "live/a/b/c/"] {
+        assert_eq!(site.json(&format!("/api/v1/streams/{path}"))["name"], "a/b/c", "{path}");
+    }
+    assert_eq!(site.json("/api/v1/streams/live/d/")["name"], "d");
+    for list in ["streams", "connections", "limits"] {
+        let [plain, slash] = ["", "/"].map(|end| site.json(&format!("/api/v1/{list}{end}")));
+        let count = |list: &Value| list["items"].as_array().unwrap().len();
+        assert_eq!(count(&plain), count(&slash), "{list}");
+    }
+    let (status, _) =
+        site.request("DELETE", "/api/v1/connections/0-5/", "127.0.0.1:1", "localhost");
+    assert_eq!(status, StatusCode::NO_CONTENT);
+}
+
+#[test]
+fn every_answer_ends_with_an_end_of_line_and_every_error_is_our_own_sentence() {
+    let site = Site::new(vec![Script::default()]);
+    for path in ["/api/v1/streams", "/api/v1/limits", "/api/v1/x", "/", "/metrics", "/livez"] {
+        let (_, body) = site.get(path);
+        assert!(body.ends_with('\n') && !body.ends_with("\n\n"), "{path}: {body:?}");
+    }
+    let check = |path: &str, message: &str| {
+        let body: Value = serde_json::from_str(&site.get(path).1).unwrap();
+        assert_eq!(body["error"]["message"], message, "{path}");
+    };
+    let query = "The query may be limit, a number of rows, and cursor, a next of this list.";
+    check("/api/v1/streams?limit=x", query);
+    check("/api/v1/connections?page=2", query);
+    let path = "The path must be UTF-8 text, with %XX for other bytes.";
+    check("/api/v1/streams/live/%ff", path);
+}
+
+#[test]
+fn numbers_and_spans_are_said_as_people_say_them() {
+    let check = |seconds, expected: &str| assert_eq!(up(seconds), expected);
+    check(0, "0 s");
+    check(59, "59 s");
+    check(60, "1 min 0 s");
+    check(3_599, "59 min 59 s");
+    check(3_605, "1 h 0 min");
+    check(90_000, "1 d 1 h");
+    assert_eq!([0, 1, 2].map(|n| counted(n, "player")), ["0 players", "1 player", "2 players"]);
 }
 
 #[test]
@@ -276,9 +328,9 @@ fn only_this_host_may_use_the_api() {
     let check = |peer: &str, host: &str, path: &str, expected: u16| {
         let (status, body) = site.request("GET", path, peer, host);
         assert_eq!(status.as_u16(), expected, "{peer} {host} {path}: {body}");
-        if expected == 401 {
+        if expected == 403 {
             let body: Value = serde_json::from_str(&body).unwrap();
-            assert_eq!(body["error"]["code"], "unauthorized");
+            assert_eq!(body["error"]["code"], "forbidden");
         }
     };
     for path in ["/", "/api/v1/streams", "/api/v1/connections", "/api/v1/limits", "/secret"] {
@@ -289,10 +341,10 @@ fn only_this_host_may_use_the_api() {
         check("127.0.0.1:1", "LocalHost", path, found);
         check("127.0.0.1:1", "[::1]:8935", path, found);
         for peer in ["10.0.0.1:1", "[2001:db8::1]:1", "[::ffff:10.0.0.1]:1", "0.0.0.0:1"] {
-            check(peer, "127.0.0.1:8935", path, 401);
+            check(peer, "127.0.0.1:8935", path, 403);
         }
-        check("127.0.0.1:1", "evil.example:8935", path, 401);
-        check("127.0.0.1:1", "", path, 401);
+        check("127.0.0.1:1", "evil.example:8935", path, 403);
+        check("127.0.0.1:1", "", path, 403);
     }
     for path in ["/livez", "/metrics"] {
         check("10.0.0.1:1", "relay-0.relay:8935", path, 200);
@@ -300,7 +352,7 @@ fn only_this_host_may_use_the_api() {
     // Another method is no way around the guard.
     let path = "/api/v1/connections/0-1";
     let (status, _) = site.request("DELETE", path, "10.0.0.1:1", "localhost");
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(status, StatusCode::FORBIDDEN);
 }
 
 #[test]
@@ -346,7 +398,7 @@ fn the_first_page_tells_what_is_where() {
     let site = Site::new(vec![Script::default()]);
     let (status, text) = site.get("/");
     assert_eq!(status, StatusCode::OK);
-    for path in ["/api/v1/streams", "/metrics", "/readyz"] {
-        assert!(text.contains(path), "{text}");
+    for words in ["/api/v1/streams", "/metrics", "/readyz", ", running, up ", "1 worker, 0 conn"] {
+        assert!(text.contains(words), "{text}");
     }
 }

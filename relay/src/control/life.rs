@@ -31,14 +31,18 @@ pub(super) enum Wish {
     Drain,
     /// SIGINT: end now.
     Stop,
+    /// SIGHUP: read the configuration again. There is nothing that could be reloaded.
+    Reload,
 }
 
 /// The wishes of those who run us, as signals bring them.
 pub(super) fn wishes() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    for (kind, wish) in
-        [(SignalKind::terminate(), Wish::Drain), (SignalKind::interrupt(), Wish::Stop)]
-    {
+    for (kind, wish) in [
+        (SignalKind::terminate(), Wish::Drain),
+        (SignalKind::interrupt(), Wish::Stop),
+        (SignalKind::hangup(), Wish::Reload),
+    ] {
         let mut signals = signal(kind)?;
         let sender = sender.clone();
         tokio::spawn(async move {
@@ -69,7 +73,10 @@ pub(super) async fn live(
         };
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
-                if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
+                if wish == Wish::Reload {
+                    tracing::warn!("nothing to reload; a changed configuration needs a restart");
+                    false
+                } else if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
                     tracing::info!(seconds = window.as_secs_f64(), "draining");
                     state.set_phase(Phase::Draining);
                     tell(state, move || Query::Drain { window });

@@ -65,6 +65,15 @@ fn sigterm_drains_and_the_node_ends_with_its_last_worker() {
 }
 
 #[test]
+fn sighup_changes_nothing() {
+    let times = Times { window: LONG, patience: LONG };
+    let wishes = [Wish::Reload, Wish::Drain, Wish::Reload, Wish::Stop];
+    let (outcome, took) = run(vec![clinging()], &wishes, times);
+    assert_eq!(outcome, Outcome::InOrder);
+    assert!(took >= Duration::from_millis(400), "a reload ended it: {took:?}");
+}
+
+#[test]
 fn a_second_signal_cuts_the_window_short() {
     for second in [Wish::Drain, Wish::Stop] {
         let times = Times { window: LONG, patience: LONG };

@@ -47,6 +47,14 @@ pub fn start(log: Log) -> Result<Logging, tracing::subscriber::SetGlobalDefaultE
     Ok(logging)
 }
 
+/// Logs what `act` logs on standard error, before there is a log of this process or after it was
+/// ended.
+pub fn apart(log: Log, act: impl FnOnce()) {
+    let (subscriber, logging) = subscriber(log, std::io::stderr());
+    tracing::subscriber::with_default(subscriber, act);
+    drop(logging);
+}
+
 fn subscriber(
     log: Log,
     writer: impl Write + Send + 'static,

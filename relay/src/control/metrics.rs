@@ -17,7 +17,7 @@ use super::log::LEVELS;
 use super::state::{Phase, State};
 use crate::limits::Value;
 use crate::worker::cells::{Cell64, Cells, Family, HistogramReading};
-use crate::worker::labels::{Label, MemoryKind};
+use crate::worker::labels::{Label, MemoryKind, MessageKind};
 
 /// Everything `/metrics` shows.
 pub(super) struct Metrics {
@@ -81,7 +81,7 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     let mut out = Families::default();
     node(&mut out, state);
     let cells = AllCells(state.workers.iter().map(|worker| &*worker.cells).collect());
-    connections(&mut out, &cells);
+    connections(&mut out, state, &cells);
     traffic(&mut out, &cells);
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
@@ -119,7 +119,7 @@ fn node(out: &mut Families, state: &State) {
     .value(&[], float(state.log.lost()));
 }
 
-fn connections(out: &mut Families, cells: &AllCells<'_>) {
+fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {
     let help = "Open connections.";
     let mut open = out.gauge("relay_connections", &["core", "role", "transport"], help);
     for (core, cells) in cells.by_core() {
@@ -128,11 +128,12 @@ fn connections(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Connections that entered a role; every one begins as pending.";
     out.counter("relay_connections_opened_total", &["role", "transport"], help)
         .cells(&[], cells.sum(|cells| &cells.connections_opened));
-    let help = "Connections that left a role; role_changed is no end.";
+    let help = "Connections that ended, by the last role they had.";
     out.counter("relay_connections_closed_total", &["role", "transport", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.connections_closed));
     out.counter("relay_refused_total", &["reason"], "Connections and requests turned away.")
-        .cells(&[], cells.sum(|cells| &cells.refused));
+        .cells(&[], cells.sum(|cells| &cells.refused))
+        .value(&["http"], float(state.http_refused.get()));
     out.counter("relay_handshakes_total", &["result", "transport"], "Handshakes by result.")
         .cells(&[], cells.sum(|cells| &cells.handshakes));
     let help = "From accept to the end of a successful handshake.";
@@ -151,11 +152,13 @@ fn traffic(out: &mut Families, cells: &AllCells<'_>) {
     for (core, cells) in cells.by_core() {
         bytes.cells(&[&core], cells.egress_bytes.iter());
     }
-    out.counter("relay_ingest_messages_total", &["type"], "Complete messages received.")
-        .cells(&[], cells.sum(|cells| &cells.ingest_messages));
-    let help = "Messages handed to the kernel, once for each reader.";
+    let is_media = |(kind, _): &(MessageKind, u64)| *kind != MessageKind::Control;
+    let help = "Complete messages of audio, video and data received.";
+    out.counter("relay_ingest_messages_total", &["type"], help)
+        .cells(&[], cells.sum(|cells| &cells.ingest_messages).filter(is_media));
+    let help = "Messages of audio, video and data handed to the kernel, once for each reader.";
     out.counter("relay_egress_messages_total", &["type"], help)
-        .cells(&[], cells.sum(|cells| &cells.egress_messages));
+        .cells(&[], cells.sum(|cells| &cells.egress_messages).filter(is_media));
     let help = "Messages not taken from a publisher or not given to a player.";
     out.counter("relay_messages_dropped_total", &["type", "reason"], help)
         .cells(&[], cells.sum(|cells| &cells.messages_dropped));
@@ -180,7 +183,8 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
         .cells(&[], cells.sum(|cells| &cells.players_unannounced));
     out.counter("relay_player_jumps_total", &["reason"], "Jumps of slow players.")
         .cells(&[], cells.sum(|cells| &cells.player_jumps));
-    let help = "From a message complete at ingest to written to a player's socket.";
+    let help =
+        "From a message complete at ingest to written to the socket of a player at the head.";
     let mut lag = out.histogram("relay_fanout_lag_seconds", &["hop"], help);
     for (hop, reading) in cells.merge_each(|cells| cells.fanout_lag.iter().collect()) {
         lag.reading(&[hop.label()], &reading);
@@ -205,8 +209,12 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         ("relay_reactor_turns_total", |c| &c.turns, "Turns of the loop."),
         ("relay_io_submissions_total", |c| &c.submissions, "Operations given to the reactor."),
         ("relay_syscalls_total", |c| &c.syscalls, "System calls of the reactor."),
-        ("relay_sends_total", |c| &c.sends, "Sends submitted."),
-        ("relay_short_sends_total", |c| &c.short_sends, "Sends that took more than one call."),
+        ("relay_sends_total", |c| &c.sends, "Batches and replies submitted."),
+        (
+            "relay_short_sends_total",
+            |c| &c.short_sends,
+            "Attempts to write that could not take all.",
+        ),
         ("relay_connections_given_total", |c| &c.connections_given, "Given to an emptier core."),
         ("relay_connections_taken_total", |c| &c.connections_taken, "Taken from a fuller core."),
         ("relay_mail_segments_total", |c| &c.mail_sent, "Segments mailed to other cores."),

@@ -116,7 +116,7 @@ fn busy(cells: &Cells) {
     cells.opened(Transport::Rtmp);
     cells.opened(Transport::Rtmp);
     cells.changed_role(Role::Pending, Role::Player, Transport::Rtmp);
-    cells.closed(Role::Player, Transport::Rtmp, CloseReason::Slow);
+    cells.closed(Role::Player, Role::Player, Transport::Rtmp, CloseReason::Slow);
     cells.egress_bytes.at(Role::Player).add(1_000);
     cells.messages_dropped.at((MessageKind::Video, DropReason::Lag)).add(5);
     cells.copied_bytes.add(70);
@@ -142,7 +142,7 @@ fn numbers_are_summed_over_cores() {
     check("relay_connections{core=\"1\",role=\"pending\",transport=\"rtmp\"}", 0.0);
     check("relay_connections_opened_total{role=\"pending\",transport=\"rtmp\"}", 4.0);
     check(
-        "relay_connections_closed_total{reason=\"role_changed\",role=\"pending\",transport=\"rtmp\"}",
+        "relay_connections_closed_total{reason=\"slow\",role=\"player\",transport=\"rtmp\"}",
         2.0,
     );
     check("relay_egress_bytes_total{core=\"2\",via=\"player\"}", 1_000.0);

@@ -26,6 +26,7 @@ mod life;
 pub mod log;
 mod metrics;
 mod page;
+mod places;
 mod server;
 mod state;
 
@@ -90,7 +91,8 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
-        tokio::spawn(server::serve(listener, router, server::BOUNDS));
+        let bounds = server::Bounds::of(&state.limits);
+        tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         state.set_phase(Phase::Running);
         ready();

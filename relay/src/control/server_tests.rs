@@ -10,6 +10,10 @@ use super::*;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(100);
 
+fn bounds() -> Bounds {
+    Bounds::of(&Limits::default())
+}
+
 /// Serves one short page under these bounds while `act` runs.
 fn with_server<F: Future<Output = ()>>(bounds: Bounds, act: impl FnOnce(SocketAddr) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -17,7 +21,9 @@ fn with_server<F: Future<Output = ()>>(bounds: Bounds, act: impl FnOnce(SocketAd
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let page = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() };
-        tokio::spawn(serve(listener, Router::new().route("/", get(page)), bounds));
+        let hang = get(async || std::future::pending::<()>().await);
+        let router = Router::new().route("/", get(page)).route("/hang", hang);
+        tokio::spawn(serve(listener, router, bounds, Arc::default()));
         timeout(LONG, act(address)).await.unwrap();
     });
 }
@@ -53,7 +59,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 
 #[test]
 fn a_handler_knows_its_peer_and_a_connection_may_be_used_again() {
-    with_server(BOUNDS, async |address| {
+    with_server(bounds(), async |address| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let peer = stream.local_addr().unwrap().to_string();
         for _ in 0..3 {
@@ -64,19 +70,29 @@ fn a_handler_knows_its_peer_and_a_connection_may_be_used_again() {
 }
 
 #[test]
-fn connections_past_the_bound_are_closed_and_their_places_come_back() {
-    with_server(Bounds { connections: 2, ..BOUNDS }, async |address| {
-        let mut streams = Vec::new();
-        for _ in 0..2 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            ask(&mut stream).await;
-            answer(&mut stream).await;
-            streams.push(stream);
+fn past_the_bound_the_longest_idle_connection_makes_room() {
+    with_server(Bounds { connections: 3, ..bounds() }, async |address| {
+        // One that never says a word, one that was answered, one whose request is in hand.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let mut answered = TcpStream::connect(address).await.unwrap();
+        ask(&mut answered).await;
+        answer(&mut answered).await;
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        busy.write_all(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        sleep(SHORT).await;
+        let mut held = Vec::new();
+        for idle in [&mut silent, &mut answered] {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            assert_eq!(rest(idle).await, b"", "it gave way");
+            next.write_all(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            sleep(SHORT).await;
+            held.push(next);
         }
-        let mut third = TcpStream::connect(address).await.unwrap();
-        let _ = third.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        assert_eq!(rest(&mut third).await, b"");
-        drop(streams);
+        // Every place is in use by a request.
+        let mut late = TcpStream::connect(address).await.unwrap();
+        let _ = late.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(rest(&mut late).await, b"");
+        drop(busy);
         // The server hears of the end a moment later.
         for _ in 0..100 {
             sleep(Duration::from_millis(10)).await;
@@ -91,8 +107,23 @@ fn connections_past_the_bound_are_closed_and_their_places_come_back() {
 }
 
 #[test]
+fn idle_connections_keep_no_probe_out() {
+    with_server(bounds(), async |address| {
+        let mut idle = Vec::new();
+        for _ in 0..300 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        for _ in 0..3 {
+            let mut probe = TcpStream::connect(address).await.unwrap();
+            ask(&mut probe).await;
+            answer(&mut probe).await;
+        }
+    });
+}
+
+#[test]
 fn a_header_that_does_not_come_or_does_not_end_costs_the_connection() {
-    with_server(Bounds { header: SHORT, ..BOUNDS }, async |address| {
+    with_server(Bounds { header: SHORT, ..bounds() }, async |address| {
         let mut silent = TcpStream::connect(address).await.unwrap();
         rest(&mut silent).await;
         let mut trickling = TcpStream::connect(address).await.unwrap();
@@ -116,9 +147,9 @@ fn a_header_that_does_not_come_or_does_not_end_costs_the_connection() {
 
 #[test]
 fn a_header_that_is_too_long_is_refused() {
-    with_server(BOUNDS, async |address| {
+    with_server(bounds(), async |address| {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * HEADER_BYTES_MAX));
+        let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * bounds().header_bytes));
         let _ = stream.write_all(header.as_bytes()).await;
         let answer = String::from_utf8(rest(&mut stream).await).unwrap();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
@@ -127,7 +158,7 @@ fn a_header_that_is_too_long_is_refused() {
 
 #[test]
 fn an_old_connection_is_ended() {
-    with_server(Bounds { age: SHORT, linger: SHORT, ..BOUNDS }, async |address| {
+    with_server(Bounds { age: SHORT, linger: SHORT, ..bounds() }, async |address| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         ask(&mut stream).await;
         answer(&mut stream).await;

@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,11 +22,27 @@ pub(super) struct State {
     pub(super) node: String,
     /// A few digits that differ when any setting does.
     pub(super) config_hash: String,
+    /// Connections of operators that were turned away or gave their place up.
+    pub(super) http_refused: Arc<Count>,
     phase: AtomicU8,
     clock: Clock,
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
     started: Duration,
     scrape_ns: AtomicU64,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The life of a node.
@@ -55,6 +72,7 @@ impl State {
             log,
             node: effective.config.node.name.clone(),
             config_hash: hash(effective),
+            http_refused: Arc::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
             started: wall.saturating_sub(clock.now()),

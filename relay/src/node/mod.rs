@@ -19,7 +19,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Effective};
+use crate::config::{Config, Effective, Log, LogFormat};
 use crate::control::{self, Control, Outcome, ending, log};
 use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::clock::Clock;
@@ -53,15 +53,17 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
     let workers = start::workers(&plan, &settings, rtmp, guards, &options, clock, seed())?;
-    let start_lines = lines(&config, &workers.handles, rtmp_address, http_address);
+    let said = Said::new(&config, &workers.handles, rtmp_address, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
     let control = Control { listener, workers: handles, endings, effective, clock, log };
     let outcome = control::run(control, || {
-        // Whoever started us may not be listening; that is no reason not to run.
-        let mut out = io::stdout().lock();
-        let _ = out.write_all(start_lines.as_bytes()).and_then(|()| out.flush());
-        tracing::info!(rtmp = %rtmp_address, http = %http_address, "started");
+        if config.log.format == LogFormat::Text {
+            // Whoever started us may not be listening; that is no reason not to run.
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(said.text().as_bytes()).and_then(|()| out.flush());
+        }
+        said.log();
     });
     match outcome {
         Ok(Outcome::InOrder) => {
@@ -77,8 +79,20 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     }
 }
 
-/// The options of every connection. Unless configured, the kernel's own verdict on a peer that takes
-/// nothing comes after ours, so that ours carries the reason.
+/// Says on standard error why there is no node: in the form of its log, since whoever reads that
+/// reads this.
+pub fn complain(log: Log, sentences: &[String]) {
+    if log.format == LogFormat::Json {
+        return log::apart(log, || sentences.iter().for_each(|why| tracing::error!("{why}")));
+    }
+    for why in sentences {
+        // Nothing can be said about a standard error that is closed.
+        let _ = writeln!(io::stderr(), "relay: {why}");
+    }
+}
+
+/// The options of every connection. Unless configured, the kernel's own verdict on a peer that
+/// takes nothing comes after ours, so that ours carries the reason.
 fn socket_options(config: &Config) -> SocketOptions {
     let sockets = &config.sockets;
     let defaults = SocketOptions::default();
@@ -115,20 +129,51 @@ fn bound(listener: Option<&TcpListener>, wanted: SocketAddr) -> SocketAddr {
     listener.and_then(|listener| listener.local_addr().ok()).unwrap_or(wanted)
 }
 
-/// What is printed at the start. Programs read the lines `rtmp` and `http`.
-fn lines(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> String {
-    let backend = workers.first().map_or("none", |worker| worker.backend);
-    format!(
-        "relay {version}, node {node}, {count} workers on {backend}\n\
-         rtmp  rtmp://{rtmp}/live/<name>\n\
-         http  http://{http}/\n\
-         Publish to the rtmp address and play from it; the http address has health, metrics and API.\n",
-        version = env!("CARGO_PKG_VERSION"),
-        node = config.node.name,
-        count = workers.len(),
-        rtmp = reachable(rtmp),
-        http = reachable(http),
-    )
+/// What is said at the start: with text logs on standard output for people, in the log for all.
+struct Said {
+    node: String,
+    workers: usize,
+    backend: &'static str,
+    rtmp: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Said {
+    fn new(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> Self {
+        let backend = workers.first().map_or("none", |worker| worker.backend);
+        let node = config.node.name.clone();
+        Self { node, workers: workers.len(), backend, rtmp, http }
+    }
+
+    /// Programs read the lines `rtmp` and `http`.
+    fn text(&self) -> String {
+        format!(
+            "relay {version}, node {node}, {count} worker{s} on {backend}\n\
+             rtmp  rtmp://{rtmp}/live/<name>\n\
+             http  http://{http}/\n\
+             Publish to the rtmp address and play from it; \
+             the http address has health, metrics and API.\n",
+            version = env!("CARGO_PKG_VERSION"),
+            node = self.node,
+            count = self.workers,
+            s = if self.workers == 1 { "" } else { "s" },
+            backend = self.backend,
+            rtmp = reachable(self.rtmp),
+            http = reachable(self.http),
+        )
+    }
+
+    fn log(&self) {
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = self.node,
+            workers = self.workers,
+            reactor = self.backend,
+            rtmp = %self.rtmp,
+            http = %self.http,
+            "started"
+        );
+    }
 }
 
 /// An address to type: every address of the host is written as `localhost`.

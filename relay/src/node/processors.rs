@@ -24,11 +24,16 @@ pub(super) fn workers(processors: usize, quota: Option<Quota>) -> usize {
     processors.min(by_quota).max(1)
 }
 
-/// The processor of each worker, when there are exactly as many as workers: then they are most
-/// likely ours alone. Otherwise the kernel places the threads, and a busy neighbour does not stall
-/// one of them.
-pub(super) fn places(processors: &[usize], workers: usize) -> Option<Vec<usize>> {
-    (processors.len() == workers).then(|| processors.to_vec())
+/// The processor of each worker, when there are exactly as many as workers and no quota: then they
+/// are most likely ours alone. Otherwise the kernel places the threads, and a busy neighbour does
+/// not stall one of them. A quota means that processors are shared, even where it allows all of
+/// their time; who is given processors of its own has none.
+pub(super) fn places(
+    processors: &[usize],
+    workers: usize,
+    quota: Option<Quota>,
+) -> Option<Vec<usize>> {
+    (processors.len() == workers && quota.is_none()).then(|| processors.to_vec())
 }
 
 /// The tightest quota of this process's control groups, version 2 or 1. `read` gives a file's
@@ -142,9 +147,17 @@ mod tests {
 
     #[test]
     fn threads_are_pinned_only_to_processors_of_their_own() {
-        assert_eq!(places(&[2, 5], 2), Some(vec![2, 5]));
-        assert_eq!(places(&[0, 1, 2, 3], 2), None);
-        assert_eq!(places(&[0], 2), None);
+        fn check(processors: &[usize], workers: usize, quota: Option<(u64, u64)>, pinned: bool) {
+            let quota = quota.map(|(time, period)| Quota { time, period });
+            let expected = pinned.then(|| processors.to_vec());
+            assert_eq!(places(processors, workers, quota), expected, "{processors:?} {quota:?}");
+        }
+        check(&[2, 5], 2, None, true);
+        check(&[0, 1, 2, 3], 2, None, false);
+        check(&[0], 2, None, false);
+        // As much time as two processors have, but of any two.
+        check(&[0, 1], 2, Some((200_000, 100_000)), false);
+        check(&[0, 1], 2, Some((1_600_000, 100_000)), false);
     }
 
     #[test]

@@ -57,10 +57,11 @@ impl Plan {
     pub(super) fn new(config: &Config) -> Result<Self, NodeError> {
         let backend = Backend::new(config.node.reactor, uring::probe())?;
         let processors = processors::ours();
-        let automatic = || processors::workers(processors.len(), processors::our_quota());
+        let quota = processors::our_quota();
+        let automatic = || processors::workers(processors.len(), quota);
         let workers = config.node.workers.unwrap_or_else(automatic);
-        let places = processors::places(&processors, workers);
-        tracing::debug!(workers, ?processors, pinned = places.is_some(), "planned");
+        let places = processors::places(&processors, workers, quota);
+        tracing::debug!(workers, ?processors, ?quota, pinned = places.is_some(), "planned");
         let zero_copy_bytes_min = config.sockets.zero_copy_bytes_min;
         Ok(Self { workers, places, backend, zero_copy_bytes_min })
     }

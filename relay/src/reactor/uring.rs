@@ -170,7 +170,17 @@ impl Ring {
 
     /// Waits once until the socket can be written to, or has failed.
     fn poll_writable(&mut self, what: What, file: File) -> OperationKey {
-        let events = u32::from(libc::POLLOUT.unsigned_abs());
+        self.poll(what, file, libc::POLLOUT)
+    }
+
+    /// Waits once until somebody knocks at a listener.
+    fn poll_listener(&mut self, what: What, listener: BorrowedFd<'_>) -> OperationKey {
+        let file = File { number: listener.as_raw_fd(), registered: false };
+        self.poll(what, file, libc::POLLIN)
+    }
+
+    fn poll(&mut self, what: What, file: File, events: libc::c_short) -> OperationKey {
+        let events = u32::from(events.unsigned_abs());
         let entry = opcode::PollAdd::new(types::Fd(file.number), events).build();
         self.push(what, file, entry, Memory::None, 0)
     }
@@ -304,8 +314,7 @@ impl Ring {
             };
             let accepted = match (what, &result) {
                 (What::Accept(_), Ok(_)) => {
-                    // SAFETY: the kernel made this descriptor for us just now, and tells of it
-                    // once.
+                    // SAFETY: the kernel made this descriptor for us just now and tells of it once.
                     #[allow(unsafe_code)]
                     Some(unsafe { OwnedFd::from_raw_fd(entry.result()) })
                 }

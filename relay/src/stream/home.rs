@@ -78,6 +78,7 @@ pub struct Heritage {
     next_seq: u64,
     version: u64,
     timeline: Timeline,
+    counts: Counts,
 }
 
 impl Home {
@@ -88,6 +89,7 @@ impl Home {
             timeline: heritage.timeline,
             next_number: heritage.next_number,
             next_seq: heritage.next_seq,
+            counts: heritage.counts,
             ..Self::default()
         }
     }
@@ -105,6 +107,7 @@ impl Home {
             next_seq: newest.end_seq(),
             version: newest.prelude.version() + 1,
             timeline: Timeline::after(log.newest_first().find_map(coded)),
+            counts: Counts::default(),
         })
     }
 
@@ -116,6 +119,7 @@ impl Home {
             // headers do not pass from one publisher to the next, only the count of their changes
             version: self.prelude.current().version() + 1,
             timeline: self.timeline,
+            counts: self.counts,
         }
     }
 

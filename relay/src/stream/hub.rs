@@ -414,12 +414,26 @@ impl Hub {
         held
     }
 
-    /// Shrinks logs and their views to their newest group of pictures, largest first, until all of
-    /// them together hold at most `target` bytes. Gives the bytes held then, which may still be
-    /// more.
+    /// Shrinks what only this worker holds, the logs of streams whose publisher is here and all
+    /// views, to the newest group of pictures, largest first, until all of it together is at most
+    /// `target` bytes. Gives the bytes held then, which may still be more.
     pub fn shrink(&mut self, target: usize) -> usize {
-        let sizes =
-            self.streams.iter().map(|(slot, stream)| (stream.renditions.held_bytes(), slot));
+        self.shrink_by(target, |stream| {
+            let log = stream.home.as_ref().map_or(0, |_| stream.renditions.log.held_bytes());
+            log + stream.renditions.view_bytes()
+        })
+    }
+
+    /// The same for the logs of streams that are mailed here.
+    pub fn shrink_remote(&mut self, target: usize) -> usize {
+        self.shrink_by(target, |stream| match stream.home {
+            Some(_) => 0,
+            None => stream.renditions.log.held_bytes(),
+        })
+    }
+
+    fn shrink_by(&mut self, target: usize, held: impl Fn(&Stream) -> usize) -> usize {
+        let sizes = self.streams.iter().map(|(slot, stream)| (held(stream), slot));
         let mut sizes: Vec<_> = sizes.collect();
         sizes.sort_unstable_by_key(|&(bytes, _)| Reverse(bytes));
         let mut total: usize = sizes.iter().map(|&(bytes, _)| bytes).sum();
@@ -427,9 +441,9 @@ impl Hub {
             if total <= target {
                 break;
             }
-            let renditions = &mut self.streams[slot].renditions;
-            renditions.shrink_to_newest_gop();
-            total -= bytes - renditions.held_bytes();
+            let stream = &mut self.streams[slot];
+            stream.renditions.shrink_to_newest_gop();
+            total -= bytes - held(stream);
         }
         total
     }

@@ -306,11 +306,6 @@ impl Renditions {
         views + self.audio.as_ref().map_or(0, |(.., bytes)| bytes.len())
     }
 
-    /// Bytes held by the log and its views.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.log.held_bytes() + self.view_bytes()
-    }
-
     /// How far a reader at the segment `number` is behind, by time of ingest.
     pub(super) fn lag(&self, number: u64) -> Duration {
         self.log.lag(number)

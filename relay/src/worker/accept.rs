@@ -117,7 +117,9 @@ impl Worker {
         }
         self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
-        let detail = detail.map(ToString::to_string).unwrap_or_default();
+        let refusal = || connection.session.refusal().filter(|_| reason == CloseReason::Refused);
+        let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
+        let open = now.saturating_sub(connection.since);
         tracing::info!(
             id = %connection.id,
             peer = %connection.peer,
@@ -125,7 +127,8 @@ impl Worker {
             stream,
             reason = reason.label(),
             detail,
-            seconds = now.saturating_sub(connection.since).as_secs_f32(),
+            seconds = Duration::from_millis(u64::try_from(open.as_millis()).unwrap_or(u64::MAX))
+                .as_secs_f64(),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
             "connection closed"
@@ -146,7 +149,7 @@ impl Worker {
 
     fn count_close(&mut self, connection: &mut Connection, role: Role, reason: CloseReason) {
         let transport = connection.transport();
-        self.cells.closed(role, transport, reason);
+        self.cells.closed(role, connection.purpose, transport, reason);
         if role == Role::Pending {
             self.pending -= 1;
         }
@@ -154,7 +157,11 @@ impl Worker {
             let result = match reason {
                 CloseReason::Timeout => HandshakeResult::Timeout,
                 CloseReason::Protocol => HandshakeResult::BadVersion,
-                _ => HandshakeResult::Eof,
+                CloseReason::Client
+                | CloseReason::Eof
+                | CloseReason::Reset
+                | CloseReason::Error => HandshakeResult::Eof,
+                _ => HandshakeResult::Closed,
             };
             self.count_failed_handshake(connection, result);
         }
@@ -179,8 +186,15 @@ impl Worker {
         }
         connection.collect_replies();
         if connection.session.wants_close() {
-            self.close_soon(connection, CloseReason::Refused, now);
+            let by_client = !connection.refused;
+            let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
+            self.close_soon(connection, reason, now);
         }
+        connection.asked_since = if connection.session.is_waiting() {
+            connection.asked_since.or(Some(now))
+        } else {
+            None
+        };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
         if queued > self.limits.output_bytes_max {
             let detail = "it asks and does not read the replies";

@@ -13,15 +13,21 @@ use super::report::{
 use super::{Ending, Worker};
 use crate::wire::amf0::Amf0Reader;
 
+/// Queries answered in one turn: a list looks at every stream or connection once, and must not keep
+/// players waiting for many of its kind.
+const QUERIES_PER_TURN: usize = 4;
+
 impl Worker {
     pub(super) fn answer_queries(&mut self, now: Duration) {
-        while let Some(query) = self.queries.next() {
+        for _ in 0..QUERIES_PER_TURN {
+            let Some(query) = self.queries.next() else { return };
             match query {
                 Query::Streams { after, limit, reply } => {
                     reply.send(self.stream_shares(after.as_ref(), limit));
                 }
                 Query::Stream { key, reply } => {
-                    let found = self.streams.iter().find(|(_, entry)| key_of(entry) == key);
+                    let wanted = (&*key.app, &*key.name);
+                    let found = self.streams.iter().find(|(_, entry)| parts(&entry.name) == wanted);
                     reply.send(found.map(|(_, entry)| self.stream_share(entry)));
                 }
                 Query::Connections { after, limit, reply } => {
@@ -54,16 +60,16 @@ impl Worker {
     }
 
     fn stream_shares(&self, after: Option<&StreamKey>, limit: usize) -> Vec<StreamShare> {
-        let mut keyed: Vec<(StreamKey, &LocalStream)> = self
+        let after = after.map(|after| (&*after.app, &*after.name));
+        let mut found: Vec<&LocalStream> = self
             .streams
             .iter()
-            .filter(|(_, entry)| entry.log.is_some() || !entry.players.is_empty())
-            .map(|(_, entry)| (key_of(entry), entry))
-            .filter(|(key, _)| after.is_none_or(|after| key > after))
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.log.is_some() || !entry.players.is_empty())
+            .filter(|entry| after.is_none_or(|after| parts(&entry.name) > after))
             .collect();
-        keyed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        keyed.truncate(limit.min(PAGE_MAX));
-        keyed.into_iter().map(|(_, entry)| self.stream_share(entry)).collect()
+        keep_smallest(&mut found, limit.min(PAGE_MAX), |entry| parts(&entry.name));
+        found.into_iter().map(|entry| self.stream_share(entry)).collect()
     }
 
     fn stream_share(&self, entry: &LocalStream) -> StreamShare {
@@ -115,8 +121,7 @@ impl Worker {
     fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {
         let later = |connection: &&Connection| after.is_none_or(|after| connection.id > after);
         let mut found: Vec<&Connection> = self.connections.iter().filter(later).collect();
-        found.sort_unstable_by_key(|connection| connection.id);
-        found.truncate(limit.min(PAGE_MAX));
+        keep_smallest(&mut found, limit.min(PAGE_MAX), |connection| connection.id);
         found.into_iter().map(|connection| self.connection_share(connection)).collect()
     }
 
@@ -142,11 +147,56 @@ impl Worker {
     }
 }
 
+/// Keeps the `count` items of the smallest keys, in order: only those are sorted.
+fn keep_smallest<'a, T, K: Ord>(
+    items: &mut Vec<&'a T>,
+    count: usize,
+    key: impl Fn(&'a T) -> K + Copy,
+) {
+    if count < items.len() {
+        items.select_nth_unstable_by(count, |a, b| key(a).cmp(&key(b)));
+        items.truncate(count);
+    }
+    items.sort_unstable_by_key(|item| key(item));
+}
+
 fn key_of(entry: &LocalStream) -> StreamKey {
     split(&entry.name)
 }
 
 fn split(name: &str) -> StreamKey {
+    let (app, name) = parts(name);
+    StreamKey::new(app, name)
+}
+
+/// The application and the name within it.
+fn parts(name: &str) -> (&str, &str) {
     let app = app_of(name);
-    StreamKey::new(app, name[app.len()..].trim_start_matches('/'))
+    (app, name[app.len()..].trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_the_smallest_keys_in_order() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let all: Vec<u32> = (0..1_000).map(|_| random.u32(..500)).collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        for count in [0, 1, 2, 499, 999, 1_000, 2_000] {
+            let mut page: Vec<&u32> = all.iter().collect();
+            keep_smallest(&mut page, count, |number| *number);
+            let page: Vec<u32> = page.into_iter().copied().collect();
+            assert_eq!(page, sorted[..count.min(1_000)], "{count}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_two_parts() {
+        assert_eq!(parts("live/a"), ("live", "a"));
+        assert_eq!(parts("live/a/b"), ("live", "a/b"));
+        assert_eq!(parts("/a"), ("", "a"));
+    }
 }

@@ -21,9 +21,9 @@ use super::labels::{
 pub struct Cells {
     /// Open connections (gauge). Written through [`Cells::opened`] and its two companions.
     pub connections: Family<(Role, Transport), { Role::COUNT * Transport::COUNT }>,
-    /// Connections that entered a role.
+    /// Connections that entered a role: pending when they are accepted, others later.
     pub connections_opened: Family<(Role, Transport), { Role::COUNT * Transport::COUNT }>,
-    /// Connections that left a role.
+    /// Connections that ended, each once, under the last role it had other than pending.
     pub connections_closed: Family<
         (Role, Transport, CloseReason),
         { Role::COUNT * Transport::COUNT * CloseReason::COUNT },
@@ -63,7 +63,8 @@ pub struct Cells {
     pub players_unannounced: Family<StreamNeed, { StreamNeed::COUNT }>,
     /// Jumps of slow players.
     pub player_jumps: Family<JumpReason, { JumpReason::COUNT }>,
-    /// From a message complete at ingest to written to a player's socket. 0.5 ms to 16.4 s.
+    /// From a message complete at ingest to written to a player's socket, for players that had
+    /// everything before it: who is behind counts in `player_lag`. 0.5 ms to 16.4 s.
     pub fanout_lag: Histograms<Hop, { Hop::COUNT }, 500_000, 17>,
     /// From the play command to the first key frame written. 0.5 ms to 16.4 s.
     pub join_time: Histograms<JoinSource, { JoinSource::COUNT }, 500_000, 17>,
@@ -78,9 +79,9 @@ pub struct Cells {
     pub turns: Cell64,
     /// Working time of one turn. 16 us to 1.05 s.
     pub turn_duration: CellHistogram<16_000, 18>,
-    /// Sends submitted.
+    /// Sends submitted, each a whole batch or all replies that waited.
     pub sends: Cell64,
-    /// Sends that the kernel took only in part at first.
+    /// Attempts to write that could not take all that was left of a send; a send may need several.
     pub short_sends: Cell64,
     /// System calls made by the reactor.
     pub syscalls: Cell64,
@@ -112,18 +113,21 @@ impl Cells {
         self.connections.at((Role::Pending, transport)).increment();
     }
 
-    /// Counts a connection's change of role as leaving the one and entering the other, so that for
-    /// each role `opened - closed = open` holds at any time.
+    /// Counts a connection's change of role. Falling back to pending opens nothing, so that those
+    /// opened as pending, less all that were closed, are open at any time.
     pub fn changed_role(&self, from: Role, to: Role, transport: Transport) {
-        self.closed(from, transport, CloseReason::RoleChanged);
-        self.connections_opened.at((to, transport)).increment();
+        if to != Role::Pending {
+            self.connections_opened.at((to, transport)).increment();
+        }
+        self.connections.at((from, transport)).subtract(1);
         self.connections.at((to, transport)).increment();
     }
 
-    /// Counts the end of a connection that had this role.
-    pub fn closed(&self, role: Role, transport: Transport, reason: CloseReason) {
-        self.connections_closed.at((role, transport, reason)).increment();
-        self.connections.at((role, transport)).subtract(1);
+    /// Counts the end of a connection that has the role `at_end`, and that was `last` before it
+    /// perhaps fell back to pending.
+    pub fn closed(&self, at_end: Role, last: Role, transport: Transport, reason: CloseReason) {
+        self.connections_closed.at((last, transport, reason)).increment();
+        self.connections.at((at_end, transport)).subtract(1);
     }
 }
 
@@ -319,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opened_less_closed_is_open_for_each_role() {
+    fn opened_less_closed_is_open_and_each_end_counts_once_under_the_last_role() {
         let cells = Cells::default();
         let transport = Transport::Rtmp;
         for _ in 0..3 {
@@ -327,20 +331,21 @@ mod tests {
         }
         cells.changed_role(Role::Pending, Role::Publisher, transport);
         cells.changed_role(Role::Pending, Role::Player, transport);
-        cells.closed(Role::Player, transport, CloseReason::Slow);
+        cells.closed(Role::Player, Role::Player, transport, CloseReason::Slow);
+        // One that was taken over neither publishes nor plays when it ends.
+        cells.changed_role(Role::Publisher, Role::Pending, transport);
+        cells.closed(Role::Pending, Role::Publisher, transport, CloseReason::Takeover);
 
-        for (expected, role) in [(1, Role::Pending), (1, Role::Publisher), (0, Role::Player)] {
-            let opened = cells.connections_opened.at((role, transport)).get();
-            let closed: u64 = cells
-                .connections_closed
-                .iter()
-                .filter(|((closed, _, _), _)| *closed == role)
-                .map(|(_, count)| count)
-                .sum();
-            assert_eq!(cells.connections.at((role, transport)).get(), expected, "{role:?}");
-            assert_eq!(opened - closed, expected, "{role:?}");
-        }
-        assert_eq!(cells.connections.total(), 2);
+        let open = [Role::Pending, Role::Publisher, Role::Player]
+            .map(|role| cells.connections.at((role, transport)).get());
+        assert_eq!(open, [1, 0, 0]);
+        let opened = [Role::Pending, Role::Publisher, Role::Player]
+            .map(|role| cells.connections_opened.at((role, transport)).get());
+        assert_eq!(opened, [3, 1, 1]);
+        let closed = |role, reason| cells.connections_closed.at((role, transport, reason)).get();
+        assert_eq!(closed(Role::Player, CloseReason::Slow), 1);
+        assert_eq!(closed(Role::Publisher, CloseReason::Takeover), 1);
+        assert_eq!(cells.connections_closed.total(), 2);
     }
 
     #[test]

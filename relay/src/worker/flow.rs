@@ -159,3 +159,65 @@ fn float(number: u64) -> f64 {
 fn count(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that was measured for a while: messages, segments and bytes a second.
+    fn flow(messages: u64, segments: u64, bytes: u64) -> Flow {
+        let mut flow = Flow::default();
+        for second in 0..20 {
+            let totals = Totals {
+                messages: messages * second,
+                segments: segments * second,
+                bytes: bytes * second,
+            };
+            flow.observe(Duration::from_secs(second), totals);
+        }
+        flow
+    }
+
+    #[test]
+    fn a_rate_is_low_until_it_is_clearly_not() {
+        let mut flow = Flow::default();
+        let mut totals = Totals::default();
+        let mut seen = Vec::new();
+        let rates = [50, 99, 120, 149, 170, 200, 120, 101, 60, 60];
+        for (second, kilobytes) in (1..).zip(rates) {
+            // Long enough for what was before to be forgotten.
+            for tick in 0..20 {
+                totals.bytes += kilobytes * 1_000;
+                flow.observe(Duration::from_secs(second * 20 + tick), totals);
+            }
+            seen.push(flow.is_low());
+        }
+        let expected = [true, true, true, true, false, false, false, false, true, true];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_another_step_would_cost_is_told_by_messages_and_bytes() {
+        let growth = |flow: &Flow, players: usize, fixed: bool, step: Step| {
+            let load = Load { flow, players, readers: 0, fixed };
+            Estimate::of(std::iter::once(load)).growth(step)
+        };
+        let [none, .., last] = Step::all().collect::<Vec<_>>()[..] else { unreachable!() };
+        // 96 messages a second, at 0 ms: at 50 ms there are 16.6 sends, each with more in it.
+        let usual = flow(96, 96, 312_500);
+        let up = growth(&usual, 1_000, false, last);
+        assert!((0.2..0.3).contains(&up), "{up}");
+        assert!((growth(&usual, 1_000, false, none) - 1.0).abs() < 0.01);
+        // The same at 50 ms.
+        let gathered = flow(96, 17, 312_500);
+        let down = growth(&gathered, 1_000, false, none);
+        assert!((3.3..5.0).contains(&down), "{down}");
+        // Large messages do not gather, nothing is lost where nothing flows or nothing may change.
+        let large = growth(&flow(30, 30, 1_000_000), 1_000, false, last);
+        assert!((0.99..1.01).contains(&large), "{large}");
+        for (flow, fixed) in [(&flow(0, 0, 0), false), (&usual, true), (&Flow::default(), false)] {
+            assert!((growth(flow, 1_000, fixed, last) - 1.0).abs() < 1e-9);
+        }
+        assert!((Estimate::default().growth(last) - 1.0).abs() < 1e-9);
+    }
+}

@@ -55,14 +55,14 @@ impl Worker {
             connection.is_some_and(|connection| connection.plays.iter().any(|p| p.number == *play))
         });
         while let Some((entry, at_head)) = self.ring.pop(&mut share) {
-            if !self.send_media(entry, now) {
+            if !self.send_media(entry, at_head, now) {
                 self.ring.pass_over(&mut share, at_head);
             }
         }
     }
 
     /// Sends a play what there is for it. `false` when the play is over.
-    fn send_media(&mut self, (key, number): Entry, now: Duration) -> bool {
+    fn send_media(&mut self, (key, number): Entry, at_head: bool, now: Duration) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
@@ -76,14 +76,23 @@ impl Worker {
         }
         let Some(entry) = self.streams.get_mut(play.local) else { return true };
         let Some(log) = entry.log else { return true };
-        let reads = self.hub.log(log).and_then(|log| log.get(cursor.segment()));
-        let ingested = reads.map_or(now, |segment| segment.ingested);
+        let reads =
+            self.hub.log(log).and_then(|log| Some((log.get(cursor.segment())?, log.newest()?)));
+        let times = reads.map(|(next, newest)| (next.ingested, newest.ingested));
+        let times = times.filter(|_| cursor.is_playing());
         let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
         match batch.next {
             Next::Send { bytes } => {
-                let batch = one_or_many(&mut self.slices);
-                self.operations.push(Operation::Send { connection: key, batch });
+                let handles = one_or_many(&mut self.slices);
+                self.operations.push(Operation::Send { connection: key, batch: handles });
+                self.cells.sends.increment();
                 entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+                let times = times.filter(|_| batch.jumped.is_none());
+                if let Some((next, newest)) = times {
+                    self.cells.player_lag.observe(newest.saturating_sub(next));
+                }
+                // Those behind wait for themselves, or for what they joined with.
+                let ingested = times.map(|(next, _)| next).filter(|_| at_head);
                 let what = What::Media { play: number, ingested };
                 connection.sending = Some(Sending { since: now, what });
             }
@@ -136,7 +145,9 @@ impl Worker {
         connection.bytes_out += count;
         self.cells.egress_bytes.at(connection.role).add(count);
         if let What::Media { play, ingested } = sending.what {
-            self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+            if let Some(ingested) = ingested {
+                self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+            }
             if let Some(play) = connection.play_numbered(play)
                 && let Some(cursor) = play.cursor.as_mut()
             {
@@ -189,6 +200,7 @@ impl Worker {
         }
         if let Some(batch) = connection.take_replies() {
             self.operations.push(Operation::Send { connection: connection.key, batch });
+            self.cells.sends.increment();
             connection.sending = Some(Sending { since: now, what: What::Replies });
         }
     }

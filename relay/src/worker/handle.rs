@@ -67,6 +67,12 @@ impl WorkerHandle {
 }
 
 impl QueryInbox {
+    /// Whether no query waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The oldest query waiting.
     #[must_use]
     pub fn next(&self) -> Option<Query> {

@@ -86,9 +86,8 @@ labels! {
         Rtmp = "rtmp", "RTMP over TCP.";
     }
 
-    /// Why a connection left its role.
+    /// Why a connection ended.
     CloseReason {
-        RoleChanged = "role_changed", "It took another role; the connection goes on.";
         Client = "client", "The client said that it was done, then ended.";
         Eof = "eof", "The client ended its direction without a word.";
         Reset = "reset", "The client ended by resetting the connection.";
@@ -119,6 +118,7 @@ labels! {
         Players = "players", "A play, since the stream has players_per_stream_max players.";
         Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
+        WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
     }
 
@@ -129,6 +129,7 @@ labels! {
         BadVersion = "bad_version", "The first byte was none we speak.";
         Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
+        Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
     }
 
     /// What a message carries.

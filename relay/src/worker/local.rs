@@ -35,7 +35,7 @@ pub(super) struct LocalStream {
     stale: usize,
     /// Since when it has had no players.
     pub(super) empty_since: Option<Duration>,
-    /// Bytes sent to its players.
+    /// Bytes sent to its players; on the home also what workers had sent that have left since.
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
     pub(super) granted: Option<Party>,
@@ -56,9 +56,9 @@ pub(super) enum Place {
         publisher: Option<Party>,
         /// Workers that are mailed its segments.
         readers: Vec<WorkerIndex>,
-        /// When this worker became its home.
+        /// When the stream began, here or on another worker.
         since: Duration,
-        /// Publishers so far, on this worker.
+        /// Publishers so far, on whatever worker.
         epoch: u64,
     },
     /// On another worker.

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::level::Step;
 use super::settings::{PublishConflict, UnknownStream};
@@ -44,16 +45,6 @@ pub(super) enum Refusal {
     Overloaded,
 }
 
-/// Why a player is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PlayRefusal {
-    /// Nobody publishes the name, and the application does not let players wait, or
-    /// `wanted_names_max` names are waited for.
-    Unknown,
-    /// The stream has `players_per_stream_max` players on this node.
-    Full,
-}
-
 /// To the registrar.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -85,7 +76,7 @@ pub(super) enum Order {
     /// Play: the name has this number; its home, when it has one, is named.
     Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
     /// The player is refused.
-    RefusePlay { player: Party, name: Arc<str>, refusal: PlayRefusal },
+    RefusePlay { player: Party, name: Arc<str>, why: PlayRefused },
     /// To workers with players: the stream has a (new) home, or the same home a new publisher.
     Appeared { stream: StreamId, home: WorkerIndex },
     /// To the home and to workers with players: the grace is over, the name is free.
@@ -101,8 +92,9 @@ pub(super) enum Mail {
     Order(Order),
     /// To a stream's home: send me this stream.
     Subscribe { stream: StreamId, worker: WorkerIndex },
-    /// To a stream's home: no longer.
-    Unsubscribe { stream: StreamId, worker: WorkerIndex },
+    /// To a stream's home: no longer. Its count of bytes sent goes on to the home, so that the sum
+    /// over workers loses nothing.
+    Unsubscribe { stream: StreamId, worker: WorkerIndex, bytes_out: u64 },
     /// From a stream's home, first: what a reader needs to begin.
     Snapshot { stream: StreamId, segments: Vec<Segment> },
     /// From a stream's home, in order. The only mail that may be lost, when the ring is full.
@@ -115,10 +107,27 @@ pub(super) enum Mail {
     /// To every other worker: this one asks for another flush level.
     Step { worker: WorkerIndex, step: Step },
     /// From the old home to the new one.
-    Handover {
-        stream: StreamId,
-        name: Arc<str>,
-        heritage: Box<Heritage>,
-        readers: Vec<WorkerIndex>,
-    },
+    Handover { stream: StreamId, name: Arc<str>, heritage: Box<Heritage>, inheritance: Inheritance },
+}
+
+/// What the new home of a stream must know besides its log.
+#[derive(Debug)]
+pub(super) struct Inheritance {
+    /// Workers that are mailed its segments.
+    pub(super) readers: Vec<WorkerIndex>,
+    /// When the stream began.
+    pub(super) since: Duration,
+    /// Publishers so far.
+    pub(super) epoch: u64,
+}
+
+/// Why a player is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlayRefused {
+    /// Nobody publishes the name.
+    Unknown,
+    /// `wanted_names_max` is reached.
+    TooManyNames,
+    /// The stream has `players_per_stream_max` players on this node.
+    Full,
 }

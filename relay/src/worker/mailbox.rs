@@ -1,15 +1,18 @@
 //! Mail between workers: one bounded ring per ordered pair, and a flag that says who sleeps.
 //!
+//! Most pairs never write to each other, and there are as many as workers squared. So a ring holds
+//! memory for what lies in it, in small blocks, and none before its first piece.
+//!
 //! A segment that does not fit is dropped (its reader is told, and takes a new snapshot).
 //! Everything else is never dropped: it waits in the sender's own queue and goes before anything
 //! newer, so that the order per pair holds. Waking another core costs as much as several sends, so
 //! a worker that looks at its mail by itself is not woken.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 
 use super::mail::{Mail, WorkerIndex};
 use crate::reactor::Waker;
@@ -17,11 +20,20 @@ use crate::reactor::Waker;
 /// The shared side of one worker.
 struct Desk {
     /// One ring per sender.
-    rings: Vec<ArrayQueue<Mail>>,
+    rings: Vec<Ring>,
     /// Set while the worker may sleep without looking at its mail.
     asleep: AtomicBool,
     /// How to wake it; set once its reactor is there.
     waker: OnceLock<Waker>,
+}
+
+/// The way from one worker to another. One of them pushes and the other pops.
+struct Ring {
+    mail: SegQueue<Mail>,
+    /// Pieces in it, never fewer than there are: counted before they are pushed and after they are
+    /// popped.
+    held: AtomicUsize,
+    capacity: usize,
 }
 
 /// One worker's end of the post: it sends to every worker, itself included, and reads its own mail.
@@ -32,6 +44,8 @@ pub struct Mailbox {
     waiting: Vec<VecDeque<Mail>>,
     /// Mail to oneself.
     own: VecDeque<Mail>,
+    /// Whose mail is looked at first.
+    from: WorkerIndex,
 }
 
 /// Mailboxes for `workers` workers, each ring holding `capacity` pieces.
@@ -39,7 +53,7 @@ pub struct Mailbox {
 pub fn mailboxes(workers: usize, capacity: usize) -> Vec<Mailbox> {
     let desks: Arc<[Desk]> = (0..workers)
         .map(|_| Desk {
-            rings: (0..workers).map(|_| ArrayQueue::new(capacity.max(1))).collect(),
+            rings: (0..workers).map(|_| Ring::new(capacity)).collect(),
             asleep: AtomicBool::new(false),
             waker: OnceLock::new(),
         })
@@ -49,6 +63,7 @@ pub fn mailboxes(workers: usize, capacity: usize) -> Vec<Mailbox> {
         desks: Arc::clone(&desks),
         waiting: (0..workers).map(|_| VecDeque::new()).collect(),
         own: VecDeque::new(),
+        from: 0,
     };
     (0..workers).map(mailbox).collect()
 }
@@ -113,12 +128,20 @@ impl Mailbox {
         }
     }
 
-    /// The next piece of mail, own mail first, then by sender in turn from `from`.
+    /// The next piece of mail: own mail first, then a piece of each sender in turn, so that one who
+    /// sends without end keeps no other waiting.
     pub(super) fn receive(&mut self) -> Option<Mail> {
         if let Some(mail) = self.own.pop_front() {
             return Some(mail);
         }
-        self.desks[self.index].rings.iter().find_map(ArrayQueue::pop)
+        let rings = &self.desks[self.index].rings;
+        for sender in (self.from..rings.len()).chain(0..self.from) {
+            if let Some(mail) = rings[sender].pop() {
+                self.from = (sender + 1) % rings.len();
+                return Some(mail);
+            }
+        }
+        None
     }
 
     /// Pieces that wait for room at their receivers.
@@ -133,7 +156,7 @@ impl Mailbox {
         // Sequentially consistent against the load in `wake`: either the sender sees the flag, or
         // we see its mail below.
         desk.asleep.store(true, Ordering::SeqCst);
-        let empty = self.own.is_empty() && desk.rings.iter().all(ArrayQueue::is_empty);
+        let empty = self.own.is_empty() && desk.rings.iter().all(Ring::is_empty);
         if !empty {
             desk.asleep.store(false, Ordering::SeqCst);
         }
@@ -155,10 +178,35 @@ impl Mailbox {
     }
 }
 
+impl Ring {
+    /// An empty ring for at least one piece; it holds no memory of its own yet.
+    fn new(capacity: usize) -> Self {
+        Self { mail: SegQueue::new(), held: AtomicUsize::new(0), capacity: capacity.max(1) }
+    }
+
+    /// Gives the mail back when the ring is full.
+    fn push(&self, mail: Mail) -> Result<(), Mail> {
+        if self.held.load(Ordering::Acquire) >= self.capacity {
+            return Err(mail);
+        }
+        self.held.fetch_add(1, Ordering::Relaxed);
+        self.mail.push(mail);
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<Mail> {
+        let mail = self.mail.pop()?;
+        self.held.fetch_sub(1, Ordering::Release);
+        Some(mail)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mail.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
     use crate::worker::mail::StreamId;
 
@@ -210,6 +258,50 @@ mod tests {
         sender.send(1, mail(1, 0));
         sender.send(1, mail(2, 0));
         assert_eq!(woken.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn one_who_sends_without_end_keeps_no_other_waiting() {
+        let mut boxes = mailboxes(3, 8);
+        let mut receiver = boxes.remove(2);
+        for n in 0..4 {
+            boxes[0].send(2, mail(n, 0));
+        }
+        boxes[1].send(2, mail(100, 1));
+        boxes[1].send(2, mail(101, 1));
+        let order: Vec<_> = std::iter::from_fn(|| number(receiver.receive())).collect();
+        assert_eq!(order, [0, 100, 1, 101, 2, 3]);
+    }
+
+    #[test]
+    fn a_ring_is_never_overfull_and_keeps_the_order_while_both_ends_are_busy() {
+        const PIECES: u64 = 100_000;
+        const CAPACITY: usize = 64;
+        let ring = Ring::new(CAPACITY);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..PIECES {
+                    let mut piece = mail(n, 0);
+                    while let Err(back) = ring.push(piece) {
+                        piece = back;
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut next = 0;
+            while next < PIECES {
+                assert!(ring.mail.len() <= CAPACITY, "{} pieces", ring.mail.len());
+                match number(ring.pop()) {
+                    Some(n) => {
+                        assert_eq!(n, next);
+                        next += 1;
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+        });
+        assert!(ring.is_empty());
+        assert_eq!(ring.held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

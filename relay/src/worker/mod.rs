@@ -257,7 +257,7 @@ impl Worker {
     /// How long the worker may sleep; it is asleep from here on when its mail allows it.
     pub fn sleep_for(&mut self, now: Duration) -> Duration {
         let is_behind = !self.ring.is_empty() || !self.newcomers.is_empty();
-        if is_behind || self.ending == Ending::Now {
+        if is_behind || !self.queries.is_empty() || self.ending == Ending::Now {
             return Duration::ZERO;
         }
         let mut until = self.sweep.next(now);
@@ -290,7 +290,6 @@ impl Worker {
     /// Copies what the reactor counted.
     pub fn count_reactor(&self, counters: ReactorCounters) {
         self.cells.syscalls.set(counters.syscalls);
-        self.cells.sends.set(counters.sends);
         self.cells.short_sends.set(counters.short_sends);
     }
 

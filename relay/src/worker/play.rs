@@ -7,7 +7,7 @@ use super::Worker;
 use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
-use super::mail::{self, Mail, Party, Request, StreamId, WorkerIndex};
+use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -32,7 +32,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.refuse_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -66,7 +66,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
-                connection.session.reject_play(message_stream, &refusal);
+                connection.refuse_play(message_stream, &refusal);
                 return;
             }
             plays = true;
@@ -104,23 +104,27 @@ impl Worker {
         &mut self,
         player: Party,
         name: &Arc<str>,
-        refusal: mail::PlayRefusal,
+        why: PlayRefused,
         now: Duration,
     ) {
         self.no_longer_wanted(name);
-        let (reason, refusal) = match refusal {
-            mail::PlayRefusal::Unknown => {
-                let code = PlayRefusalCode::StreamNotFound;
+        let (reason, refusal) = match why {
+            PlayRefused::Unknown => {
                 let description = "Nobody publishes this stream".into();
+                let code = PlayRefusalCode::StreamNotFound;
                 (RefuseReason::UnknownStream, PlayRefusal { code, description })
             }
-            mail::PlayRefusal::Full => {
+            PlayRefused::TooManyNames => {
+                let refusal = failed("The server waits for as many streams as it may");
+                (RefuseReason::WantedNames, refusal)
+            }
+            PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
         };
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            connection.session.reject_play(player.message_stream, &refusal);
+            connection.refuse_play(player.message_stream, &refusal);
         });
     }
 

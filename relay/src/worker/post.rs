@@ -7,7 +7,8 @@ use super::local::Place;
 use super::mail::{Mail, Order, StreamId, WorkerIndex};
 use crate::stream::Segment;
 
-/// Pieces of mail read in one turn; the rest waits for the next.
+/// Pieces of mail read in one turn; the rest waits for the next. Fixed: about as much work as a
+/// turn of sends.
 const MAIL_PER_TURN: usize = 4_096;
 
 impl Worker {
@@ -18,7 +19,9 @@ impl Worker {
                 Mail::Request(request) => self.decide(request, now),
                 Mail::Order(order) => self.obey(order, now),
                 Mail::Subscribe { stream, worker } => self.subscribed(stream, worker, now),
-                Mail::Unsubscribe { stream, worker } => self.unsubscribed(stream, worker),
+                Mail::Unsubscribe { stream, worker, bytes_out } => {
+                    self.unsubscribed(stream, worker, bytes_out);
+                }
                 Mail::Snapshot { stream, segments } => self.take_snapshot(stream, &segments, now),
                 Mail::Segment { stream, segment } => {
                     self.last_segment = Some(now);
@@ -27,8 +30,8 @@ impl Worker {
                 Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Socket { socket } => self.take_over_socket(socket),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
-                Mail::Handover { stream, name, heritage, readers } => {
-                    self.inherit(stream, &name, *heritage, readers, now);
+                Mail::Handover { stream, name, heritage, inheritance } => {
+                    self.inherit(stream, &name, *heritage, inheritance, now);
                 }
             }
         }
@@ -53,8 +56,8 @@ impl Worker {
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }
-            Order::RefusePlay { player, name, refusal } => {
-                self.play_refused(player, &name, refusal, now);
+            Order::RefusePlay { player, name, why } => {
+                self.play_refused(player, &name, why, now);
             }
             Order::Appeared { stream, home } => self.appeared(stream, home, now),
             Order::Ended { stream } => self.ended(stream, now),
@@ -101,7 +104,7 @@ impl Worker {
         self.mailbox.send(reader, Mail::Snapshot { stream, segments });
     }
 
-    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex) {
+    fn unsubscribed(&mut self, stream: StreamId, reader: WorkerIndex, bytes_out: u64) {
         self.early.remove(stream, reader);
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
@@ -109,13 +112,15 @@ impl Worker {
         match &mut entry.place {
             Place::Here { readers, .. } => {
                 readers.retain(|listed| *listed != reader);
+                entry.bytes_out += bytes_out;
                 self.set_level(local);
             }
             Place::There { home, .. } => {
                 let home = *home;
-                self.mailbox.send(home, Mail::Unsubscribe { stream, worker: reader });
+                let mail = Mail::Unsubscribe { stream, worker: reader, bytes_out };
+                self.mailbox.send(home, mail);
             }
-            Place::Nowhere => {}
+            Place::Nowhere => entry.bytes_out += bytes_out,
         }
     }
 

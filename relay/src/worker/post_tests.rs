@@ -50,7 +50,7 @@ fn a_reader_that_asked_too_early_and_left_is_not_served() {
     let (mut home, mut reader) = home();
     let (stream, now) = (StreamId(7), Duration::from_secs(1));
     home.subscribed(stream, 0, now);
-    home.unsubscribed(stream, 0);
+    home.unsubscribed(stream, 0, 0);
     granted(&mut home, stream, now);
     assert_eq!(snapshots(&mut reader, stream), 0);
 }

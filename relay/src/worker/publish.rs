@@ -7,15 +7,12 @@ use super::Worker;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Mail, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::mail::{Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
 use super::receive::message_kind;
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
 use crate::wire::message::MediaMessage;
-
-/// A publisher that sent nothing for so long no longer defends its name.
-const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 impl Worker {
     pub(super) fn ask_to_publish(&mut self, connection: &mut Connection, request: &StreamRequest) {
@@ -61,7 +58,12 @@ impl Worker {
         }
         if !entry.is_here() {
             let log = self.hub.create();
-            self.make_home(local, log, Vec::new(), now);
+            self.make_home(
+                local,
+                log,
+                Inheritance { readers: Vec::new(), since: now, epoch: 0 },
+                now,
+            );
         }
         self.begin_publish(local, publisher, now);
     }
@@ -72,7 +74,7 @@ impl Worker {
         stream: StreamId,
         name: &Arc<str>,
         heritage: Heritage,
-        mut readers: Vec<WorkerIndex>,
+        mut inheritance: Inheritance,
         now: Duration,
     ) {
         let local = self.enter_stream(stream, name, now);
@@ -80,8 +82,8 @@ impl Worker {
         let log = log.unwrap_or_else(|| self.hub.create());
         self.hub.inherit(log, heritage);
         let own = self.index();
-        readers.retain(|reader| *reader != own);
-        self.make_home(local, log, readers, now);
+        inheritance.readers.retain(|reader| *reader != own);
+        self.make_home(local, log, inheritance, now);
         let Some(entry) = self.streams.get_mut(local) else { return };
         let (granted, yield_later) = (entry.granted.take(), entry.yield_later.take());
         if let Some(publisher) = granted {
@@ -112,16 +114,11 @@ impl Worker {
         local
     }
 
-    fn make_home(
-        &mut self,
-        local: usize,
-        log: StreamKey,
-        readers: Vec<WorkerIndex>,
-        now: Duration,
-    ) {
+    fn make_home(&mut self, local: usize, log: StreamKey, inheritance: Inheritance, now: Duration) {
+        let Inheritance { readers, since, epoch } = inheritance;
         self.streams.set_log(local, log);
         let Some(entry) = self.streams.get_mut(local) else { return };
-        entry.place = Place::Here { publisher: None, readers, since: now, epoch: 0 };
+        entry.place = Place::Here { publisher: None, readers, since, epoch };
         let stream = entry.id;
         for reader in std::mem::take(&mut entry.early_readers) {
             self.subscribed(stream, reader, now);
@@ -136,6 +133,9 @@ impl Worker {
         if let Place::Here { publisher, epoch, .. } = &mut entry.place {
             *publisher = Some(party);
             *epoch += 1;
+        }
+        if let Some(age) = self.settings.app(app_of(&entry.name)).flush {
+            self.hub.set_flush_age(log, age);
         }
         let mut present = false;
         self.work(party.connection, now, |worker, connection| {
@@ -198,11 +198,12 @@ impl Worker {
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
         };
         self.cells.refused.at(reason).increment();
+        connection.refused = true;
         tracing::warn!(
             id = %connection.id,
             peer = %connection.peer,
             stream = connection.stream_name.as_deref().unwrap_or("-"),
-            reason = ?refusal,
+            reason = reason.label(),
             "publish refused"
         );
         let refusal = PublishRefusal { code, description: description.into() };
@@ -271,7 +272,7 @@ impl Worker {
         if let Some(holder) = publisher {
             let connection = self.connections.get(holder.connection);
             let last = connection.map_or(Duration::ZERO, |connection| connection.last_received);
-            if if_silent && now.saturating_sub(last) < SILENT_AFTER {
+            if if_silent && now.saturating_sub(last) < self.limits.silent_after {
                 return false;
             }
             self.take_over(holder, now);
@@ -317,14 +318,17 @@ impl Worker {
         let Some(heritage) = heritage else { return };
         let Some(entry) = self.streams.get_mut(local) else { return };
         let place = Place::There { home: to, awaiting_snapshot: false };
-        let Place::Here { mut readers, .. } = std::mem::replace(&mut entry.place, place) else {
+        let Place::Here { mut readers, since, epoch, .. } =
+            std::mem::replace(&mut entry.place, place)
+        else {
             return;
         };
         readers.push(own);
+        let inheritance = Inheritance { readers, since, epoch };
         self.reads_remote = true;
         let (stream, name) = (entry.id, Arc::clone(&entry.name));
-        self.mailbox
-            .send(to, Mail::Handover { stream, name, heritage: Box::new(heritage), readers });
+        let heritage = Box::new(heritage);
+        self.mailbox.send(to, Mail::Handover { stream, name, heritage, inheritance });
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::dump;
-use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, Role};
+use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, RefuseReason, Role};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -136,6 +136,10 @@ impl Worker {
                 Deed::Tracks { message_stream, audio, video }
             }
             ServerEvent::Dropped { reason } => {
+                if reason == session::DropReason::BadName {
+                    connection.refused = true;
+                    self.cells.refused.at(RefuseReason::Name).increment();
+                }
                 let (kind, reason) = dropped(reason);
                 self.count_drop(kind, reason);
                 Deed::Nothing
@@ -163,10 +167,7 @@ impl Worker {
             Deed::Tracks { message_stream, audio, video } => {
                 self.choose_tracks(connection, message_stream, audio, video, now);
             }
-            Deed::Fail { reason, detail } => {
-                connection.collect_replies();
-                self.close(connection, reason, Some(&detail), now);
-            }
+            Deed::Fail { reason, detail } => self.close(connection, reason, Some(&detail), now),
         }
     }
 

@@ -10,15 +10,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mail::{Mail, Order, Party, PlayRefusal, Refusal, Request, StreamId, WorkerIndex};
+use super::mail::{Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex};
 use super::settings::{PublishConflict, UnknownStream};
 use crate::limits::Limits;
 
-/// Claims of one name that may wait for its home's answer; more are refused as busy.
-const CLAIMS_WAITING_MAX: usize = 16;
-
 /// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
 const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
+
+/// How often the holder's own address may take over before it counts as a fight.
+const RECONNECTS_MAX: u32 = 3;
+
+/// After so many hold-offs without a take-over, those before are forgotten.
+const QUIET_HOLDOFFS: u32 = 10;
 
 /// The table of names.
 #[derive(Debug, Default)]
@@ -61,11 +64,18 @@ struct Claim {
 
 /// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
 /// off, each refused try renews the hold-off, and each further take-over doubles it.
+///
+/// Who comes from the holder's own address is taken for the holder itself, back from a network that
+/// failed, and is let in at once; but only [`RECONNECTS_MAX`] times without a quiet spell, since
+/// two encoders may share an address.
 #[derive(Debug, Default)]
 struct Contest {
     loser: Option<IpAddr>,
     until: Duration,
     takeovers: u32,
+    /// Take-overs from the holder's own address.
+    reconnects: u32,
+    last: Duration,
 }
 
 impl Registrar {
@@ -105,7 +115,10 @@ impl Registrar {
 
     /// Ends graces that are over. Called at every sweep.
     pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
-        let over = |entry: &Entry| entry.grace_until.is_some_and(|until| until <= now);
+        // Who claims a name is owed an answer, and its home's is on its way.
+        let over = |entry: &Entry| {
+            entry.claims.is_empty() && entry.grace_until.is_some_and(|until| until <= now)
+        };
         let mut ended: Vec<StreamId> =
             self.streams.iter().filter(|(_, entry)| over(entry)).map(|(id, _)| *id).collect();
         // In order, so that the same seed gives the same run.
@@ -140,7 +153,9 @@ impl Registrar {
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
         if !entry.claims.is_empty() {
-            if entry.claims.len() < CLAIMS_WAITING_MAX && conflict == PublishConflict::Takeover {
+            if entry.claims.len() < limits.claims_waiting_max
+                && conflict == PublishConflict::Takeover
+            {
                 entry.claims.push_back(claim);
             } else {
                 refuse(claim.publisher, Refusal::Busy, send);
@@ -176,20 +191,24 @@ impl Registrar {
         let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
         let unpublished = known.is_none_or(|entry| entry.home.is_none());
         let stream = if unpublished && unknown == UnknownStream::Reject {
-            None
+            Err(PlayRefused::Unknown)
+        } else if let Some(stream) = self.names.get(name) {
+            Ok(*stream)
+        } else if self.unpublished < limits.wanted_names_max {
+            Ok(self.intern(name))
         } else {
-            self.names.get(name).copied().or_else(|| {
-                let room = self.unpublished < limits.wanted_names_max;
-                room.then(|| self.intern(name))
-            })
+            Err(PlayRefused::TooManyNames)
         };
-        let Some(stream) = stream else {
-            refuse_play(player, name, PlayRefusal::Unknown, send);
-            return;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(why) => {
+                refuse_play(player, name, why, send);
+                return;
+            }
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
         if entry.players >= limits.players_per_stream_max {
-            refuse_play(player, name, PlayRefusal::Full, send);
+            refuse_play(player, name, PlayRefused::Full, send);
             return;
         }
         entry.players += 1;
@@ -220,7 +239,7 @@ impl Registrar {
         let Some(claim) = entry.claims.pop_front() else { return };
         if yielded {
             if let Some(loser) = entry.holder.take() {
-                entry.contest.taken_over(loser.address, now, limits);
+                entry.contest.taken_over(loser.address, claim.address, now, limits);
             }
             entry.grant(stream, claim, false, send);
         } else {
@@ -282,7 +301,10 @@ impl Entry {
             self.grant(stream, claim, true, send);
             return;
         };
-        let if_silent = self.holder.is_some() && self.contest.holds_off(claim.address, now);
+        let if_silent = self
+            .holder
+            .as_ref()
+            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now));
         let order = Order::Yield { stream, to: claim.publisher, if_silent };
         // While the yield is under way the grace must not end the stream.
         self.grace_until = None;
@@ -313,36 +335,47 @@ impl Entry {
 }
 
 impl Contest {
-    fn taken_over(&mut self, loser: IpAddr, now: Duration, limits: &Limits) {
+    fn taken_over(&mut self, loser: IpAddr, winner: IpAddr, now: Duration, limits: &Limits) {
         // A quiet spell makes the next take-over the first one again.
-        let quiet = now > self.until + limits.takeover_holdoff * 10;
-        self.takeovers = if quiet { 1 } else { self.takeovers.saturating_add(1) };
+        let spell = limits.takeover_holdoff.saturating_mul(QUIET_HOLDOFFS);
+        if now > self.until.max(self.last).saturating_add(spell) {
+            (self.takeovers, self.reconnects) = (0, 0);
+        }
+        self.last = now;
+        if loser == winner {
+            self.reconnects = self.reconnects.saturating_add(1);
+            if self.reconnects <= RECONNECTS_MAX {
+                return;
+            }
+        }
+        self.takeovers = self.takeovers.saturating_add(1);
         self.loser = Some(loser);
-        self.until = now + self.holdoff(limits);
+        self.until = now.saturating_add(self.holdoff(limits));
     }
 
     fn refused(&mut self, now: Duration, limits: &Limits) {
-        self.until = now + self.holdoff(limits);
+        self.until = now.saturating_add(self.holdoff(limits));
     }
 
-    fn holds_off(&self, address: IpAddr, now: Duration) -> bool {
-        self.loser == Some(address) && now < self.until
+    fn holds_off(&self, address: IpAddr, holder: IpAddr, now: Duration) -> bool {
+        let may_be_holder = address == holder && self.reconnects <= RECONNECTS_MAX;
+        self.loser == Some(address) && now < self.until && !may_be_holder
     }
 
     fn holdoff(&self, limits: &Limits) -> Duration {
         let doublings = self.takeovers.saturating_sub(1).min(HOLDOFF_DOUBLINGS_MAX);
-        limits.takeover_holdoff * 2u32.pow(doublings)
+        limits.takeover_holdoff.saturating_mul(2u32.pow(doublings))
     }
 }
 
 fn refuse_play(
     player: Party,
     name: &Arc<str>,
-    refusal: PlayRefusal,
+    why: PlayRefused,
     send: &mut dyn FnMut(WorkerIndex, Mail),
 ) {
     let name = Arc::clone(name);
-    send(player.worker, Mail::Order(Order::RefusePlay { player, name, refusal }));
+    send(player.worker, Mail::Order(Order::RefusePlay { player, name, why }));
 }
 
 fn refuse(publisher: Party, refusal: Refusal, send: &mut dyn FnMut(WorkerIndex, Mail)) {

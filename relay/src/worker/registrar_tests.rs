@@ -67,8 +67,8 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
         Order::Play { stream, player, home, .. } => {
             format!("play {} by {} home={home:?}", stream.0, player.connection.0)
         }
-        Order::RefusePlay { player, refusal, .. } => {
-            format!("no play for {}: {refusal:?}", player.connection.0)
+        Order::RefusePlay { player, why, .. } => {
+            format!("no play for {}: {why:?}", player.connection.0)
         }
         Order::Appeared { stream, home } => format!("{} appeared at {home}", stream.0),
         Order::Ended { stream } => format!("{} ended", stream.0),
@@ -152,12 +152,84 @@ fn two_encoders_that_fight_end_with_one_of_them() {
 }
 
 #[test]
-fn encoders_behind_one_address_are_held_off_too() {
+fn an_encoder_that_comes_back_is_let_in_at_once() {
     let mut table = Table::new();
     table.claim(party(0, 1), 1);
-    table.claim(party(0, 2), 1);
+    for connection in 2..5 {
+        table.pass(Duration::from_secs(1));
+        let asked = table.claim(party(0, connection), 1);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=false")]);
+        table.yielded(true);
+    }
+    // Somebody else takes over, and may come back as well; who lost may not.
+    assert_eq!(table.claim(party(0, 10), 2), ["0: yield to 10 if_silent=false"]);
     table.yielded(true);
-    assert_eq!(table.claim(party(0, 3), 1), ["0: yield to 3 if_silent=true"]);
+    assert_eq!(table.claim(party(0, 11), 1), ["0: yield to 11 if_silent=true"]);
+    table.yielded(false);
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    table.claim(party(0, 2), 2);
+    table.yielded(true);
+    for connection in 3..6 {
+        let asked = table.claim(party(0, connection), 2);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=false")]);
+        table.yielded(true);
+        let lost = table.claim(party(0, 90), 1);
+        assert_eq!(lost, ["0: yield to 90 if_silent=true"], "still held off");
+        table.yielded(false);
+    }
+}
+
+#[test]
+fn encoders_behind_one_address_that_fight_end_with_one_of_them() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    for connection in 2..6 {
+        let asked = table.claim(party(0, connection), 1);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=false")]);
+        table.yielded(true);
+    }
+    for connection in 6..60 {
+        table.pass(Duration::from_secs(1));
+        let asked = table.claim(party(0, connection), 1);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=true")]);
+        assert_eq!(table.yielded(false), [format!("0: refuse {connection} HeldOff")]);
+    }
+    // The next take-over doubles the hold-off.
+    table.pass(Duration::from_secs(11));
+    assert_eq!(table.claim(party(0, 70), 1), ["0: yield to 70 if_silent=false"]);
+    table.yielded(true);
+    table.pass(Duration::from_secs(19));
+    assert_eq!(table.claim(party(0, 71), 1), ["0: yield to 71 if_silent=true"]);
+    table.yielded(false);
+    // After a quiet spell nothing of it is remembered.
+    table.pass(Duration::from_secs(200));
+    for connection in 80..83 {
+        let asked = table.claim(party(0, connection), 1);
+        assert_eq!(asked, [format!("0: yield to {connection} if_silent=false")]);
+        table.yielded(true);
+    }
+}
+
+#[test]
+fn a_claim_under_way_outlives_a_grace_of_nothing() {
+    let mut table = Table::new();
+    table.limits.stream_grace = Duration::ZERO;
+    table.claim(party(0, 1), 1);
+    table.claim(party(1, 2), 2);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 1) });
+    assert!(table.pass(Duration::from_secs(1)).is_empty(), "somebody waits for an answer");
+    assert_eq!(table.yielded(true), ["1: grant 1 to 2 fresh=false"]);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(1, 2) });
+    assert_eq!(table.pass(Duration::ZERO), ["1: 1 ended"]);
+    // The same when the home says no: then the name is free.
+    table.claim(party(0, 3), 1);
+    table.claim(party(0, 4), 2);
+    table.ask(Request::Release { stream: StreamId(2), publisher: party(0, 3) });
+    let no = table.ask(Request::Yielded { stream: StreamId(2), yielded: false });
+    assert_eq!(no, ["0: refuse 4 HeldOff"]);
+    assert_eq!(table.pass(Duration::ZERO), ["0: 2 ended"]);
+    assert_eq!(table.registrar.names(), 0);
 }
 
 #[test]
@@ -168,7 +240,7 @@ fn claims_wait_while_a_yield_is_under_way() {
     assert!(table.claim(party(1, 3), 3).is_empty());
     let answer = table.yielded(true);
     assert_eq!(answer, ["0: grant 1 to 2 fresh=false", "0: yield to 3 if_silent=false"]);
-    for connection in 10..10 + CLAIMS_WAITING_MAX as u64 - 1 {
+    for connection in 10..10 + 16 - 1 {
         assert!(table.claim(party(1, connection), 3).is_empty());
     }
     assert_eq!(table.claim(party(1, 99), 3), ["1: refuse 99 Busy"]);
@@ -194,7 +266,7 @@ fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
         table.want(party(1, n as u64), name, UnknownStream::Wait);
     }
     let full = table.want(party(1, 9), "d", UnknownStream::Wait);
-    assert_eq!(full, ["1: no play for 9: Unknown"]);
+    assert_eq!(full, ["1: no play for 9: TooManyNames"]);
     // Players of made-up names keep no publisher out.
     assert_eq!(table.claim(party(0, 1), 1), ["0: grant 3 to 1 fresh=true", "1: 3 appeared at 0"]);
     // A published name no longer counts as wanted.

@@ -145,7 +145,8 @@ pub struct StreamShare {
     pub key: StreamKey,
     /// Players on this worker, those waiting for the stream included.
     pub players: usize,
-    /// Bytes that this worker handed to the kernel for players of this stream.
+    /// Bytes that this worker handed to the kernel for players of this stream; from the home also
+    /// those of workers that have no players of it any more. The sum over workers never falls.
     pub bytes_out: u64,
     /// What only the home knows; `None` from the other workers.
     pub home: Option<StreamHome>,

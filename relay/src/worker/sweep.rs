@@ -95,6 +95,7 @@ impl Worker {
         });
     }
 
+    /// Closes a connection whose time is over.
     fn check_deadlines(&mut self, key: crate::reactor::ConnectionKey, now: Duration) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let stalled = connection
@@ -102,7 +103,10 @@ impl Worker {
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
         let over = connection.closing.filter(|closing| closing.at <= now);
         let late = connection.session.check_deadline(now).err();
-        if !stalled && over.is_none() && late.is_none() {
+        let unanswered = connection
+            .asked_since
+            .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
+        if !stalled && over.is_none() && late.is_none() && !unanswered {
             return;
         }
         self.work(key, now, |worker, connection| {
@@ -113,6 +117,9 @@ impl Worker {
                 worker.close(connection, CloseReason::Slow, Some(&detail), now);
             } else if let Some(error) = late {
                 worker.close(connection, CloseReason::Timeout, Some(&error), now);
+            } else if unanswered {
+                let detail = "no verdict on its publish or play within verdict_timeout";
+                worker.close(connection, CloseReason::Timeout, Some(&detail), now);
             }
         });
     }
@@ -133,9 +140,9 @@ impl Worker {
         let worker = self.index();
         for local in left {
             let Some(entry) = self.streams.get(local) else { continue };
-            let stream = entry.id;
+            let (stream, bytes_out) = (entry.id, entry.bytes_out);
             if let Place::There { home, .. } = entry.place {
-                self.mailbox.send(home, Mail::Unsubscribe { stream, worker });
+                self.mailbox.send(home, Mail::Unsubscribe { stream, worker, bytes_out });
             }
             self.ask_registrar(Request::Unwant { worker, stream });
             self.forget_stream(local);
@@ -148,11 +155,17 @@ impl Worker {
         self.report_log_bytes(held);
         let total = self.shared.log_bytes();
         if total > self.limits.log_bytes_total {
+            // Every worker sees the same sum and cuts its own part of the excess.
             let excess = total - self.limits.log_bytes_total;
-            let all = held.home + held.remote + held.views;
-            self.hub.shrink(all.saturating_sub(excess));
+            let mine = held.home + held.views;
+            self.hub.shrink(mine - part_of(mine, excess, total));
             held = self.hub.held_bytes();
             self.report_log_bytes(held);
+        }
+        if held.remote > self.limits.log_bytes_total {
+            // They are not in the sum, since most of their bytes are shared with logs that are. But
+            // where those have shrunk they would hold on to the bytes.
+            self.hub.shrink_remote(self.limits.log_bytes_total);
         }
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -220,4 +233,34 @@ impl Worker {
 /// Whether a table has room for much more than it is used for.
 pub(super) fn is_sparse(used: usize, room: usize) -> bool {
     room > 64 && used < room / 4
+}
+
+/// The part of `excess` that falls to somebody who holds `held` of `total`, rounded up.
+fn part_of(held: usize, excess: usize, total: usize) -> usize {
+    let [held_wide, excess, total] =
+        [held, excess, total].map(|bytes| u128::try_from(bytes).unwrap_or(u128::MAX));
+    let part = held_wide.saturating_mul(excess).div_ceil(total.max(1));
+    usize::try_from(part).map_or(held, |part| part.min(held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excess_is_cut_in_proportion() {
+        fn check(held: usize, excess: usize, total: usize, part: usize) {
+            assert_eq!(part_of(held, excess, total), part, "{held} of {total}, {excess} too many");
+        }
+        check(0, 100, 1_000, 0);
+        check(1_000, 100, 1_000, 100);
+        check(500, 100, 1_000, 50);
+        check(1, 1, 1_000, 1);
+        check(999, 1, 1_000, 1);
+        // More than the sum says, since it was reported a moment ago.
+        check(3_000, 500, 1_000, 1_500);
+        check(10, 1_000, 1_000, 10);
+        check(usize::MAX, usize::MAX, usize::MAX, usize::MAX);
+        check(7, 5, 0, 7);
+    }
 }

@@ -7,8 +7,9 @@
 //!   clock, drain  completions are handled                                 -> operations
 //! ```
 //!
-//! The clock is read twice, so that time spent waiting and time spent working can be told apart,
-//! and everything that happens within one turn happens at one time.
+//! The clock is read three times a turn: before the deadlines are judged, and around the wait, so
+//! that time spent waiting and time spent working can be told apart. Everything between two
+//! readings happens at one time; no message and no player has a reading of its own.
 
 use std::time::Duration;
 

@@ -74,6 +74,106 @@ fn a_port_that_is_taken_is_said_in_one_sentence() {
 }
 
 #[test]
+fn every_mistake_is_told_at_once() {
+    let file = "[limits]\nstream_grace = 1\nstream_grave = 2\n";
+    let (status, said) = refused(file, &["--workers", "0"]);
+    assert_eq!(status.code(), Some(2), "{said}");
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    for (line, name) in lines.iter().zip(["stream_grace", "stream_grave", "node.workers"]) {
+        assert!(line.starts_with("relay: ") && line.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn a_mistyped_variable_is_refused() {
+    let scratch = Scratch::new("variable");
+    let mut command = command();
+    command.env("RELAY_NODE_WORKERS", "4");
+    let mut process = Process::start(scratch.path(), "relay", &mut command);
+    assert_eq!(process.wait(END_MAX).code(), Some(2));
+    let said = process.log();
+    assert!(said.contains("RELAY_NODE_WORKERS") && said.contains("RELAY_NODE__WORKERS"), "{said}");
+}
+
+/// The lines of a text, each of which must be a JSON object with a level and a message.
+fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    let lines = text.lines().map(|line| {
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|wrong| panic!("{wrong}: {line}"));
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+        line
+    });
+    lines.collect()
+}
+
+#[test]
+fn with_json_logs_everything_that_is_said_is_json() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = "[log]\nformat = \"json\"\n[node]\nworkers = 0\nname = \"\"\n";
+    let cases: [(&str, &[&str], i32, &str); 4] = [
+        (file, &[], 2, "node.name"),
+        ("", &["--log", "json", "--workers", "0"], 2, "node.workers"),
+        ("", &["--log=json", "--no-such-flag"], 2, "--no-such-flag"),
+        ("", &["--log", "json", "--rtmp", &address, "--http", "127.0.0.1:0"], 1, &address),
+    ];
+    for (configuration, arguments, code, word) in cases {
+        let (status, said) = refused(configuration, arguments);
+        assert_eq!(status.code(), Some(code), "{said}");
+        let lines = json_lines(&said);
+        let mut errors = lines.iter().filter(|line| line["level"] == "ERROR");
+        assert!(errors.any(|line| line["message"].as_str().unwrap().contains(word)), "{said}");
+    }
+
+    let scratch = Scratch::new("json");
+    let mut command = command();
+    command.args(["--log", "json", "--workers", "1"]);
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let mut process = Process::start(scratch.path(), "relay", &mut command);
+    wait_for("the relay to start", END_MAX, || process.log().contains("\"started\"").then_some(()));
+    process.signal(Signal::TERM);
+    process.succeed(END_MAX);
+    let lines = json_lines(&process.log());
+    let started = lines.iter().find(|line| line["message"] == "started").unwrap();
+    assert_eq!(started["workers"], 1);
+    let rtmp: std::net::SocketAddr = started["rtmp"].as_str().unwrap().parse().unwrap();
+    assert_ne!(rtmp.port(), 0);
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    for argument in ["--check", "--help"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command().arg(argument).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{argument}: {said}");
+        assert!(said.starts_with("relay: Standard output cannot be written: "), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn sighup_ends_nothing() {
+    let scratch = Scratch::new("sighup");
+    let mut relay = Relay::start(scratch.path(), &Options::default());
+    relay.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    relay.must_run();
+    assert_eq!(http::get(relay.http, "/readyz").unwrap().status, 200);
+    assert!(relay.log_at_end(END_MAX).contains("nothing to reload"));
+}
+
+#[test]
+fn many_workers_at_rest_take_little_memory() {
+    let scratch = Scratch::new("workers");
+    let arguments = &["--workers", "64"][..];
+    let relay = Relay::start(scratch.path(), &Options { arguments, ..Options::default() });
+    let held = relay.resident_bytes();
+    assert!(held < 100 << 20, "{held} bytes");
+}
+
+#[test]
 fn sigterm_ends_in_order() {
     let scratch = Scratch::new("sigterm");
     let relay = Relay::start(scratch.path(), &Options::default());

@@ -16,6 +16,7 @@ mod harness;
 mod memory;
 mod obs;
 mod reactor;
+mod readme;
 mod relaying;
 mod support;
 mod time;

@@ -18,6 +18,7 @@ mod independent;
 mod librtmp;
 mod obs;
 mod phones;
+mod refusals;
 mod scanners;
 mod selfcheck;
 mod servers;

@@ -25,7 +25,7 @@ impl Write for Log {
 }
 
 /// Runs a visit and gives what is logged at `level` and above.
-fn logged(level: tracing::Level, visit: impl FnOnce()) -> String {
+pub(crate) fn logged(level: tracing::Level, visit: impl FnOnce()) -> String {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -144,7 +144,9 @@ fn names_that_players_make_up_are_bounded() {
         world.play(stream, Some(u16::from(stream) % 2));
         world.run(secs(1));
     }
-    assert!(world.players[2].heard("NetStream.Play.StreamNotFound"));
+    assert!(world.players[2].heard("NetStream.Play.Failed"), "{:?}", world.players[2].codes);
+    assert_eq!(world.refused(RefuseReason::WantedNames), 1);
+    assert_eq!(world.refused(RefuseReason::UnknownStream), 0);
     world.publish(5, Some(1), Plan::default());
     world.run(secs(1));
     assert!(world.publishers[0].is_live(), "players of made-up names keep no publisher out");
@@ -211,6 +213,8 @@ fn logs_shrink_and_then_publishers_are_refused() {
         world.run(millis(250));
         let held = world.node.stations[0].worker.hub().held_bytes().home;
         assert!(held < 400_000 + 125_000, "{held} bytes");
+        let mailed = world.node.stations[1].worker.hub().held_bytes().remote;
+        assert!(mailed < 400_000 + 125_000, "{mailed} bytes where it is mailed");
     }
     world.publish(1, Some(1), Plan { gop: 100, ..plan.clone() });
     world.publish(2, Some(1), Plan { gop: 100, ..plan });

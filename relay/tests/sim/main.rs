@@ -7,6 +7,7 @@
 
 mod balance;
 mod churn;
+mod counting;
 mod edges;
 mod ending;
 mod flushing;

@@ -133,14 +133,13 @@ impl Node {
         self.stations.iter().map(|station| read(&station.cells)).sum()
     }
 
-    /// For each role: what was opened, less what was closed, is what is open.
+    /// What was accepted, less what was closed, is what is open.
     pub(crate) fn check_accounts(&self) {
         for station in &self.stations {
-            for ((role, transport), open) in station.cells.connections.iter() {
-                let opened = station.cells.connections_opened.at((role, transport)).get();
-                let closed = closed(&station.cells, role);
-                assert_eq!(opened - closed, open, "{role:?}: {opened} opened, {closed} closed");
-            }
+            let cells = &station.cells;
+            let accepted = sum_where(&cells.connections_opened, |(role, _)| role == Role::Pending);
+            let (closed, open) = (cells.connections_closed.total(), cells.connections.total());
+            assert_eq!(accepted - closed, open, "{accepted} accepted, {closed} closed");
         }
     }
 
@@ -157,12 +156,6 @@ impl Node {
             assert_eq!(station.cells.players.total(), 0, "worker {core}");
         }
     }
-}
-
-/// Connections that left a role.
-fn closed(cells: &Cells, role: Role) -> u64 {
-    let of_role = cells.connections_closed.iter().filter(|((of, _, _), _)| *of == role);
-    of_role.map(|(_, count)| count).sum()
 }
 
 impl Station {

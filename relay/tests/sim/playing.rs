@@ -50,6 +50,27 @@ fn a_pause_stops_everything_and_ends_at_a_key_frame() {
 }
 
 #[test]
+fn the_bytes_sent_of_a_stream_never_fall() {
+    let mut world = rig(20, 65_536);
+    world.players[1].leave();
+    let at_leaving = world.bytes_out(0);
+    world.players[0].leave();
+    // Worker 1 forgets the stream; then its home moves there, and worker 0 forgets it.
+    let mut least = at_leaving;
+    for step in 0..200 {
+        world.run(millis(100));
+        if step == 100 {
+            world.publish(0, Some(1), Plan::default());
+        }
+        let now = world.bytes_out(0);
+        assert!(now >= least && least > 0, "{now} after {least} in step {step}");
+        least = now;
+    }
+    assert_eq!(world.home(0), Some(1));
+    world.end(secs(20));
+}
+
+#[test]
 fn tracks_can_be_left_out_and_taken_up_again() {
     let choices = [("receiveVideo", Shows::AUDIO), ("receiveAudio", Shows::VIDEO)];
     for (seed, (command, shows)) in (2..).zip(choices) {

@@ -7,11 +7,12 @@ use relay::wire::chunk_writer::write_message;
 use relay::wire::message::{MessageHeader, MessageType};
 use relay::wire::reply;
 use relay::wire::timestamp::Timestamp;
-use relay::worker::labels::{CloseReason, RefuseReason};
+use relay::worker::labels::{CloseReason, RefuseReason, Role};
+use relay::worker::report::{Query, StreamKey};
 use relay::worker::settings::{AppSettings, PublishConflict, Settings};
 use relay::worker::turn;
 
-use super::node::{FIRST_WORKER, on};
+use super::node::{FIRST_WORKER, on, sum_where};
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
 
@@ -27,6 +28,12 @@ fn a_fight_for_a_name_ends_with_one_of_the_two() {
     world.run(secs(40));
     assert!(world.publishers[1].is_live(), "the second took over and holds the name");
     assert_eq!(world.closed(CloseReason::Takeover), 1);
+    let as_publisher = world.node.sum(|cells| {
+        sum_where(&cells.connections_closed, |(role, _, reason)| {
+            role == Role::Publisher && reason == CloseReason::Takeover
+        })
+    });
+    assert_eq!(as_publisher, 1, "it counts as what it was");
     assert!(world.refused(RefuseReason::Holdoff) > 100, "the first keeps asking");
     let settled = world.ledger.borrow().last(0).unwrap().epoch;
     assert_eq!(settled, 1, "each published once");
@@ -166,6 +173,73 @@ fn a_publisher_that_goes_before_it_is_let_in_leaves_its_name_to_others() {
         world.catch_up();
         world.end(secs(20));
     }
+}
+
+#[test]
+fn a_fixed_flush_age_goes_with_the_stream_from_worker_to_worker() {
+    let other_apps = AppSettings { flush: Some(millis(800)), ..AppSettings::default() };
+    for (from, to) in (0..3).flat_map(|from| (0..3).map(move |to| (from, to))) {
+        let settings = Settings { other_apps: other_apps.clone(), ..Settings::default() };
+        let mut world = World::new(7, settings, 3, 65_536);
+        let plan = Plan { gop: 1_000, new_headers: 0, ..Plan::default() };
+        world.play(0, Some(2));
+        for worker in [from, to] {
+            world.publish(0, Some(worker), plan.clone());
+            world.run(secs(2));
+            let before = sealed(&world, worker);
+            world.run(secs(8));
+            let segments = sealed(&world, worker) - before;
+            assert!((9..=11).contains(&segments), "{from} to {to}: {segments} on {worker}");
+        }
+        world.end(secs(20));
+    }
+}
+
+/// Segments of the one stream so far, as its home knows.
+fn sealed(world: &World, worker: u16) -> u64 {
+    let hub = world.node.stations[usize::from(worker)].worker.hub();
+    hub.keys().find_map(|key| hub.log(key)).unwrap().next()
+}
+
+#[test]
+fn what_is_known_of_a_stream_goes_with_it_from_worker_to_worker() {
+    let mut world = World::new(8, Settings::default(), 3, 65_536);
+    world.run(secs(1));
+    let mut last = 0;
+    for (epoch, worker) in (1..).zip([0_u16, 1, 2, 2, 0]) {
+        world.publish(0, Some(worker), Plan::default());
+        world.run(secs(3));
+        let key = StreamKey::new("live", "s0");
+        let answer = world.node.ask(usize::from(worker), |reply| Query::Stream { key, reply });
+        world.settle();
+        let home = answer.take().unwrap().home.unwrap();
+        assert_eq!(home.epoch, epoch);
+        assert!(home.since < secs(2), "it began {:?} after the node", home.since);
+        // At least 3 s of 25 messages of 20 bytes and more.
+        assert!(home.bytes_in > last + 1_500, "{} after {last}", home.bytes_in);
+        last = home.bytes_in;
+    }
+    world.end(secs(20));
+}
+
+#[test]
+fn a_verdict_that_never_comes_ends_the_connection() {
+    let mut world = World::new(9, Settings::default(), 2, 65_536);
+    let mut asking = world.net.connect(on(FIRST_WORKER + 1));
+    assert!(asking.write(&asking_to_publish()) > 3_000);
+    // The registrar's worker stands still.
+    let timeout = Limits::default().verdict_timeout;
+    for (time, closed) in [(timeout - secs(1), 0), (secs(2), 1)] {
+        let end = world.now() + time;
+        while world.now() < end {
+            let now = world.now() + millis(100);
+            world.net.advance_to(now);
+            turn_alone(&mut world, 1, now);
+        }
+        assert_eq!(world.closed(CloseReason::Timeout), closed, "{time:?}");
+    }
+    drop(asking);
+    world.end(secs(20));
 }
 
 /// Turns of one worker, while the others stand still.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relay::reactor::sim::{SimFaults, SimNet};
 use relay::worker::labels::{CloseReason, RefuseReason};
-use relay::worker::report::{Query, StreamKey};
+use relay::worker::report::{Query, StreamKey, StreamShare};
 use relay::worker::settings::Settings;
 
 use super::line::Line;
@@ -175,6 +175,20 @@ impl World {
 
     /// The worker that is a stream's home; `None` when nobody ever published it.
     pub(crate) fn home(&mut self, stream: u8) -> Option<usize> {
+        let shares = self.shares(stream).into_iter();
+        shares
+            .enumerate()
+            .find(|(_, share)| share.as_ref().is_some_and(|s| s.home.is_some()))
+            .map(|(core, _)| core)
+    }
+
+    /// Bytes sent of a stream, as all workers together tell it.
+    pub(crate) fn bytes_out(&mut self, stream: u8) -> u64 {
+        self.shares(stream).into_iter().flatten().map(|share| share.bytes_out).sum()
+    }
+
+    /// What each worker knows of a stream.
+    fn shares(&mut self, stream: u8) -> Vec<Option<StreamShare>> {
         let key = StreamKey::new("live", &format!("s{stream}"));
         let workers = 0..self.node.stations.len();
         let ask = |core| {
@@ -183,11 +197,7 @@ impl World {
         };
         let answers: Vec<_> = workers.map(ask).collect();
         self.settle();
-        let shares = answers.into_iter().map(|answer| answer.take());
-        shares
-            .enumerate()
-            .find(|(_, share)| share.as_ref().is_some_and(|s| s.home.is_some()))
-            .map(|(core, _)| core)
+        answers.into_iter().map(|answer| answer.take()).collect()
     }
 
     /// Waits until every publisher and every player is well under way.

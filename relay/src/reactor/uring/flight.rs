@@ -20,6 +20,8 @@ pub(super) enum What {
     Wake,
     /// A connection at a listener.
     Accept(ListenerKey),
+    /// Somebody who knocks at a listener.
+    Knock(ListenerKey),
     /// Bytes from a connection.
     Receive(ConnectionKey),
     /// Room to write to a connection, or the end of its opening.

@@ -18,7 +18,10 @@ use crate::reactor::{Completion, ListenerKey};
 pub(super) struct Listener {
     socket: TcpListener,
     accepting: bool,
-    /// The multishot accept, from its start to its last completion.
+    /// Accepting failed. The next time it begins when somebody knocks: without a file left the
+    /// kernel would fail it at once, though nobody is there to be turned away.
+    wary: bool,
+    /// The multishot accept, or the wait before it, from its start to its last completion.
     armed: Option<OperationKey>,
     /// Accepted, not yet handed over.
     accepted: VecDeque<TcpStream>,
@@ -47,6 +50,7 @@ impl Listener {
         Self {
             socket,
             accepting: false,
+            wary: false,
             armed: None,
             accepted: VecDeque::new(),
             failed: None,
@@ -118,7 +122,23 @@ impl UringReactor {
         if let Some(listener) = listener
             && listener.armed.is_none()
         {
-            listener.armed = Some(self.ring.accept(What::Accept(key), listener.socket.as_fd()));
+            let socket = listener.socket.as_fd();
+            listener.armed = Some(if std::mem::take(&mut listener.wary) {
+                self.ring.poll_listener(What::Knock(key), socket)
+            } else {
+                self.ring.accept(What::Accept(key), socket)
+            });
+        }
+    }
+
+    /// Somebody knocks at a listener that had failed, or the wait for that was cancelled.
+    pub(super) fn knocked(&mut self, key: ListenerKey) {
+        let Some(listener) = self.listener(key) else { return };
+        listener.armed = None;
+        if listener.closing.is_some() {
+            self.queue_accept(key);
+        } else if listener.accepting {
+            self.arm(key);
         }
     }
 
@@ -151,6 +171,7 @@ impl UringReactor {
                         listener.failed = Some(errno.into());
                     }
                     listener.accepting = false;
+                    listener.wary = true;
                 }
                 _ if listener.accepting && listener.closing.is_none() => self.arm(key),
                 _ => {}

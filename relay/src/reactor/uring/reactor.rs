@@ -289,6 +289,7 @@ impl UringReactor {
                     self.ring.read_eventfd(What::Wake, self.eventfd.as_fd());
                 }
                 What::Accept(listener) => self.accept_done(listener, done),
+                What::Knock(listener) => self.knocked(listener),
                 What::Receive(connection) => self.receive_done(connection, done),
                 What::Send(connection) => self.send_done(connection, done),
                 What::Writable(connection) => {

@@ -63,6 +63,8 @@ pub(super) struct Dialogue {
     pub(super) output: Output,
     /// The last word is said.
     pub(super) wants_close: bool,
+    /// What the client was told when something was last refused.
+    pub(super) refusal: Option<String>,
     limits: Arc<Limits>,
     client: Option<Box<ConnectRequest>>,
     connect_transaction: f64,
@@ -78,6 +80,7 @@ impl Dialogue {
         Self {
             output: Output::new(limits.output_bytes_max),
             wants_close: false,
+            refusal: None,
             client: None,
             connect_transaction: 0.0,
             connected: false,
@@ -222,6 +225,7 @@ impl Dialogue {
         self.output.connection_command(|out| {
             reply::error(out, transaction, code.as_str(), description);
         });
+        self.refusal = Some(description.to_owned());
         self.wants_close = true;
     }
 
@@ -482,6 +486,7 @@ impl Dialogue {
     fn refuse(&mut self, stream: u32, code: &str, description: &str) {
         self.status(stream, Level::Error, code, description);
         self.streams.end(stream);
+        self.refusal = Some(description.to_owned());
         self.wants_close = true;
     }
 }

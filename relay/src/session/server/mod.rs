@@ -121,6 +121,12 @@ impl ServerSession {
         self.dialogue.wants_close
     }
 
+    /// What the client was told when a connect, publish or play was refused; the last of several.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.dialogue.refusal.as_deref()
+    }
+
     /// Bytes to be sent, in order. Bounded by `output_bytes_max`: when more waits, the next
     /// [`Self::next_event`] or [`Self::check_deadline`] is an error.
     pub fn take_output(&mut self) -> Option<Bytes> {

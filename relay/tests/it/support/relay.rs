@@ -154,9 +154,16 @@ impl Drop for Relay {
     }
 }
 
-/// The program, without arguments.
+/// The program, without arguments, and without what is meant for the tests themselves
+/// (`RELAY_TEST_LONG`, ...), which it would take for settings.
 pub(crate) fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_relay"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RELAY_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// The socket address in the line of `said` that names `what`. A relay that listens on all
