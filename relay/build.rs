@@ -1,7 +1,9 @@
 //! Tells the program of which commit it is, for `relay_build_info`.
 //!
-//! `RELAY_COMMIT` wins where the sources come without their history. Git is asked for release
-//! builds only: others would be compiled anew after each commit for nothing else.
+//! `BUILD_COMMIT` wins where the sources come without their history. Git is asked for release
+//! builds only: others would be compiled anew after each commit for nothing else. The name does not
+//! begin with `RELAY_`, because `cargo run` passes it on to the program, which would take it for a
+//! setting.
 
 #![allow(clippy::print_stdout)]
 
@@ -10,10 +12,10 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed=RELAY_COMMIT");
-    let given = std::env::var("RELAY_COMMIT").ok().filter(|commit| !commit.is_empty());
+    println!("cargo:rerun-if-env-changed=BUILD_COMMIT");
+    let given = std::env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
-    println!("cargo:rustc-env=RELAY_COMMIT={commit}");
+    println!("cargo:rustc-env=BUILD_COMMIT={commit}");
 }
 
 fn from_git() -> Option<String> {

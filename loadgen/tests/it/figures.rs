@@ -8,7 +8,7 @@ use loadgen::measure::SpanKind;
 use loadgen::units::micros;
 
 use crate::support::pipe::Pipe;
-use crate::support::servers::{nginx, relay_with};
+use crate::support::servers::{nginx, relay, relay_with};
 use crate::support::{Scratch, independent, tester};
 
 #[test]
@@ -130,8 +130,7 @@ fn latency_is_what_others_measure() {
 #[test]
 fn the_server_says_the_same() {
     let dir = Scratch::new();
-    // On io_uring relay does not count the last words to a connection that it then closes.
-    let server = relay_with(dir.path(), &["--reactor", "mio"]);
+    let server = relay(dir.path());
     let url = server.url("counted");
     let metrics = server.http.expect("relay has metrics").to_string();
     let arguments = [

@@ -91,7 +91,7 @@ fn collect(state: &State) -> Vec<MetricFamily> {
 
 fn node(out: &mut Families, state: &State) {
     let version = env!("CARGO_PKG_VERSION");
-    let commit = option_env!("RELAY_COMMIT").unwrap_or("unknown");
+    let commit = option_env!("BUILD_COMMIT").unwrap_or("unknown");
     out.gauge("relay_build_info", &["version", "commit"], "What was built; always 1.")
         .value(&[version, commit], 1.0);
     out.gauge("relay_node_info", &["node"], "The node's name; always 1.")
@@ -255,13 +255,18 @@ fn limits(out: &mut Families, state: &State, cells: &AllCells<'_>) {
         limits.value(&[row.name], value);
     }
     let memory: BTreeMap<_, _> = cells.sum(|cells| &cells.memory).collect();
-    let logs = memory.get(&MemoryKind::Log).copied().unwrap_or(0);
+    let held =
+        |kinds: [MemoryKind; 2]| -> u64 { kinds.iter().filter_map(|kind| memory.get(kind)).sum() };
     let streams = cells.sum(|cells| &cells.streams).map(|(_, count)| count).sum();
     let help = "How much of a limit of the whole node is used.";
     out.gauge("relay_limit_used", &["name"], help)
         .value(&["connections_max"], float(state.connections()))
         .value(&["streams_max"], float(streams))
-        .value(&["log_bytes_total"], float(logs));
+        .value(&["log_bytes_total"], float(held([MemoryKind::Log, MemoryKind::View])))
+        .value(
+            &["connection_bytes_total"],
+            float(held([MemoryKind::Connection, MemoryKind::Partial])),
+        );
 }
 
 /// The cells of all cores.

@@ -337,15 +337,16 @@ impl Ring {
         }
     }
 
-    /// Reports the sends that had no completion: see the top of this file.
+    /// Reports the sends that had no completion: see the top of this file. Before all that did have
+    /// one, since what a peer sent meanwhile may make its connection close.
     fn hear_of_sends(&mut self) {
-        for key in self.unheard.drain(..) {
+        for key in self.unheard.drain(..).rev() {
             let Some(Flight { what, memory, tried }) = self.flights.remove(key) else { continue };
             let batch = match memory {
                 Memory::Batch(batch) | Memory::Slices { batch, .. } => Some(batch),
                 Memory::None | Memory::Count { .. } => None,
             };
-            self.done.push_back(Done {
+            self.done.push_front(Done {
                 what,
                 result: Ok(tried),
                 last: true,

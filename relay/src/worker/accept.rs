@@ -186,7 +186,7 @@ impl Worker {
         }
         connection.collect_replies();
         if connection.session.wants_close() {
-            let by_client = !connection.refused;
+            let by_client = connection.session.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
             self.close_soon(connection, reason, now);
         }

@@ -87,6 +87,7 @@ impl Worker {
         };
         if let Some(reason) = refused {
             self.cells.refused.at(reason).increment();
+            tracing::warn!(peer = ?socket.peer(), reason = reason.label(), "connection refused");
             self.shared.leave_connection();
             return;
         }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use crate::reactor::{Batch, ConnectionKey};
-use crate::session::{PlayRefusal, ServerSession};
+use crate::session::ServerSession;
 use crate::stream::{Cursor, StreamKey, ViewKind};
 
 /// A connection of this worker. It belongs to it for life.
@@ -52,8 +52,6 @@ pub(super) struct Connection {
     pub(super) needs_judged: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
-    /// Something that it asked for was refused.
-    pub(super) refused: bool,
     /// It published or played before: what it begins from now on is logged at debug only, since a
     /// peer can begin and end again without pause.
     pub(super) introduced: bool,
@@ -176,7 +174,6 @@ impl Connection {
             said_goodbye: false,
             needs_judged: false,
             asked_since: None,
-            refused: false,
             introduced: false,
             opening: Vec::new(),
             stream_name: None,
@@ -217,12 +214,6 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
-    }
-
-    /// Refuses a play.
-    pub(super) fn refuse_play(&mut self, message_stream: u32, refusal: &PlayRefusal) {
-        self.refused = true;
-        self.session.reject_play(message_stream, refusal);
     }
 
     /// The publish on a message stream.

@@ -32,7 +32,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.refuse_play(request.message_stream, &failed(description));
+            connection.session.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -66,7 +66,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
-                connection.refuse_play(message_stream, &refusal);
+                connection.session.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
@@ -124,7 +124,7 @@ impl Worker {
         };
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            connection.refuse_play(player.message_stream, &refusal);
+            connection.session.reject_play(player.message_stream, &refusal);
         });
     }
 

@@ -134,9 +134,6 @@ impl Worker {
             *publisher = Some(party);
             *epoch += 1;
         }
-        if let Some(age) = self.settings.app(app_of(&entry.name)).flush {
-            self.hub.set_flush_age(log, age);
-        }
         let mut present = false;
         self.work(party.connection, now, |worker, connection| {
             present = connection.closing.is_none();
@@ -198,7 +195,6 @@ impl Worker {
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
         };
         self.cells.refused.at(reason).increment();
-        connection.refused = true;
         tracing::warn!(
             id = %connection.id,
             peer = %connection.peer,

@@ -137,7 +137,6 @@ impl Worker {
             }
             ServerEvent::Dropped { reason } => {
                 if reason == session::DropReason::BadName {
-                    connection.refused = true;
                     self.cells.refused.at(RefuseReason::Name).increment();
                 }
                 let (kind, reason) = dropped(reason);

@@ -159,13 +159,11 @@ impl Worker {
             let excess = total - self.limits.log_bytes_total;
             let mine = held.home + held.views;
             self.hub.shrink(mine - part_of(mine, excess, total));
+            // Logs mailed here are not in the sum, since homes share their bytes; they give up the
+            // same part, so that they do not hold on to what homes let go of.
+            self.hub.shrink_remote(held.remote - part_of(held.remote, excess, total));
             held = self.hub.held_bytes();
             self.report_log_bytes(held);
-        }
-        if held.remote > self.limits.log_bytes_total {
-            // They are not in the sum, since most of their bytes are shared with logs that are. But
-            // where those have shrunk they would hold on to the bytes.
-            self.hub.shrink_remote(self.limits.log_bytes_total);
         }
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));

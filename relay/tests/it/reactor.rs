@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::support::client::{Client, Player};
-use crate::support::relay::{Options, Relay, command};
+use crate::support::relay::{Options, Relay, command, forget_ours};
 use crate::support::{Scratch, process::Process, wait_for};
 
 const END_MAX: Duration = Duration::from_secs(20);
@@ -137,6 +137,7 @@ fn without_a_file_left_accepting_pauses_and_goes_on_when_a_connection_ends() {
         let scratch = Scratch::new("files");
         let limit = files_at_rest(backend) + 5;
         let mut command = std::process::Command::new("prlimit");
+        forget_ours(&mut command);
         command.arg(format!("--nofile={limit}:{limit}")).arg(env!("CARGO_BIN_EXE_relay"));
         command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "1"]);
         command.args(["--reactor", backend]);
@@ -172,6 +173,7 @@ fn without_a_file_left_accepting_pauses_and_goes_on_when_a_connection_ends() {
 fn the_limit_on_open_files_is_raised_and_bounds_the_connections() {
     let scratch = Scratch::new("limit");
     let mut command = std::process::Command::new("prlimit");
+    forget_ours(&mut command);
     command.arg("--nofile=100:300").arg(env!("CARGO_BIN_EXE_relay"));
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2"]);
     let relay = Relay::start_with(scratch.path(), &mut command);

@@ -38,6 +38,8 @@ fn a_refusal_is_logged_with_its_words() {
     let ready = || Script::plain().connect_encoder("live").create_stream(2.0);
     check(ready().publish(1, ""), "the stream name is empty");
     check(ready().publish(1, &"x".repeat(600)), "the stream name is too long");
+    check(ready().publish(7, "x"), "There is no such message stream");
+    check(ready().play(7, "x"), "There is no such message stream");
     check(ready().publish(1, "s"), "Stream already publishing");
     check(ready().play(1, "unheard-of"), "Nobody publishes this stream");
 }

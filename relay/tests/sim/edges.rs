@@ -229,6 +229,34 @@ fn logs_shrink_and_then_publishers_are_refused() {
 }
 
 #[test]
+fn logs_that_are_mailed_do_not_hold_what_homes_let_go_of() {
+    const TOTAL: usize = 600_000;
+    let limits = Limits { log_bytes_total: TOTAL, ..Limits::default() };
+    let mut world = World::new(14, with(limits), 3, 65_536);
+    let plan = Plan { inter: (10_000, 0), key: (10_000, 0), gop: 12, ..Plan::default() };
+    for stream in 0..3 {
+        let home = u16::from(stream);
+        world.publish(stream, Some(home), plan.clone());
+        world.play(stream, Some((home + 1) % 3));
+    }
+    world.run(secs(5));
+    for _ in 0..40 {
+        world.run(millis(250));
+        let mut held = std::collections::BTreeMap::new();
+        for station in &world.node.stations {
+            let hub = station.worker.hub();
+            for segment in hub.keys().filter_map(|key| hub.log(key)).flat_map(|log| log.from(0)) {
+                held.insert(segment.bytes.as_ptr(), segment.bytes.len());
+            }
+        }
+        let held: usize = held.values().sum();
+        assert!(held < TOTAL + 3 * 125_000, "{held} bytes in all");
+    }
+    world.catch_up();
+    world.end(secs(20));
+}
+
+#[test]
 fn without_a_key_frame_a_player_gets_the_audio_first() {
     let limits = Limits { key_wait_max: secs(2), ..Limits::default() };
     let mut world = World::new(9, with(limits), 2, 65_536);

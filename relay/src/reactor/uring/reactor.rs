@@ -42,6 +42,9 @@ pub struct UringReactor {
     pub(super) listeners: Vec<Option<Listener>>,
     pub(super) connections: Slots<Connection>,
     pub(super) queue: VecDeque<Item>,
+    /// Ends of receiving, done after the queue: whoever hears of one often closes, and is to know of
+    /// what was sent before.
+    ended: VecDeque<Item>,
     /// Connections that leave and had operations under way when that was asked.
     leaving: Vec<ConnectionKey>,
     /// Connections whose bytes found no buffer.
@@ -89,6 +92,7 @@ impl UringReactor {
             listeners: Vec::new(),
             connections: Slots::new(),
             queue: VecDeque::new(),
+            ended: VecDeque::new(),
             leaving: Vec::new(),
             starved: Vec::new(),
             unacknowledged: HashMap::new(),
@@ -324,13 +328,13 @@ impl UringReactor {
             return self.leave_if_done(key);
         }
         match done.result {
-            Ok(_) => self.queue.push_back(Item::ReceiveEnded(key, None)),
+            Ok(_) => self.ended.push_back(Item::ReceiveEnded(key, None)),
             Err(Errno::NOBUFS) => {
                 entry.at_hand = true;
                 self.starved.push(key);
             }
             Err(Errno::INTR | Errno::AGAIN) => self.receive(key),
-            Err(errno) => self.queue.push_back(Item::ReceiveEnded(key, Some(errno.into()))),
+            Err(errno) => self.ended.push_back(Item::ReceiveEnded(key, Some(errno.into()))),
         }
     }
 
@@ -399,12 +403,21 @@ impl Reactor for UringReactor {
         // What was begun since `submit`: rests of batches, receives that had found no buffer.
         self.ring.submit();
         self.collect();
-        let at_hand = !self.queue.is_empty() || self.ring.is_waiting();
+        if self.ring.is_waiting() {
+            // What that began: it is to be heard of in this turn.
+            self.ring.submit();
+            self.collect();
+        }
+        let is_idle = self.queue.is_empty() && self.ended.is_empty();
+        let at_hand = !is_idle || self.ring.is_waiting();
         self.ring.wait(if at_hand { Some(Duration::ZERO) } else { timeout });
         self.collect();
     }
 
     fn drain(&mut self, each: &mut dyn FnMut(Completion<'_>)) {
+        for item in std::mem::take(&mut self.ended) {
+            self.queue.push_back(item);
+        }
         for _ in 0..self.queue.len() {
             if let Some(item) = self.queue.pop_front() {
                 self.finish(item, each);

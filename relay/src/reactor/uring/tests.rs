@@ -82,6 +82,21 @@ fn sends_of_a_turn_to_peers_that_keep_up_are_one_system_call() {
 }
 
 #[test]
+fn what_was_sent_is_told_before_the_peers_end() {
+    let (mut reactor, keys, peers) = connected(&UringOptions::default(), 1);
+    let connection = keys[0];
+    drop(peers);
+    let send = Operation::Send { connection, batch: Batch::One(Bytes::from_static(b"farewell")) };
+    reactor.submit(&mut vec![Operation::Receive { connection }, send]);
+    let mut told = Vec::new();
+    until(&mut reactor, |completion| {
+        told.push(format!("{completion:?}"));
+        matches!(completion, Completion::ReceiveEnded { .. }).then_some(())
+    });
+    assert!(told.len() == 2 && told[0].starts_with("Sent"), "{told:?}");
+}
+
+#[test]
 fn more_operations_than_the_queue_holds_are_all_done() {
     let (mut reactor, keys, mut peers) = connected(&UringOptions::default(), 2);
     // Nothing is waited for between them, so that the kernel has them all at once.

@@ -232,6 +232,7 @@ impl Dialogue {
     fn publish(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
         let Some(entry) = self.streams.usable(stream)? else {
             let code = PublishRefusalCode::BadName.as_str();
+            self.steps.push_back(Step::Dropped { reason: DropReason::BadName });
             self.refuse(stream, code, "There is no such message stream");
             return Ok(());
         };
@@ -276,6 +277,7 @@ impl Dialogue {
     fn play(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
         let Some(entry) = self.streams.usable(stream)? else {
             let code = PlayRefusalCode::Failed.as_str();
+            self.steps.push_back(Step::Dropped { reason: DropReason::BadName });
             self.refuse(stream, code, "There is no such message stream");
             return Ok(());
         };

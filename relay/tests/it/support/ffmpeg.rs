@@ -16,7 +16,7 @@ use super::process::Process;
 pub(crate) enum Version {
     /// The system's, which is Debian's FFmpeg 5: it knows nothing of Enhanced RTMP.
     System,
-    /// FFmpeg 9, which `.ci/install` puts into `$RELAY_TOOLS`, or else `~/.cache/relay`.
+    /// FFmpeg 9, which `.ci/install` puts into `$TEST_TOOLS`, or else `~/.cache/relay`.
     Nine,
 }
 
@@ -33,8 +33,8 @@ impl Version {
         match self {
             Self::System => "ffmpeg".into(),
             Self::Nine => {
-                let tools = std::env::var_os("RELAY_TOOLS").map(PathBuf::from).or_else(cache);
-                tools.expect("HOME or RELAY_TOOLS is set").join("ffmpeg9")
+                let tools = std::env::var_os("TEST_TOOLS").map(PathBuf::from).or_else(cache);
+                tools.expect("HOME or TEST_TOOLS is set").join("ffmpeg9")
             }
         }
     }

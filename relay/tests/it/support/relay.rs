@@ -154,16 +154,22 @@ impl Drop for Relay {
     }
 }
 
-/// The program, without arguments, and without what is meant for the tests themselves
-/// (`RELAY_TEST_LONG`, ...), which it would take for settings.
+/// The program, without arguments.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    forget_ours(&mut command);
+    command
+}
+
+/// Takes away what is meant for the tests themselves (`RELAY_TEST_LONG`, ...), which the program
+/// would take for settings.
+pub(crate) fn forget_ours(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("RELAY_") {
+        let ours = ["RELAY_TEST_", "RELAY_SIM_", "RELAY_FUZZ_"];
+        if ours.iter().any(|own| name.to_string_lossy().starts_with(own)) {
             command.env_remove(name);
         }
     }
-    command
 }
 
 /// The socket address in the line of `said` that names `what`. A relay that listens on all
