@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use relay::limits::Limits;
+use relay::wire::flv::{FlvReader, FlvTag};
 use relay::wire::media::{Role, classify_audio, classify_video};
-use relay::wire::message::MediaKind;
+use relay::wire::message::{MESSAGE_BYTES_MAX, MediaKind};
+use relay::wire::timestamp::Timestamp;
 
 use crate::failure::Failure;
 use crate::payload::hash_of;
@@ -59,33 +62,23 @@ impl FlvFile {
         Self::parse(Bytes::from(bytes)).map_err(|why| Failure::new(format!("{name} {why}")))
     }
 
-    fn parse(bytes: Bytes) -> Result<Self, &'static str> {
-        if !bytes.starts_with(b"FLV\x01") {
-            return Err("is no FLV file");
-        }
-        let header = bytes.get(5..9).and_then(<[u8]>::first_chunk).copied();
-        let header = header.map(u32::from_be_bytes).ok_or("ends within its header")?;
-        // Behind the header and the size of the tag before the first one.
-        let mut at = usize::try_from(header).unwrap_or(usize::MAX).saturating_add(4);
+    fn parse(bytes: Bytes) -> Result<Self, String> {
+        // The file is at hand as a whole: script data may be as long as a tag can be.
+        let limits = Limits { data_bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() };
+        let mut reader = FlvReader::new(&limits);
+        let mut rest = BytesMut::from(bytes);
         let mut messages = Vec::new();
         let mut places: HashMap<u64, Vec<u64>> = HashMap::new();
         let mut coded = 0;
-        while let Some(tag) = bytes.get(at..).and_then(<[u8]>::first_chunk::<11>) {
-            let length = u32::from_be_bytes([0, tag[1], tag[2], tag[3]]);
-            let time_ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
-            let start = at + 11;
-            let end = start + usize::try_from(length).unwrap_or(usize::MAX);
-            if end > bytes.len() {
-                // A recording that was cut off ends with part of a tag.
-                break;
-            }
-            let payload = bytes.slice(start..end);
-            at = end + 4;
-            let (kind, role) = match tag[0] & 0x1f {
-                8 => (MediaKind::Audio, classify_audio(&payload).map(|class| class.role)),
-                9 => (MediaKind::Video, classify_video(&payload).map(|class| class.role)),
-                18 => (MediaKind::Data, Some(Role::Data)),
-                _ => continue,
+        // A recording that was cut off ends with part of a tag, which is left out.
+        while let Some(tag) =
+            reader.next(&mut rest).map_err(|why| format!("is no FLV file: {why}"))?
+        {
+            let FlvTag { kind, timestamp: Timestamp(time_ms), payload } = tag;
+            let role = match kind {
+                MediaKind::Audio => classify_audio(&payload).map(|class| class.role),
+                MediaKind::Video => classify_video(&payload).map(|class| class.role),
+                MediaKind::Data => Some(Role::Data),
             };
             let Some(role) = role else { continue };
             let number = role.is_coded().then(|| {
@@ -94,6 +87,9 @@ impl FlvFile {
                 coded - 1
             });
             messages.push(FileMessage { kind, time_ms, payload, number });
+        }
+        if reader.header().is_none() {
+            return Err("ends within its header".to_owned());
         }
         let coded_messages = || messages.iter().filter(|message| message.number.is_some());
         let times: Vec<u32> = coded_messages().map(|message| message.time_ms).collect();

@@ -34,6 +34,7 @@ bodies! {
     command: session::fuzz::command,
     control: wire::fuzz::control,
     data_message: session::fuzz::data_message,
+    flv: wire::fuzz::flv,
     handshake: wire::fuzz::handshake,
     media_header: wire::fuzz::media_header,
     server_session: session::fuzz::server_session,

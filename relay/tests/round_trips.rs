@@ -12,6 +12,7 @@ use relay::wire::chunk_reader::ChunkReader;
 use relay::wire::chunk_writer::write_message;
 use relay::wire::command::{Answer, Call, Command, Status};
 use relay::wire::control::{BandwidthLimit, ControlMessage, UserControl};
+use relay::wire::flv::{FlvHeader, FlvReader, FlvTag, write_tag};
 use relay::wire::media::{Class, Role, Tracks};
 use relay::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader, MessageType};
 use relay::wire::reply::{self, Level};
@@ -226,6 +227,40 @@ fn media_in_the_layout_of_the_cluster() {
             read.extend_from_slice(fragment.payload);
         }
         assert!(read == payload);
+    });
+}
+
+#[test]
+fn flv() {
+    let kinds = [MediaKind::Audio, MediaKind::Video, MediaKind::Data];
+    check(1_000, |random| {
+        let header = FlvHeader { audio: random.bool(), video: random.bool() };
+        let mut out = BytesMut::new();
+        header.write(&mut out);
+        let mut written = Vec::new();
+        for _ in 0..random.usize(0..6) {
+            let kind = kinds[random.usize(0..3)];
+            let mut payload = bytes(random, 300);
+            if random.u8(0..50) == 0 {
+                payload.resize([0xFF, 0x100, 0xFFFF, 0x1_0000, 0x2_0000][random.usize(0..5)], 7);
+            }
+            let timestamp = Timestamp(number(random));
+            write_tag(&mut out, kind, timestamp, &payload);
+            written.push(FlvTag { kind, timestamp, payload: payload.into() });
+        }
+        let mut reader = FlvReader::new(&Limits::default());
+        let (mut input, mut found) = (BytesMut::new(), Vec::new());
+        let mut rest = &out[..];
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(random.usize(0..=rest.len()));
+            input.extend_from_slice(piece);
+            rest = later;
+            while let Some(tag) = reader.next(&mut input).unwrap() {
+                found.push(tag);
+            }
+        }
+        assert_eq!((reader.header(), reader.dropped()), (Some(header), 0));
+        assert!(found == written && input.is_empty());
     });
 }
 

@@ -9,6 +9,7 @@ use super::aggregate::AggregateParts;
 use super::assembler::{AssembleError, Assembled, MessageAssembler};
 use super::chunk_reader::{ChunkError, ChunkReader};
 use super::control::ControlMessage;
+use super::flv::{FlvError, FlvHeader, FlvReader, FlvTag, write_tag};
 use super::handshake::{
     ClientHandshake, HandshakeError, HandshakeProgress, Schema, ServerHandshake,
 };
@@ -83,6 +84,22 @@ pub fn aggregate(data: &[u8]) {
     assert!(bytes <= data.len(), "parts do not overlap");
 }
 
+/// FLV, cut as the first byte says; and what was read of it, written and read again.
+pub fn flv(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let whole = read_flv(data, data.len());
+    let cut = read_flv(data, usize::from(cut % 32) + 1);
+    assert_eq!(whole, cut, "the same however the bytes are cut");
+    let Some(header) = whole.header else { return };
+    let mut out = BytesMut::new();
+    header.write(&mut out);
+    for tag in &whole.tags {
+        write_tag(&mut out, tag.kind, tag.timestamp, &tag.payload);
+    }
+    let again = ReadFlv { header: Some(header), tags: whole.tags, dropped: 0, error: None };
+    assert_eq!(read_flv(&out, out.len()), again, "read as written");
+}
+
 /// Wire bytes that may be a message in our own layout.
 pub fn wire_message(data: &[u8]) {
     let Some((message, rest)) = WireMessage::parse(data) else { return };
@@ -149,6 +166,34 @@ fn read(data: &[u8], piece_bytes: usize) -> Read {
         assert!(input.is_empty(), "all input is consumed");
     }
     read
+}
+
+/// All that came out of FLV, and the error that ended it.
+#[derive(Debug, PartialEq, Eq)]
+struct ReadFlv {
+    header: Option<FlvHeader>,
+    tags: Vec<FlvTag>,
+    dropped: usize,
+    error: Option<FlvError>,
+}
+
+fn read_flv(data: &[u8], piece_bytes: usize) -> ReadFlv {
+    let mut reader = FlvReader::new(&Limits::default());
+    let (mut input, mut tags, mut error) = (BytesMut::new(), Vec::new(), None);
+    for piece in data.chunks(piece_bytes.max(1)) {
+        input.extend_from_slice(piece);
+        loop {
+            match reader.next(&mut input) {
+                Ok(Some(tag)) => tags.push(tag),
+                Ok(None) => break,
+                Err(wrong) => {
+                    error = Some(wrong);
+                    break;
+                }
+            }
+        }
+    }
+    ReadFlv { header: reader.header(), tags, dropped: reader.dropped(), error }
 }
 
 /// What a handshake said, and how many bytes it left.

@@ -14,6 +14,7 @@ pub mod connect;
 pub mod control;
 pub mod data;
 mod enhanced;
+pub mod flv;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod handshake;

@@ -67,6 +67,14 @@ fn tags(random: &mut fastrand::Rng) -> Vec<u8> {
     out
 }
 
+fn file(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut out = vec![random.u8(..)];
+    out.extend(b"FLV\x01");
+    out.extend([random.u8(..), 0, 0, 0, 9 + random.u8(0..2) * random.u8(0..4), 0, 0, 0, 0]);
+    out.extend(tags(random));
+    out
+}
+
 fn own_message(random: &mut fastrand::Rng) -> Vec<u8> {
     let kinds = [(4, 8), (5, 18), (6, 9)];
     let (chunk_stream, kind) = kinds[random.usize(0..3)];
@@ -85,11 +93,13 @@ fn any_bytes_are_survived() {
         check(media_header, 3000, shape);
         check(control, 1000, shape);
         check(aggregate, 1000, shape);
+        check(flv, 1000, shape);
         check(wire_message, 1000, shape);
     }
     check(chunk_reader, 5000, chunks);
     check(handshake, 200, hello);
     check(media_header, 5000, media);
     check(aggregate, 2000, tags);
+    check(flv, 2000, file);
     check(wire_message, 2000, own_message);
 }
