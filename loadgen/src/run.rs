@@ -67,18 +67,27 @@ pub enum Judgement {
     Met,
     /// At least one was not.
     NotMet,
-    /// None was missed that the generator's own slowness could not explain.
+    /// Nothing may be said: the run was ended early, or the generator was the bottleneck and
+    /// nothing was missed that its slowness could not explain.
     Unknown,
 }
 
 impl Outcome {
-    /// Whether what was expected was met. Where the generator was the bottleneck, what may come of
-    /// its slowness is not held against the server; what was met all the same is met.
+    /// Whether what was expected was met, that somebody could play first of all. Where the
+    /// generator was the bottleneck, what may come of its slowness is not held against the server;
+    /// what was met all the same is met.
     #[must_use]
     pub fn judgement(&self) -> Judgement {
         let mut unmet = self.verdicts.iter().filter(|verdict| !verdict.met).peekable();
+        let counters = &self.collected.counters;
         if unmet.peek().is_none() {
-            Judgement::Met
+            let nobody = counters.players_planned > 0 && counters.players_joined == 0;
+            let unjudged = self.verdicts.is_empty() && !self.invalid.is_empty();
+            match () {
+                () if self.stopped || unjudged => Judgement::Unknown,
+                () if nobody => Judgement::NotMet,
+                () => Judgement::Met,
+            }
         } else if self.invalid.is_empty() || unmet.any(|verdict| !verdict.by_slowness) {
             Judgement::NotMet
         } else {

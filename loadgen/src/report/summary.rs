@@ -94,7 +94,12 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         writeln!(out, "  INVALID: {why}, so the figures are not the server's alone")?;
     }
     if outcome.judgement() == Judgement::Unknown {
-        writeln!(out, "  no verdict: the generator was the bottleneck")?;
+        let why = if outcome.stopped {
+            "the run was ended early"
+        } else {
+            "the generator was the bottleneck"
+        };
+        writeln!(out, "  no verdict: {why}")?;
     }
     Ok(())
 }
@@ -127,7 +132,10 @@ fn content(outcome: &Outcome) -> String {
         (0, _) => "no truth in the frames, only order and form judged".to_owned(),
         _ => format!("{} GOPs equal to the publisher's", show_count(counters.gops_equal)),
     };
-    if wrong.is_empty() {
+    let nothing_came = (counters.verified, counters.unverified) == (0, 0);
+    if wrong.is_empty() && nothing_came {
+        proven
+    } else if wrong.is_empty() {
         format!("nothing missing, doubled, reordered or altered; {proven}")
     } else {
         format!("{}; {proven}", wrong.join(", "))

@@ -10,6 +10,8 @@ pub struct Shared {
     connections: AtomicUsize,
     log_bytes: AtomicUsize,
     connection_bytes: AtomicUsize,
+    /// How often a worker found too many bytes in logs.
+    log_cuts: AtomicUsize,
     draining: AtomicBool,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
@@ -69,6 +71,16 @@ impl Shared {
     #[must_use]
     pub fn log_bytes(&self) -> usize {
         self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A worker cuts its logs: the others hear of it even if the sum is small again by then.
+    pub(super) fn count_log_cut(&self) {
+        self.log_cuts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a worker cut its logs.
+    pub(super) fn log_cuts(&self) -> usize {
+        self.log_cuts.load(Ordering::Relaxed)
     }
 
     /// Bytes that the connections of all workers hold.

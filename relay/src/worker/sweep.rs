@@ -27,6 +27,8 @@ pub(super) struct Sweep {
     accept_again: Vec<(Duration, ListenerKey)>,
     /// This worker's share of the node's log bytes, as last reported.
     log_bytes: usize,
+    /// Cuts of logs, here or elsewhere, that were followed here.
+    log_cuts_seen: usize,
     /// And of the bytes that connections hold.
     connection_bytes: usize,
 }
@@ -159,11 +161,15 @@ impl Worker {
             let excess = total - self.limits.log_bytes_total;
             let mine = held.home + held.views;
             self.hub.shrink(mine - part_of(mine, excess, total));
-            // Logs mailed here are not in the sum, since homes share their bytes; they give up the
-            // same part, so that they do not hold on to what homes let go of.
-            self.hub.shrink_remote(held.remote - part_of(held.remote, excess, total));
+            self.shared.count_log_cut();
             held = self.hub.held_bytes();
             self.report_log_bytes(held);
+        }
+        let cuts = self.shared.log_cuts();
+        if std::mem::replace(&mut self.sweep.log_cuts_seen, cuts) != cuts {
+            // Logs mailed here are not in the sum, since homes share their bytes. They keep what
+            // joining players need and no more, so as not to hold on to what homes let go of.
+            self.hub.shrink_remote(0);
         }
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));

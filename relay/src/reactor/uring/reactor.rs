@@ -42,8 +42,8 @@ pub struct UringReactor {
     pub(super) listeners: Vec<Option<Listener>>,
     pub(super) connections: Slots<Connection>,
     pub(super) queue: VecDeque<Item>,
-    /// Ends of receiving, done after the queue: whoever hears of one often closes, and is to know of
-    /// what was sent before.
+    /// Ends of receiving, done after the queue: whoever hears of one often closes, and is to know
+    /// of what was sent before.
     ended: VecDeque<Item>,
     /// Connections that leave and had operations under way when that was asked.
     leaving: Vec<ConnectionKey>,
