@@ -70,7 +70,8 @@ What --expect compares, with < <= = != >= >:
   errors, rate
       failures of any cause; received bits per second under full load
 
-Exit code: 0 all met, 1 something not met, 2 not run, or not judged because loadgen was too slow.";
+Exit code: 0 all met, 1 something not met or nobody could play, 2 not run, ended early, or not
+judged because loadgen was too slow.";
 
 /// `publish`
 #[derive(Debug, Args)]

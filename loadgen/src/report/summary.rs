@@ -29,7 +29,7 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     if plan.publishers > 0 {
         writeln!(
             out,
-            "  publishers  {} of {} began, {} lost; {} frames, {}",
+            "  publishers  {} of {} began, {} lost; {} frames; sent by all clients: {}",
             show_count(counters.publishers_started),
             show_count(crate::units::wide(plan.publishers)),
             show_count(counters.publishers_lost),
@@ -130,6 +130,9 @@ fn content(outcome: &Outcome) -> String {
     let proven = match (counters.verified, counters.unverified) {
         (0, 0) => "nothing checked".to_owned(),
         (0, _) => "no truth in the frames, only order and form judged".to_owned(),
+        (frames, _) if outcome.plan.file.is_some() => {
+            format!("{} frames equal to the file's", show_count(frames))
+        }
         _ => format!("{} GOPs equal to the publisher's", show_count(counters.gops_equal)),
     };
     let nothing_came = (counters.verified, counters.unverified) == (0, 0);
