@@ -74,7 +74,7 @@ fn single_players_are_counted_by_cause() {
     let arguments = ["run", "--target", &url, "--players", "6", "--duration", "1s"];
     let arguments = [&arguments[..], &["--warmup", "200ms", "--expect", "altered=0"]].concat();
     let (ended, json) = tester::program_with_json(dir.path(), &arguments);
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 1, "{}{}", ended.stdout, ended.stderr);
     let causes = json["errors_by_cause"].as_object().unwrap();
     let count = |cause: &str| causes[cause]["count"].as_u64().unwrap();
     assert_eq!(causes.len(), 2, "{causes:?}");
