@@ -80,13 +80,15 @@ impl Outcome {
     pub fn judgement(&self) -> Judgement {
         let mut unmet = self.verdicts.iter().filter(|verdict| !verdict.met).peekable();
         let counters = &self.collected.counters;
+        let nobody = counters.players_planned > 0 && counters.players_joined == 0;
+        let unjudged = self.verdicts.is_empty() && !self.invalid.is_empty();
         if unmet.peek().is_none() {
-            let nobody = counters.players_planned > 0 && counters.players_joined == 0;
-            let unjudged = self.verdicts.is_empty() && !self.invalid.is_empty();
-            match () {
-                () if self.stopped || unjudged => Judgement::Unknown,
-                () if nobody => Judgement::NotMet,
-                () => Judgement::Met,
+            if self.stopped || unjudged {
+                Judgement::Unknown
+            } else if nobody {
+                Judgement::NotMet
+            } else {
+                Judgement::Met
             }
         } else if self.invalid.is_empty() || unmet.any(|verdict| !verdict.by_slowness) {
             Judgement::NotMet

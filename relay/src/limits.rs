@@ -7,6 +7,13 @@
 
 use std::time::Duration;
 
+/// Whether a table has room for so much more than it is used for that giving it back is worth the
+/// work.
+#[must_use]
+pub(crate) fn is_sparse(used: usize, room: usize) -> bool {
+    room > 64 && used.saturating_mul(4) < room
+}
+
 /// A limit's value, with its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {

@@ -67,9 +67,7 @@ impl Plan {
         let zero_copy_bytes_min = config.sockets.zero_copy_bytes_min;
         Ok(Self { workers, places, backend, zero_copy_bytes_min })
     }
-}
 
-impl Plan {
     /// Says in one line what was not to be had.
     pub(super) fn log(&self) {
         if let Backend { kind: Kind::MioInstead, reason } = &self.backend {

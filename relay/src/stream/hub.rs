@@ -24,7 +24,7 @@ use super::log::Log;
 use super::reader;
 use super::segment::Segment;
 use super::view::{Renditions, ViewKind};
-use crate::limits::Limits;
+use crate::limits::{Limits, is_sparse};
 use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
 
@@ -450,7 +450,6 @@ impl Hub {
 
     /// Gives back the memory of tables that once held much more than they do now.
     pub fn shrink_tables(&mut self) {
-        let is_sparse = |used: usize, room: usize| room > 64 && used < room / 4;
         if is_sparse(self.streams.len(), self.streams.capacity()) {
             self.streams.shrink_to_fit();
         }

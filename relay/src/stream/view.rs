@@ -3,8 +3,7 @@
 //! A view is a log of its own with the same segment numbers as its source. It is rendered once per
 //! worker from each sealed segment, from where its first reader begins until soon after the last
 //! one goes, and a stream has at most `views_per_stream_max` of them, so its cost never grows per
-//! player. A segment of which a view shows one contiguous piece is not
-//! copied.
+//! player. A segment of which a view shows one contiguous piece is not copied.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use super::flow::Flow;
 use super::mail::{Party, StreamId, WorkerIndex};
 use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
-use super::sweep::is_sparse;
+use crate::limits::is_sparse;
 use crate::stream::StreamKey;
 
 /// One stream on this worker.

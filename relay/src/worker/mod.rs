@@ -7,13 +7,14 @@
 //!
 //! ```text
 //!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
-//!   receive.rs  bytes -> session events -> publish.rs, play.rs
+//!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
-//!   play.rs     asking for a stream, positions, the end of a stream
+//!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
-//!   post.rs     mail from other workers
+//!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
+//!   registrar.rs  on worker 0: who publishes and plays which name
 //!   sweep.rs    deadlines, limits of memory
 //!   answer.rs   queries of the control thread
 //! ```

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::mail::{Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex};
 use super::settings::{PublishConflict, UnknownStream};
-use crate::limits::Limits;
+use crate::limits::{Limits, is_sparse};
 
 /// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
 const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
@@ -279,7 +279,7 @@ impl Registrar {
             self.names.remove(&entry.name);
             self.unpublished -= usize::from(entry.home.is_none());
         }
-        if self.streams.capacity() > 64 && self.streams.len() * 4 < self.streams.capacity() {
+        if is_sparse(self.streams.len(), self.streams.capacity()) {
             self.streams.shrink_to_fit();
             self.names.shrink_to_fit();
         }

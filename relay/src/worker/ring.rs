@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::connection::PlayNumber;
-use super::sweep::is_sparse;
+use crate::limits::is_sparse;
 use crate::reactor::ConnectionKey;
 
 /// A play and its connection.

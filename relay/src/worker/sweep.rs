@@ -7,6 +7,7 @@ use super::labels::{CloseReason, MemoryKind, Source};
 use super::local::Place;
 use super::mail::{Mail, Request};
 use super::{Ending, Worker};
+use crate::limits::is_sparse;
 use crate::reactor::{ListenerKey, Operation};
 use crate::stream::HeldBytes;
 
@@ -232,11 +233,6 @@ impl Worker {
         }
         self.ending = Ending::Ended;
     }
-}
-
-/// Whether a table has room for much more than it is used for.
-pub(super) fn is_sparse(used: usize, room: usize) -> bool {
-    room > 64 && used < room / 4
 }
 
 /// The part of `excess` that falls to somebody who holds `held` of `total`, rounded up.

@@ -88,15 +88,21 @@ impl Kernel for Mio {
     }
 }
 
-/// The io_uring backend as it runs on a recent kernel.
-pub(super) struct Uring;
+/// One way in which the io_uring backend may have to run.
+pub(super) trait UringForm {
+    const NAME: &'static str;
+    const COPIES: bool = true;
 
-impl Kernel for Uring {
+    fn settings() -> UringOptions;
+}
+
+impl<F: UringForm> Kernel for F {
     type Reactor = UringReactor;
-    const NAME: &'static str = "io_uring";
+    const NAME: &'static str = F::NAME;
+    const COPIES: bool = F::COPIES;
 
     fn reactor(options: SocketOptions) -> UringReactor {
-        let settings = UringOptions { receive_bytes: RECEIVE_BYTES, ..UringOptions::default() };
+        let settings = UringOptions { receive_bytes: RECEIVE_BYTES, ..F::settings() };
         UringReactor::new(&settings, options).unwrap()
     }
 
@@ -109,57 +115,42 @@ impl Kernel for Uring {
     }
 }
 
-/// The io_uring backend short of everything: two slots in the file table, four receive buffers.
-pub(super) struct NarrowUring;
+/// As it runs on a recent kernel.
+pub(super) struct Uring;
 
-impl Kernel for NarrowUring {
-    type Reactor = UringReactor;
-    const NAME: &'static str = "io_uring, narrow";
+impl UringForm for Uring {
+    const NAME: &'static str = "io_uring";
 
-    fn reactor(options: SocketOptions) -> UringReactor {
-        let settings = UringOptions {
-            receive_bytes: RECEIVE_BYTES,
-            receive_bytes_total: 0,
-            table: 2,
-            ..UringOptions::default()
-        };
-        UringReactor::new(&settings, options).unwrap()
-    }
-
-    fn add_listener(reactor: &mut UringReactor, listener: TcpListener) -> ListenerKey {
-        Uring::add_listener(reactor, listener)
-    }
-
-    fn connections(reactor: &UringReactor) -> usize {
-        reactor.connections()
+    fn settings() -> UringOptions {
+        UringOptions::default()
     }
 }
 
-/// The io_uring backend that copies nothing, whatever the length.
+/// Short of everything: two slots in the file table, four receive buffers.
+pub(super) struct NarrowUring;
+
+impl UringForm for NarrowUring {
+    const NAME: &'static str = "io_uring, narrow";
+
+    fn settings() -> UringOptions {
+        UringOptions { receive_bytes_total: 0, table: 2, ..UringOptions::default() }
+    }
+}
+
+/// Copying nothing, whatever the length.
 pub(super) struct ZeroCopyUring;
 
-impl Kernel for ZeroCopyUring {
-    type Reactor = UringReactor;
+impl UringForm for ZeroCopyUring {
     const NAME: &'static str = "io_uring, zero copy";
     const COPIES: bool = false;
 
-    fn reactor(options: SocketOptions) -> UringReactor {
-        let settings = UringOptions {
-            receive_bytes: RECEIVE_BYTES,
+    fn settings() -> UringOptions {
+        UringOptions {
             zero_copy_bytes_min: Some(1),
             zero_copy_to_loopback: true,
             zero_copy_though_copied: true,
             ..UringOptions::default()
-        };
-        UringReactor::new(&settings, options).unwrap()
-    }
-
-    fn add_listener(reactor: &mut UringReactor, listener: TcpListener) -> ListenerKey {
-        Uring::add_listener(reactor, listener)
-    }
-
-    fn connections(reactor: &UringReactor) -> usize {
-        reactor.connections()
+        }
     }
 }
 
