@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::access::Permit;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use crate::access::Login;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::ServerSession;
 use crate::stream::{Cursor, StreamKey, ViewKind};
@@ -37,6 +39,10 @@ pub(super) struct Connection {
     /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
+    /// What was granted to the publish or play that waits for its name.
+    pub(super) permit: Option<Box<Permit>>,
+    /// The user that connect proved itself to be.
+    pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
@@ -91,6 +97,7 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -115,6 +122,7 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.
@@ -165,6 +173,8 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: SmallVec::new(),
+            permit: None,
+            login: None,
             closing: None,
             last_received: now,
             handshake_counted: false,
@@ -201,7 +211,8 @@ impl Connection {
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
         let session = self.session.held_bytes();
-        size_of::<Self>() + input + replies + plays + publishes + session
+        let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
+        size_of::<Self>() + input + replies + plays + publishes + session + permits
     }
 
     /// Logs that a publish or a play started.
@@ -214,6 +225,13 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Everything that was granted and has to be remembered.
+    pub(super) fn permits(&self) -> impl Iterator<Item = &Permit> {
+        let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
+        let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
+        self.permit.as_deref().into_iter().chain(publishes).chain(plays)
     }
 
     /// The publish on a message stream.
