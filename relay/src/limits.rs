@@ -162,6 +162,9 @@ limits! {
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
+    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. Right ones are not either, for guessing would go on; rules that need none still hold.";
+    auth_failure_window: Time = secs(60), "After so long without a wrong secret, those of an address are forgotten.";
+    auth_failure_addresses_max: Count = 10_000, "Addresses whose wrong secrets are remembered; a further one takes the place of the oldest.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

@@ -10,9 +10,12 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::labels::RefuseReason;
-use crate::access::{Action, Grant, Inquiry, Judgement, Question, Reason};
+use crate::access::{
+    Action, ConnectJudgement, Connecting, Grant, Inquiry, Judgement, Question, Reason,
+};
 use crate::session::{
-    PlayRefusal, PlayRefusalCode, PublishRefusal, PublishRefusalCode, StreamRequest,
+    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
+    PublishRefusalCode, StreamRequest,
 };
 use crate::wire::stream_name::StreamName;
 
@@ -42,9 +45,47 @@ impl Permit {
 }
 
 impl Worker {
-    /// A client wants to connect.
-    pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
-        connection.session.accept_connect();
+    /// A client wants to connect. Where encoders have to prove a user and password, they do it now.
+    pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
+        let peer = connection.peer.ip();
+        let Some(client) = connection.session.client() else { return };
+        let app = &client.app;
+        let settings = self.settings.app(app.split('/').next().unwrap_or_default());
+        if !settings.publish.have_users() {
+            connection.session.accept_connect();
+            return;
+        }
+        let query = client.query();
+        let connecting = Connecting {
+            app,
+            query: &query,
+            is_encoder: client.is_encoder,
+            peer,
+            unix: self.unix(now),
+            chance: self.random.u64(..),
+            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+        };
+        let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);
+        let description = match self.shared.with_answered(judge) {
+            ConnectJudgement::Accepted(login) => {
+                connection.login = login.map(Box::new);
+                connection.session.accept_connect();
+                return;
+            }
+            ConnectJudgement::Challenged(question) => question,
+            ConnectJudgement::Refused(reason, description) => {
+                if reason.is_wrong_secret() {
+                    self.shared.count_guess(peer, now, &self.limits);
+                }
+                let reason = RefuseReason::from(reason);
+                self.cells.refused.at(reason).increment();
+                tracing::warn!(id = %connection.id, %peer, reason = reason.label(), "connect refused");
+                description
+            }
+        };
+        let refusal =
+            ConnectRefusal { code: ConnectRefusalCode::Rejected, description: description.into() };
+        connection.session.reject_connect(&refusal);
     }
 
     /// Judges a publish or play that the node has room for, and goes on with it.
@@ -79,17 +120,24 @@ impl Worker {
         request: &StreamRequest,
         now: Duration,
     ) -> Judgement {
+        let peer = connection.peer.ip();
         let inquiry = Inquiry {
             action,
             name: &request.address.name,
             query: &request.address.query,
-            peer: connection.peer.ip(),
+            peer,
             login: connection.login.as_deref(),
             bearer: None,
             unix: self.unix(now),
-            is_guessing: false,
+            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            may_wait: true,
         };
-        self.settings.app(request.address.name.app()).rules(action).judge(&inquiry)
+        let rules = self.settings.app(request.address.name.app()).rules(action);
+        let verdict = rules.judge(&inquiry);
+        if verdict.wrong_secret {
+            self.shared.count_guess(peer, now, &self.limits);
+        }
+        verdict.judgement
     }
 
     /// The client may: its name comes next.
@@ -145,7 +193,7 @@ impl From<Reason> for RefuseReason {
             Reason::NoKey | Reason::WrongKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
             Reason::NoToken | Reason::WrongToken => Self::Token,
-            Reason::NoPassword => Self::Password,
+            Reason::NoPassword | Reason::WrongPassword => Self::Password,
             Reason::Unavailable => Self::Unavailable,
             Reason::User | Reason::Scope => Self::Scope,
             Reason::Expired | Reason::Early => Self::Expired,
