@@ -28,6 +28,7 @@ pub use error::SessionError;
 pub use event::{
     ConnectRefusal, ConnectRefusalCode, ConnectRequest, DropReason, EnhancedClient, PlayRefusal,
     PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
+    StreamWords,
 };
 pub use server::{ServerSession, SessionState};
 
