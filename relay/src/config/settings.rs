@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, text};
-use crate::limits::Value;
+use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, text};
+use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
 
 /// A setting that is there once.
@@ -45,10 +45,20 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
 }
 
-pub(super) const SETTINGS: &[Setting] = &[
+/// Every setting that is there once, in the order of the documentation within each section.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(limiting::SETTINGS)
+}
+
+/// Every setting that each application has, in the order of the documentation.
+pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+}
+
+const SETTINGS: &[Setting] = &[
     Setting {
         section: "node",
         name: "name",
@@ -221,7 +231,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
 ];
 
-pub(super) const APP_SETTINGS: &[AppSetting] = &[
+const APP_SETTINGS: &[AppSetting] = &[
     AppSetting {
         name: "flush",
         why: "How long messages are gathered before they are sent: \"0ms\", \"20ms\", \"50ms\", or one of them by load (\"auto\").",
@@ -253,7 +263,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
 ];
 
 /// Texts and the values they stand for.
-type Choices<T> = &'static [(&'static str, T)];
+pub(super) type Choices<T> = &'static [(&'static str, T)];
 
 /// What leaves a decision to the kernel, to the relay, or aside.
 const SYSTEM: &str = "system";
@@ -286,7 +296,7 @@ const CONFLICTS: Choices<PublishConflict> =
 const UNKNOWNS: Choices<UnknownStream> =
     &[("wait", UnknownStream::Wait), ("reject", UnknownStream::Reject)];
 
-fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
+pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         *to = *value;
         return Ok(());
@@ -296,7 +306,7 @@ fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), St
     Err(format!("{} or {last}", others.join(", ")))
 }
 
-fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
+pub(super) fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
     text::quoted(name.unwrap_or_default())
 }
@@ -346,7 +356,7 @@ pub(super) fn show_limit(value: Value) -> String {
     }
 }
 
-fn times(least: Duration, most: Duration) -> String {
+pub(super) fn times(least: Duration, most: Duration) -> String {
     let [least, most] = [least, most].map(text::show_time);
     format!("a time from {least} to {most} such as \"45s\" or \"20ms\"")
 }
@@ -355,7 +365,9 @@ fn times(least: Duration, most: Duration) -> String {
 fn least_time(name: &str) -> Duration {
     match name {
         "close_linger" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
-        | "unsubscribe_linger" => Duration::ZERO,
+        | "unsubscribe_linger" | "session_max" | "publisher_idle_max" | "publisher_unwatched_max" => {
+            Duration::ZERO
+        }
         _ => Duration::from_millis(1),
     }
 }
@@ -370,7 +382,7 @@ fn bytes_range(name: &str) -> RangeInclusive<usize> {
         "command_bytes_max" | "partial_bytes_idle_max" | "output_bytes_max" => 4 * KIB..=16 * MIB,
         // Allocated as one piece.
         "receive_bytes" | "segment_bytes" | "batch_bytes_max" => KIB..=16 * MIB,
-        _ => 1..=(1 << 40),
+        _ => 1..=NO_BYTES_LIMIT,
     }
 }
 
