@@ -48,7 +48,7 @@ fn what_two_readers_could_understand_differently_is_refused() {
         let error = read(text.as_bytes()).unwrap_err();
         assert_eq!(error.status().0, status, "{text:?}: {error}");
     }
-    check("GET / FTP/1.1\r\n\r\n", 400);
+    check("GET / FTP/1.1\r\n\r\n", 505);
     check("GET /\r\n\r\n", 400);
     check("GET / HTTP/2.0\r\n\r\n", 505);
     check("GET /\0 HTTP/1.0\r\n\r\n", 400);
