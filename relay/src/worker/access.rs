@@ -44,7 +44,9 @@ impl Permit {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
-        connection.session.accept_connect();
+        if let Some(session) = connection.speech.rtmp() {
+            session.accept_connect();
+        }
     }
 
     /// Judges a publish or play that the node has room for, and goes on with it.
@@ -131,7 +133,7 @@ impl Worker {
                     "play refused"
                 );
                 connection.permit = None;
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
             }
         }
     }
