@@ -22,6 +22,8 @@ mod output;
 mod parts;
 mod server;
 mod transport;
+pub mod tunnel;
+mod tunnel_client;
 
 pub use client::{ClientEvent, ClientRole, ClientSession, ClientSettings};
 pub use error::SessionError;
@@ -30,6 +32,7 @@ pub use event::{
     PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
 };
 pub use server::{ServerSession, SessionState};
+pub use tunnel_client::{TunnelClient, TunnelError, TunnelSettings};
 
 #[doc(hidden)]
 pub mod fuzz;
