@@ -25,6 +25,8 @@ mod parts;
 mod server;
 pub mod sniff;
 mod transport;
+pub mod tunnel;
+mod tunnel_client;
 
 pub use client::{ClientEvent, ClientRole, ClientSession, ClientSettings};
 pub use error::SessionError;
@@ -34,6 +36,7 @@ pub use event::{
     StreamWords,
 };
 pub use server::{ServerSession, SessionState};
+pub use tunnel_client::{TunnelClient, TunnelError, TunnelSettings};
 
 #[doc(hidden)]
 pub mod fuzz;
