@@ -103,10 +103,12 @@ const fn millis(milliseconds: u64) -> Duration {
 limits! {
     connections_max: Count = 100_000, "Open connections of one node; further ones are closed at accept. Far above what one file table usually allows, which then decides.";
     pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
-    connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included. Absolute, so that trickled bytes do not prolong it.";
+    connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included, or to the end of the first HTTP request's head. Absolute, so that trickled bytes do not prolong it.";
     idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
+    request_head_bytes_max: Bytes = 8 * KIB, "Head of one HTTP request of a client, on the port for publishers and players.";
+    request_headers_max: Count = 64, "Header fields of such a request; browsers behind proxies send about thirty.";
     close_linger: Time = secs(1), "After a final status the peer has this long to close by itself before we do.";
     chunk_streams_max: Count = 64, "Chunk stream ids per connection and direction; real encoders use fewer than ten.";
     small_chunk_bytes: Bytes = 64, "Chunks smaller than this cost more to read than they carry; no message longer than small_chunk_message_bytes_max is taken in them.";

@@ -83,7 +83,12 @@ labels! {
 
     /// How a client speaks to us.
     Transport {
-        Rtmp = "rtmp", "RTMP over TCP.";
+        Rtmp = "rtmp", "RTMP over TCP, or nothing that could be recognised so far.";
+        Rtmps = "rtmps", "RTMP inside TLS.";
+        Rtmpt = "rtmpt", "RTMP in a tunnel of HTTP requests.";
+        Rtmpts = "rtmpts", "The same inside TLS.";
+        Flv = "flv", "HTTP, or HTTPS: FLV.";
+        WsFlv = "wsflv", "WebSocket, with or without TLS: FLV.";
     }
 
     /// Why a connection ended.
@@ -120,6 +125,12 @@ labels! {
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
+        NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
+        HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
+        HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
+        HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
     }
 
     /// How a handshake ended.

@@ -32,7 +32,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.speech.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -66,7 +66,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
@@ -74,7 +74,7 @@ impl Worker {
             let number = worker.plays;
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
-            connection.session.accept_play(message_stream);
+            connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
                 message_stream,
@@ -124,7 +124,7 @@ impl Worker {
         };
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            connection.session.reject_play(player.message_stream, &refusal);
+            connection.speech.reject_play(player.message_stream, &refusal);
         });
     }
 
@@ -175,7 +175,7 @@ impl Worker {
                     && play.asked < now
                 {
                     let message_stream = play.message_stream;
-                    connection.session.publish_notify(message_stream);
+                    connection.speech.publish_notify(message_stream);
                 }
             });
         }
@@ -323,7 +323,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
-                connection.session.unpublish_notify(message_stream);
+                connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
                 }

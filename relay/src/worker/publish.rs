@@ -141,7 +141,7 @@ impl Worker {
                 return;
             }
             worker.hub.begin_publish(log);
-            connection.session.accept_publish(party.message_stream);
+            connection.speech.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
             connection.publishes.push(Publish { message_stream, local, log, since: now });
             worker.update_role(connection);
@@ -203,7 +203,7 @@ impl Worker {
             "publish refused"
         );
         let refusal = PublishRefusal { code, description: description.into() };
-        connection.session.reject_publish(message_stream, &refusal);
+        connection.speech.reject_publish(message_stream, &refusal);
     }
 
     /// One media message into the log. The hot path of ingest.
@@ -292,7 +292,7 @@ impl Worker {
             {
                 *publisher = None;
             }
-            connection.session.publish_ended_by_server(message_stream, PublishEnd::TakenOver);
+            connection.speech.publish_ended(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);
         });
