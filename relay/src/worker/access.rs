@@ -33,7 +33,7 @@ impl Permit {
     }
 
     /// Itself, unless nobody has to know it any more: nearly every player's.
-    pub(super) fn to_remember(self) -> Option<Box<Self>> {
+    pub(super) fn into_remembered(self) -> Option<Box<Self>> {
         (self.grant.until.is_some() || self.grant.key.is_some()).then(|| Box::new(self))
     }
 
@@ -45,15 +45,29 @@ impl Permit {
 }
 
 impl Worker {
-    /// A client wants to connect. Where encoders have to prove a user and password, they do it now.
+    /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
+        let refusal = self.judge_connect(connection, now);
+        let Some(session) = connection.speech.rtmp() else { return };
+        match refusal {
+            None => session.accept_connect(),
+            Some(refusal) => session.reject_connect(&refusal),
+        }
+    }
+
+    /// Where encoders have to prove a user and password, they do it when they connect: the refusal
+    /// is the next question, or the last word.
+    fn judge_connect(
+        &mut self,
+        connection: &mut Connection,
+        now: Duration,
+    ) -> Option<ConnectRefusal> {
         let peer = connection.peer.ip();
-        let Some(client) = connection.session.client() else { return };
+        let client = connection.speech.client()?;
         let app = &client.app;
         let settings = self.settings.app(app.split('/').next().unwrap_or_default());
         if !settings.publish.have_users() {
-            connection.session.accept_connect();
-            return;
+            return None;
         }
         let query = client.query();
         let connecting = Connecting {
@@ -69,8 +83,7 @@ impl Worker {
         let description = match self.shared.with_answered(judge) {
             ConnectJudgement::Accepted(login) => {
                 connection.login = login.map(Box::new);
-                connection.session.accept_connect();
-                return;
+                return None;
             }
             ConnectJudgement::Challenged(question) => question,
             ConnectJudgement::Refused(reason, description) => {
@@ -83,9 +96,8 @@ impl Worker {
                 description
             }
         };
-        let refusal =
-            ConnectRefusal { code: ConnectRefusalCode::Rejected, description: description.into() };
-        connection.session.reject_connect(&refusal);
+        let code = ConnectRefusalCode::Rejected;
+        Some(ConnectRefusal { code, description: description.into() })
     }
 
     /// Judges a publish or play that the node has room for, and goes on with it.
@@ -179,7 +191,7 @@ impl Worker {
                     "play refused"
                 );
                 connection.permit = None;
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One connection: its session, what it publishes and plays, and what is under way to its peer.
+//! One connection: what it speaks, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,9 +11,11 @@ use smallvec::SmallVec;
 use super::access::Permit;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use super::speech::Speech;
 use crate::access::Login;
+use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
-use crate::session::ServerSession;
+use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
 
 /// A connection of this worker. It belongs to it for life.
@@ -23,11 +25,13 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
     pub(super) since: Duration,
-    pub(super) session: ServerSession,
+    pub(super) speech: Speech,
+    pub(super) transport: Transport,
     pub(super) role: Role,
     /// The last role other than pending, for the line that says how it ended.
     pub(super) purpose: Role,
-    /// Bytes received behind a request whose verdict is outstanding; at most one receive buffer.
+    /// Bytes received behind a request whose verdict is outstanding, at most one receive buffer; or
+    /// too few bytes to tell what they are.
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
@@ -156,7 +160,6 @@ impl Connection {
         key: ConnectionKey,
         id: ConnectionId,
         peer: SocketAddr,
-        session: ServerSession,
         now: Duration,
     ) -> Self {
         Self {
@@ -164,7 +167,8 @@ impl Connection {
             id,
             peer,
             since: now,
-            session,
+            speech: Speech::Unknown,
+            transport: Transport::Rtmp,
             role: Role::Pending,
             purpose: Role::Pending,
             unread: Vec::new(),
@@ -195,12 +199,12 @@ impl Connection {
 
     /// How it speaks.
     pub(super) fn transport(&self) -> Transport {
-        Transport::Rtmp
+        self.transport
     }
 
     /// What the client calls itself; empty before connect.
     pub(super) fn client(&self) -> &str {
-        self.session.client().map_or("", |client| &client.flash_ver)
+        self.speech.client().map_or("", |client| &client.flash_ver)
     }
 
     /// User-space bytes that it holds besides its unfinished messages.
@@ -210,9 +214,9 @@ impl Connection {
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
-        let session = self.session.held_bytes();
+        let speech = self.speech.held_bytes();
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
-        size_of::<Self>() + input + replies + plays + publishes + session + permits
+        size_of::<Self>() + input + replies + plays + publishes + speech + permits
     }
 
     /// Logs that a publish or a play started.
@@ -232,6 +236,15 @@ impl Connection {
         let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
         let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
         self.permit.as_deref().into_iter().chain(publishes).chain(plays)
+    }
+
+    /// Judges whether its peer took too long.
+    pub(super) fn check_deadline(
+        &mut self,
+        limits: &Limits,
+        now: Duration,
+    ) -> Result<(), SessionError> {
+        self.speech.check_deadline(self.since, limits, now)
     }
 
     /// The publish on a message stream.
@@ -262,9 +275,9 @@ impl Connection {
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
-    /// Takes the session's replies over, in order.
+    /// Takes replies over, in order.
     pub(super) fn collect_replies(&mut self) {
-        while let Some(reply) = self.session.take_output() {
+        while let Some(reply) = self.speech.take_output() {
             self.outbox.push_back(reply);
         }
     }

@@ -83,7 +83,12 @@ labels! {
 
     /// How a client speaks to us.
     Transport {
-        Rtmp = "rtmp", "RTMP over TCP.";
+        Rtmp = "rtmp", "RTMP over TCP, or nothing that could be recognised so far.";
+        Rtmps = "rtmps", "RTMP inside TLS.";
+        Rtmpt = "rtmpt", "RTMP in a tunnel of HTTP requests.";
+        Rtmpts = "rtmpts", "The same inside TLS.";
+        Flv = "flv", "HTTP, or HTTPS: FLV.";
+        WsFlv = "wsflv", "WebSocket, with or without TLS: FLV.";
     }
 
     /// Why a connection ended.
@@ -130,6 +135,12 @@ labels! {
         Expired = "expired", "A publish or play, since what was shown holds no longer, or not yet.";
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
+        NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
+        HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
+        HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
+        HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
     }
 
     /// How a handshake ended.

@@ -8,6 +8,7 @@
 //! ```text
 //!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
+//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
@@ -30,7 +31,9 @@ mod dump;
 mod early;
 mod flow;
 mod flush;
+mod front;
 pub mod handle;
+mod http;
 pub mod labels;
 mod level;
 mod local;
@@ -48,6 +51,7 @@ pub mod report;
 mod ring;
 pub mod settings;
 mod shared;
+mod speech;
 mod sweep;
 mod table;
 pub mod turn;

@@ -35,7 +35,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.speech.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -53,7 +53,7 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
         let unknown = self.settings.app(permit.name().app()).unknown_stream;
-        connection.permit = permit.to_remember();
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 
@@ -82,7 +82,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
@@ -91,7 +91,7 @@ impl Worker {
             let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
-            connection.session.accept_play(message_stream);
+            connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
                 message_stream,
@@ -142,7 +142,7 @@ impl Worker {
         };
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |_, connection| {
-            connection.session.reject_play(player.message_stream, &refusal);
+            connection.speech.reject_play(player.message_stream, &refusal);
         });
     }
 
@@ -193,7 +193,7 @@ impl Worker {
                     && play.asked < now
                 {
                     let message_stream = play.message_stream;
-                    connection.session.publish_notify(message_stream);
+                    connection.speech.publish_notify(message_stream);
                 }
             });
         }
@@ -259,7 +259,7 @@ impl Worker {
                 return;
             }
         };
-        let view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream, ..play.view };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
         if log.is_some_and(|log| !self.hub.has_room(log, view)) {
             self.cells.refused.at(RefuseReason::Views).increment();
@@ -341,7 +341,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
-                connection.session.unpublish_notify(message_stream);
+                connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
                 }

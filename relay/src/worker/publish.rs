@@ -52,7 +52,7 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         let conflict = self.settings.app(permit.name().app()).publish_conflict;
         let address = connection.peer.ip();
-        connection.permit = permit.to_remember();
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Claim { publisher, name, address, conflict });
     }
 
@@ -157,7 +157,7 @@ impl Worker {
                 return;
             }
             worker.hub.begin_publish(log);
-            connection.session.accept_publish(party.message_stream);
+            connection.speech.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
             let permit = connection.permit.take();
             connection.publishes.push(Publish { message_stream, local, log, since: now, permit });
@@ -232,7 +232,7 @@ impl Worker {
             "publish refused"
         );
         connection.permit = None;
-        connection.session.reject_publish(message_stream, refusal);
+        connection.speech.reject_publish(message_stream, refusal);
     }
 
     /// One media message into the log. The hot path of ingest.
@@ -321,7 +321,7 @@ impl Worker {
             {
                 *publisher = None;
             }
-            connection.session.publish_ended_by_server(message_stream, PublishEnd::TakenOver);
+            connection.speech.publish_ended(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);
         });
