@@ -31,9 +31,9 @@ pub struct FetchedKeys(Arc<BTreeMap<String, Fetched>>);
 /// A set of keys that was fetched.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The keys.
-    pub keys: KeySet,
-    /// When, in seconds since 1970, it was last fetched or tried to be.
+    /// The keys; `None` when none that may still be used could be had.
+    pub keys: Option<KeySet>,
+    /// When, in seconds since 1970, they were last fetched or tried to be.
     pub tried: u64,
 }
 
@@ -58,7 +58,8 @@ impl KeySet {
         } else if trimmed.starts_with(b"-----BEGIN") {
             let rsa = DecodingKey::from_rsa_pem(bytes);
             let key = rsa.or_else(|_| DecodingKey::from_ec_pem(bytes));
-            key.map(one).map_err(|_| "holds no public key of RSA or of an elliptic curve".to_owned())
+            key.map(one)
+                .map_err(|_| "holds no public key of RSA or of an elliptic curve".to_owned())
         } else if trimmed.len() >= SECRET_BYTES_MIN {
             Ok(one(DecodingKey::from_secret(trimmed)))
         } else {

@@ -11,12 +11,14 @@
 mod authmod;
 mod connecting;
 mod guesses;
+mod key_set;
 mod network;
 mod parameter;
 mod pattern;
 mod rules;
 mod signed;
 mod stream_keys;
+mod token;
 mod users;
 
 use std::fmt;
@@ -30,10 +32,12 @@ use crate::wire::stream_name::StreamName;
 pub use self::authmod::{Answered, CHALLENGE_SECONDS};
 pub use self::connecting::{ConnectJudgement, Connecting};
 pub use self::guesses::Guesses;
+pub use self::key_set::{Fetched, FetchedKeys, KeySet};
 pub use self::network::{Network, is_private};
 pub use self::rules::{ReadFile, Rules, RulesError, Verdict};
-pub use self::signed::{Claim, SECRET_BYTES_MIN, signing_secrets};
+pub use self::signed::{Claim, SECRET_BYTES_MIN, signed_name, signing_secrets};
 pub use self::stream_keys::key_line;
+pub use self::token::REFETCH_SECONDS;
 pub use self::users::password_hash;
 
 /// What somebody wants to do with a stream.
@@ -60,6 +64,8 @@ pub struct Inquiry<'a> {
     pub login: Option<&'a Login>,
     /// The token of an HTTP `Authorization: Bearer` header.
     pub bearer: Option<&'a str>,
+    /// The keys of tokens that were fetched.
+    pub fetched: &'a FetchedKeys,
     /// Seconds since 1970.
     pub unix: u64,
     /// Whether this address has shown too many wrong secrets of late: none is looked at.

@@ -16,6 +16,7 @@ use super::network::{Network, is_private};
 use super::parameter::parameter;
 use super::signed::Secrets;
 use super::stream_keys::StreamKeys;
+use super::token::Tokens;
 use super::users::Users;
 use super::{Grant, Inquiry, Judgement, KeyId, Question, Reason};
 use crate::wire::stream_name::{StreamAddress, StreamName};
@@ -51,6 +52,7 @@ enum Condition {
     Network(Network),
     Key(StreamKeys),
     Signed(Secrets),
+    Token(Tokens),
     Password(Users, Method),
     Hook,
 }
@@ -62,7 +64,7 @@ pub struct RulesError(String);
 
 /// What rules look like, for who wrote another one.
 const FORMS: &str = "\"everybody\", \"nobody\", \"private\", an address or network such as \
-    \"203.0.113.0/24\", \"key FILE\", \"signed FILE\", \"password FILE\", \"password FILE llnw\" \
+    \"203.0.113.0/24\", \"key FILE\", \"signed FILE\", \"jwt RS256 FILE\", \"password FILE\", \"password FILE llnw\" \
     or \"hook\", or several of these with \"and\" between them";
 
 impl Rules {
@@ -143,6 +145,14 @@ impl Rules {
             (None, None) => Judgement::Refused(reason),
         };
         Verdict { judgement, wrong_secret }
+    }
+
+    /// Where keys of tokens are to be fetched.
+    pub fn key_urls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|rule| &rule.0).filter_map(|condition| match condition {
+            Condition::Token(tokens) => tokens.url(),
+            _ => None,
+        })
     }
 
     /// Whether users with passwords are among them, so that connects have to be judged.
@@ -277,6 +287,7 @@ impl Condition {
             ["hook"] => Ok(Self::Hook),
             ["key", path] => StreamKeys::parse(path, &file(path)?).map(Self::Key),
             ["signed", path] => Secrets::parse(path, &file(path)?).map(Self::Signed),
+            ["jwt", words @ ..] => Tokens::parse(words, &mut file).map(Self::Token),
             ["password", path] | ["password", path, "adobe"] => {
                 Ok(Self::Password(Users::parse(path, &file(path)?)?, Method::Adobe))
             }
@@ -304,6 +315,7 @@ impl Condition {
             Self::Network(network) => holds(network.contains(inquiry.peer), Reason::Address),
             Self::Signed(_) if inquiry.is_guessing => Err(Reason::Guessing),
             Self::Signed(secrets) => secrets.judge(inquiry, name.as_str()),
+            Self::Token(tokens) => return tokens.judge(inquiry, name.as_str()),
             Self::Password(users, _) => match inquiry.login {
                 Some(login) if login.file == users.file => {
                     let user = login.user.as_bytes();
@@ -367,6 +379,7 @@ impl fmt::Display for Condition {
             Self::Network(network) => network.fmt(formatter),
             Self::Key(keys) => write!(formatter, "key {}", keys.file),
             Self::Signed(secrets) => write!(formatter, "signed {}", secrets.file),
+            Self::Token(tokens) => tokens.fmt(formatter),
             Self::Password(users, Method::Adobe) => write!(formatter, "password {}", users.file),
             Self::Password(users, method) => {
                 write!(formatter, "password {} {}", users.file, method.name())

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::access::{Action, Claim, Login, key_line};
+use crate::access::{Action, Claim, FetchedKeys, Login, key_line};
 use crate::limits::Limits;
 
 const NOW: u64 = 1_790_000_000;
@@ -49,6 +49,7 @@ impl Asker {
             peer: self.peer.parse().unwrap(),
             login: login.as_ref(),
             bearer: None,
+            fetched: &FetchedKeys::default(),
             unix: NOW,
             is_guessing: self.is_guessing,
             may_wait: true,

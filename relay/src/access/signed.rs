@@ -28,6 +28,8 @@ use sha2::Sha256;
 use super::network::Network;
 use super::parameter::{bad_lines, lines, parameter};
 use super::{Action, Grant, Inquiry, KeyId, Reason};
+use crate::limits::Limits;
+use crate::wire::stream_name::{StreamAddress, StreamName};
 
 /// Most secrets of one file.
 const SECRETS_MAX: usize = 16;
@@ -78,6 +80,20 @@ impl Claim<'_> {
         let code = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
         code.chain_update(format!("relay\n{action}\n{name}\n{expires}\n{address}\n"))
     }
+}
+
+/// The stream that a URL names, as the relay will know it: `rtmp://host/app/name`, or
+/// `http://host/app/name.flv`. `None` when it names none.
+#[must_use]
+pub fn signed_name(url: &str) -> Option<StreamName> {
+    let (scheme, rest) = url.split_once("://")?;
+    let known = ["rtmp", "rtmps", "rtmpt", "rtmpts", "http", "https", "ws", "wss"];
+    let (host, path) = rest.split_once('/')?;
+    if !known.contains(&scheme) || host.is_empty() {
+        return None;
+    }
+    let address = StreamAddress::resolve(b"", b"", path.as_bytes(), &Limits::default()).ok()?;
+    address.name.as_str().contains('/').then_some(address.name)
 }
 
 /// Reads the secrets of a file, the one that signs first.

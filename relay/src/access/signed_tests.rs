@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::limits::Limits;
-use crate::wire::stream_name::StreamAddress;
+use crate::access::FetchedKeys;
 
 const SECRET: &[u8] = b"0123456789abcdef";
 const EXPIRES: u64 = 1_790_000_000;
@@ -20,6 +19,7 @@ fn judge(query: &str, action: Action, name: &str, peer: &str, unix: u64) -> Resu
         peer: peer.parse().unwrap(),
         login: None,
         bearer: None,
+        fetched: &FetchedKeys::default(),
         unix,
         is_guessing: false,
         may_wait: true,
@@ -120,4 +120,20 @@ fn files_of_secrets_are_judged_without_showing_any() {
     check(b"\xff", "is text");
     let secrets = Secrets::parse("f", b"SECRET-SECRET-SECRET").unwrap();
     assert_eq!(format!("{secrets:?}"), "signed f");
+}
+
+#[test]
+fn the_name_in_a_url_is_the_one_that_the_relay_will_know() {
+    let check = |url: &str, expected: Option<&str>| {
+        assert_eq!(signed_name(url).as_ref().map(StreamName::as_str), expected, "{url}");
+    };
+    check("rtmp://host/live/cam1", Some("live/cam1"));
+    check("rtmps://host:1936/live/a/b?x=y", Some("live/a/b"));
+    check("http://[::1]:1935/live/cam1.flv?only=audio", Some("live/cam1"));
+    check("wss://host/live/cam1.flv", Some("live/cam1"));
+    check("rtmp://host/live", None);
+    check("rtmp://host", None);
+    check("rtmp:///live/cam1", None);
+    check("file://host/live/cam1", None);
+    check("live/cam1", None);
 }

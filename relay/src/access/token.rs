@@ -58,6 +58,7 @@ pub(super) struct Tokens {
     leeway: u64,
 }
 
+/// What a token states.
 type Claims = Map<String, Value>;
 
 impl Tokens {
@@ -167,18 +168,13 @@ impl Tokens {
         if let Some(keys) = &self.keys {
             return Ok(keys);
         }
-        let wait = |otherwise| {
-            if may_wait { Judgement::Ask(Question::Keys) } else { Judgement::Refused(otherwise) }
-        };
-        let Some(fetched) = fetched.get(&self.source) else {
-            return Err(wait(Reason::Unavailable));
-        };
-        let is_old = fetched.tried.saturating_add(REFETCH_SECONDS) <= unix;
-        match id {
-            Some(id) if is_old && may_wait && !fetched.keys.has(id) => {
-                Err(Judgement::Ask(Question::Keys))
-            }
-            _ => Ok(&fetched.keys),
+        let fetched = fetched.get(&self.source);
+        let tried = fetched.map(|fetched| fetched.tried.saturating_add(REFETCH_SECONDS));
+        let helps = may_wait && tried.is_none_or(|tried| tried <= unix);
+        match fetched.and_then(|fetched| fetched.keys.as_ref()) {
+            Some(keys) if !helps || id.is_none_or(|id| keys.has(id)) => Ok(keys),
+            _ if helps => Err(Judgement::Ask(Question::Keys)),
+            _ => Err(Judgement::Refused(Reason::Unavailable)),
         }
     }
 
@@ -258,7 +254,8 @@ fn form() -> String {
 
 impl fmt::Display for Tokens {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
+        let names: Vec<_> =
+            self.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect();
         write!(formatter, "jwt {} {}", names.join("+"), self.source)?;
         for (name, value) in [("aud", &self.audience), ("iss", &self.issuer)] {
             if let Some(value) = value {

@@ -16,6 +16,7 @@ mod nearest;
 mod secrets;
 mod settings;
 mod text;
+mod tools;
 
 use std::ffi::OsString;
 use std::fmt;

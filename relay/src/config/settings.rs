@@ -47,7 +47,7 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "access", "drain", "log"].into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
@@ -202,6 +202,14 @@ const SETTINGS: &[Setting] = &[
                 &config.sockets.zero_copy_bytes_min.map_or(OFF.to_owned(), text::show_bytes),
             )
         },
+    },
+    Setting {
+        section: "access",
+        name: "end_with_token",
+        why: "Whether a session ends when the signed URL or token expires with which it began (\"true\"), or may go on as long as it lasts (\"false\").",
+        flag: None,
+        set: |config, text| choose(&mut config.settings.end_with_token, SWITCHES, text),
+        get: |config| config.settings.end_with_token.to_string(),
     },
     Setting {
         section: "drain",

@@ -138,6 +138,8 @@ struct Said {
     backend: String,
     rtmp: SocketAddr,
     http: SocketAddr,
+    /// Nobody said who may publish and play.
+    default_access: bool,
 }
 
 impl Said {
@@ -146,7 +148,8 @@ impl Said {
         backends.dedup();
         let backend = backends.join(" and ");
         let node = config.node.name.clone();
-        Self { node, workers: workers.len(), backend, rtmp, http }
+        let default_access = config.settings.access_is_default();
+        Self { node, workers: workers.len(), backend, rtmp, http, default_access }
     }
 
     /// Programs read the lines `rtmp` and `http`.
@@ -156,7 +159,7 @@ impl Said {
              rtmp  rtmp://{rtmp}/live/<name>\n\
              http  http://{http}/\n\
              Publish to the rtmp address and play from it; \
-             the http address has health, metrics and API.\n",
+             the http address has health, metrics and API.\n{access}",
             version = env!("CARGO_PKG_VERSION"),
             node = self.node,
             count = self.workers,
@@ -164,6 +167,7 @@ impl Said {
             backend = self.backend,
             rtmp = reachable(self.rtmp),
             http = reachable(self.http),
+            access = if self.default_access { DEFAULT_ACCESS } else { "" },
         )
     }
 
@@ -177,8 +181,15 @@ impl Said {
             http = %self.http,
             "started"
         );
+        if self.default_access {
+            tracing::info!("{}", DEFAULT_ACCESS.trim_end_matches(['.', '\n']));
+        }
     }
 }
+
+/// What holds unless somebody configures it.
+const DEFAULT_ACCESS: &str = "Loopback and private networks may publish and play, nobody else; \
+    settings publish and play of [apps.\"*\"] say who.\n";
 
 /// An address to type: every address of the host is written as `localhost`.
 fn reachable(address: SocketAddr) -> String {

@@ -108,15 +108,31 @@ impl Worker {
         request: StreamRequest,
         now: Duration,
     ) {
-        match self.authorise(connection, action, &request, now) {
+        let judgement = self.authorise(connection, action, &request, now);
+        self.follow(connection, action, request, judgement, now);
+    }
+
+    /// Goes on with what was judged.
+    pub(super) fn follow(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        judgement: Judgement,
+        now: Duration,
+    ) {
+        match judgement {
             Judgement::Granted(grant) => {
                 self.permitted(connection, Permit { action, request, grant });
             }
             Judgement::Refused(reason) => {
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
+            Judgement::Ask(Question::Keys) => {
+                self.wait_for_keys(connection, action, request, now);
+            }
             // Nobody can be asked.
-            Judgement::Ask(Question::Hook(_) | Question::Keys) => {
+            Judgement::Ask(Question::Hook(_)) => {
                 let reason = Reason::Unavailable;
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
@@ -132,6 +148,18 @@ impl Worker {
         request: &StreamRequest,
         now: Duration,
     ) -> Judgement {
+        self.authorise_now(connection, action, request, now, true)
+    }
+
+    /// The same; unless it may wait, what cannot be checked is refused.
+    pub(super) fn authorise_now(
+        &mut self,
+        connection: &Connection,
+        action: Action,
+        request: &StreamRequest,
+        now: Duration,
+        may_wait: bool,
+    ) -> Judgement {
         let peer = connection.peer.ip();
         let inquiry = Inquiry {
             action,
@@ -140,16 +168,26 @@ impl Worker {
             peer,
             login: connection.login.as_deref(),
             bearer: None,
+            fetched: &self.fetched_keys,
             unix: self.unix(now),
             is_guessing: self.shared.is_guessing(peer, now, &self.limits),
-            may_wait: true,
+            may_wait,
         };
         let rules = self.settings.app(request.address.name.app()).rules(action);
         let verdict = rules.judge(&inquiry);
         if verdict.wrong_secret {
             self.shared.count_guess(peer, now, &self.limits);
         }
-        verdict.judgement
+        let keeps_end = self.settings.end_with_token;
+        match verdict.judgement {
+            Judgement::Granted(grant) if !keeps_end => {
+                Judgement::Granted(Grant { until: None, ..grant })
+            }
+            Judgement::Ask(Question::Hook(grant)) if !keeps_end => {
+                Judgement::Ask(Question::Hook(Grant { until: None, ..grant }))
+            }
+            judgement => judgement,
+        }
     }
 
     /// The client may: its name comes next.

@@ -30,6 +30,8 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// How often somebody came whose token needs keys that are not there.
+    pub token_keys_wanted: Cell64,
     /// Handshakes by how they ended.
     pub handshakes:
         Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,

@@ -55,6 +55,7 @@ mod speech;
 mod sweep;
 mod table;
 pub mod turn;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ use self::settings::Settings;
 pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
+use self::waiting::Waiting;
+use crate::access::FetchedKeys;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
@@ -153,6 +156,10 @@ pub struct Worker {
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
+    /// The keys of tokens that were fetched.
+    fetched_keys: FetchedKeys,
+    /// Who waits for them.
+    waiting_for_keys: Vec<Waiting>,
 }
 
 /// How far a worker is on its way out.
@@ -208,6 +215,8 @@ impl Worker {
             slices: Vec::new(),
             ending: Ending::No,
             epoch: Duration::ZERO,
+            fetched_keys: FetchedKeys::default(),
+            waiting_for_keys: Vec::new(),
         }
     }
 

@@ -137,6 +137,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Applications by name, or by how their names begin: `live*`.
     pub apps: HashMap<String, AppSettings>,
+    /// Whether a session ends when what it was granted by expires; otherwise it may go on.
+    pub end_with_token: bool,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
     /// Whom the limits of each address do not judge.
@@ -146,6 +148,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether no application was given rules of who may publish or play.
+    #[must_use]
+    pub fn access_is_default(&self) -> bool {
+        let mut apps = self.apps.values().chain([&self.other_apps]);
+        apps.all(|app| app.publish.is_private() && app.play.is_private())
+    }
+
     /// The settings of an application: its own, else those of the longest beginning of its name,
     /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]
