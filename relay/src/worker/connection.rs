@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::hooks::Hooked;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use crate::reactor::{Batch, ConnectionKey};
@@ -52,6 +53,8 @@ pub(super) struct Connection {
     pub(super) needs_judged: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
+    /// What its applications' hooks have to do with it; `None` when they have none.
+    pub(super) hooked: Option<Box<Hooked>>,
     /// It published or played before: what it begins from now on is logged at debug only, since a
     /// peer can begin and end again without pause.
     pub(super) introduced: bool,
@@ -174,6 +177,7 @@ impl Connection {
             said_goodbye: false,
             needs_judged: false,
             asked_since: None,
+            hooked: None,
             introduced: false,
             opening: Vec::new(),
             stream_name: None,
@@ -201,7 +205,8 @@ impl Connection {
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
         let session = self.session.held_bytes();
-        size_of::<Self>() + input + replies + plays + publishes + session
+        let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
+        size_of::<Self>() + input + replies + plays + publishes + session + hooked
     }
 
     /// Logs that a publish or a play started.
@@ -214,6 +219,11 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Whether the verdict of a hook is outstanding.
+    pub(super) fn waits_for_hook(&self) -> bool {
+        self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
     }
 
     /// The publish on a message stream.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::{Connection, Parked, Play, PlayNumber};
+use super::hook_answers::HookRefusal;
+use super::hooks::HookStep;
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
@@ -14,14 +16,50 @@ use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
 
 impl Worker {
-    pub(super) fn ask_to_play(&mut self, connection: &mut Connection, request: &StreamRequest) {
+    pub(super) fn ask_to_play(
+        &mut self,
+        connection: &mut Connection,
+        request: &StreamRequest,
+        now: Duration,
+    ) {
+        connection.stream_name = Some(request.address.name.as_str().into());
+        match self.hook_stream(connection, request, false, true, now) {
+            HookStep::Go => self.want(connection, request),
+            HookStep::Wait => {}
+            HookStep::Failed => {
+                let why = HookRefusal::Failed;
+                self.refuse_play_by_hook(connection, request.message_stream, why);
+            }
+        }
+    }
+
+    /// A hook keeps a player out.
+    pub(super) fn refuse_play_by_hook(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        why: HookRefusal,
+    ) {
+        self.hook_ended(connection, message_stream);
+        connection.session.reject_play(message_stream, &failed(why.description()));
+        self.cells.refused.at(why.reason()).increment();
+        tracing::warn!(
+            id = %connection.id,
+            peer = %connection.peer,
+            stream = connection.stream_name.as_deref().unwrap_or("-"),
+            reason = why.reason().label(),
+            "play refused"
+        );
+    }
+
+    /// Asks the registrar for the stream of a player that may have it.
+    pub(super) fn want(&mut self, connection: &mut Connection, request: &StreamRequest) {
         let player = Party {
             worker: self.index(),
             connection: connection.key,
             message_stream: request.message_stream,
         };
         let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -32,6 +70,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
+            self.hook_ended(connection, request.message_stream);
             connection.session.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
@@ -66,6 +105,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
+                worker.hook_ended(connection, message_stream);
                 connection.session.reject_play(message_stream, &refusal);
                 return;
             }
@@ -123,7 +163,8 @@ impl Worker {
             }
         };
         self.cells.refused.at(reason).increment();
-        self.work(player.connection, now, |_, connection| {
+        self.work(player.connection, now, |worker, connection| {
+            worker.hook_ended(connection, player.message_stream);
             connection.session.reject_play(player.message_stream, &refusal);
         });
     }
@@ -286,6 +327,7 @@ impl Worker {
         connection.said_goodbye = true;
         leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -323,6 +365,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
+                worker.hook_ended(connection, message_stream);
                 connection.session.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);

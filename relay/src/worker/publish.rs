@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::{Connection, Publish};
+use super::hook_answers::HookRefusal;
+use super::hooks::HookStep;
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
@@ -15,14 +17,35 @@ use crate::stream::{Dropped, Heritage, StreamKey};
 use crate::wire::message::MediaMessage;
 
 impl Worker {
-    pub(super) fn ask_to_publish(&mut self, connection: &mut Connection, request: &StreamRequest) {
+    pub(super) fn ask_to_publish(
+        &mut self,
+        connection: &mut Connection,
+        request: &StreamRequest,
+        now: Duration,
+    ) {
+        connection.stream_name = Some(request.address.name.as_str().into());
+        if self.shared.is_draining() {
+            self.refuse_publish(connection, request.message_stream, Refusal::Draining);
+            return;
+        }
+        match self.hook_stream(connection, request, true, true, now) {
+            HookStep::Go => self.claim(connection, request),
+            HookStep::Wait => {}
+            HookStep::Failed => {
+                let refusal = HookRefusal::Failed.into();
+                self.refuse_publish(connection, request.message_stream, refusal);
+            }
+        }
+    }
+
+    /// Asks the registrar for the name of a publisher that may have it.
+    pub(super) fn claim(&mut self, connection: &mut Connection, request: &StreamRequest) {
         let publisher = Party {
             worker: self.index(),
             connection: connection.key,
             message_stream: request.message_stream,
         };
         let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
         if self.shared.is_draining() {
             self.refuse_publish(connection, request.message_stream, Refusal::Draining);
             return;
@@ -173,13 +196,13 @@ impl Worker {
         });
     }
 
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         connection: &mut Connection,
         message_stream: u32,
         refusal: Refusal,
     ) {
-        use PublishRefusalCode::{BadName, Rejected};
+        use PublishRefusalCode::{BadName, Denied, Rejected};
         let (reason, code, description) = match refusal {
             Refusal::Busy => (RefuseReason::Conflict, BadName, "Stream already publishing"),
             Refusal::HeldOff => {
@@ -193,7 +216,9 @@ impl Worker {
             }
             Refusal::Overloaded => (RefuseReason::Overload, Rejected, "The server is overloaded"),
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
+            Refusal::Hook(why) => (why.reason(), Denied, why.description()),
         };
+        self.hook_ended(connection, message_stream);
         self.cells.refused.at(reason).increment();
         tracing::warn!(
             id = %connection.id,
@@ -223,6 +248,7 @@ impl Worker {
         let publish = connection.publishes.swap_remove(place);
         connection.said_goodbye = true;
         self.publish_ended(connection.key, &publish);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -292,6 +318,7 @@ impl Worker {
             {
                 *publisher = None;
             }
+            worker.hook_ended(connection, message_stream);
             connection.session.publish_ended_by_server(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);

@@ -1,8 +1,10 @@
 //! What the operator decided about applications, in the form in which workers use it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::hook_settings::HookSettings;
 use crate::limits::Limits;
 
 /// Where a joining player starts.
@@ -48,6 +50,8 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
 }
 
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.

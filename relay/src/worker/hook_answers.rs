@@ -1,0 +1,195 @@
+//! Verdicts of hooks come back: sessions go on, or are refused, and ends are told that had waited
+//! for them.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::Connection;
+use super::hooks::Asked;
+use super::labels::{CloseReason, HookName, RefuseReason};
+use super::verdicts::{Answer, Verdict};
+use crate::reactor::ConnectionKey;
+use crate::session::{ConnectRefusal, ConnectRefusalCode, PublishEnd, StreamRequest};
+
+/// Verdicts heard in one turn: each may begin a publish or a play.
+const ANSWERS_PER_TURN: usize = 64;
+
+/// Why a hook keeps somebody out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HookRefusal {
+    /// It said no.
+    Refused,
+    /// It said nothing usable.
+    Failed,
+    /// It named another server.
+    Elsewhere,
+    /// It named what can be no name.
+    BadName,
+}
+
+impl HookRefusal {
+    /// How it is counted.
+    pub(super) fn reason(self) -> RefuseReason {
+        match self {
+            Self::Refused => RefuseReason::Hook,
+            Self::Failed | Self::BadName => RefuseReason::HookFailed,
+            Self::Elsewhere => RefuseReason::HookElsewhere,
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Refused => "The back end refused",
+            Self::Failed => "The back end gave no answer",
+            Self::BadName => "The back end gave a name that cannot be",
+            Self::Elsewhere => "The back end named another server, which is not supported",
+        }
+    }
+}
+
+impl Worker {
+    /// Handles the verdicts that have come.
+    pub(super) fn hear_verdicts(&mut self, now: Duration) {
+        for _ in 0..ANSWERS_PER_TURN {
+            let Some(answer) = self.queries.next_answer() else { return };
+            self.hear_verdict(answer, now);
+        }
+    }
+
+    fn hear_verdict(&mut self, answer: Answer, now: Duration) {
+        let Answer { key, number, verdict, .. } = answer;
+        if verdict == Verdict::End {
+            self.end_by_hook(key, number, now);
+            return;
+        }
+        if let Some(orphan) = self.hooks.orphan(number) {
+            let began = matches!(verdict, Verdict::Go { told: true } | Verdict::Rename(_));
+            self.notify(orphan.ended.filter(|_| began));
+            self.notify(orphan.closed.filter(|_| began || !orphan.of_connect));
+            return;
+        }
+        self.work(key, now, |worker, connection| {
+            let Some(hooked) = &mut connection.hooked else { return };
+            let Some((_, asked)) = hooked.asked.take_if(|(asked, _)| *asked == number) else {
+                return;
+            };
+            // From here on the registrar's time runs, not the back end's.
+            connection.asked_since = Some(now);
+            match asked {
+                Asked::Connect => worker.hear_of_connect(connection, verdict, now),
+                Asked::Publish(request) => match heard_name(connection, number, request, verdict) {
+                    Ok(request) => worker.claim(connection, &request),
+                    Err((message_stream, why)) => {
+                        worker.refuse_publish(connection, message_stream, why.into());
+                    }
+                },
+                Asked::Play(request) => match heard_name(connection, number, request, verdict) {
+                    Ok(request) => worker.want(connection, &request),
+                    Err((message_stream, why)) => {
+                        worker.refuse_play_by_hook(connection, message_stream, why);
+                    }
+                },
+            }
+        });
+    }
+
+    fn hear_of_connect(&mut self, connection: &mut Connection, verdict: Verdict, now: Duration) {
+        let Some(hooked) = &mut connection.hooked else { return };
+        let ends = [HookName::OnDisconnect, HookName::OnClose];
+        let refusal = match verdict {
+            Verdict::Go { told } => {
+                hooked.owes_close = told && hooked.settings.has_any(&ends);
+                None
+            }
+            Verdict::Rename(app) => {
+                hooked.owes_close = hooked.settings.has_any(&ends);
+                match connection.session.rename_app(&app) {
+                    Ok(()) => {
+                        hooked.rename_app(&app);
+                        None
+                    }
+                    Err(_) => Some(HookRefusal::BadName),
+                }
+            }
+            Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
+            Verdict::Refused => Some(HookRefusal::Refused),
+            Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
+        };
+        match refusal {
+            None => {
+                connection.session.accept_connect();
+                self.resume(connection, now);
+            }
+            Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
+        }
+    }
+
+    pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {
+        self.cells.refused.at(why.reason()).increment();
+        let (id, peer, reason) = (connection.id, connection.peer, why.reason().label());
+        tracing::warn!(%id, %peer, reason, "connect refused");
+        let description = why.description().into();
+        let code = ConnectRefusalCode::Rejected;
+        connection.session.reject_connect(&ConnectRefusal { code, description });
+    }
+
+    /// A back end that was told that a stream goes on wants it to end.
+    fn end_by_hook(&mut self, key: ConnectionKey, number: u64, now: Duration) {
+        self.work(key, now, |worker, connection| {
+            let Some(hooked) = &connection.hooked else { return };
+            let mut streams = hooked.streams.iter().map(|hooked| &hooked.stream);
+            let Some(stream) = streams.find(|stream| stream.number == number) else { return };
+            let (publishes, message_stream) = (stream.publishes, stream.message_stream);
+            if publishes {
+                worker.end_publish(connection, message_stream);
+                let reason = PublishEnd::Stopped;
+                connection.session.publish_ended_by_server(message_stream, reason);
+                worker.close_soon(connection, CloseReason::Hook, now);
+            } else {
+                worker.close(connection, CloseReason::Hook, None, now);
+            }
+        });
+    }
+}
+
+/// The publish or play as it may go on: as it was asked for, or under the name that its hook gave;
+/// or the message stream on which it is refused, and why.
+fn heard_name(
+    connection: &mut Connection,
+    number: u64,
+    mut request: StreamRequest,
+    verdict: Verdict,
+) -> Result<StreamRequest, (u32, HookRefusal)> {
+    let message_stream = request.message_stream;
+    let mut began = true;
+    let refusal = match verdict {
+        Verdict::Go { told } => {
+            began = told;
+            None
+        }
+        Verdict::Rename(name) => {
+            let args = &request.words.args;
+            let with_args =
+                if args.is_empty() || name.contains('?') { name } else { format!("{name}?{args}") };
+            match connection.session.address_of(&with_args) {
+                Ok(address) => {
+                    connection.stream_name = Some(address.name.as_str().into());
+                    request.address = address;
+                    None
+                }
+                Err(_) => Some(HookRefusal::BadName),
+            }
+        }
+        Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
+        Verdict::Refused => Some(HookRefusal::Refused),
+        Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
+    };
+    if refusal.is_some_and(|refusal| refusal != HookRefusal::BadName) {
+        began = false;
+    }
+    if let Some(hooked) = connection.hooked.as_mut().filter(|_| !began) {
+        hooked.forget(number);
+    }
+    refusal.map_or(Ok(request), |refusal| Err((message_stream, refusal)))
+}
