@@ -12,6 +12,7 @@ mod file;
 mod key;
 mod listing;
 mod nearest;
+mod secrets;
 mod settings;
 mod text;
 

@@ -460,15 +460,19 @@ pub struct PlayRefusal {
 pub enum PlayRefusalCode {
     /// There is no such stream.
     StreamNotFound,
-    /// Not allowed or not possible.
+    /// Not possible.
     Failed,
+    /// Not allowed without a secret that was not shown, or with the one that was.
+    Unauthorized,
+    /// Not allowed, whatever is shown.
+    Forbidden,
 }
 
 impl PlayRefusalCode {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::StreamNotFound => "NetStream.Play.StreamNotFound",
-            Self::Failed => "NetStream.Play.Failed",
+            Self::Failed | Self::Unauthorized | Self::Forbidden => "NetStream.Play.Failed",
         }
     }
 }

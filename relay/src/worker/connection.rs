@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::access::Permit;
 use super::hooks::Hooked;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use crate::access::Login;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::ServerSession;
 use crate::stream::{Cursor, StreamKey, ViewKind};
@@ -38,6 +40,10 @@ pub(super) struct Connection {
     /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
+    /// What was granted to the publish or play that waits for its name.
+    pub(super) permit: Option<Box<Permit>>,
+    /// The user that connect proved itself to be.
+    pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
@@ -94,6 +100,7 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -118,6 +125,7 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.
@@ -168,6 +176,8 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: SmallVec::new(),
+            permit: None,
+            login: None,
             closing: None,
             last_received: now,
             handshake_counted: false,
@@ -206,7 +216,8 @@ impl Connection {
         let input = self.unread.capacity() + self.opening.capacity();
         let session = self.session.held_bytes();
         let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
-        size_of::<Self>() + input + replies + plays + publishes + session + hooked
+        let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
+        size_of::<Self>() + input + replies + plays + publishes + session + hooked + permits
     }
 
     /// Logs that a publish or a play started.
@@ -224,6 +235,13 @@ impl Connection {
     /// Whether the verdict of a hook is outstanding.
     pub(super) fn waits_for_hook(&self) -> bool {
         self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
+    }
+
+    /// Everything that was granted and has to be remembered.
+    pub(super) fn permits(&self) -> impl Iterator<Item = &Permit> {
+        let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
+        let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
+        self.permit.as_deref().into_iter().chain(publishes).chain(plays)
     }
 
     /// The publish on a message stream.

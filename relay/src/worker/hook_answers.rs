@@ -4,12 +4,17 @@
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::Connection;
 use super::hooks::Asked;
 use super::labels::{CloseReason, HookName, RefuseReason};
 use super::verdicts::{Answer, Verdict};
+use crate::access::Action;
 use crate::reactor::ConnectionKey;
-use crate::session::{ConnectRefusal, ConnectRefusalCode, PublishEnd, StreamRequest};
+use crate::session::{
+    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishEnd, PublishRefusal,
+    PublishRefusalCode,
+};
 
 /// Verdicts heard in one turn: each may begin a publish or a play.
 const ANSWERS_PER_TURN: usize = 64;
@@ -78,18 +83,13 @@ impl Worker {
             connection.asked_since = Some(now);
             match asked {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
-                Asked::Publish(request) => match heard_name(connection, number, request, verdict) {
-                    Ok(request) => worker.claim(connection, &request),
-                    Err((message_stream, why)) => {
-                        worker.refuse_publish(connection, message_stream, why.into());
+                Asked::Stream(permit) => {
+                    let (action, stream) = (permit.action, permit.request.message_stream);
+                    match heard(connection, number, permit, verdict) {
+                        Ok(permit) => worker.permitted(connection, permit),
+                        Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }
-                },
-                Asked::Play(request) => match heard_name(connection, number, request, verdict) {
-                    Ok(request) => worker.want(connection, &request),
-                    Err((message_stream, why)) => {
-                        worker.refuse_play_by_hook(connection, message_stream, why);
-                    }
-                },
+                }
             }
         });
     }
@@ -134,6 +134,36 @@ impl Worker {
         connection.session.reject_connect(&ConnectRefusal { code, description });
     }
 
+    /// A publish or play is kept out by its hook.
+    pub(super) fn refuse_by_hook(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        message_stream: u32,
+        why: HookRefusal,
+    ) {
+        let description = why.description().into();
+        match action {
+            Action::Publish => {
+                let refusal = PublishRefusal { code: PublishRefusalCode::Denied, description };
+                self.reject_publish(connection, message_stream, why.reason(), &refusal);
+            }
+            Action::Play => {
+                self.hook_ended(connection, message_stream);
+                self.cells.refused.at(why.reason()).increment();
+                tracing::debug!(
+                    id = %connection.id,
+                    peer = %connection.peer,
+                    stream = connection.stream_name.as_deref().unwrap_or("-"),
+                    reason = why.reason().label(),
+                    "play refused"
+                );
+                let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
+                connection.session.reject_play(message_stream, &refusal);
+            }
+        }
+    }
+
     /// A back end that was told that a stream goes on wants it to end.
     fn end_by_hook(&mut self, key: ConnectionKey, number: u64, now: Duration) {
         self.work(key, now, |worker, connection| {
@@ -154,42 +184,29 @@ impl Worker {
 }
 
 /// The publish or play as it may go on: as it was asked for, or under the name that its hook gave;
-/// or the message stream on which it is refused, and why.
-fn heard_name(
+/// or why it may not.
+fn heard(
     connection: &mut Connection,
     number: u64,
-    mut request: StreamRequest,
+    mut permit: Permit,
     verdict: Verdict,
-) -> Result<StreamRequest, (u32, HookRefusal)> {
-    let message_stream = request.message_stream;
-    let mut began = true;
-    let refusal = match verdict {
-        Verdict::Go { told } => {
-            began = told;
-            None
-        }
+) -> Result<Permit, HookRefusal> {
+    let (mut told, mut refusal) = (false, None);
+    match verdict {
+        Verdict::Go { told: yes } => told = yes,
         Verdict::Rename(name) => {
-            let args = &request.words.args;
-            let with_args =
-                if args.is_empty() || name.contains('?') { name } else { format!("{name}?{args}") };
-            match connection.session.address_of(&with_args) {
-                Ok(address) => {
-                    connection.stream_name = Some(address.name.as_str().into());
-                    request.address = address;
-                    None
-                }
-                Err(_) => Some(HookRefusal::BadName),
+            told = true;
+            match connection.session.address_of(&name) {
+                Ok(address) => permit.grant.name = Some(address.name),
+                Err(_) => refusal = Some(HookRefusal::BadName),
             }
         }
-        Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
-        Verdict::Refused => Some(HookRefusal::Refused),
-        Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
-    };
-    if refusal.is_some_and(|refusal| refusal != HookRefusal::BadName) {
-        began = false;
+        Verdict::Elsewhere => refusal = Some(HookRefusal::Elsewhere),
+        Verdict::Refused => refusal = Some(HookRefusal::Refused),
+        Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
     }
-    if let Some(hooked) = connection.hooked.as_mut().filter(|_| !began) {
+    if let Some(hooked) = connection.hooked.as_mut().filter(|_| !told) {
         hooked.forget(number);
     }
-    refusal.map_or(Ok(request), |refusal| Err((message_stream, refusal)))
+    refusal.map_or(Ok(permit), Err)
 }

@@ -13,10 +13,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::Connection;
+use super::hook_answers::HookRefusal;
 use super::hook_settings::{Fail, HookSettings};
 use super::labels::HookName::{self, *};
 use super::verdicts::{Call, HookClient, HookStream, Question, Subject};
+use crate::access::{Action, Reason};
 use crate::session::StreamRequest;
 
 /// What a worker keeps of all hooks.
@@ -64,11 +67,10 @@ pub(super) struct HookedStream {
 /// What the verdict is outstanding on.
 pub(super) enum Asked {
     Connect,
-    Publish(StreamRequest),
-    Play(StreamRequest),
+    Stream(Permit),
 }
 
-/// How a connect, publish or play goes on.
+/// How a connect goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HookStep {
     /// Nobody has to be asked.
@@ -92,6 +94,12 @@ impl Hooked {
     pub(super) fn rename_app(&mut self, app: &str) {
         self.client =
             Arc::new(HookClient { app: app.to_owned(), ..HookClient::clone(&self.client) });
+    }
+
+    /// Notes that a stream began, or may begin, so that its end is told.
+    fn begin(&mut self, stream: Arc<HookStream>, settings: Arc<HookSettings>, now: Duration) {
+        let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
+        self.streams.push(HookedStream { stream, settings, since: now, next_update });
     }
 
     /// Takes out what is known of the stream of this number.
@@ -133,86 +141,78 @@ impl Worker {
             return HookStep::Go;
         }
         let client = Arc::clone(&hooked.client);
-        let Some(number) = self.put_question(OnConnect, &settings, &client, |_| None) else {
+        let question = Question { number: self.hooks.next_number(), stream: None };
+        let number = question.number;
+        if !self.put_question(OnConnect, &settings, &client, question) {
             return without_verdict(&settings);
-        };
+        }
         if let Some(hooked) = &mut connection.hooked {
             hooked.asked = Some((number, Asked::Connect));
         }
         HookStep::Wait
     }
 
-    /// A client wants to publish or to play. With `ask` the hook decides, if there is one; without,
-    /// somebody else did, and the back end hears nothing of a stream that it was to be asked about.
-    pub(super) fn hook_stream(
+    /// A client may publish or play, and nobody had to be asked: only what else its back end is told
+    /// of it is noted. A back end that was to be asked hears nothing of it at all.
+    pub(super) fn tell_hook(
         &mut self,
         connection: &mut Connection,
+        action: Action,
         request: &StreamRequest,
-        publishes: bool,
-        ask: bool,
         now: Duration,
-    ) -> HookStep {
+    ) {
         let settings = Arc::clone(&self.settings.app(request.address.name.app()).hooks);
-        let (question, others) = if publishes {
-            (OnPublish, [OnPublishDone, OnDone, OnUnpublish, OnUpdate])
-        } else {
-            (OnPlay, [OnPlayDone, OnDone, OnStop, OnUpdate])
-        };
-        let asks = settings.has(question);
-        if asks && !ask || !asks && !settings.has_any(&others) {
-            return HookStep::Go;
+        let (question, others) = events(action);
+        if settings.has(question) || !settings.has_any(others) {
+            return;
         }
-        let client = Arc::clone(&hooked(connection, &settings).client);
-        let stream = |number| {
-            Arc::new(HookStream {
-                number,
-                publishes,
-                message_stream: request.message_stream,
-                name: request.address.name.as_str().into(),
-                words: request.words.clone(),
-                query: request.address.query.clone(),
-                host: request.address.host.clone(),
-            })
-        };
-        let mut begun = None;
-        let number = if asks {
-            let put = |number| {
-                begun = Some(stream(number));
-                begun.clone()
-            };
-            let Some(number) = self.put_question(question, &settings, &client, put) else {
-                return without_verdict(&settings);
-            };
-            Some(number)
-        } else {
-            None
-        };
-        let stream = begun.unwrap_or_else(|| stream(self.hooks.next_number()));
-        let Some(hooked) = &mut connection.hooked else { return HookStep::Go };
-        let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
-        hooked.streams.push(HookedStream { stream, settings, since: now, next_update });
-        let Some(number) = number else { return HookStep::Go };
-        let asked = if publishes { Asked::Publish } else { Asked::Play };
-        hooked.asked = Some((number, asked(request.clone())));
-        HookStep::Wait
+        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
+        hooked(connection, &settings).begin(stream, settings, now);
     }
 
-    /// Sends a question; gives its number unless the road is full.
+    /// A client may publish or play if its back end agrees.
+    pub(super) fn ask_hook(&mut self, connection: &mut Connection, permit: Permit, now: Duration) {
+        let (action, request) = (permit.action, &permit.request);
+        let settings = Arc::clone(&self.settings.app(request.address.name.app()).hooks);
+        let (question, _) = events(action);
+        if !settings.has(question) {
+            let reason = Reason::Unavailable;
+            self.not_permitted(connection, action, request.message_stream, reason);
+            return;
+        }
+        let client = Arc::clone(&hooked(connection, &settings).client);
+        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
+        let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
+        if self.put_question(question, &settings, &client, asked) {
+            let hooked = hooked(connection, &settings);
+            hooked.asked = Some((stream.number, Asked::Stream(permit)));
+            hooked.begin(stream, settings, now);
+            return;
+        }
+        match without_verdict(&settings) {
+            HookStep::Failed => {
+                let message_stream = request.message_stream;
+                self.refuse_by_hook(connection, action, message_stream, HookRefusal::Failed);
+            }
+            _ => self.permitted(connection, permit),
+        }
+    }
+
+    /// Sends a question; false when the road is full.
     fn put_question(
         &mut self,
         name: HookName,
         settings: &Arc<HookSettings>,
         client: &Arc<HookClient>,
-        stream: impl FnOnce(u64) -> Option<Arc<HookStream>>,
-    ) -> Option<u64> {
-        let number = self.hooks.next_number();
-        let subject = Subject::Ask(Question { number, stream: stream(number) });
+        question: Question,
+    ) -> bool {
+        let subject = Subject::Ask(question);
         let (settings, client) = (Arc::clone(settings), Arc::clone(client));
         let sent = self.shared.hooks().send(Call { settings, client, subject });
         if sent.is_err() {
             self.cells.hooks_overloaded.at(name).increment();
         }
-        sent.is_ok().then_some(number)
+        sent.is_ok()
     }
 
     /// What is published or played on a message stream has ended, or was refused after its hook had
@@ -363,6 +363,26 @@ fn without_verdict(settings: &HookSettings) -> HookStep {
     match settings.fail {
         Fail::Open => HookStep::Go,
         Fail::Closed => HookStep::Failed,
+    }
+}
+
+/// The event that asks about an action, and those that tell what becomes of it.
+fn events(action: Action) -> (HookName, &'static [HookName]) {
+    match action {
+        Action::Publish => (OnPublish, &[OnPublishDone, OnDone, OnUnpublish, OnUpdate]),
+        Action::Play => (OnPlay, &[OnPlayDone, OnDone, OnStop, OnUpdate]),
+    }
+}
+
+fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream {
+    HookStream {
+        number,
+        publishes: action == Action::Publish,
+        message_stream: request.message_stream,
+        name: request.address.name.as_str().into(),
+        words: request.words.clone(),
+        query: request.address.query.clone(),
+        host: request.address.host.clone(),
     }
 }
 

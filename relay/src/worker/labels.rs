@@ -124,6 +124,16 @@ labels! {
         Hook = "hook", "A connect, publish or play that a hook refused.";
         HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
         HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
+        Nobody = "nobody", "A publish or play, since the rules let nobody.";
+        Address = "address", "A publish or play, since the rules do not name the address.";
+        Key = "key", "A publish or play without the right stream key.";
+        Signature = "signature", "A publish or play without the right signature.";
+        Token = "token", "A publish or play without the right token.";
+        Password = "password", "A publish without the right user and password.";
+        Scope = "scope", "A publish or play, since what was shown holds for something else.";
+        Expired = "expired", "A publish or play, since what was shown holds no longer, or not yet.";
+        Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
+        Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
     }
 
     /// How a handshake ended.

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hook_answers::HookRefusal;
 use super::level::Step;
 use super::settings::{PublishConflict, UnknownStream};
 use crate::reactor::{ConnectionKey, LooseSocket};
@@ -44,14 +43,6 @@ pub(super) enum Refusal {
     Draining,
     /// `control_mail_max` is reached.
     Overloaded,
-    /// Its hook keeps it out.
-    Hook(HookRefusal),
-}
-
-impl From<HookRefusal> for Refusal {
-    fn from(refusal: HookRefusal) -> Self {
-        Self::Hook(refusal)
-    }
 }
 
 /// To the registrar.

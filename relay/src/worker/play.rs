@@ -4,62 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
-use super::hook_answers::HookRefusal;
-use super::hooks::HookStep;
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings;
+use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
 
 impl Worker {
+    /// A client wants to play: its permission first, then the stream.
     pub(super) fn ask_to_play(
         &mut self,
         connection: &mut Connection,
-        request: &StreamRequest,
+        request: StreamRequest,
         now: Duration,
     ) {
-        connection.stream_name = Some(request.address.name.as_str().into());
-        match self.hook_stream(connection, request, false, true, now) {
-            HookStep::Go => self.want(connection, request),
-            HookStep::Wait => {}
-            HookStep::Failed => {
-                let why = HookRefusal::Failed;
-                self.refuse_play_by_hook(connection, request.message_stream, why);
-            }
-        }
-    }
-
-    /// A hook keeps a player out.
-    pub(super) fn refuse_play_by_hook(
-        &mut self,
-        connection: &mut Connection,
-        message_stream: u32,
-        why: HookRefusal,
-    ) {
-        self.hook_ended(connection, message_stream);
-        connection.session.reject_play(message_stream, &failed(why.description()));
-        self.cells.refused.at(why.reason()).increment();
-        tracing::warn!(
-            id = %connection.id,
-            peer = %connection.peer,
-            stream = connection.stream_name.as_deref().unwrap_or("-"),
-            reason = why.reason().label(),
-            "play refused"
-        );
-    }
-
-    /// Asks the registrar for the stream of a player that may have it.
-    pub(super) fn want(&mut self, connection: &mut Connection, request: &StreamRequest) {
-        let player = Party {
-            worker: self.index(),
-            connection: connection.key,
-            message_stream: request.message_stream,
-        };
-        let name: Arc<str> = request.address.name.as_str().into();
+        let app = self.settings.app(request.address.name.app());
+        connection.stream_name = Some(app.play.shown_name(&request.address));
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -70,13 +35,25 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            self.hook_ended(connection, request.message_stream);
             connection.session.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
+        self.ask_permission(connection, Action::Play, request, now);
+    }
+
+    /// The player may: asks the registrar for the stream.
+    pub(super) fn want_stream(&mut self, connection: &mut Connection, permit: Permit) {
+        let player = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: permit.request.message_stream,
+        };
+        let name: Arc<str> = permit.name().as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(request.address.name.app()).unknown_stream;
+        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        connection.permit = permit.to_remember();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 
@@ -112,6 +89,7 @@ impl Worker {
             plays = true;
             worker.plays += 1;
             let number = worker.plays;
+            let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
             connection.session.accept_play(message_stream);
@@ -127,6 +105,7 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                permit,
             });
             worker.players += 1;
             worker.count_players();

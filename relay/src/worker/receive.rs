@@ -8,8 +8,6 @@ use std::time::Duration;
 use super::Worker;
 use super::connection::Connection;
 use super::dump;
-use super::hook_answers::HookRefusal;
-use super::hooks::HookStep;
 use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, RefuseReason, Role};
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
@@ -152,13 +150,9 @@ impl Worker {
         match deed {
             Deed::Nothing => {}
             Deed::CountHandshake => self.count_handshake(connection, now),
-            Deed::AcceptConnect => match self.hook_connect(connection) {
-                HookStep::Go => connection.session.accept_connect(),
-                HookStep::Wait => {}
-                HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
-            },
-            Deed::Publish(request) => self.ask_to_publish(connection, &request, now),
-            Deed::Play(request) => self.ask_to_play(connection, &request, now),
+            Deed::AcceptConnect => self.ask_to_connect(connection, now),
+            Deed::Publish(request) => self.ask_to_publish(connection, request, now),
+            Deed::Play(request) => self.ask_to_play(connection, request, now),
             Deed::EndPublish(message_stream) => self.end_publish(connection, message_stream),
             Deed::EndPlay(message_stream) => self.end_play(connection, message_stream, now),
             Deed::ClearMetadata(message_stream) => {
