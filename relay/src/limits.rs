@@ -178,6 +178,12 @@ limits! {
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
+    hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
+    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
+    hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
+    hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
+    hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
+    hook_idle_connections_max: Count = 32, "Connections kept open to one back end between calls, where its contract allows.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";

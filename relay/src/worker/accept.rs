@@ -114,6 +114,7 @@ impl Worker {
             self.play_ended(connection.key, play, now);
         }
         self.count_close(connection, role, reason);
+        self.hook_closed(connection);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::labels::{
-    CloseReason, DropReason, HandshakeResult, Hop, JoinSource, JumpReason, Label, MemoryKind,
-    MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, Transport,
+    CloseReason, DropReason, HandshakeResult, HookName, Hop, JoinSource, JumpReason, Label,
+    MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -30,6 +30,8 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// Calls of hooks that found the road to the control thread full.
+    pub hooks_overloaded: Family<HookName, { HookName::COUNT }>,
     /// Handshakes by how they ended.
     pub handshakes:
         Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,
@@ -123,8 +125,8 @@ impl Cells {
         self.connections.at((to, transport)).increment();
     }
 
-    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted before
-    /// their first byte.
+    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted
+    /// before their first byte.
     pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
         self.connections.at((role, from)).subtract(1);
         self.connections.at((role, to)).increment();

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::access::Permit;
+use super::hooks::Hooked;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
@@ -62,6 +63,8 @@ pub(super) struct Connection {
     pub(super) needs_judged: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
+    /// What its applications' hooks have to do with it; `None` when they have none.
+    pub(super) hooked: Option<Box<Hooked>>,
     /// It published or played before: what it begins from now on is logged at debug only, since a
     /// peer can begin and end again without pause.
     pub(super) introduced: bool,
@@ -188,6 +191,7 @@ impl Connection {
             said_goodbye: false,
             needs_judged: false,
             asked_since: None,
+            hooked: None,
             introduced: false,
             opening: Vec::new(),
             stream_name: None,
@@ -215,8 +219,9 @@ impl Connection {
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
         let speech = self.speech.held_bytes();
+        let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
-        size_of::<Self>() + input + replies + plays + publishes + speech + permits
+        size_of::<Self>() + input + replies + plays + publishes + speech + hooked + permits
     }
 
     /// Logs that a publish or a play started.
@@ -229,6 +234,11 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Whether the verdict of a hook is outstanding.
+    pub(super) fn waits_for_hook(&self) -> bool {
+        self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
     }
 
     /// Everything that was granted and has to be remembered.

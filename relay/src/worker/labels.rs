@@ -107,6 +107,7 @@ labels! {
         Operator = "operator", "An operator closed it.";
         Drain = "drain", "The node is ending.";
         Fault = "fault", "We failed: a panic was caught and cost this connection.";
+        Hook = "hook", "Its on_update hook ended it.";
     }
 
     /// What was turned away.
@@ -125,6 +126,9 @@ labels! {
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
+        Hook = "hook", "A connect, publish or play that a hook refused.";
+        HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
+        HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
         Nobody = "nobody", "A publish or play, since the rules let nobody.";
         Address = "address", "A publish or play, since the rules do not name the address.";
         Key = "key", "A publish or play without the right stream key.";
@@ -209,6 +213,39 @@ labels! {
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 
+    /// An event that a back end is asked about or told of, by the name that its contract has.
+    HookName {
+        OnConnect = "on_connect", "A client connects.";
+        OnPublish = "on_publish", "A client wants to publish.";
+        OnPlay = "on_play", "A client wants to play.";
+        OnUpdate = "on_update", "A client goes on publishing or playing.";
+        OnPublishDone = "on_publish_done", "A client publishes no longer.";
+        OnPlayDone = "on_play_done", "A client plays no longer.";
+        OnDone = "on_done", "A client publishes or plays no longer, behind either of those.";
+        OnDisconnect = "on_disconnect", "A connection has ended.";
+        OnUnpublish = "on_unpublish", "A client publishes no longer.";
+        OnStop = "on_stop", "A client plays no longer.";
+        OnClose = "on_close", "A connection has ended.";
+    }
+
+    /// What came of a call to a back end, or instead of one.
+    HookResult {
+        Allowed = "allowed", "The back end agreed.";
+        Renamed = "renamed", "It agreed, under another name.";
+        Refused = "refused", "It refused.";
+        Elsewhere = "elsewhere", "It named another server, which is refused.";
+        Delivered = "delivered", "A notification was taken, whatever the answer.";
+        Cached = "cached", "Not called: its last verdict on the same still holds.";
+        Timeout = "timeout", "It did not answer in time.";
+        Unreachable = "unreachable", "No connection, or one that broke before the answer.";
+        Garbage = "garbage", "What it answered is no answer.";
+        Broken = "broken", "It answered with a 5xx status.";
+        Breaker = "breaker", "Not called: it failed too often just now.";
+        Overload = "overload", "Not called: too many questions or notifications wait.";
+        Retried = "retried", "A notification failed and is sent again.";
+        Lost = "lost", "A notification was given up.";
+    }
+
     /// What holds memory.
     MemoryKind {
         Log = "log", "The segments of streams' logs.";
@@ -283,6 +320,8 @@ mod tests {
         check::<Hop>();
         check::<JoinSource>();
         check::<MemoryKind>();
+        check::<HookName>();
+        check::<HookResult>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

@@ -18,6 +18,8 @@
 //!   registrar.rs  on worker 0: who publishes and plays which name
 //!   sweep.rs    deadlines, limits of memory
 //!   answer.rs   queries of the control thread
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
 mod accept;
@@ -33,6 +35,9 @@ mod flow;
 mod flush;
 mod front;
 pub mod handle;
+mod hook_answers;
+pub mod hook_settings;
+mod hooks;
 mod http;
 pub mod labels;
 mod level;
@@ -55,6 +60,7 @@ mod speech;
 mod sweep;
 mod table;
 pub mod turn;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,6 +71,7 @@ use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::hooks::Hooks;
 use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
@@ -142,6 +149,7 @@ pub struct Worker {
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
+    hooks: Hooks,
     hub: Hub,
     ring: SendRing,
     sweep: Sweep,
@@ -201,6 +209,7 @@ impl Worker {
             early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
+            hooks: Hooks::default(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
@@ -223,6 +232,7 @@ impl Worker {
         self.mailbox.push_waiting();
         self.read_mail(now);
         self.answer_queries(now);
+        self.hear_verdicts(now);
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
@@ -318,7 +328,7 @@ impl Worker {
             + self.streams.len()
             + self.wanted.len()
             + names;
-        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

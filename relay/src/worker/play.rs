@@ -82,6 +82,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
+                worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
@@ -141,7 +142,8 @@ impl Worker {
             }
         };
         self.cells.refused.at(reason).increment();
-        self.work(player.connection, now, |_, connection| {
+        self.work(player.connection, now, |worker, connection| {
+            worker.hook_ended(connection, player.message_stream);
             connection.speech.reject_play(player.message_stream, &refusal);
         });
     }
@@ -304,6 +306,7 @@ impl Worker {
         connection.said_goodbye = true;
         leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -341,6 +344,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
+                worker.hook_ended(connection, message_stream);
                 connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::hook_settings::HookSettings;
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
 
@@ -50,6 +52,8 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::verdicts::Road;
+
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -13,6 +15,8 @@ pub struct Shared {
     /// How often a worker found too many bytes in logs.
     log_cuts: AtomicUsize,
     draining: AtomicBool,
+    /// What back ends are to be asked and told.
+    hooks: Road,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
 }
@@ -23,6 +27,18 @@ impl Shared {
     #[must_use]
     pub fn of(workers: usize) -> Self {
         Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    /// The same with a road to the control thread on which so many calls of hooks may be.
+    #[must_use]
+    pub fn with_road(self, calls_max: usize) -> Self {
+        Self { hooks: Road::new(calls_max), ..self }
+    }
+
+    /// The road of calls to back ends.
+    #[must_use]
+    pub fn hooks(&self) -> &Road {
+        &self.hooks
     }
 
     /// Says what a worker sends, in bytes a second.

@@ -54,6 +54,7 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
             registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
@@ -63,6 +64,7 @@ impl Worker {
         for slot in (part..self.connections.slots()).step_by(PARTS) {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
+                self.hook_updates(key, now);
             }
         }
         if part == 0 {
@@ -106,9 +108,10 @@ impl Worker {
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
         let over = connection.closing.filter(|closing| closing.at <= now);
         let late = connection.check_deadline(&self.limits, now).err();
-        let unanswered = connection
-            .asked_since
-            .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
+        let unanswered = !connection.waits_for_hook()
+            && connection
+                .asked_since
+                .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
         if !stalled && over.is_none() && late.is_none() && !unanswered {
             return;
         }
@@ -231,6 +234,7 @@ impl Worker {
         for listener in std::mem::take(&mut self.listeners) {
             self.operations.push(Operation::CloseListener { listener });
         }
+        self.give_up_verdicts();
         self.ending = Ending::Ended;
     }
 }
