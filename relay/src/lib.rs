@@ -85,6 +85,7 @@
 #[cfg(test)]
 extern crate self as relay;
 
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod limits;
