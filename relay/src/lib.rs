@@ -87,6 +87,7 @@
 extern crate self as relay;
 
 pub mod access;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod limits;
