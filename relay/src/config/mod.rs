@@ -10,6 +10,7 @@ mod draft;
 mod environment;
 mod file;
 mod key;
+mod limiting;
 mod listing;
 mod nearest;
 mod secrets;

@@ -8,9 +8,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, secrets, text};
+use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
 use crate::access::Rules;
-use crate::limits::Value;
+use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
 
 /// A setting that is there once.
@@ -47,10 +47,20 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
 }
 
-pub(super) const SETTINGS: &[Setting] = &[
+/// Every setting that is there once, in the order of the documentation within each section.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(limiting::SETTINGS)
+}
+
+/// Every setting that each application has, in the order of the documentation.
+pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+}
+
+const SETTINGS: &[Setting] = &[
     Setting {
         section: "node",
         name: "name",
@@ -223,7 +233,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
 ];
 
-pub(super) const APP_SETTINGS: &[AppSetting] = &[
+const APP_SETTINGS: &[AppSetting] = &[
     AppSetting {
         name: "flush",
         why: "How long messages are gathered before they are sent: \"0ms\", \"20ms\", \"50ms\", or one of them by load (\"auto\").",
@@ -269,7 +279,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
 ];
 
 /// Texts and the values they stand for.
-type Choices<T> = &'static [(&'static str, T)];
+pub(super) type Choices<T> = &'static [(&'static str, T)];
 
 /// What leaves a decision to the kernel, to the relay, or aside.
 const SYSTEM: &str = "system";
@@ -302,7 +312,7 @@ const CONFLICTS: Choices<PublishConflict> =
 const UNKNOWNS: Choices<UnknownStream> =
     &[("wait", UnknownStream::Wait), ("reject", UnknownStream::Reject)];
 
-fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
+pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         *to = *value;
         return Ok(());
@@ -312,7 +322,7 @@ fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), St
     Err(format!("{} or {last}", others.join(", ")))
 }
 
-fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
+pub(super) fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
     text::quoted(name.unwrap_or_default())
 }
@@ -376,7 +386,7 @@ pub(super) fn show_limit(value: Value) -> String {
     }
 }
 
-fn times(least: Duration, most: Duration) -> String {
+pub(super) fn times(least: Duration, most: Duration) -> String {
     let [least, most] = [least, most].map(text::show_time);
     format!("a time from {least} to {most} such as \"45s\" or \"20ms\"")
 }
@@ -384,8 +394,14 @@ fn times(least: Duration, most: Duration) -> String {
 /// Without time a connection could not even begin; where nothing waits, no time is a choice.
 fn least_time(name: &str) -> Duration {
     match name {
-        "close_linger" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
-        | "unsubscribe_linger" => Duration::ZERO,
+        "close_linger"
+        | "key_wait_max"
+        | "stream_grace"
+        | "takeover_holdoff"
+        | "unsubscribe_linger"
+        | "session_max"
+        | "publisher_idle_max"
+        | "publisher_unwatched_max" => Duration::ZERO,
         _ => Duration::from_millis(1),
     }
 }
@@ -403,6 +419,7 @@ fn bytes_range(name: &str) -> RangeInclusive<usize> {
         // A header has to fit.
         "hook_reply_bytes_max" => 8 * KIB..=16 * MIB,
         _ => 1..=(1 << 40),
+        _ => 1..=NO_BYTES_LIMIT,
     }
 }
 

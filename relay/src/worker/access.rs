@@ -32,7 +32,7 @@ impl Permit {
     }
 
     /// Itself, unless nobody has to know it any more: nearly every player's.
-    pub(super) fn to_remember(self) -> Option<Box<Self>> {
+    pub(super) fn into_remembered(self) -> Option<Box<Self>> {
         (self.grant.until.is_some() || self.grant.key.is_some()).then(|| Box::new(self))
     }
 

@@ -53,7 +53,7 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
         let unknown = self.settings.app(permit.name().app()).unknown_stream;
-        connection.permit = permit.to_remember();
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 

@@ -52,7 +52,7 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         let conflict = self.settings.app(permit.name().app()).publish_conflict;
         let address = connection.peer.ip();
-        connection.permit = permit.to_remember();
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Claim { publisher, name, address, conflict });
     }
 

@@ -1,6 +1,7 @@
 //! What the operator decided about applications, in the form in which workers use it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct AppSettings {
     pub publish: Rules,
     /// Who may play.
     pub play: Rules,
+    /// Limits of this application in place of the node's.
+    pub limits: AppLimits,
 }
 
 impl AppSettings {
@@ -70,6 +73,67 @@ impl AppSettings {
     }
 }
 
+/// What happens to a publisher that sends more than `ingest_rate_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IngestOver {
+    /// It is told and closed.
+    #[default]
+    Close,
+    /// It is read no faster than that, so that its encoder has to send less.
+    Slow,
+}
+
+/// Limits that an application may have of its own; `None` where the node's holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppLimits {
+    /// In place of `players_per_app_max`.
+    pub players: Option<usize>,
+    /// In place of `players_per_stream_max`.
+    pub players_per_stream: Option<usize>,
+    /// In place of `publishers_per_key_max`.
+    pub publishers_per_key: Option<usize>,
+    /// In place of `ingest_rate_max`, in bytes per second.
+    pub ingest_rate: Option<usize>,
+    /// What happens beyond that.
+    pub ingest_over: IngestOver,
+    /// In place of `session_max`.
+    pub session: Option<Duration>,
+    /// In place of `publisher_unwatched_max`.
+    pub unwatched: Option<Duration>,
+}
+
+/// Addresses that the limits of each address do not judge: proxies, balancers and tools, which
+/// stand for many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exempt {
+    /// None.
+    Nobody,
+    /// This host.
+    Loopback,
+    /// This host, private networks and links (RFC 1918, RFC 4193, link-local).
+    #[default]
+    Private,
+}
+
+impl Exempt {
+    /// Whether an address is not judged.
+    #[must_use]
+    pub fn holds(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match self {
+            Self::Nobody => false,
+            Self::Loopback => address.is_loopback(),
+            Self::Private => {
+                address.is_loopback()
+                    || match address {
+                        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+                        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+                    }
+            }
+        }
+    }
+}
+
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -79,6 +143,10 @@ pub struct Settings {
     pub apps: HashMap<String, AppSettings>,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
+    /// Whom the limits of each address do not judge.
+    pub exempt: Exempt,
+    /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
+    pub overflow: Vec<String>,
 }
 
 impl Settings {
@@ -104,6 +172,7 @@ pub fn prefixes(name: &str) -> impl Iterator<Item = String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -129,5 +198,31 @@ mod tests {
         assert_eq!(prefixes("a\u{e9}b*").collect::<Vec<_>>(), ["a\u{e9}*", "a*"]);
         assert_eq!(prefixes("ab").collect::<Vec<_>>(), ["ab*", "a*"]);
         assert_eq!(prefixes("*").count(), 0);
+    }
+
+    #[test]
+    fn who_is_exempt_is_told_by_the_address() {
+        fn check(address: &str, loopback: bool, private: bool) {
+            let address = address.parse().unwrap();
+            let judged = [Exempt::Nobody, Exempt::Loopback, Exempt::Private];
+            let found = judged.map(|exempt| exempt.holds(address));
+            assert_eq!(found, [false, loopback, private], "{address}");
+        }
+        check("127.0.0.1", true, true);
+        check("127.9.9.9", true, true);
+        check("::1", true, true);
+        check("::ffff:127.0.0.1", true, true);
+        check("10.1.2.3", false, true);
+        check("172.31.0.1", false, true);
+        check("192.168.1.1", false, true);
+        check("::ffff:192.168.1.1", false, true);
+        check("169.254.1.1", false, true);
+        check("fd00::1", false, true);
+        check("fe80::1", false, true);
+        check("172.32.0.1", false, false);
+        check("8.8.8.8", false, false);
+        check("::ffff:8.8.8.8", false, false);
+        check("2001:db8::1", false, false);
+        check("fec0::1", false, false);
     }
 }
