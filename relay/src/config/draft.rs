@@ -112,9 +112,7 @@ impl Draft {
                 }
                 Some((setting.set)(self.apps.entry(app.to_owned()).or_default(), text))
             }
-            [section, name] => {
-                Some((setting(section, name)?.set)(&mut self.config, text))
-            }
+            [section, name] => Some((setting(section, name)?.set)(&mut self.config, text)),
             _ => None,
         }
     }

@@ -99,11 +99,8 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
 /// What stands for the node's own limit.
 const AS_LIMITS: &str = "limits";
 
-const EXEMPTS: Choices<Exempt> = &[
-    ("nobody", Exempt::Nobody),
-    ("loopback", Exempt::Loopback),
-    ("private", Exempt::Private),
-];
+const EXEMPTS: Choices<Exempt> =
+    &[("nobody", Exempt::Nobody), ("loopback", Exempt::Loopback), ("private", Exempt::Private)];
 const OVERS: Choices<IngestOver> = &[("close", IngestOver::Close), ("slow", IngestOver::Slow)];
 
 /// `None` when the text is neither the word for the node's limit nor a good value.
@@ -113,8 +110,8 @@ fn own<T>(text: &str, value: Option<T>) -> Option<Option<T>> {
 
 fn count(to: &mut Option<usize>, text: &str) -> Result<(), String> {
     let value = text::count(text).filter(|count| (1..=1_000_000_000).contains(count));
-    *to = own(text, value)
-        .ok_or_else(|| "\"limits\" or a number from 1 to 1000000000".to_owned())?;
+    *to =
+        own(text, value).ok_or_else(|| "\"limits\" or a number from 1 to 1000000000".to_owned())?;
     Ok(())
 }
 

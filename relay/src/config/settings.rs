@@ -364,10 +364,14 @@ pub(super) fn times(least: Duration, most: Duration) -> String {
 /// Without time a connection could not even begin; where nothing waits, no time is a choice.
 fn least_time(name: &str) -> Duration {
     match name {
-        "close_linger" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
-        | "unsubscribe_linger" | "session_max" | "publisher_idle_max" | "publisher_unwatched_max" => {
-            Duration::ZERO
-        }
+        "close_linger"
+        | "key_wait_max"
+        | "stream_grace"
+        | "takeover_holdoff"
+        | "unsubscribe_linger"
+        | "session_max"
+        | "publisher_idle_max"
+        | "publisher_unwatched_max" => Duration::ZERO,
         _ => Duration::from_millis(1),
     }
 }

@@ -27,7 +27,8 @@ pub use client::{ClientEvent, ClientRole, ClientSession, ClientSettings};
 pub use error::SessionError;
 pub use event::{
     ConnectRefusal, ConnectRefusalCode, ConnectRequest, DropReason, EnhancedClient, PlayRefusal,
-    PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
+    PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, Redirect, ServerEvent,
+    StreamRequest,
 };
 pub use server::{ServerSession, SessionState};
 

@@ -1,13 +1,14 @@
 //! One connection: its session, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use crate::reactor::{Batch, ConnectionKey};
@@ -20,6 +21,8 @@ pub(super) struct Connection {
     /// The id in log lines and in the API.
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
+    /// It counts among the connections of this address.
+    pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
     pub(super) session: ServerSession,
     pub(super) role: Role,
@@ -38,6 +41,14 @@ pub(super) struct Connection {
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
     pub(super) closing: Option<Closing>,
+    /// When its session is over.
+    pub(super) ends_at: Option<Duration>,
+    /// What it sends against what it may, once it publishes.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// It is not read since it sent more than it may.
+    pub(super) throttled: bool,
+    /// The query of the play whose verdict is outstanding. May carry secrets.
+    pub(super) query: String,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
     /// It stands among the newcomers, and what it said is unread.
@@ -91,6 +102,9 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    /// Messages of the stream when one last came, and when that was.
+    pub(super) messages: u64,
+    pub(super) heard: Duration,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -155,6 +169,7 @@ impl Connection {
             key,
             id,
             peer,
+            counted: None,
             since: now,
             session,
             role: Role::Pending,
@@ -166,6 +181,10 @@ impl Connection {
             publishes: Vec::new(),
             plays: SmallVec::new(),
             closing: None,
+            ends_at: None,
+            ingest: None,
+            throttled: false,
+            query: String::new(),
             last_received: now,
             handshake_counted: false,
             queued: false,
@@ -199,7 +218,7 @@ impl Connection {
         let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        let input = self.unread.capacity() + self.opening.capacity();
+        let input = self.unread.capacity() + self.opening.capacity() + self.query.capacity();
         let session = self.session.held_bytes();
         size_of::<Self>() + input + replies + plays + publishes + session
     }

@@ -6,7 +6,8 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
+//!   accept.rs   connections come and go; addresses.rs: how many from where
+//!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
@@ -14,13 +15,15 @@
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
-//!   registrar.rs  on worker 0: who publishes and plays which name
-//!   sweep.rs    deadlines, limits of memory
+//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
 //! ```
 
 mod accept;
+mod addresses;
 mod answer;
+mod audience;
 mod balance;
 pub mod cells;
 pub mod clock;
@@ -30,8 +33,10 @@ mod early;
 mod flow;
 mod flush;
 pub mod handle;
+mod ingest;
 pub mod labels;
 mod level;
+mod limiting;
 mod local;
 mod mail;
 pub mod mailbox;
@@ -114,6 +119,8 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// When a line last told of a connection that was refused.
+    told_refusal: Option<Duration>,
     /// Connections on their way from or to another worker.
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
@@ -182,6 +189,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             pending: 0,

@@ -22,6 +22,7 @@ impl Worker {
         };
         let name: Arc<str> = request.address.name.as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
+        connection.query.clone_from(&request.address.query);
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -88,6 +89,8 @@ impl Worker {
                 started: false,
                 warm: false,
             });
+            connection.query = String::new();
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -121,10 +124,27 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
-        self.work(player.connection, now, |_, connection| {
-            connection.session.reject_play(player.message_stream, &refusal);
+        self.work(player.connection, now, |worker, connection| {
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.session.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.session.reject_play(player.message_stream, &refusal),
+            }
         });
     }
 
@@ -341,7 +361,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }

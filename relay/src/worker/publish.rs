@@ -37,7 +37,7 @@ impl Worker {
         }
         let conflict = self.settings.app(request.address.name.app()).publish_conflict;
         let address = connection.peer.ip();
-        self.ask_registrar(Request::Claim { publisher, name, address, conflict });
+        self.ask_registrar(Request::Claim { publisher, name, address, conflict, key: None });
     }
 
     /// The registrar granted a name: this worker is its home now.
@@ -143,7 +143,14 @@ impl Worker {
             worker.hub.begin_publish(log);
             connection.session.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
-            connection.publishes.push(Publish { message_stream, local, log, since: now });
+            let (messages, heard) = (0, now);
+            let publish = Publish { message_stream, local, log, since: now, messages, heard };
+            connection.publishes.push(publish);
+            if let Some(entry) = worker.streams.get_mut(local) {
+                entry.rate.begin_again();
+                let name = Arc::clone(&entry.name);
+                worker.begin_session(connection, &name, now);
+            }
             worker.update_role(connection);
             connection.log_start("publish started");
             worker.resume(connection, now);
@@ -187,6 +194,10 @@ impl Worker {
             }
             Refusal::TooManyStreams => {
                 (RefuseReason::Streams, Rejected, "The server carries as many streams as it may")
+            }
+            Refusal::TooManyOfKey => {
+                let description = "Your key publishes as many streams as it may";
+                (RefuseReason::KeyPublishers, Rejected, description)
             }
             Refusal::OutOfMemory => {
                 (RefuseReason::Memory, Rejected, "The server has no memory left for streams")

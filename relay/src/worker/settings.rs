@@ -107,9 +107,7 @@ impl Exempt {
                 address.is_loopback()
                     || match address {
                         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
-                        IpAddr::V6(v6) => {
-                            v6.is_unique_local() || v6.is_unicast_link_local()
-                        }
+                        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
                     }
             }
         }

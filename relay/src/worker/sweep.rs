@@ -56,13 +56,15 @@ impl Worker {
         self.early.tick(now);
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
-            registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
+            let send = &mut |to, mail| mailbox.send(to, mail);
+            registrar.tick(self.shared.egress_total(), now, &self.settings, send);
         }
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
         for slot in (part..self.connections.slots()).step_by(PARTS) {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
+                self.check_session(key, now);
             }
         }
         if part == 0 {
@@ -71,6 +73,7 @@ impl Worker {
             self.hub.forget_left_views(now);
             self.observe_flows(now);
             self.publish_egress(now);
+            self.show_usage(now);
             self.shrink_tables();
             self.watch_memory();
         }
@@ -105,7 +108,9 @@ impl Worker {
             .sending_since()
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
         let over = connection.closing.filter(|closing| closing.at <= now);
-        let late = connection.session.check_deadline(now).err();
+        // Who is not read cannot be heard.
+        let is_read = !connection.throttled;
+        let late = connection.session.check_deadline(now).err().filter(|_| is_read);
         let unanswered = connection
             .asked_since
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
