@@ -13,7 +13,7 @@ use super::{
     Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
     text,
 };
-use crate::worker::settings::{AppSettings, Settings};
+use crate::worker::settings::{AppSettings, Settings, prefixes};
 
 pub(super) struct Draft {
     config: Config,
@@ -168,14 +168,15 @@ impl Draft {
         self.mistakes.push(bad(&Given { key, text, source }, allowed));
     }
 
-    /// What nobody set for an application is as `*` has it.
+    /// What nobody set for an application is as the longest beginning of its name has it, else as
+    /// `*` has it.
     fn inherit(&mut self) {
-        let any = self.apps.get(ANY_APP).cloned().unwrap_or_default();
+        let given = self.apps.clone();
         for (app, values) in &mut self.apps {
             for setting in settings::of_apps() {
-                let key = Key::new(&[APPS, app, setting.name]);
-                if !self.sources.contains_key(&key) {
-                    (setting.inherit)(values, &any);
+                let from = giver(&self.sources, app, setting.name);
+                if let Some(from) = given.get(&from).filter(|_| from != *app) {
+                    (setting.inherit)(values, from);
                 }
             }
         }
@@ -210,14 +211,21 @@ impl Draft {
     fn row(&self, key: Key, value: String, why: &'static str) -> Row {
         let own = self.sources.get(&key);
         let inherited = match key.0.as_slice() {
-            [section, _, name] if section == APPS => {
-                self.sources.get(&Key::new(&[APPS, ANY_APP, name]))
+            [section, app, name] if section == APPS => {
+                self.sources.get(&Key::new(&[APPS, &giver(&self.sources, app, name), name]))
             }
             _ => None,
         };
         let source = own.or(inherited).cloned().unwrap_or(Source::Default);
         Row { section: key.section(), name: key.name().to_owned(), value, source, why }
     }
+}
+
+/// The application whose section decides a setting of `app`.
+fn giver(sources: &HashMap<Key, Source>, app: &str, setting: &str) -> String {
+    let mut sections = std::iter::once(app.to_owned()).chain(prefixes(app));
+    let has = |section: &String| sources.contains_key(&Key::new(&[APPS, section, setting]));
+    sections.find(has).unwrap_or_else(|| ANY_APP.to_owned())
 }
 
 fn setting(section: &str, name: &str) -> Option<&'static settings::Setting> {

@@ -13,6 +13,7 @@ mod key;
 mod limiting;
 mod listing;
 mod nearest;
+mod secrets;
 mod settings;
 mod text;
 

@@ -3,11 +3,13 @@
 //! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
 //! here.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, text};
+use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
+use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
 
@@ -260,6 +262,20 @@ const APP_SETTINGS: &[AppSetting] = &[
         get: |app| chosen(app.unknown_stream, UNKNOWNS),
         inherit: |app, other| app.unknown_stream = other.unknown_stream,
     },
+    AppSetting {
+        name: "publish",
+        why: "Who may publish: a list of rules, any of which suffices. A rule is \"everybody\", \"nobody\", \"private\" (loopback and private networks), an address or network, \"hook\" (whoever the hooks say), or several of these with \"and\" between them, which must all hold.",
+        set: |app, text| rules(&mut app.publish, text),
+        get: |app| app.publish.to_string(),
+        inherit: |app, other| app.publish = other.publish.clone(),
+    },
+    AppSetting {
+        name: "play",
+        why: "Who may play: a list of rules like that of publish.",
+        set: |app, text| rules(&mut app.play, text),
+        get: |app| app.play.to_string(),
+        inherit: |app, other| app.play = other.play.clone(),
+    },
 ];
 
 /// Texts and the values they stand for.
@@ -309,6 +325,20 @@ pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Re
 pub(super) fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
     text::quoted(name.unwrap_or_default())
+}
+
+/// A list of rules: an array as in the file, or texts with commas between them.
+fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
+    let listed: Vec<String> = if text.trim_start().starts_with('[') {
+        let table: HashMap<String, Vec<String>> = toml::from_str(&format!("rules = {text}"))
+            .map_err(|_| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
+        table.into_values().flatten().collect()
+    } else {
+        text.split(',').map(str::to_owned).collect()
+    };
+    let listed = listed.iter().map(String::as_str);
+    *to = Rules::parse(listed, &mut secrets::read).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {

@@ -19,6 +19,9 @@ pub enum SessionError {
     /// The handshake was not complete within `connect_timeout`.
     #[error("the handshake was not complete in time")]
     HandshakeTimeout,
+    /// The head of an HTTP request did not end in time.
+    #[error("the head of the HTTP request was not complete in time")]
+    RequestTimeout,
     /// The connect command was not complete within `connect_timeout`.
     #[error("no connect command came in time")]
     ConnectTimeout,
@@ -102,6 +105,7 @@ impl SessionError {
             Self::Handshake(HandshakeError::RtmpeRefused(_)) => "rtmpe",
             Self::Handshake(HandshakeError::BadVersion(_)) => "bad_version",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::RequestTimeout => "request_timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::IdleTimeout => "idle_timeout",
             Self::PublisherSilent => "publisher_silent",

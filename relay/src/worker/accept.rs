@@ -12,7 +12,6 @@ use super::labels::{
 };
 use super::report::ConnectionId;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
-use crate::session::ServerSession;
 
 impl Worker {
     pub(super) fn accepted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
@@ -88,10 +87,9 @@ impl Worker {
         self.numbered += 1;
         self.pending += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
-        let session = ServerSession::new(self.limits.clone(), self.random.u64(..), now);
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        let mut connection = Box::new(Connection::new(key, id, peer, session, now));
+        let mut connection = Box::new(Connection::new(key, id, peer, now));
         connection.counted = counted;
         self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
@@ -166,7 +164,7 @@ impl Worker {
         }
         self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
-        let refusal = || connection.session.refusal().filter(|_| reason == CloseReason::Refused);
+        let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
         let open = now.saturating_sub(connection.since);
         tracing::info!(
@@ -235,12 +233,12 @@ impl Worker {
             return;
         }
         connection.collect_replies();
-        if connection.session.wants_close() {
-            let by_client = connection.session.refusal().is_none();
+        if connection.speech.wants_close() {
+            let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
             self.close_soon(connection, reason, now);
         }
-        connection.asked_since = if connection.session.is_waiting() {
+        connection.asked_since = if connection.speech.is_waiting() {
             connection.asked_since.or(Some(now))
         } else {
             None
@@ -252,7 +250,7 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let is_waiting = connection.queued || connection.session.is_waiting();
+        let is_waiting = connection.queued || connection.speech.is_waiting();
         let is_paused = is_waiting || connection.throttled;
         let may_receive = !connection.receiving && !is_paused;
         if may_receive {

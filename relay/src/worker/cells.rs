@@ -131,6 +131,13 @@ impl Cells {
         self.connections.at((to, transport)).increment();
     }
 
+    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted before
+    /// their first byte.
+    pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
+        self.connections.at((role, from)).subtract(1);
+        self.connections.at((role, to)).increment();
+    }
+
     /// Counts the end of a connection that has the role `at_end`, and that was `last` before it
     /// perhaps fell back to pending.
     pub fn closed(&self, at_end: Role, last: Role, transport: Transport, reason: CloseReason) {

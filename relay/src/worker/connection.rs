@@ -1,4 +1,4 @@
-//! One connection: its session, what it publishes and plays, and what is under way to its peer.
+//! One connection: what it speaks, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -8,12 +8,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::access::Permit;
 use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use super::speech::Speech;
+use crate::access::Login;
+use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
-use crate::session::ServerSession;
+use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
+use crate::wire::stream_name::StreamAddress;
 
 /// A connection of this worker. It belongs to it for life.
 pub(super) struct Connection {
@@ -24,11 +29,13 @@ pub(super) struct Connection {
     /// It counts among the connections of this address.
     pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
-    pub(super) session: ServerSession,
+    pub(super) speech: Speech,
+    pub(super) transport: Transport,
     pub(super) role: Role,
     /// The last role other than pending, for the line that says how it ended.
     pub(super) purpose: Role,
-    /// Bytes received behind a request whose verdict is outstanding; at most one receive buffer.
+    /// Bytes received behind a request whose verdict is outstanding, at most one receive buffer; or
+    /// too few bytes to tell what they are.
     pub(super) unread: Vec<u8>,
     /// Replies that wait for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
@@ -40,6 +47,10 @@ pub(super) struct Connection {
     /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
+    /// What was granted to the publish or play that waits for its name.
+    pub(super) permit: Option<Box<Permit>>,
+    /// The user that connect proved itself to be.
+    pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
     /// When its session is over.
     pub(super) ends_at: Option<Duration>,
@@ -47,8 +58,9 @@ pub(super) struct Connection {
     pub(super) ingest: Option<Box<Ingest>>,
     /// It is not read since it sent more than it may.
     pub(super) throttled: bool,
-    /// The query of the play whose verdict is outstanding. May carry secrets.
-    pub(super) query: String,
+    /// What was asked to be played while that is undecided, where there is another place to play
+    /// it. May carry secrets.
+    pub(super) asked: Option<Box<StreamAddress>>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
     /// It stands among the newcomers, and what it said is unread.
@@ -105,6 +117,7 @@ pub(super) struct Publish {
     /// Messages of the stream when one last came, and when that was.
     pub(super) messages: u64,
     pub(super) heard: Duration,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -129,6 +142,7 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.
@@ -162,7 +176,6 @@ impl Connection {
         key: ConnectionKey,
         id: ConnectionId,
         peer: SocketAddr,
-        session: ServerSession,
         now: Duration,
     ) -> Self {
         Self {
@@ -171,7 +184,8 @@ impl Connection {
             peer,
             counted: None,
             since: now,
-            session,
+            speech: Speech::Unknown,
+            transport: Transport::Rtmp,
             role: Role::Pending,
             purpose: Role::Pending,
             unread: Vec::new(),
@@ -180,11 +194,13 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: SmallVec::new(),
+            permit: None,
+            login: None,
             closing: None,
             ends_at: None,
             ingest: None,
             throttled: false,
-            query: String::new(),
+            asked: None,
             last_received: now,
             handshake_counted: false,
             queued: false,
@@ -204,12 +220,12 @@ impl Connection {
 
     /// How it speaks.
     pub(super) fn transport(&self) -> Transport {
-        Transport::Rtmp
+        self.transport
     }
 
     /// What the client calls itself; empty before connect.
     pub(super) fn client(&self) -> &str {
-        self.session.client().map_or("", |client| &client.flash_ver)
+        self.speech.client().map_or("", |client| &client.flash_ver)
     }
 
     /// User-space bytes that it holds besides its unfinished messages.
@@ -218,9 +234,12 @@ impl Connection {
         let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        let input = self.unread.capacity() + self.opening.capacity() + self.query.capacity();
-        let session = self.session.held_bytes();
-        size_of::<Self>() + input + replies + plays + publishes + session
+        let address = |asked: &StreamAddress| asked.query.capacity() + asked.host.capacity();
+        let asked = self.asked.as_deref().map_or(0, |it| size_of::<StreamAddress>() + address(it));
+        let input = self.unread.capacity() + self.opening.capacity() + asked;
+        let speech = self.speech.held_bytes();
+        let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
+        size_of::<Self>() + input + replies + plays + publishes + speech + permits
     }
 
     /// Logs that a publish or a play started.
@@ -233,6 +252,22 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Everything that was granted and has to be remembered.
+    pub(super) fn permits(&self) -> impl Iterator<Item = &Permit> {
+        let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
+        let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
+        self.permit.as_deref().into_iter().chain(publishes).chain(plays)
+    }
+
+    /// Judges whether its peer took too long.
+    pub(super) fn check_deadline(
+        &mut self,
+        limits: &Limits,
+        now: Duration,
+    ) -> Result<(), SessionError> {
+        self.speech.check_deadline(self.since, limits, now)
     }
 
     /// The publish on a message stream.
@@ -263,9 +298,9 @@ impl Connection {
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
-    /// Takes the session's replies over, in order.
+    /// Takes replies over, in order.
     pub(super) fn collect_replies(&mut self) {
-        while let Some(reply) = self.session.take_output() {
+        while let Some(reply) = self.speech.take_output() {
             self.outbox.push_back(reply);
         }
     }

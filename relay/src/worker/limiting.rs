@@ -118,13 +118,13 @@ impl Worker {
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             let end = PublishEnd::Stopped(why.into());
-            connection.session.publish_ended_by_server(publish.message_stream, end);
+            connection.speech.publish_ended(publish.message_stream, end);
         }
         while let Some(mut play) = connection.plays.pop() {
             leave_rest(connection, &mut play);
             let message_stream = play.message_stream;
             self.play_ended(key, play, now);
-            connection.session.play_ended_by_server(message_stream, why);
+            connection.speech.play_ended(message_stream, why);
             if reason == CloseReason::Limit {
                 self.cells.players_dropped.at(PlayerDropReason::Limit).increment();
             }
@@ -144,19 +144,19 @@ impl Worker {
     }
 
     /// Where a player that finds no room here may play what it asked for.
-    pub(super) fn elsewhere(&mut self, connection: &Connection) -> Option<Redirect> {
+    pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
         let bases = &self.settings.overflow;
         if bases.is_empty() {
             return None;
         }
         let base = &bases[self.random.usize(..bases.len())];
-        let client = connection.session.client()?;
-        let name = connection.stream_name.as_deref()?;
+        let client = connection.speech.client()?;
+        let (asked, name) = (connection.asked.take()?, connection.stream_name.as_deref()?);
         let query =
             |query: &str| if query.is_empty() { String::new() } else { format!("?{query}") };
         Some(Redirect {
             tc_url: format!("{base}/{}{}", client.app, query(&client.query())),
-            url: format!("{base}/{name}{}", query(&connection.query)),
+            url: format!("{base}/{}{}", asked.name, query(&asked.query)),
             shown: format!("{base}/{name}"),
         })
     }

@@ -9,6 +9,7 @@
 //!   accept.rs   connections come and go; addresses.rs: how many from where
 //!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
+//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
@@ -21,6 +22,7 @@
 //! ```
 
 mod accept;
+mod access;
 mod addresses;
 mod answer;
 mod audience;
@@ -32,7 +34,9 @@ mod dump;
 mod early;
 mod flow;
 mod flush;
+mod front;
 pub mod handle;
+mod http;
 mod ingest;
 pub mod labels;
 mod level;
@@ -52,6 +56,7 @@ pub mod report;
 mod ring;
 pub mod settings;
 mod shared;
+mod speech;
 mod sweep;
 mod table;
 pub mod turn;
@@ -153,6 +158,8 @@ pub struct Worker {
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
     ending: Ending,
+    /// The time since 1970 at which the node started.
+    epoch: Duration,
 }
 
 /// How far a worker is on its way out.
@@ -208,6 +215,7 @@ impl Worker {
             ready: Vec::new(),
             slices: Vec::new(),
             ending: Ending::No,
+            epoch: Duration::ZERO,
         }
     }
 
@@ -335,6 +343,16 @@ impl Worker {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Says when, since 1970, the node started; until then it is taken for 1970 itself.
+    pub fn set_epoch(&mut self, epoch: Duration) {
+        self.epoch = epoch;
+    }
+
+    /// The seconds since 1970.
+    fn unix(&self, now: Duration) -> u64 {
+        self.epoch.saturating_add(now).as_secs()
     }
 
     fn index(&self) -> mail::WorkerIndex {

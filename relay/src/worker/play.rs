@@ -4,25 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings;
+use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
 
 impl Worker {
-    pub(super) fn ask_to_play(&mut self, connection: &mut Connection, request: &StreamRequest) {
-        let player = Party {
-            worker: self.index(),
-            connection: connection.key,
-            message_stream: request.message_stream,
-        };
-        let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
-        connection.query.clone_from(&request.address.query);
+    /// A client wants to play: its permission first, then the stream.
+    pub(super) fn ask_to_play(
+        &mut self,
+        connection: &mut Connection,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        let app = self.settings.app(request.address.name.app());
+        connection.stream_name = Some(app.play.shown_name(&request.address));
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -33,12 +35,28 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.speech.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
+        self.ask_permission(connection, Action::Play, request, now);
+    }
+
+    /// The player may: asks the registrar for the stream.
+    pub(super) fn want_stream(&mut self, connection: &mut Connection, permit: Permit) {
+        let player = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: permit.request.message_stream,
+        };
+        let name: Arc<str> = permit.name().as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(request.address.name.app()).unknown_stream;
+        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 
@@ -67,15 +85,16 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
             worker.plays += 1;
             let number = worker.plays;
+            let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
-            connection.session.accept_play(message_stream);
+            connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
                 message_stream,
@@ -88,8 +107,9 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                permit,
             });
-            connection.query = String::new();
+            connection.asked = None;
             worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
@@ -137,13 +157,14 @@ impl Worker {
         let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |worker, connection| {
+            connection.permit = None;
             let to = if lacks_room { worker.elsewhere(connection) } else { None };
             match to {
                 Some(to) => {
                     worker.cells.players_redirected.increment();
-                    connection.session.redirect_play(player.message_stream, &refusal, &to);
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
                 }
-                None => connection.session.reject_play(player.message_stream, &refusal),
+                None => connection.speech.reject_play(player.message_stream, &refusal),
             }
         });
     }
@@ -195,7 +216,7 @@ impl Worker {
                     && play.asked < now
                 {
                     let message_stream = play.message_stream;
-                    connection.session.publish_notify(message_stream);
+                    connection.speech.publish_notify(message_stream);
                 }
             });
         }
@@ -261,7 +282,7 @@ impl Worker {
                 return;
             }
         };
-        let view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream, ..play.view };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
         if log.is_some_and(|log| !self.hub.has_room(log, view)) {
             self.cells.refused.at(RefuseReason::Views).increment();
@@ -343,7 +364,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
-                connection.session.unpublish_notify(message_stream);
+                connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
                 }

@@ -46,6 +46,12 @@ impl Worker {
                 worker.newcomers.queue(key);
                 return;
             }
+            if !connection.unread.is_empty() {
+                // Too few bytes had come to tell what they are.
+                connection.unread.extend_from_slice(bytes);
+                worker.resume(connection, now);
+                return;
+            }
             let mut input = bytes;
             worker.take_in(connection, &mut input, now);
             connection.unread.extend_from_slice(input);
@@ -75,10 +81,18 @@ impl Worker {
     }
 
     /// Handles events until the bytes are used up, a verdict is outstanding or the connection ends.
-    fn take_in(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
-        let copied = connection.session.copied_bytes();
+    pub(super) fn hear_rtmp(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        now: Duration,
+    ) {
+        let copied = |connection: &mut Connection| {
+            connection.speech.rtmp().map_or(0, |session| session.copied_bytes())
+        };
+        let before = copied(connection);
         self.handle_events(connection, input, now);
-        self.cells.assembled_bytes.add(connection.session.copied_bytes() - copied);
+        self.cells.assembled_bytes.add(copied(connection).saturating_sub(before));
     }
 
     fn handle_events(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
@@ -101,7 +115,7 @@ impl Worker {
         input: &mut &[u8],
         now: Duration,
     ) -> Option<Deed> {
-        let session = &mut connection.session;
+        let session = connection.speech.rtmp()?;
         let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
@@ -153,9 +167,9 @@ impl Worker {
         match deed {
             Deed::Nothing => {}
             Deed::CountHandshake => self.count_handshake(connection, now),
-            Deed::AcceptConnect => connection.session.accept_connect(),
-            Deed::Publish(request) => self.ask_to_publish(connection, &request),
-            Deed::Play(request) => self.ask_to_play(connection, &request),
+            Deed::AcceptConnect => self.ask_to_connect(connection, now),
+            Deed::Publish(request) => self.ask_to_publish(connection, request, now),
+            Deed::Play(request) => self.ask_to_play(connection, request, now),
             Deed::EndPublish(message_stream) => self.end_publish(connection, message_stream),
             Deed::EndPlay(message_stream) => self.end_play(connection, message_stream, now),
             Deed::ClearMetadata(message_stream) => {
@@ -195,8 +209,8 @@ pub(super) fn message_kind(message: &MediaMessage) -> MessageKind {
 /// How the end of a session by its peer's fault is counted.
 pub(super) fn close_reason(error: &SessionError) -> CloseReason {
     match error.reason() {
-        "handshake_timeout" | "connect_timeout" | "idle_timeout" | "publisher_silent"
-        | "answer_timeout" => CloseReason::Timeout,
+        "handshake_timeout" | "request_timeout" | "connect_timeout" | "idle_timeout"
+        | "publisher_silent" | "answer_timeout" => CloseReason::Timeout,
         "limit" => CloseReason::Limit,
         _ => CloseReason::Protocol,
     }

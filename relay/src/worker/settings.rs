@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::access::{Action, Rules};
 use crate::limits::Limits;
 
 /// Where a joining player starts.
@@ -49,8 +50,23 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+    /// Who may publish.
+    pub publish: Rules,
+    /// Who may play.
+    pub play: Rules,
     /// Limits of this application in place of the node's.
     pub limits: AppLimits,
+}
+
+impl AppSettings {
+    /// The rules for one of the two.
+    #[must_use]
+    pub fn rules(&self, action: Action) -> &Rules {
+        match action {
+            Action::Publish => &self.publish,
+            Action::Play => &self.play,
+        }
+    }
 }
 
 /// What happens to a publisher that sends more than `ingest_rate_max`.
@@ -119,7 +135,7 @@ impl Exempt {
 pub struct Settings {
     /// All limits.
     pub limits: Limits,
-    /// Applications by name.
+    /// Applications by name, or by how their names begin: `live*`.
     pub apps: HashMap<String, AppSettings>,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
@@ -130,17 +146,55 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of an application. Called once per publish or play, never per message.
+    /// The settings of an application: its own, else those of the longest beginning of its name,
+    /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]
     pub fn app(&self, name: &str) -> &AppSettings {
-        self.apps.get(name).unwrap_or(&self.other_apps)
+        let own = self.apps.get(name).or_else(|| {
+            let mut prefixes = prefixes(name);
+            prefixes.find_map(|prefix| self.apps.get(&prefix))
+        });
+        own.unwrap_or(&self.other_apps)
     }
+}
+
+/// How the settings of an application may be named other than by its own name or `*`: the longest
+/// beginning first. A name that is such a beginning itself (`live*`) has only shorter ones.
+pub fn prefixes(name: &str) -> impl Iterator<Item = String> {
+    let longest = name.strip_suffix('*');
+    let ends = name.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
+    ends.filter(move |end| longest.is_none_or(|longest| *end < longest.len()))
+        .map(|end| format!("{}*", &name[..end]))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_application_has_the_settings_of_the_longest_beginning_of_its_name() {
+        let app = |join| AppSettings { join, ..AppSettings::default() };
+        let apps = [("live", Join::Live), ("live*", Join::Gop), ("l*", Join::Live)];
+        let settings = Settings {
+            apps: apps.map(|(name, join)| (name.to_owned(), app(join))).into(),
+            ..Settings::default()
+        };
+        let found = |name: &str| settings.apps.iter().find(|(_, app)| *app == settings.app(name));
+        let check = |name, expected: Option<Join>| {
+            let join = found(name).map(|_| settings.app(name).join);
+            assert_eq!(join, expected, "{name}");
+        };
+        check("live", Some(Join::Live));
+        check("live2", Some(Join::Gop));
+        check("liv", Some(Join::Live));
+        check("l", Some(Join::Live));
+        assert!(std::ptr::eq(settings.app("k"), &settings.other_apps));
+        assert!(std::ptr::eq(settings.app(""), &settings.other_apps));
+        assert_eq!(prefixes("a\u{e9}b*").collect::<Vec<_>>(), ["a\u{e9}*", "a*"]);
+        assert_eq!(prefixes("ab").collect::<Vec<_>>(), ["ab*", "a*"]);
+        assert_eq!(prefixes("*").count(), 0);
+    }
 
     #[test]
     fn who_is_exempt_is_told_by_the_address() {

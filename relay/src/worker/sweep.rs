@@ -110,7 +110,7 @@ impl Worker {
         let over = connection.closing.filter(|closing| closing.at <= now);
         // Who is not read cannot be heard.
         let is_read = !connection.throttled;
-        let late = connection.session.check_deadline(now).err().filter(|_| is_read);
+        let late = connection.check_deadline(&self.limits, now).err().filter(|_| is_read);
         let unanswered = connection
             .asked_since
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
@@ -184,7 +184,7 @@ impl Worker {
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
         let connections: usize = self.connections.iter().map(of_connection).sum();
-        let partial: usize = self.connections.iter().map(|c| c.session.partial_bytes()).sum();
+        let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
         set(MemoryKind::Connection, connections);
         set(MemoryKind::Partial, partial);
         let share = connections + partial;
