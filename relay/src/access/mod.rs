@@ -87,6 +87,14 @@ pub enum Question {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub(crate) [u8; 16]);
 
+impl KeyId {
+    /// The digest, for those who count and know nothing of keys.
+    #[must_use]
+    pub fn digest(self) -> [u8; 16] {
+        self.0
+    }
+}
+
 /// A user that proved itself, and by which file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {

@@ -1,7 +1,7 @@
 //! One connection: what it speaks, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::access::Permit;
 use super::hooks::Hooked;
+use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
@@ -18,6 +19,7 @@ use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
+use crate::wire::stream_name::StreamAddress;
 
 /// A connection of this worker. It belongs to it for life.
 pub(super) struct Connection {
@@ -25,6 +27,8 @@ pub(super) struct Connection {
     /// The id in log lines and in the API.
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
+    /// It counts among the connections of this address.
+    pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
     pub(super) speech: Speech,
     pub(super) transport: Transport,
@@ -49,6 +53,15 @@ pub(super) struct Connection {
     /// The user that connect proved itself to be.
     pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
+    /// When its session is over.
+    pub(super) ends_at: Option<Duration>,
+    /// What it sends against what it may, once it publishes.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// It is not read since it sent more than it may.
+    pub(super) throttled: bool,
+    /// What was asked to be played while that is undecided, where there is another place to play
+    /// it. May carry secrets.
+    pub(super) asked: Option<Box<StreamAddress>>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
     /// It stands among the newcomers, and what it said is unread.
@@ -104,6 +117,9 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    /// Messages of the stream when one last came, and when that was.
+    pub(super) messages: u64,
+    pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
 }
 
@@ -169,6 +185,7 @@ impl Connection {
             key,
             id,
             peer,
+            counted: None,
             since: now,
             speech: Speech::Unknown,
             transport: Transport::Rtmp,
@@ -183,6 +200,10 @@ impl Connection {
             permit: None,
             login: None,
             closing: None,
+            ends_at: None,
+            ingest: None,
+            throttled: false,
+            asked: None,
             last_received: now,
             handshake_counted: false,
             queued: false,
@@ -217,7 +238,9 @@ impl Connection {
         let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        let input = self.unread.capacity() + self.opening.capacity();
+        let address = |asked: &StreamAddress| asked.query.capacity() + asked.host.capacity();
+        let asked = self.asked.as_deref().map_or(0, |it| size_of::<StreamAddress>() + address(it));
+        let input = self.unread.capacity() + self.opening.capacity() + asked;
         let speech = self.speech.held_bytes();
         let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();

@@ -173,7 +173,7 @@ impl Worker {
             let (publishes, message_stream) = (stream.publishes, stream.message_stream);
             if publishes {
                 worker.end_publish(connection, message_stream);
-                let reason = PublishEnd::Stopped;
+                let reason = PublishEnd::Stopped("Ended by the operator".into());
                 connection.speech.publish_ended(message_stream, reason);
                 worker.close_soon(connection, CloseReason::Hook, now);
             } else {

@@ -6,7 +6,8 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
+//!   accept.rs   connections come and go; addresses.rs: how many from where
+//!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
@@ -15,8 +16,8 @@
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
-//!   registrar.rs  on worker 0: who publishes and plays which name
-//!   sweep.rs    deadlines, limits of memory
+//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
@@ -24,7 +25,9 @@
 
 mod accept;
 mod access;
+mod addresses;
 mod answer;
+mod audience;
 mod balance;
 pub mod cells;
 pub mod clock;
@@ -39,8 +42,10 @@ mod hook_answers;
 pub mod hook_settings;
 mod hooks;
 mod http;
+mod ingest;
 pub mod labels;
 mod level;
+mod limiting;
 mod local;
 mod mail;
 pub mod mailbox;
@@ -126,6 +131,8 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// When a line last told of a connection that was refused.
+    told_refusal: Option<Duration>,
     /// Connections on their way from or to another worker.
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
@@ -197,6 +204,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             pending: 0,

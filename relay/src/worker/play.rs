@@ -53,6 +53,9 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
         let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -107,6 +110,8 @@ impl Worker {
                 warm: false,
                 permit,
             });
+            connection.asked = None;
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -140,11 +145,29 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |worker, connection| {
             worker.hook_ended(connection, player.message_stream);
-            connection.speech.reject_play(player.message_stream, &refusal);
+            connection.permit = None;
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
         });
     }
 
@@ -363,7 +386,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }

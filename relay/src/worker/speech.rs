@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::http::HttpFront;
 use crate::limits::Limits;
 use crate::session::{
-    ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, ServerSession,
-    SessionError,
+    ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
+    ServerSession, SessionError,
 };
 use crate::wire::stream_name::{NameError, StreamAddress};
 
@@ -148,6 +148,25 @@ impl Speech {
     pub(super) fn reject_play(&mut self, message_stream: u32, refusal: &PlayRefusal) {
         if let Self::Rtmp(session) = self {
             session.reject_play(message_stream, refusal);
+        }
+    }
+
+    /// Or sent elsewhere.
+    pub(super) fn redirect_play(
+        &mut self,
+        message_stream: u32,
+        refusal: &PlayRefusal,
+        to: &Redirect,
+    ) {
+        if let Self::Rtmp(session) = self {
+            session.redirect_play(message_stream, refusal, to);
+        }
+    }
+
+    /// A play is over though its stream goes on.
+    pub(super) fn play_ended(&mut self, message_stream: u32, why: &str) {
+        if let Self::Rtmp(session) = self {
+            session.play_ended_by_server(message_stream, why);
         }
     }
 
