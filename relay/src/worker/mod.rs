@@ -161,6 +161,8 @@ pub struct Worker {
     ring: SendRing,
     sweep: Sweep,
     operations: Vec<Operation>,
+    /// To whom the last operations sent; kept to be used again.
+    submitted: Vec<ConnectionKey>,
     /// Streams with new segments; kept to be used again.
     ready: Vec<StreamKey>,
     /// Slices of the batch being made; kept to be used again.
@@ -221,6 +223,7 @@ impl Worker {
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
+            submitted: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
             ending: Ending::No,
@@ -251,7 +254,16 @@ impl Worker {
     pub fn submit(&mut self, reactor: &mut dyn Reactor) {
         let count = u64::try_from(self.operations.len()).unwrap_or(u64::MAX);
         self.cells.submissions.add(count);
+        let sent = self.operations.iter().filter_map(|operation| match operation {
+            Operation::Send { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        self.submitted.clear();
+        self.submitted.extend(sent);
         reactor.submit(&mut self.operations);
+        // Sending to that many has filled the caches with other things, and most of them will be
+        // heard of in a moment.
+        self.connections.warm(self.submitted.iter().copied());
     }
 
     /// One completion.
