@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Most keys of one set.
-pub const TOKEN_KEYS_MAX: usize = 64;
+const TOKEN_KEYS_MAX: usize = 64;
 
 /// Shortest secret, in bytes: what RFC 7518 section 3.2 asks for at least.
 const SECRET_BYTES_MIN: usize = 32;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
+use super::hook_answers::HookRefusal;
+use super::hooks::HookStep;
 use super::labels::RefuseReason;
 use crate::access::{
     Action, ConnectJudgement, Connecting, Grant, Inquiry, Judgement, Question, Reason,
@@ -47,11 +49,16 @@ impl Permit {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
-        let refusal = self.judge_connect(connection, now);
-        let Some(session) = connection.speech.rtmp() else { return };
-        match refusal {
-            None => session.accept_connect(),
-            Some(refusal) => session.reject_connect(&refusal),
+        if let Some(refusal) = self.judge_connect(connection, now) {
+            if let Some(session) = connection.speech.rtmp() {
+                session.reject_connect(&refusal);
+            }
+            return;
+        }
+        match self.hook_connect(connection) {
+            HookStep::Go => connection.speech.accept_connect(),
+            HookStep::Wait => {}
+            HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
         }
     }
 
@@ -123,18 +130,17 @@ impl Worker {
     ) {
         match judgement {
             Judgement::Granted(grant) => {
+                self.tell_hook(connection, action, &request, now);
                 self.permitted(connection, Permit { action, request, grant });
+            }
+            Judgement::Ask(Question::Hook(grant)) => {
+                self.ask_hook(connection, Permit { action, request, grant }, now);
             }
             Judgement::Refused(reason) => {
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
             Judgement::Ask(Question::Keys) => {
                 self.wait_for_keys(connection, action, request, now);
-            }
-            // Nobody can be asked.
-            Judgement::Ask(Question::Hook(_)) => {
-                let reason = Reason::Unavailable;
-                self.not_permitted(connection, action, request.message_stream, reason);
             }
         }
     }
@@ -167,7 +173,7 @@ impl Worker {
             query: &request.address.query,
             peer,
             login: connection.login.as_deref(),
-            bearer: None,
+            bearer: connection.speech.bearer(),
             fetched: &self.fetched_keys,
             unix: self.unix(now),
             is_guessing: self.shared.is_guessing(peer, now, &self.limits),
@@ -229,6 +235,7 @@ impl Worker {
                     "play refused"
                 );
                 connection.permit = None;
+                self.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
             }
         }

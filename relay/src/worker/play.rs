@@ -9,7 +9,7 @@ use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
-use super::settings;
+use super::settings::{self, UnknownStream};
 use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -52,7 +52,15 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
+        let app = self.settings.app(permit.name().app());
+        let unknown = match (connection.speech.is_flv(), app.flv_waits) {
+            (false, _) => app.unknown_stream,
+            (true, false) => UnknownStream::Reject,
+            (true, true) => UnknownStream::Wait,
+        };
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -78,10 +86,15 @@ impl Worker {
             if connection.closing.is_some() {
                 return;
             }
-            let view = ViewKind { message_stream, ..ViewKind::default() };
+            if connection.speech.only_asks() {
+                connection.speech.accept_play(message_stream);
+                return worker.resume(connection, now);
+            }
+            let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
+                worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
@@ -106,6 +119,8 @@ impl Worker {
                 warm: false,
                 permit,
             });
+            connection.asked = None;
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -139,10 +154,32 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
-        self.work(player.connection, now, |_, connection| {
-            connection.speech.reject_play(player.message_stream, &refusal);
+        self.work(player.connection, now, |worker, connection| {
+            worker.hook_ended(connection, player.message_stream);
+            connection.permit = None;
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
+            if connection.speech.is_flv() {
+                worker.resume(connection, now);
+            }
         });
     }
 
@@ -304,6 +341,7 @@ impl Worker {
         connection.said_goodbye = true;
         leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -341,6 +379,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
+                worker.hook_ended(connection, message_stream);
                 connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
@@ -359,7 +398,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }
