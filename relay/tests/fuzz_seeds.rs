@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relay::{session, stream, wire};
+use relay::{access, session, stream, wire};
 
 macro_rules! bodies {
     ($($name:ident: $body:path,)*) => {
@@ -26,6 +26,8 @@ macro_rules! bodies {
 }
 
 bodies! {
+    access: access::fuzz::access,
+    access_files: access::fuzz::access_files,
     aggregate: wire::fuzz::aggregate,
     amf0: session::fuzz::amf0,
     amf3: session::fuzz::amf3,

@@ -3,7 +3,6 @@
 //! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
 //! here.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;

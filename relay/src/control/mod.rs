@@ -13,6 +13,7 @@
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages
+//!   token     keys that tokens are checked by, fetched for the workers
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -29,6 +30,8 @@ mod page;
 mod places;
 mod server;
 mod state;
+mod token_fetch;
+mod token_keys;
 
 #[cfg(test)]
 mod testing;
@@ -36,7 +39,7 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Effective;
 use crate::worker::clock::Clock;
@@ -86,6 +89,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
     let state = Arc::new(State::new(workers, &effective, clock, log));
+    let token_key_urls = token_keys::urls(&effective.config.settings);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -94,10 +98,18 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        tokio::spawn(keep_token_keys(Arc::clone(&state), token_key_urls));
         state.set_phase(Phase::Running);
         ready();
         Ok(life::live(&state, endings, wishes, times).await)
     })
+}
+
+async fn keep_token_keys(state: Arc<State>, urls: Vec<String>) {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let bytes_max = state.limits.token_keys_bytes_max;
+    let fetch = |url: String| async move { token_fetch::fetch(&url, bytes_max).await };
+    token_keys::keep(urls, state.workers.clone(), state.limits.clone(), unix, fetch).await;
 }
 
 async fn sample_heartbeats(state: Arc<State>) {
