@@ -20,6 +20,7 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
+//! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
@@ -92,5 +93,6 @@ pub mod node;
 pub mod reactor;
 pub mod session;
 pub mod stream;
+pub mod tls;
 pub mod wire;
 pub mod worker;

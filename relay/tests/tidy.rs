@@ -91,10 +91,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("stream", &["wire"]),
     ("cluster", &[]),
     ("reactor", &[]),
-    ("worker", &["wire", "session", "stream", "cluster", "reactor"]),
-    ("control", &["worker", "config"]),
-    ("config", &["worker"]),
-    ("node", &["wire", "session", "stream", "cluster", "reactor", "worker", "control", "config"]),
+    ("tls", &[]),
+    ("worker", &["wire", "session", "stream", "cluster", "reactor", "tls"]),
+    ("control", &["worker", "config", "tls"]),
+    ("config", &["worker", "tls"]),
+    ("node", &["wire", "session", "stream", "cluster", "reactor", "tls", "worker", "control", "config"]),
     ("main", &["node", "config"]),
 ];
 
