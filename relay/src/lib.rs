@@ -21,10 +21,11 @@
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
 //! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
+//! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
-//! | [`config`] | flags, environment, file, defaults | `worker`'s settings |
+//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
 //! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
@@ -60,8 +61,8 @@
 //! A test (`tests/tidy.rs`) and lints keep most of them.
 //!
 //! - **Imports run one way**, as in the table.
-//! - **Time and chance enter at one door.** `wire`, `session` and `stream` name no clock, socket,
-//!   thread, lock, random source or logger. The worker reads the clock three times a turn and owns
+//! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `access` name no clock,
+//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn and owns
 //!   one seeded generator; so whole nodes run on one thread under virtual time, and the same seed
 //!   gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
@@ -86,6 +87,7 @@
 #[cfg(test)]
 extern crate self as relay;
 
+pub mod access;
 pub mod config;
 pub mod control;
 pub mod limits;

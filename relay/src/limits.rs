@@ -89,6 +89,9 @@ macro_rules! limits {
     };
 }
 
+/// So many bytes are no limit: the largest number that can be set.
+pub(crate) const NO_BYTES_LIMIT: usize = 1 << 40;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -102,10 +105,15 @@ const fn millis(milliseconds: u64) -> Duration {
 
 limits! {
     connections_max: Count = 100_000, "Open connections of one node; further ones are closed at accept. Far above what one file table usually allows, which then decides.";
+    connections_per_address_max: Count = 1_000, "Open connections from one address (IPv6: one /64); further ones are closed at accept. Addresses in limits.exempt are not judged.";
+    handshakes_per_address_max: Count = 100, "Connections accepted from one address (IPv6: one /64) in a second, each of which costs a handshake; further ones are closed at accept. Addresses in limits.exempt are not judged.";
     pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
     connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included, or to the end of the first HTTP request's head. Absolute, so that trickled bytes do not prolong it.";
     idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
+    session_max: Time = secs(0), "How long a connection may publish or play, from its accept; then it is told and closed. 0s: as long as it likes.";
+    publisher_idle_max: Time = secs(60), "A publisher that sends no audio, video or data for this long, but other bytes, is closed; its stream then enters its grace. 0s: never.";
+    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player for this long is told and closed. 0s: never.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     request_head_bytes_max: Bytes = 8 * KIB, "Head of one HTTP request of a client, on the port for publishers and players.";
     request_headers_max: Count = 64, "Header fields of such a request; browsers behind proxies send about thirty.";
@@ -152,8 +160,15 @@ limits! {
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
     streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
-    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice.";
-    players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
+    players_max: Count = 100_000, "Players of one node; further ones are sent to overflow.to, or refused, and the node is not ready.";
+    players_per_app_max: Count = 100_000, "Players of all streams of one application on one node; further ones are sent to overflow.to, or refused.";
+    players_per_stream_max: Count = 100_000, "Players of one stream on one node; further ones are sent to overflow.to, or refused.";
+    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token; publishers of further ones are refused.";
+    ingest_rate_max: Bytes = 64 * MIB, "Bytes per second that one publisher may send, over ingest_window; what happens to one that sends more is its application's ingest_over.";
+    ingest_window: Time = secs(10), "How long a publisher's rate is averaged: it may run ahead of ingest_rate_max by so much.";
+    egress_rate_max: Bytes = NO_BYTES_LIMIT, "Bytes per second that the node may send. A player whose stream would not fit beside what is sent is sent to overflow.to, or refused, and the node is not ready. 1TiB: any number.";
+    flv_header_wait: Time = secs(1), "How long a player in FLV waits to learn whether a stream that has only begun has audio: the first bytes that it gets must say.";
+    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice. Those in FLV are not counted, there are twelve at most.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";

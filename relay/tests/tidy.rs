@@ -89,13 +89,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("session", &["wire"]),
     ("stream", &["wire"]),
+    ("access", &["wire"]),
     ("cluster", &[]),
     ("reactor", &[]),
     ("tls", &[]),
-    ("worker", &["wire", "session", "stream", "cluster", "reactor", "tls"]),
-    ("control", &["worker", "config", "tls"]),
-    ("config", &["worker", "tls"]),
-    ("node", &["wire", "session", "stream", "cluster", "reactor", "tls", "worker", "control", "config"]),
+    ("worker", &["wire", "session", "stream", "access", "cluster", "reactor", "tls"]),
+    ("control", &["worker", "config", "access", "tls"]),
+    ("config", &["worker", "access", "tls"]),
+    (
+        "node",
+        &[
+            "wire", "session", "stream", "access", "cluster", "reactor", "tls", "worker",
+            "control", "config",
+        ],
+    ),
     ("main", &["node", "config"]),
 ];
 
@@ -147,7 +154,7 @@ fn detours(source: &Source) -> Vec<String> {
 /// The standard maps are ordered anew in every process, so a run would not follow from its seed.
 fn chance(source: &Source) -> Vec<String> {
     match source.room() {
-        Some("wire" | "session" | "stream" | "cluster") => {
+        Some("wire" | "session" | "stream" | "access" | "cluster") => {
             banned(source, &["HashMap", "HashSet", "RandomState"])
         }
         Some("reactor") => banned(source, &["RandomState"]),
@@ -160,6 +167,7 @@ fn purity(source: &Source) -> Vec<String> {
         "Instant",
         "SystemTime",
         "std::thread",
+        "std::fs",
         "TcpStream",
         "TcpListener",
         "UdpSocket",
@@ -174,7 +182,7 @@ fn purity(source: &Source) -> Vec<String> {
         "mio::",
         "tokio",
     ];
-    if !matches!(source.room(), Some("wire" | "session" | "stream" | "cluster")) {
+    if !matches!(source.room(), Some("wire" | "session" | "stream" | "access" | "cluster")) {
         return Vec::new();
     }
     banned(source, BANNED)

@@ -25,14 +25,18 @@ mod parts;
 mod server;
 pub mod sniff;
 mod transport;
+pub mod tunnel;
+mod tunnel_client;
 
 pub use client::{ClientEvent, ClientRole, ClientSession, ClientSettings};
 pub use error::SessionError;
 pub use event::{
     ConnectRefusal, ConnectRefusalCode, ConnectRequest, DropReason, EnhancedClient, PlayRefusal,
     PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
+    StreamWords,
 };
 pub use server::{ServerSession, SessionState};
+pub use tunnel_client::{TunnelClient, TunnelError, TunnelSettings};
 
 #[doc(hidden)]
 pub mod fuzz;

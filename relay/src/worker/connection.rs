@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::access::Permit;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
+use crate::access::Login;
 use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::SessionError;
@@ -41,6 +43,10 @@ pub(super) struct Connection {
     /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
+    /// What was granted to the publish or play that waits for its name.
+    pub(super) permit: Option<Box<Permit>>,
+    /// The user that connect proved itself to be.
+    pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
@@ -95,6 +101,7 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -119,6 +126,7 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.
@@ -169,6 +177,8 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: SmallVec::new(),
+            permit: None,
+            login: None,
             closing: None,
             last_received: now,
             handshake_counted: false,
@@ -205,7 +215,8 @@ impl Connection {
         let publishes = self.publishes.capacity() * size_of::<Publish>();
         let input = self.unread.capacity() + self.opening.capacity();
         let speech = self.speech.held_bytes();
-        size_of::<Self>() + input + replies + plays + publishes + speech
+        let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
+        size_of::<Self>() + input + replies + plays + publishes + speech + permits
     }
 
     /// Logs that a publish or a play started.
@@ -218,6 +229,13 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Everything that was granted and has to be remembered.
+    pub(super) fn permits(&self) -> impl Iterator<Item = &Permit> {
+        let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
+        let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
+        self.permit.as_deref().into_iter().chain(publishes).chain(plays)
     }
 
     /// Judges whether its peer took too long.

@@ -125,6 +125,16 @@ labels! {
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
+        Nobody = "nobody", "A publish or play, since the rules let nobody.";
+        Address = "address", "A publish or play, since the rules do not name the address.";
+        Key = "key", "A publish or play without the right stream key.";
+        Signature = "signature", "A publish or play without the right signature.";
+        Token = "token", "A publish or play without the right token.";
+        Password = "password", "A publish without the right user and password.";
+        Scope = "scope", "A publish or play, since what was shown holds for something else.";
+        Expired = "expired", "A publish or play, since what was shown holds no longer, or not yet.";
+        Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
+        Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
         NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
         HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";

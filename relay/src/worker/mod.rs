@@ -21,6 +21,7 @@
 //! ```
 
 mod accept;
+mod access;
 mod answer;
 mod balance;
 pub mod cells;
@@ -150,6 +151,8 @@ pub struct Worker {
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
     ending: Ending,
+    /// The time since 1970 at which the node started.
+    epoch: Duration,
 }
 
 /// How far a worker is on its way out.
@@ -204,6 +207,7 @@ impl Worker {
             ready: Vec::new(),
             slices: Vec::new(),
             ending: Ending::No,
+            epoch: Duration::ZERO,
         }
     }
 
@@ -331,6 +335,16 @@ impl Worker {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Says when, since 1970, the node started; until then it is taken for 1970 itself.
+    pub fn set_epoch(&mut self, epoch: Duration) {
+        self.epoch = epoch;
+    }
+
+    /// The seconds since 1970.
+    fn unix(&self, now: Duration) -> u64 {
+        self.epoch.saturating_add(now).as_secs()
     }
 
     fn index(&self) -> mail::WorkerIndex {

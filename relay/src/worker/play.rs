@@ -4,24 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings;
+use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
 
 impl Worker {
-    pub(super) fn ask_to_play(&mut self, connection: &mut Connection, request: &StreamRequest) {
-        let player = Party {
-            worker: self.index(),
-            connection: connection.key,
-            message_stream: request.message_stream,
-        };
-        let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
+    /// A client wants to play: its permission first, then the stream.
+    pub(super) fn ask_to_play(
+        &mut self,
+        connection: &mut Connection,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        let app = self.settings.app(request.address.name.app());
+        connection.stream_name = Some(app.play.shown_name(&request.address));
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -36,8 +39,21 @@ impl Worker {
             self.cells.refused.at(reason).increment();
             return;
         }
+        self.ask_permission(connection, Action::Play, request, now);
+    }
+
+    /// The player may: asks the registrar for the stream.
+    pub(super) fn want_stream(&mut self, connection: &mut Connection, permit: Permit) {
+        let player = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: permit.request.message_stream,
+        };
+        let name: Arc<str> = permit.name().as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(request.address.name.app()).unknown_stream;
+        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 
@@ -72,6 +88,7 @@ impl Worker {
             plays = true;
             worker.plays += 1;
             let number = worker.plays;
+            let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
             connection.speech.accept_play(message_stream);
@@ -87,6 +104,7 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                permit,
             });
             worker.players += 1;
             worker.count_players();
@@ -241,7 +259,7 @@ impl Worker {
                 return;
             }
         };
-        let view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream, ..play.view };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
         if log.is_some_and(|log| !self.hub.has_room(log, view)) {
             self.cells.refused.at(RefuseReason::Views).increment();
