@@ -160,7 +160,8 @@ impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let candidates = self.candidates(hello.server_name());
         let pairs = || candidates.iter().filter_map(|place| self.pairs.get(*place));
-        let usable = pairs().find(|pair| pair.key.choose_scheme(hello.signature_schemes()).is_some());
+        let usable =
+            pairs().find(|pair| pair.key.choose_scheme(hello.signature_schemes()).is_some());
         // One that is not understood makes rustls say so.
         usable.or_else(|| pairs().next()).cloned()
     }

@@ -204,13 +204,10 @@ impl Layer {
         self.peer_closed
     }
 
-    /// The name that a client asked for.
+    /// Whether it failed, so that nothing more can be sealed. An alert may wait.
     #[must_use]
-    pub fn server_name(&self) -> Option<&str> {
-        match &self.side {
-            Side::Server(connection) => connection.server_name(),
-            Side::Client(_) => None,
-        }
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Bytes held: a good estimate of what belongs to rustls and to keys, and exactly what is here.

@@ -104,9 +104,10 @@ impl ServerTls {
             return None;
         }
         watch.seen = None;
-        let judged = found.as_ref().map_err(Clone::clone).and_then(|texts| {
-            Current::new(&self.files, texts, self.tickets, self.sessions, now)
-        });
+        let judged = found
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|texts| Current::new(&self.files, texts, self.tickets, self.sessions, now));
         watch.known = found;
         Some(match judged {
             Ok(current) => {

@@ -8,13 +8,20 @@ use super::Worker;
 use super::connection::{Closing, Connection};
 use super::dump;
 use super::labels::{
-    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
+    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, TlsResult, Transport,
 };
 use super::report::ConnectionId;
+use super::settings::Speaks;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 
 impl Worker {
-    pub(super) fn accepted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+    pub(super) fn accepted(
+        &mut self,
+        listener: ListenerKey,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
         let refused = if self.shared.is_draining() {
             Some(RefuseReason::Draining)
         } else if self.pending >= self.limits.pending_connections_max {
@@ -30,19 +37,26 @@ impl Worker {
             self.operations.push(Operation::Close { connection: key });
             return;
         }
-        if !self.give_away(key) {
-            self.begin_connection(key, peer, now);
+        let speaks = self.settings.speaks(listener);
+        if !self.give_away(key, speaks) {
+            self.begin_connection(key, peer, speaks, now);
         }
     }
 
     /// A connection is this worker's from now on, for life.
-    pub(super) fn begin_connection(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+    pub(super) fn begin_connection(
+        &mut self,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        speaks: Speaks,
+        now: Duration,
+    ) {
         self.numbered += 1;
         self.pending += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        self.connections.put(Box::new(Connection::new(key, id, peer, now)));
+        self.connections.put(Box::new(Connection::new(key, id, peer, speaks, now)));
         self.operations.push(Operation::Receive { connection: key });
     }
 
@@ -132,6 +146,7 @@ impl Worker {
             "connection closed"
         );
         dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
         self.operations.push(Operation::Close { connection: connection.key });
         self.shared.leave_connection();
     }
@@ -151,6 +166,14 @@ impl Worker {
         if role == Role::Pending {
             self.pending -= 1;
         }
+        self.count_failed_tls(
+            connection,
+            match reason {
+                CloseReason::Timeout => TlsResult::Timeout,
+                CloseReason::Eof | CloseReason::Reset | CloseReason::Error => TlsResult::Eof,
+                _ => TlsResult::Failed,
+            },
+        );
         if !connection.handshake_counted {
             let result = match reason {
                 CloseReason::Timeout => HandshakeResult::Timeout,
@@ -215,6 +238,16 @@ impl Worker {
         now: Duration,
     ) {
         let Some(mut connection) = self.connections.take(key) else { return };
+        self.peer_ended(&mut connection, error, now);
+    }
+
+    /// Ends a connection that its peer ended, or that failed.
+    pub(super) fn peer_ended(
+        &mut self,
+        connection: &mut Connection,
+        error: Option<io::Error>,
+        now: Duration,
+    ) {
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
             (None, Some(error)) => failure(error),
@@ -222,7 +255,7 @@ impl Worker {
             (None, None) => CloseReason::Eof,
         };
         let detail = error.as_ref().map(|error| error as &dyn std::fmt::Display);
-        self.close(&mut connection, reason, detail, now);
+        self.close(connection, reason, detail, now);
     }
 
     pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {

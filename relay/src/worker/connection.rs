@@ -11,6 +11,8 @@ use smallvec::SmallVec;
 use super::access::Permit;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use super::secure::Secured;
+use super::settings::Speaks;
 use super::speech::Speech;
 use crate::access::Login;
 use crate::limits::Limits;
@@ -27,6 +29,12 @@ pub(super) struct Connection {
     pub(super) since: Duration,
     pub(super) speech: Speech,
     pub(super) transport: Transport,
+    /// What everything else is in, if it began so.
+    pub(super) tls: Option<Box<Secured>>,
+    /// What its listener takes.
+    pub(super) speaks: Speaks,
+    /// A proxy passes it on and has said whose it is.
+    pub(super) proxied: bool,
     pub(super) role: Role,
     /// The last role other than pending, for the line that says how it ended.
     pub(super) purpose: Role,
@@ -73,6 +81,9 @@ pub(super) struct Connection {
     pub(super) bytes_out: u64,
     pub(super) jumps: u64,
 }
+
+/// The first byte of TLS (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The batch under way.
 pub(super) struct Sending {
@@ -160,6 +171,7 @@ impl Connection {
         key: ConnectionKey,
         id: ConnectionId,
         peer: SocketAddr,
+        speaks: Speaks,
         now: Duration,
     ) -> Self {
         Self {
@@ -169,6 +181,9 @@ impl Connection {
             since: now,
             speech: Speech::Unknown,
             transport: Transport::Rtmp,
+            tls: None,
+            speaks,
+            proxied: false,
             role: Role::Pending,
             purpose: Role::Pending,
             unread: Vec::new(),
@@ -217,6 +232,18 @@ impl Connection {
         let speech = self.speech.held_bytes();
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
         size_of::<Self>() + input + replies + plays + publishes + speech + permits
+    }
+
+    /// Whether what it says next is part of a TLS handshake, which costs much more than anything
+    /// else that a newcomer says.
+    pub(super) fn shakes_hands_in_tls(&self, next: &[u8]) -> bool {
+        match &self.tls {
+            Some(tls) => tls.is_shaking_hands(),
+            None => {
+                let first = self.unread.first().or(next.first());
+                matches!(self.speech, Speech::Unknown) && first == Some(&TLS_HANDSHAKE)
+            }
+        }
     }
 
     /// Logs that a publish or a play started.
@@ -284,7 +311,8 @@ impl Connection {
 
     /// Whether anything but media of a play waits to be sent.
     pub(super) fn has_replies(&self) -> bool {
-        !self.rest.is_empty() || !self.outbox.is_empty()
+        let of_tls = self.tls.as_ref().is_some_and(|tls| tls.has_output());
+        !self.rest.is_empty() || !self.outbox.is_empty() || of_tls
     }
 
     /// All replies that wait, as one batch, behind the rest of a message.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
+use crate::reactor::ListenerKey;
 
 /// Where a joining player starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +133,25 @@ impl Exempt {
     }
 }
 
+/// What is spoken on a listener. Whatever else comes is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaks {
+    /// RTMP.
+    pub rtmp: bool,
+    /// RTMP inside TLS.
+    pub rtmps: bool,
+    /// HTTP: FLV and tunnels.
+    pub http: bool,
+    /// HTTP inside TLS.
+    pub https: bool,
+}
+
+impl Default for Speaks {
+    fn default() -> Self {
+        Self { rtmp: true, rtmps: true, http: true, https: true }
+    }
+}
+
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -143,9 +165,21 @@ pub struct Settings {
     pub exempt: Exempt,
     /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
     pub overflow: Vec<String>,
+    /// What is spoken on each listener, in the order in which they were added to a reactor; on those
+    /// that are not here, everything.
+    pub listeners: Vec<Speaks>,
+    /// Networks of proxies whose PROXY headers are believed.
+    pub proxy_from: Vec<IpNet>,
 }
 
 impl Settings {
+    /// What is spoken on a listener.
+    #[must_use]
+    pub fn speaks(&self, listener: ListenerKey) -> Speaks {
+        let place = usize::try_from(listener.0).unwrap_or(usize::MAX);
+        self.listeners.get(place).copied().unwrap_or_default()
+    }
+
     /// The settings of an application: its own, else those of the longest beginning of its name,
     /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]

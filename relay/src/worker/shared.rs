@@ -2,7 +2,10 @@
 //!
 //! Each worker adds its own changes; nobody waits for anybody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crate::tls::ServerTls;
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
@@ -15,6 +18,8 @@ pub struct Shared {
     draining: AtomicBool,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// The certificates, if there are any.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Shared {
@@ -23,6 +28,19 @@ impl Shared {
     #[must_use]
     pub fn of(workers: usize) -> Self {
         Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    /// The same with certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The certificates, if there are any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_deref()
     }
 
     /// Says what a worker sends, in bytes a second.
