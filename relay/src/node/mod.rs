@@ -57,7 +57,9 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
-    let shared = Shared::of(plan.workers).with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
+    let shared = Shared::of(plan.workers)
+        .with_road(settings.limits.hook_calls_max)
+        .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let parts = start::Parts { settings, shared: Arc::new(shared), guards, options, clock };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address);

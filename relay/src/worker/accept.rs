@@ -1,7 +1,7 @@
 //! Connections come and go: the one place where they are counted, logged and ended.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Worker;
@@ -22,24 +22,66 @@ impl Worker {
         peer: SocketAddr,
         now: Duration,
     ) {
-        let refused = if self.shared.is_draining() {
-            Some(RefuseReason::Draining)
-        } else if self.pending >= self.limits.pending_connections_max {
-            Some(RefuseReason::Pending)
-        } else if !self.shared.enter_connection(self.limits.connections_max) {
-            Some(RefuseReason::Connections)
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
-            self.cells.refused.at(reason).increment();
-            tracing::warn!(%peer, reason = reason.label(), "connection refused");
-            self.operations.push(Operation::Close { connection: key });
-            return;
-        }
         let speaks = self.settings.speaks(listener);
-        if !self.give_away(key, speaks) {
-            self.begin_connection(key, peer, speaks, now);
+        match self.admit(peer, now) {
+            Err(reason) => {
+                self.cells.refused.at(reason).increment();
+                // One line a second tells of a flood as well as all of them do.
+                let told = self.told_refusal.is_some_and(|at| now < at + Duration::from_secs(1));
+                if told {
+                    tracing::debug!(%peer, reason = reason.label(), "connection refused");
+                } else {
+                    self.told_refusal = Some(now);
+                    tracing::warn!(%peer, reason = reason.label(), "connection refused");
+                }
+                self.operations.push(Operation::Close { connection: key });
+            }
+            Ok(counted) if self.give_away(key, speaks) => {
+                // Whoever takes it counts it again.
+                self.leave_address(counted, now);
+            }
+            Ok(counted) => self.begin_connection(key, peer, speaks, counted, now),
+        }
+    }
+
+    /// Whether one more connection may come; if so, it is counted for the node and for the address
+    /// that is given back.
+    fn admit(&self, peer: SocketAddr, now: Duration) -> Result<Option<IpAddr>, RefuseReason> {
+        if self.shared.is_draining() {
+            return Err(RefuseReason::Draining);
+        }
+        if self.pending >= self.limits.pending_connections_max {
+            return Err(RefuseReason::Pending);
+        }
+        let counted = self.enter_address(peer.ip(), now)?;
+        if self.shared.enter_connection(self.limits.connections_max) {
+            return Ok(counted);
+        }
+        self.leave_address(counted, now);
+        Err(RefuseReason::Connections)
+    }
+
+    /// Counts a connection for its address, unless that is exempt or stands for others: what a proxy
+    /// passes on is counted when it says whose it is.
+    ///
+    /// # Errors
+    /// The address has as many as it may, or opens them too fast.
+    pub(super) fn enter_address(
+        &self,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<Option<IpAddr>, RefuseReason> {
+        if self.settings.exempt.holds(address) || self.settings.is_proxy(address) {
+            return Ok(None);
+        }
+        self.shared.addresses().enter(address, &self.limits, now)?;
+        Ok(Some(address))
+    }
+
+    /// Uncounts a connection for its address.
+    pub(super) fn leave_address(&self, counted: Option<IpAddr>, now: Duration) {
+        if let Some(address) = counted {
+            self.shared.addresses().leave(address, now);
         }
     }
 
@@ -49,6 +91,7 @@ impl Worker {
         key: ConnectionKey,
         peer: SocketAddr,
         speaks: Speaks,
+        counted: Option<IpAddr>,
         now: Duration,
     ) {
         self.numbered += 1;
@@ -56,7 +99,9 @@ impl Worker {
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        self.connections.put(Box::new(Connection::new(key, id, peer, speaks, now)));
+        let mut connection = Box::new(Connection::new(key, id, peer, speaks, now));
+        connection.counted = counted;
+        self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
     }
 
@@ -128,6 +173,7 @@ impl Worker {
             self.play_ended(connection.key, play, now);
         }
         self.count_close(connection, role, reason);
+        self.hook_closed(connection);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -148,6 +194,7 @@ impl Worker {
         dump::log_opening(connection);
         self.say_tls_goodbye(connection);
         self.operations.push(Operation::Close { connection: connection.key });
+        self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
 
@@ -223,7 +270,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let is_paused = connection.queued || connection.speech.is_waiting();
+        let is_waiting = connection.queued || connection.speech.is_waiting();
+        let is_paused = is_waiting || connection.throttled;
         let may_receive = !connection.receiving && !is_paused;
         if may_receive {
             connection.receiving = true;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::labels::RefuseReason;
+use super::labels::{LimitUse, RefuseReason};
 use super::mail::{Mail, WorkerIndex};
 use super::settings::Speaks;
 use super::{Ending, Worker};
@@ -57,6 +57,7 @@ impl Worker {
             return;
         };
         self.shared.publish_egress(self.index(), rate);
+        self.cells.limit_used.at(LimitUse::EgressRate).set(rate);
     }
 
     /// Gives a connection that was just accepted to another worker, if one is much emptier.
@@ -108,7 +109,13 @@ impl Worker {
     ) {
         let speaks = self.balance.taking.remove(&token).unwrap_or_default();
         self.cells.connections_taken.increment();
-        self.begin_connection(key, peer, speaks, now);
+        let address = peer.ip();
+        let exempt = self.settings.exempt.holds(address) || self.settings.is_proxy(address);
+        let counted = (!exempt).then_some(address);
+        if let Some(address) = counted {
+            self.shared.addresses().enter_again(address);
+        }
+        self.begin_connection(key, peer, speaks, counted, now);
     }
 
     /// It ended on the way.

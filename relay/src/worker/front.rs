@@ -131,20 +131,23 @@ impl Worker {
         input: &mut &[u8],
         now: Duration,
     ) -> bool {
-        let peer = connection.peer.ip();
-        let trusted = self.settings.proxy_from.iter().any(|network| network.contains(&peer));
         let reason = match proxy::read(input) {
-            _ if !trusted => RefuseReason::Proxy,
+            _ if !self.settings.is_proxy(connection.peer.ip()) => RefuseReason::Proxy,
             Ok(None) => return false,
             Ok(Some(header)) => {
                 *input = input.get(header.length..).unwrap_or_default();
                 connection.proxied = true;
-                if let Some(client) = header.client {
-                    let (id, proxy) = (connection.id, connection.peer);
-                    connection.peer = client;
-                    tracing::info!(%id, %proxy, peer = %client, "connection comes by a proxy");
+                let Some(client) = header.client else { return !input.is_empty() };
+                let (id, proxy) = (connection.id, connection.peer);
+                connection.peer = client;
+                tracing::info!(%id, %proxy, peer = %client, "connection comes by a proxy");
+                match self.enter_address(client.ip(), now) {
+                    Ok(counted) => {
+                        connection.counted = counted;
+                        return !input.is_empty();
+                    }
+                    Err(reason) => reason,
                 }
-                return !input.is_empty();
             }
             Err(_) => RefuseReason::ProxyHeader,
         };
@@ -154,8 +157,8 @@ impl Worker {
         false
     }
 
-    /// Counts and logs that somebody is refused for what it speaks. Scanners do it all day, so it is
-    /// no warning.
+    /// Counts and logs that somebody is refused for what it speaks. Scanners do it all day, so it
+    /// is no warning.
     pub(super) fn turn_away(&self, connection: &Connection, reason: RefuseReason) {
         self.cells.refused.at(reason).increment();
         let (id, peer, reason) = (&connection.id, &connection.peer, reason.label());

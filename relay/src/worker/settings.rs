@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::hook_settings::HookSettings;
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
 use crate::reactor::ListenerKey;
@@ -53,6 +55,8 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.
@@ -173,6 +177,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether PROXY headers from an address are believed.
+    #[must_use]
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxy_from.iter().any(|network| network.contains(&address))
+    }
+
     /// What is spoken on a listener.
     #[must_use]
     pub fn speaks(&self, listener: ListenerKey) -> Speaks {
