@@ -9,6 +9,7 @@ mod arguments;
 mod draft;
 mod environment;
 mod file;
+mod hooks;
 mod key;
 mod limiting;
 mod listing;

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
+use super::{
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, hooks, limiting, secrets, text,
+};
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
@@ -57,7 +59,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[
@@ -286,7 +288,7 @@ const SYSTEM: &str = "system";
 const AUTO: &str = "auto";
 const OFF: &str = "off";
 
-const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
+pub(super) const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),
     ("io_uring", ReactorChoice::IoUring),
@@ -418,7 +420,6 @@ fn bytes_range(name: &str) -> RangeInclusive<usize> {
         "receive_bytes" | "segment_bytes" | "batch_bytes_max" => KIB..=16 * MIB,
         // A header has to fit.
         "hook_reply_bytes_max" => 8 * KIB..=16 * MIB,
-        _ => 1..=(1 << 40),
         _ => 1..=NO_BYTES_LIMIT,
     }
 }
