@@ -39,6 +39,7 @@ bodies! {
     media_header: wire::fuzz::media_header,
     server_session: session::fuzz::server_session,
     stream: stream::fuzz::operations,
+    websocket: wire::fuzz::websocket,
     wire_message: wire::fuzz::wire_message,
 }
 

@@ -47,7 +47,7 @@ impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
         match self.hook_connect(connection) {
-            HookStep::Go => connection.session.accept_connect(),
+            HookStep::Go => connection.speech.accept_connect(),
             HookStep::Wait => {}
             HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
         }
@@ -95,7 +95,7 @@ impl Worker {
             query: &request.address.query,
             peer: connection.peer.ip(),
             login: connection.login.as_deref(),
-            bearer: None,
+            bearer: connection.speech.bearer(),
             unix: self.unix(now),
             is_guessing: false,
         };
@@ -142,7 +142,7 @@ impl Worker {
                 );
                 connection.permit = None;
                 self.hook_ended(connection, message_stream);
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
             }
         }
     }

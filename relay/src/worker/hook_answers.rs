@@ -86,7 +86,7 @@ impl Worker {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
                 Asked::Stream(permit) => {
                     let (action, stream) = (permit.action, permit.request.message_stream);
-                    match heard(connection, number, permit, verdict) {
+                    match heard(connection, number, *permit, verdict) {
                         Ok(permit) => worker.permitted(connection, permit),
                         Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }
@@ -105,7 +105,7 @@ impl Worker {
             }
             Verdict::Rename { to: app, told } => {
                 hooked.owes_close = told && hooked.settings.has_any(&ends);
-                match connection.session.rename_app(&app) {
+                match connection.speech.rename_app(&app) {
                     Ok(()) => {
                         hooked.rename_app(&app);
                         None
@@ -119,7 +119,7 @@ impl Worker {
         };
         match refusal {
             None => {
-                connection.session.accept_connect();
+                connection.speech.accept_connect();
                 self.resume(connection, now);
             }
             Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
@@ -132,7 +132,7 @@ impl Worker {
         tracing::warn!(%id, %peer, reason, "connect refused");
         let description = why.description().into();
         let code = ConnectRefusalCode::Rejected;
-        connection.session.reject_connect(&ConnectRefusal { code, description });
+        connection.speech.reject_connect(&ConnectRefusal { code, description });
     }
 
     /// A publish or play is kept out by its hook.
@@ -160,7 +160,7 @@ impl Worker {
                     "play refused"
                 );
                 let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
             }
         }
     }
@@ -174,8 +174,8 @@ impl Worker {
             let (publishes, message_stream) = (stream.publishes, stream.message_stream);
             if publishes {
                 worker.end_publish(connection, message_stream);
-                let reason = PublishEnd::Stopped;
-                connection.session.publish_ended_by_server(message_stream, reason);
+                let reason = PublishEnd::Stopped("Ended by the operator".into());
+                connection.speech.publish_ended(message_stream, reason);
                 worker.close_soon(connection, CloseReason::Hook, now);
             } else {
                 worker.close(connection, CloseReason::Hook, None, now);
@@ -197,7 +197,7 @@ fn heard(
         Verdict::Go { told: yes } => told = yes,
         Verdict::Rename { to, told: yes } => {
             told = yes;
-            match connection.session.address_of(&to) {
+            match connection.speech.address_of(&to) {
                 Ok(address) => permit.grant.name = Some(address.name),
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }

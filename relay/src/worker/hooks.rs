@@ -2,9 +2,9 @@
 //! what it is still to be told.
 //!
 //! A question goes to the control thread (`verdicts.rs`) and the session takes no bytes until its
-//! verdict is back; the worker goes on. Whatever began and was not refused is told of once more when
-//! it ends, whatever ended it, even if that came before the verdict. Connections of applications
-//! without hooks pay for none of this.
+//! verdict is back; the worker goes on. Whatever began and was not refused is told of once more
+//! when it ends, whatever ended it, even if that came before the verdict. Connections of
+//! applications without hooks pay for none of this.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) struct HookedStream {
 /// What the verdict is outstanding on.
 pub(super) enum Asked {
     Connect,
-    Stream(Permit),
+    Stream(Box<Permit>),
 }
 
 /// How a connect goes on.
@@ -127,7 +127,7 @@ impl HookedStream {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn hook_connect(&mut self, connection: &mut Connection) -> HookStep {
-        let Some(client) = connection.session.client() else { return HookStep::Go };
+        let Some(client) = connection.speech.client() else { return HookStep::Go };
         let app = client.app.split('/').next().unwrap_or_default();
         let settings = Arc::clone(&self.settings.app(app).hooks);
         let owes_close = settings.has_any(&[OnDisconnect, OnClose]);
@@ -152,8 +152,8 @@ impl Worker {
         HookStep::Wait
     }
 
-    /// A client may publish or play, and nobody had to be asked: only what else its back end is told
-    /// of it is noted. A back end that was to be asked hears nothing of it at all.
+    /// A client may publish or play, and nobody had to be asked: only what else its back end is
+    /// told of it is noted. A back end that was to be asked hears nothing of it at all.
     pub(super) fn tell_hook(
         &mut self,
         connection: &mut Connection,
@@ -185,7 +185,7 @@ impl Worker {
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
             let hooked = hooked(connection, &settings);
-            hooked.asked = Some((stream.number, Asked::Stream(permit)));
+            hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
             hooked.begin(stream, settings, now);
             return;
         }
@@ -248,7 +248,7 @@ impl Worker {
             hooked.owes_close
         };
         let (sent, received) = (connection.bytes_out, connection.bytes_in);
-        let closed = owes_close.then(|| Call {
+        let closed = owes_close.then_some(Call {
             settings: hooked.settings,
             client: hooked.client,
             subject: Subject::Closed { after: None, sent, received },
@@ -389,7 +389,7 @@ fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream
 /// What a connection has to do with hooks, from the first time that it has.
 fn hooked<'a>(connection: &'a mut Connection, settings: &Arc<HookSettings>) -> &'a mut Hooked {
     let (id, key, peer, since) = (connection.id, connection.key, connection.peer, connection.since);
-    let session = &connection.session;
+    let speech = &connection.speech;
     connection.hooked.get_or_insert_with(|| {
         let mut client = HookClient {
             id,
@@ -405,7 +405,7 @@ fn hooked<'a>(connection: &'a mut Connection, settings: &Arc<HookSettings>) -> &
             host: String::new(),
             page_url: String::new(),
         };
-        if let Some(said) = session.client() {
+        if let Some(said) = speech.client() {
             client.name_app(&said.raw_app());
             client.query = said.query();
             client.flash_ver.clone_from(&said.flash_ver);

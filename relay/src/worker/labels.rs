@@ -83,7 +83,12 @@ labels! {
 
     /// How a client speaks to us.
     Transport {
-        Rtmp = "rtmp", "RTMP over TCP.";
+        Rtmp = "rtmp", "RTMP over TCP, or nothing that could be recognised so far.";
+        Rtmps = "rtmps", "RTMP inside TLS.";
+        Rtmpt = "rtmpt", "RTMP in a tunnel of HTTP requests.";
+        Rtmpts = "rtmpts", "The same inside TLS.";
+        Flv = "flv", "HTTP, or HTTPS: FLV.";
+        WsFlv = "wsflv", "WebSocket, with or without TLS: FLV.";
     }
 
     /// Why a connection ended.
@@ -100,6 +105,7 @@ labels! {
         Ended = "ended", "Its stream ended for good.";
         Limit = "limit", "It passed a limit.";
         Operator = "operator", "An operator closed it.";
+        Revoked = "revoked", "Its permission ended.";
         Drain = "drain", "The node is ending.";
         Fault = "fault", "We failed: a panic was caught and cost this connection.";
         Hook = "hook", "Its on_update hook ended it.";
@@ -109,6 +115,8 @@ labels! {
     RefuseReason {
         Connections = "connections", "A connection, since connections_max are open.";
         Pending = "pending", "A connection, since pending_connections_max wait already.";
+        AddressConnections = "address_connections", "A connection, since its address has connections_per_address_max.";
+        AddressHandshakes = "address_handshakes", "A connection, since its address opened handshakes_per_address_max within a second.";
         Files = "files", "A connection, since the process has no file descriptor left.";
         Draining = "draining", "A connection, publish or play, since the node is ending.";
         Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
@@ -117,6 +125,10 @@ labels! {
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
+        AppPlayers = "app_players", "A play, since the application has players_per_app_max players.";
+        NodePlayers = "node_players", "A play, since the node has players_max players.";
+        Egress = "egress", "A play, since its stream would not fit into egress_rate_max.";
+        KeyPublishers = "key_publishers", "A publish, since its key publishes publishers_per_key_max names.";
         Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
@@ -134,6 +146,13 @@ labels! {
         Expired = "expired", "A publish or play, since what was shown holds no longer, or not yet.";
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
+        NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
+        HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
+        Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
+        HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
+        HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
     }
 
     /// How a handshake ended.
@@ -235,6 +254,29 @@ labels! {
         Lost = "lost", "A notification was given up.";
     }
 
+    /// Limits whose use is known. The text is the limit's name.
+    LimitUse {
+        ConnectionsPerAddress = "connections_per_address_max", "The address with the most.";
+        HandshakesPerAddress = "handshakes_per_address_max", "The fastest address.";
+        Pending = "pending_connections_max", "The worker with the most.";
+        Session = "session_max", "The oldest connection that publishes or plays, in seconds.";
+        WantedNames = "wanted_names_max", "All of them.";
+        Players = "players_max", "All of them, those that wait for a stream included.";
+        PlayersPerApp = "players_per_app_max", "The application with the most.";
+        PlayersPerStream = "players_per_stream_max", "The stream with the most.";
+        PublishersPerKey = "publishers_per_key_max", "The key with the most.";
+        IngestRate = "ingest_rate_max", "The fastest publisher, in bytes per second.";
+        EgressRate = "egress_rate_max", "What is sent, in bytes per second.";
+        LogBytes = "log_bytes_max", "The largest log.";
+        ControlMail = "control_mail_max", "The worker with the most.";
+    }
+
+    /// Limits of the node at which it is not ready for players.
+    Full {
+        Players = "players_max", "As many players as there may be.";
+        Egress = "egress_rate_max", "As many bytes as may be sent.";
+    }
+
     /// What holds memory.
     MemoryKind {
         Log = "log", "The segments of streams' logs.";
@@ -311,6 +353,8 @@ mod tests {
         check::<MemoryKind>();
         check::<HookName>();
         check::<HookResult>();
+        check::<LimitUse>();
+        check::<Full>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

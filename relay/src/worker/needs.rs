@@ -16,7 +16,7 @@ impl Worker {
         if std::mem::replace(&mut connection.needs_judged, true) {
             return;
         }
-        let Some(client) = connection.session.client() else { return };
+        let Some(client) = connection.speech.client() else { return };
         let log = connection.plays.first().and_then(|play| self.streams.get(play.local)?.log);
         let Some(newest) = log.and_then(|log| self.hub.log(log)?.newest()) else { return };
         let mut missing = newest.prelude.needs();

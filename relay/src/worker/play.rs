@@ -9,7 +9,7 @@ use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
-use super::settings;
+use super::settings::{self, UnknownStream};
 use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -35,7 +35,7 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.session.reject_play(request.message_stream, &failed(description));
+            connection.speech.reject_play(request.message_stream, &failed(description));
             self.cells.refused.at(reason).increment();
             return;
         }
@@ -52,7 +52,15 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
+        let app = self.settings.app(permit.name().app());
+        let unknown = match (connection.speech.is_flv(), app.flv_waits) {
+            (false, _) => app.unknown_stream,
+            (true, false) => UnknownStream::Reject,
+            (true, true) => UnknownStream::Wait,
+        };
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -78,12 +86,16 @@ impl Worker {
             if connection.closing.is_some() {
                 return;
             }
-            let view = ViewKind { message_stream, ..ViewKind::default() };
+            if connection.speech.only_asks() {
+                connection.speech.accept_play(message_stream);
+                return worker.resume(connection, now);
+            }
+            let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
                 worker.hook_ended(connection, message_stream);
-                connection.session.reject_play(message_stream, &refusal);
+                connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
@@ -92,7 +104,7 @@ impl Worker {
             let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
-            connection.session.accept_play(message_stream);
+            connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
                 message_stream,
@@ -107,6 +119,8 @@ impl Worker {
                 warm: false,
                 permit,
             });
+            connection.asked = None;
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -140,11 +154,32 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |worker, connection| {
             worker.hook_ended(connection, player.message_stream);
-            connection.session.reject_play(player.message_stream, &refusal);
+            connection.permit = None;
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
+            if connection.speech.is_flv() {
+                worker.resume(connection, now);
+            }
         });
     }
 
@@ -195,7 +230,7 @@ impl Worker {
                     && play.asked < now
                 {
                     let message_stream = play.message_stream;
-                    connection.session.publish_notify(message_stream);
+                    connection.speech.publish_notify(message_stream);
                 }
             });
         }
@@ -261,7 +296,7 @@ impl Worker {
                 return;
             }
         };
-        let view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream, ..play.view };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
         if log.is_some_and(|log| !self.hub.has_room(log, view)) {
             self.cells.refused.at(RefuseReason::Views).increment();
@@ -345,7 +380,7 @@ impl Worker {
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
                 worker.hook_ended(connection, message_stream);
-                connection.session.unpublish_notify(message_stream);
+                connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
                 }
@@ -363,7 +398,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }

@@ -36,11 +36,20 @@ impl Worker {
             let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             connection.bytes_in += count;
             worker.cells.ingest_bytes.at(connection.role).add(count);
+            if let Some(ingest) = &mut connection.ingest {
+                connection.throttled |= !ingest.received(count);
+            }
             dump::keep_opening(connection, bytes);
             if connection.role == Role::Pending && !worker.newcomers.admit() {
                 connection.unread.extend_from_slice(bytes);
                 connection.queued = true;
                 worker.newcomers.queue(key);
+                return;
+            }
+            if !connection.unread.is_empty() {
+                // Too few bytes had come to tell what they are.
+                connection.unread.extend_from_slice(bytes);
+                worker.resume(connection, now);
                 return;
             }
             let mut input = bytes;
@@ -72,10 +81,18 @@ impl Worker {
     }
 
     /// Handles events until the bytes are used up, a verdict is outstanding or the connection ends.
-    fn take_in(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
-        let copied = connection.session.copied_bytes();
+    pub(super) fn hear_rtmp(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        now: Duration,
+    ) {
+        let copied = |connection: &mut Connection| {
+            connection.speech.rtmp().map_or(0, |session| session.copied_bytes())
+        };
+        let before = copied(connection);
         self.handle_events(connection, input, now);
-        self.cells.assembled_bytes.add(connection.session.copied_bytes() - copied);
+        self.cells.assembled_bytes.add(copied(connection).saturating_sub(before));
     }
 
     fn handle_events(&mut self, connection: &mut Connection, input: &mut &[u8], now: Duration) {
@@ -98,7 +115,7 @@ impl Worker {
         input: &mut &[u8],
         now: Duration,
     ) -> Option<Deed> {
-        let session = &mut connection.session;
+        let session = connection.speech.rtmp()?;
         let event = match caught(|| session.next_event(input, now)) {
             Ok(Ok(event)) => event?,
             Ok(Err(error)) => {
@@ -192,8 +209,8 @@ pub(super) fn message_kind(message: &MediaMessage) -> MessageKind {
 /// How the end of a session by its peer's fault is counted.
 pub(super) fn close_reason(error: &SessionError) -> CloseReason {
     match error.reason() {
-        "handshake_timeout" | "connect_timeout" | "idle_timeout" | "publisher_silent"
-        | "answer_timeout" => CloseReason::Timeout,
+        "handshake_timeout" | "request_timeout" | "connect_timeout" | "idle_timeout"
+        | "publisher_silent" | "answer_timeout" => CloseReason::Timeout,
         "limit" => CloseReason::Limit,
         _ => CloseReason::Protocol,
     }

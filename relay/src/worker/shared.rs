@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::addresses::Addresses;
 use super::verdicts::Road;
 
 /// Sums over the workers of one node.
@@ -17,6 +18,7 @@ pub struct Shared {
     draining: AtomicBool,
     /// What back ends are to be asked and told.
     hooks: Road,
+    addresses: Addresses,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
 }
@@ -51,6 +53,17 @@ impl Shared {
     /// What each worker sends, in bytes a second.
     pub(super) fn egress(&self) -> Vec<u64> {
         self.egress.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
+    /// What all workers send, in bytes a second.
+    pub(super) fn egress_total(&self) -> u64 {
+        let rates = self.egress.iter().map(|cell| cell.load(Ordering::Relaxed));
+        rates.fold(0, u64::saturating_add)
+    }
+
+    /// What each address has open.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Counts a connection unless `max` are open. Returns whether it was counted.

@@ -57,7 +57,8 @@ impl Worker {
         self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
-            registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
+            let send = &mut |to, mail| mailbox.send(to, mail);
+            registrar.tick(self.shared.egress_total(), now, &self.settings, send);
         }
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
@@ -65,6 +66,7 @@ impl Worker {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
                 self.hook_updates(key, now);
+                self.check_session(key, now);
             }
         }
         if part == 0 {
@@ -73,6 +75,7 @@ impl Worker {
             self.hub.forget_left_views(now);
             self.observe_flows(now);
             self.publish_egress(now);
+            self.show_usage(now);
             self.shrink_tables();
             self.watch_memory();
         }
@@ -107,7 +110,9 @@ impl Worker {
             .sending_since()
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
         let over = connection.closing.filter(|closing| closing.at <= now);
-        let late = connection.session.check_deadline(now).err();
+        // Who is not read cannot be heard.
+        let is_read = !connection.throttled;
+        let late = connection.check_deadline(&self.limits, now).err().filter(|_| is_read);
         let unanswered = !connection.waits_for_hook()
             && connection
                 .asked_since
@@ -182,7 +187,7 @@ impl Worker {
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
         let connections: usize = self.connections.iter().map(of_connection).sum();
-        let partial: usize = self.connections.iter().map(|c| c.session.partial_bytes()).sum();
+        let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
         set(MemoryKind::Connection, connections);
         set(MemoryKind::Partial, partial);
         let share = connections + partial;

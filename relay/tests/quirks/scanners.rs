@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use relay::worker::labels::{CloseReason, HandshakeResult, Label, Transport};
+use relay::worker::labels::{CloseReason, HandshakeResult, Label, RefuseReason, Transport};
 
 use crate::support::node::Node;
 use crate::support::script::publishing;
@@ -70,20 +70,25 @@ fn health_checkers_connect_and_close() {
 #[test]
 fn scanners_send_http_and_worse() {
     let mut node = Node::new();
+    // A request without a host, TLS where there is no certificate, and what nobody speaks.
     let requests: [&[u8]; 5] =
-        [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02", b"SSH-2.0-x\r\n", b"\x06", b"\0"];
+        [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02", b"ssh-2.0-x\r\n", b"\x06", b"\0"];
     let log = logged(tracing::Level::WARN, || {
         for request in requests {
             let mut client = node.connect();
             client.send(request);
-            node.run(&mut [&mut client], 50);
+            node.run(&mut [&mut client], 2_000);
             assert!(client.ended, "{request:?}");
         }
     });
     assert_eq!(log, "");
-    assert_eq!(handshakes(&node, HandshakeResult::BadVersion), 4);
+    assert_eq!(handshakes(&node, HandshakeResult::BadVersion), 3);
     assert_eq!(handshakes(&node, HandshakeResult::Rtmpe), 1);
-    assert_eq!(closed(&node, CloseReason::Protocol), 5);
+    assert_eq!(closed(&node, CloseReason::Protocol), 4);
+    assert_eq!(closed(&node, CloseReason::Refused), 1);
+    for reason in [RefuseReason::HttpMalformed, RefuseReason::NoCertificate] {
+        assert_eq!(node.cells.refused.at(reason).get(), 1, "{reason:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,261 @@
+//! Whose turn it is among the requests of one session: each number once and in order, on however
+//! many connections they come.
+//!
+//! A request that is next is taken, its body as it streams in. One that comes early waits in its
+//! connection, unread, for at most a second while nobody brings what stands before it. One that
+//! was cut off goes on where it stopped when it comes again; one that was answered is answered
+//! again as long as the answer is held, which is until the next one is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::request::Verb;
+
+/// How many requests may wait for those before them.
+pub const AHEAD_MAX: u64 = 4;
+
+/// How long they wait while nobody brings what stands before them.
+const GAP_MAX: Duration = Duration::from_secs(1);
+
+/// A request as its head tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its number.
+    pub number: u64,
+    /// What for.
+    pub verb: Verb,
+    /// Length of its body in bytes.
+    pub length: u64,
+}
+
+/// What is to be done with a request. `K` names the carrier, the connection that brings it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn<K> {
+    /// It is its turn: its body is to be [taken](Order::take), then it is to be answered.
+    Now {
+        /// A carrier that had brought the same request and is owed nothing any more.
+        instead_of: Option<K>,
+    },
+    /// Others come first. The carrier is to ask again when [`Order::answered`] or [`Order::next`]
+    /// names it.
+    Wait {
+        /// As above.
+        instead_of: Option<K>,
+    },
+    /// It was answered: [`Order::held_answer`] is to be said again, once its body is read over.
+    Again,
+    /// It was answered long ago.
+    Stale,
+    /// The session cannot go on.
+    Fault(OrderFault),
+}
+
+/// Why a session cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderFault {
+    /// Requests are missing: too many at once, or for too long.
+    #[error("requests are missing before one that came")]
+    Gap,
+    /// A request came again as another one.
+    #[error("a request came again with another body")]
+    Changed,
+}
+
+/// The requests of one session.
+#[derive(Clone, Debug)]
+pub struct Order<K> {
+    /// The number that is next; `None` before the first, which may have any.
+    next: Option<u64>,
+    /// The request whose turn it is.
+    current: Option<Current<K>>,
+    /// Those that wait, by number.
+    ahead: SmallVec<[(u64, K); 1]>,
+    /// The last answer, without its head.
+    held: Option<(u64, Vec<Bytes>)>,
+    /// Since when some wait for what nobody brings.
+    gap_since: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+struct Current<K> {
+    request: Numbered,
+    /// Bytes of its body that were taken.
+    taken: u64,
+    /// Bytes of its body that its present carrier has brought.
+    brought: u64,
+    /// Gone when it was cut off.
+    carrier: Option<K>,
+}
+
+impl<K> Default for Order<K> {
+    fn default() -> Self {
+        Self { next: None, current: None, ahead: SmallVec::new(), held: None, gap_since: None }
+    }
+}
+
+impl<K: Copy + PartialEq> Order<K> {
+    /// A carrier brings a request. It brings no other one before this one is answered.
+    pub fn begin(&mut self, request: Numbered, carrier: K, now: Duration) -> Turn<K> {
+        let turn = self.judge(request, carrier);
+        self.watch_gap(now);
+        turn
+    }
+
+    fn judge(&mut self, request: Numbered, carrier: K) -> Turn<K> {
+        let number = request.number;
+        if let Some(current) = &mut self.current {
+            let turn = current.request.number;
+            if number == turn {
+                if request != current.request {
+                    return Turn::Fault(OrderFault::Changed);
+                }
+                current.brought = 0;
+                return Turn::Now { instead_of: current.carrier.replace(carrier) };
+            }
+            return if number > turn {
+                self.wait(number, turn, carrier)
+            } else {
+                self.answered_before(number)
+            };
+        }
+        let next = *self.next.get_or_insert(number);
+        if number < next {
+            return self.answered_before(number);
+        }
+        if number > next {
+            return self.wait(number, next, carrier);
+        }
+        let instead_of = self.unwait(number);
+        let carrier = Some(carrier);
+        self.current = Some(Current { request, taken: 0, brought: 0, carrier });
+        Turn::Now { instead_of: instead_of.filter(|old| Some(*old) != carrier) }
+    }
+
+    fn answered_before(&self, number: u64) -> Turn<K> {
+        match &self.held {
+            Some((held, _)) if *held == number => Turn::Again,
+            _ => Turn::Stale,
+        }
+    }
+
+    fn wait(&mut self, number: u64, turn: u64, carrier: K) -> Turn<K> {
+        if number - turn > AHEAD_MAX {
+            return Turn::Fault(OrderFault::Gap);
+        }
+        let instead_of = self.unwait(number);
+        self.ahead.push((number, carrier));
+        Turn::Wait { instead_of }
+    }
+
+    fn unwait(&mut self, number: u64) -> Option<K> {
+        let place = self.ahead.iter().position(|(waiting, _)| *waiting == number)?;
+        Some(self.ahead.swap_remove(place).1)
+    }
+
+    /// The carrier of the current request brings so many more bytes of its body. Returns how many
+    /// of them, at the beginning, were taken when the request came before.
+    pub fn take(&mut self, length: usize) -> usize {
+        let Some(current) = &mut self.current else { return 0 };
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        let known = current.taken.saturating_sub(current.brought).min(length);
+        current.brought = current.brought.saturating_add(length);
+        current.taken = current.taken.max(current.brought);
+        usize::try_from(known).unwrap_or(usize::MAX)
+    }
+
+    /// The request whose turn it is.
+    #[must_use]
+    pub fn current(&self) -> Option<Numbered> {
+        self.current.as_ref().map(|current| current.request)
+    }
+
+    /// The carrier to be answered: of the current request, once its body is whole.
+    #[must_use]
+    pub fn asking(&self) -> Option<K> {
+        let current = self.current.as_ref()?;
+        current.carrier.filter(|_| current.brought >= current.request.length)
+    }
+
+    /// The current request is answered, with these bytes. Returns the carrier whose turn is next,
+    /// if it is there.
+    pub fn answered(&mut self, answer: Vec<Bytes>, now: Duration) -> Option<K> {
+        let current = self.current.take()?;
+        self.held = Some((current.request.number, answer));
+        self.next = Some(current.request.number + 1);
+        self.watch_gap(now);
+        self.next()
+    }
+
+    /// The carrier that waits and whose turn it is.
+    #[must_use]
+    pub fn next(&self) -> Option<K> {
+        let next = self.next.filter(|_| self.current.is_none())?;
+        let found = self.ahead.iter().find(|(number, _)| *number == next)?;
+        Some(found.1)
+    }
+
+    /// The answer of the request before, as long as it is held.
+    #[must_use]
+    pub fn held_answer(&self) -> &[Bytes] {
+        self.held.as_ref().map_or(&[], |(_, answer)| answer)
+    }
+
+    /// Bytes of the answer held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_answer().iter().map(Bytes::len).sum()
+    }
+
+    /// Lets go of the answer: whoever comes for it again finds it no more.
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
+    /// A carrier is gone.
+    pub fn lost(&mut self, carrier: K, now: Duration) {
+        self.ahead.retain(|(_, waiting)| *waiting != carrier);
+        if let Some(current) = &mut self.current
+            && current.carrier == Some(carrier)
+        {
+            current.carrier = None;
+        }
+        self.watch_gap(now);
+    }
+
+    /// Every carrier that brings a request now.
+    pub fn carriers(&self) -> impl Iterator<Item = K> {
+        let current = self.current.as_ref().and_then(|current| current.carrier);
+        current.into_iter().chain(self.ahead.iter().map(|(_, carrier)| *carrier))
+    }
+
+    /// When [`Self::check`] may be an error.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.gap_since.map(|since| since.saturating_add(GAP_MAX))
+    }
+
+    /// Judges whether requests waited too long for those before them.
+    ///
+    /// # Errors
+    /// When they did: the session is over.
+    pub fn check(&self, now: Duration) -> Result<(), OrderFault> {
+        match self.deadline() {
+            Some(deadline) if now >= deadline => Err(OrderFault::Gap),
+            _ => Ok(()),
+        }
+    }
+
+    fn watch_gap(&mut self, now: Duration) {
+        let nobody = self.current.as_ref().is_none_or(|current| current.carrier.is_none());
+        // One whose turn it is waits for nobody: it is about to be told.
+        let gap = nobody && !self.ahead.is_empty() && self.next().is_none();
+        self.gap_since = if gap { self.gap_since.or(Some(now)) } else { None };
+    }
+}
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,218 @@
+//! HTTP on the port for clients: heads of requests are read here and passed on to whoever answers.
+//!
+//! ```text
+//!   GET, HEAD, OPTIONS of /{app}/{name}.flv -> the player of FLV
+//!   POST of /open, /send, /idle, /close     -> the tunnel of RTMP
+//!   everything else                         -> an answer that says what is wrong
+//! ```
+//!
+//! An answer that refuses ends the connection. Metrics and the API are on the operators' port only.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Worker;
+use super::connection::Connection;
+use super::labels::{RefuseReason, Transport};
+use super::speech::Speech;
+use crate::limits::Limits;
+use crate::session::SessionError;
+use crate::session::http::{HeadReader, HttpError, RequestHead, plain_response};
+
+/// A connection that speaks HTTP and was not passed on.
+pub(super) struct HttpFront {
+    limits: Arc<Limits>,
+    reader: HeadReader,
+    /// When the present head must have ended, however it trickles.
+    deadline: Duration,
+    output: VecDeque<Bytes>,
+    refusal: Option<String>,
+    /// The last word is said.
+    over: bool,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Flv,
+    Tunnel,
+    /// Nowhere: the status, the sentence, and how it is counted.
+    Nowhere((u16, &'static str), &'static str, RefuseReason),
+}
+
+impl HttpFront {
+    /// Its first head must have ended at `deadline`.
+    pub(super) fn new(limits: Arc<Limits>, deadline: Duration) -> Self {
+        let output = VecDeque::new();
+        Self { limits, reader: HeadReader::default(), deadline, output, refusal: None, over: false }
+    }
+
+    /// Refuses: the answer is sent, then the connection ends.
+    pub(super) fn refuse(&mut self, status: (u16, &str), sentence: &str) {
+        let answer = plain_response(status, &[("Connection", "close")], sentence);
+        self.refuse_with(answer, sentence.to_owned());
+    }
+
+    /// The same with an answer of one's own.
+    pub(super) fn refuse_with(&mut self, answer: Bytes, sentence: String) {
+        self.output.push_back(answer);
+        self.refusal = Some(sentence);
+        self.over = true;
+    }
+
+    /// Answers. The head of another request must have ended at `next`; `None`: no other is taken.
+    pub(super) fn answer(&mut self, answer: Bytes, next: Option<Duration>) {
+        self.output.push_back(answer);
+        self.over = next.is_none();
+        self.deadline = next.unwrap_or(self.deadline);
+    }
+
+    pub(super) fn wants_close(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    pub(super) fn take_output(&mut self) -> Option<Bytes> {
+        self.output.pop_front()
+    }
+
+    pub(super) fn check_deadline(&self, now: Duration) -> Result<(), SessionError> {
+        if !self.over && now >= self.deadline {
+            return Err(SessionError::RequestTimeout);
+        }
+        Ok(())
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.reader.held_bytes()
+    }
+}
+
+impl Worker {
+    /// Reads heads of requests until the bytes are used up or somebody else reads on. What follows
+    /// a head stays in `input`.
+    pub(super) fn hear_http(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        now: Duration,
+    ) {
+        while let Speech::Http(http) = &mut connection.speech {
+            if http.wants_close() {
+                *input = &[];
+                return;
+            }
+            match http.reader.read(input, &http.limits) {
+                Ok(None) => return,
+                Ok(Some(head)) => self.dispatch(connection, &head, now),
+                Err(error) => {
+                    let reason = match error {
+                        HttpError::HeadTooLong { .. } | HttpError::TooManyHeaders { .. } => {
+                            RefuseReason::HttpHead
+                        }
+                        HttpError::Version | HttpError::Malformed(_) => RefuseReason::HttpMalformed,
+                    };
+                    let sentence = format!("Refused: {error}.");
+                    self.refuse_http(connection, error.status(), &sentence, reason);
+                }
+            }
+        }
+    }
+
+    /// The one place where a request finds who answers it.
+    fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead, now: Duration) {
+        tracing::debug!(id = %connection.id, ?head, "request");
+        match route(head) {
+            Route::Flv => self.ask_for_flv(connection, head, now),
+            Route::Tunnel => {
+                self.set_transport(connection, Transport::Rtmpt);
+                self.refuse_unserved(connection, "RTMPT");
+            }
+            Route::Nowhere(status, sentence, reason) => {
+                self.refuse_http(connection, status, sentence, reason);
+            }
+        }
+    }
+
+    fn refuse_unserved(&mut self, connection: &mut Connection, what: &str) {
+        let (status, reason) = ((404, "Not Found"), RefuseReason::HttpNotFound);
+        self.refuse_http(connection, status, &format!("{what} is not served here."), reason);
+    }
+
+    /// Answers that something is refused, counts it, and lets the connection end.
+    pub(super) fn refuse_http(
+        &mut self,
+        connection: &mut Connection,
+        status: (u16, &str),
+        sentence: &str,
+        reason: RefuseReason,
+    ) {
+        let Speech::Http(http) = &mut connection.speech else { return };
+        http.refuse(status, sentence);
+        self.cells.refused.at(reason).increment();
+    }
+}
+
+fn route(head: &RequestHead) -> Route {
+    let path = head.path();
+    match &*head.method {
+        "GET" | "HEAD" | "OPTIONS" if path.ends_with(".flv") => Route::Flv,
+        "GET" | "HEAD" | "OPTIONS" => Route::Nowhere(
+            (404, "Not Found"),
+            "There is nothing here but streams, at /{app}/{name}.flv.",
+            RefuseReason::HttpNotFound,
+        ),
+        "POST" if is_tunnel(path) => Route::Tunnel,
+        "POST" => Route::Nowhere(
+            (404, "Not Found"),
+            "Nothing is posted here but RTMP in a tunnel (RTMPT).",
+            RefuseReason::HttpNotFound,
+        ),
+        _ => Route::Nowhere(
+            (405, "Method Not Allowed"),
+            "Of the methods of HTTP, GET, HEAD, OPTIONS and POST are known here.",
+            RefuseReason::HttpMethod,
+        ),
+    }
+}
+
+fn is_tunnel(path: &str) -> bool {
+    ["/fcs/", "/open/", "/send/", "/idle/", "/close/"].iter().any(|start| path.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_where_its_method_and_path_say() {
+        fn check(method: &str, target: &str, expected: Result<Route, u16>) {
+            let (method, target) = (method.to_owned(), target.to_owned());
+            let head = RequestHead { method, target, minor: 1, headers: Vec::new() };
+            let found = match route(&head) {
+                Route::Nowhere((status, _), ..) => Err(status),
+                route => Ok(route),
+            };
+            assert_eq!(found, expected, "{head:?}");
+        }
+        check("GET", "/live/a.flv", Ok(Route::Flv));
+        check("HEAD", "/live/a.flv?only=audio", Ok(Route::Flv));
+        check("OPTIONS", "/live/b/a.flv", Ok(Route::Flv));
+        check("GET", "/", Err(404));
+        check("GET", "/metrics", Err(404));
+        check("GET", "/?x=.flv", Err(404));
+        check("OPTIONS", "*", Err(404));
+        check("POST", "/open/1", Ok(Route::Tunnel));
+        check("POST", "/fcs/ident2", Ok(Route::Tunnel));
+        check("POST", "/send/abc/1", Ok(Route::Tunnel));
+        check("POST", "/live/a.flv", Err(404));
+        check("PUT", "/live/a.flv", Err(405));
+        check("PRI", "*", Err(405));
+    }
+}
