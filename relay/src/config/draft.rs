@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
     Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
-    Tls, fronts, text,
+    Tls, fronts, hooks, text,
 };
 use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
@@ -82,6 +82,10 @@ impl Draft {
             return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
         }
         self.inherit();
+        self.settle_hooks();
+        if !self.mistakes.is_empty() {
+            return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
+        }
         let rows = self.rows();
         let mut apps: HashMap<_, _> = self.apps.into_iter().collect();
         let settings = &mut self.config.settings;
@@ -216,6 +220,26 @@ impl Draft {
                 }
             }
         }
+    }
+
+    /// Names the hooks by their application, lets them decide where nobody wrote rules, and finds
+    /// what contradicts itself.
+    fn settle_hooks(&mut self) {
+        let mut apps = std::mem::take(&mut self.apps);
+        for (app, values) in &mut apps {
+            let ruled = |setting: &str| {
+                let from = giver(&self.sources, app, setting);
+                self.sources.contains_key(&Key::new(&[APPS, &from, setting]))
+            };
+            let ruled = hooks::Ruled { publish: ruled("publish"), play: ruled("play") };
+            for (name, text, allowed) in hooks::settle(app, values, &ruled) {
+                let from = giver(&self.sources, app, name);
+                if self.mistakes.len() < MISTAKES_MAX && from == *app {
+                    self.not_together(Key::new(&[APPS, app, name]), text, &allowed);
+                }
+            }
+        }
+        self.apps = apps;
     }
 
     /// Every setting, in the order of the documentation.

@@ -10,6 +10,7 @@ mod draft;
 mod environment;
 mod file;
 mod fronts;
+mod hooks;
 mod key;
 mod limiting;
 mod listing;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, limiting, secrets, text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, hooks, limiting, secrets, text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -60,7 +60,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[
@@ -340,7 +340,7 @@ const SYSTEM: &str = "system";
 const AUTO: &str = "auto";
 const OFF: &str = "off";
 
-const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
+pub(super) const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),
     ("io_uring", ReactorChoice::IoUring),
