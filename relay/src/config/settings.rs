@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
+use super::{
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, limiting, secrets, text,
+};
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
@@ -47,12 +49,12 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "api", "log"].into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(limiting::SETTINGS)
+    SETTINGS.iter().chain(limiting::SETTINGS).chain(api::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
