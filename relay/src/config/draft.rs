@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::variable;
@@ -10,8 +11,8 @@ use super::key::{Given, Key};
 use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
-    Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
-    Tls, fronts, hooks, text,
+    Api, Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets,
+    Source, Tls, fronts, hooks, text,
 };
 use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
@@ -45,6 +46,7 @@ impl Draft {
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
             log: Log::DEFAULT,
+            api: Api::default(),
         };
         let apps = BTreeMap::from([(ANY_APP.to_owned(), AppSettings::default())]);
         Self { config, apps, sources: HashMap::new(), mistakes: Vec::new(), untold: 0 }
@@ -93,7 +95,7 @@ impl Draft {
         settings.apps = apps;
         let further = self.config.listeners.iter().map(|listener| listener.speaks);
         settings.listeners = std::iter::once(Speaks::default()).chain(further).collect();
-        Ok(Effective { config: self.config, rows })
+        Ok(Effective { config: self.config, rows, origin: Arc::default() })
     }
 
     /// `None` when there is no such setting; otherwise done, or what is allowed.

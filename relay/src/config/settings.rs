@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, hooks, limiting, secrets, text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, secrets,
+    text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -49,13 +50,16 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "log"]
-        .into_iter()
+    [
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "api",
+        "log",
+    ]
+    .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS)
+    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS).chain(api::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
