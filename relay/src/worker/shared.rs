@@ -4,6 +4,7 @@
 //! who guessed secrets takes, which is no part of the data path.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::limits::Limits;
 
 use super::addresses::Addresses;
 use super::verdicts::Road;
+use crate::tls::ServerTls;
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Shared {
     addresses: Addresses,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// The certificates, if there are any.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Shared {
@@ -53,6 +57,19 @@ impl Shared {
     #[must_use]
     pub fn hooks(&self) -> &Road {
         &self.hooks
+    }
+
+    /// The same with certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The certificates, if there are any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_deref()
     }
 
     /// Counts a wrong secret from an address.
