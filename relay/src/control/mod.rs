@@ -13,6 +13,7 @@
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages
+//!   hooks     back ends that are asked and told
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -21,6 +22,7 @@ mod ask;
 pub mod ending;
 mod families;
 mod health;
+mod hooks;
 mod http;
 mod life;
 pub mod log;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Effective;
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
@@ -50,6 +53,8 @@ pub struct Control {
     pub listener: TcpListener,
     /// Every worker, by number.
     pub workers: Vec<WorkerHandle>,
+    /// What all workers share, and by which they send calls of hooks.
+    pub shared: Arc<Shared>,
     /// Where the ends of workers' threads are told.
     pub endings: Endings,
     /// The configuration in force.
@@ -72,6 +77,9 @@ pub enum Outcome {
 /// After the drain window, and after being told to stop, workers have this long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// When all workers have ended, back ends have this long to hear of it.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
 /// How often the heartbeats of workers are looked at.
 const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 
@@ -82,10 +90,11 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log } = control;
+    let Control { listener, workers, shared, endings, effective, clock, log } = control;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let state = Arc::new(State::new(workers, &effective, clock, log));
+    let state = State::new(workers, shared, &effective, clock, log).map_err(io::Error::other)?;
+    let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -94,9 +103,12 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        tokio::spawn(Arc::clone(&state.hooks).run());
         state.set_phase(Phase::Running);
         ready();
-        Ok(life::live(&state, endings, wishes, times).await)
+        let outcome = life::live(&state, endings, wishes, times).await;
+        state.hooks.settle(LAST_CALLS).await;
+        Ok(outcome)
     })
 }
 

@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest, Sha256};
 
 use super::health::Heartbeats;
+use super::hooks::{self, Hooks};
 use super::log::LogCounts;
 use crate::config::Effective;
 use crate::limits::Limits;
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -17,6 +19,7 @@ pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
     pub(super) limits: Limits,
+    pub(super) hooks: Arc<Hooks>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -60,12 +63,23 @@ pub(super) enum Phase {
 impl State {
     pub(super) fn new(
         workers: Vec<WorkerHandle>,
+        shared: Arc<Shared>,
         effective: &Effective,
         clock: Clock,
         log: LogCounts,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
+        let started = wall.saturating_sub(clock.now());
+        let hooks = Hooks::new(hooks::Parts {
+            workers: workers.clone(),
+            shared,
+            settings: &effective.config.settings,
+            clock,
+            started,
+            node: &effective.config.node.name,
+        })?;
+        Ok(Self {
+            hooks,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
             limits: effective.config.settings.limits.clone(),
@@ -75,9 +89,9 @@ impl State {
             http_refused: Arc::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
-            started: wall.saturating_sub(clock.now()),
+            started,
             scrape_ns: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn phase(&self) -> Phase {

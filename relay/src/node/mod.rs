@@ -58,7 +58,8 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let said = Said::new(&config, &workers.handles, rtmp_address, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
-    let control = Control { listener, workers: handles, endings, effective, clock, log };
+    let shared = workers.shared;
+    let control = Control { listener, workers: handles, shared, endings, effective, clock, log };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.

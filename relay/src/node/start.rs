@@ -51,6 +51,7 @@ enum Kind {
 /// Workers that run.
 pub(super) struct Started {
     pub(super) handles: Vec<WorkerHandle>,
+    pub(super) shared: Arc<Shared>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -124,7 +125,8 @@ pub(super) fn workers(
     seed: u64,
 ) -> Result<Started, NodeError> {
     let shared = Arc::new(Shared::of(plan.workers).with_road(settings.limits.hook_calls_max));
-    let mut started = Started { handles: Vec::new(), threads: Vec::new() };
+    let mut started =
+        Started { handles: Vec::new(), shared: Arc::clone(&shared), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
     let mailboxes = mailboxes(plan.workers, settings.limits.mail_ring_max);
