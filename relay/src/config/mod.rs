@@ -5,24 +5,33 @@
 //! setting, the value and what is allowed. Nothing here opens a socket or starts a thread; secrets
 //! are only ever named by the file they are in.
 
+mod api;
 mod arguments;
 mod draft;
 mod environment;
 mod file;
+mod fronts;
 mod hooks;
 mod key;
 mod limiting;
 mod listing;
 mod nearest;
+mod reload;
 mod secrets;
 mod settings;
 mod text;
 
+pub use self::api::{Api, Tokens};
+pub use self::reload::{Change, Origin};
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::fronts::{Listener, shown};
+use crate::tls::CertificateFiles;
 use crate::worker::settings::Settings;
 
 /// The configuration in force.
@@ -32,6 +41,10 @@ pub struct Config {
     pub node: Node,
     /// `[listen]`
     pub listen: Listen,
+    /// `[[listeners]]`
+    pub listeners: Vec<Listener>,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[sockets]`
     pub sockets: Sockets,
     /// `[limits]` and `[apps]`: what workers go by.
@@ -40,6 +53,8 @@ pub struct Config {
     pub drain: Drain,
     /// `[log]`
     pub log: Log,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// `[node]`: this process.
@@ -74,6 +89,15 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+}
+
+/// `[tls]`: certificates, by the name that clients ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `[[tls.certificates]]`; the first is for clients that ask for no name of theirs.
+    pub certificates: Vec<CertificateFiles>,
+    /// Tickets sent to each client of TLS 1.3.
+    pub tickets: usize,
 }
 
 /// `[sockets]`: options of every connection.
@@ -159,6 +183,8 @@ pub struct Effective {
     pub config: Config,
     /// One row per setting, in the order of the documentation.
     pub rows: Vec<Row>,
+    /// Where all of it can be read again.
+    pub origin: Arc<Origin>,
 }
 
 /// One setting with its value.
@@ -209,6 +235,9 @@ pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, ConfigError> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let environment = environment.into_iter().collect();
+    let origin = Arc::new(Origin { arguments: arguments.clone(), environment });
     let arguments = match arguments::parse(arguments) {
         Ok(arguments::Parsed::Print(text)) => return Ok(Command::Print(text)),
         Ok(arguments::Parsed::Given(arguments)) => arguments,
@@ -221,12 +250,12 @@ pub fn load(
             Err(sentence) => draft.mistaken(sentence),
         }
     }
-    match environment::read(environment) {
+    match environment::read(origin.environment.clone()) {
         Ok(values) => draft.take(values),
         Err(sentence) => draft.mistaken(sentence),
     }
     draft.take(arguments.settings);
-    let effective = draft.finish()?;
+    let effective = Effective { origin, ..draft.finish()? };
     Ok(if arguments.check {
         Command::Print(listing::check(&effective.rows, &draft::Draft::new().rows()))
     } else {

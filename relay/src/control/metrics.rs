@@ -88,6 +88,7 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     limits(&mut out, state, &cells);
     let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
     state.hooks.expose(&mut out, &overloaded);
+    state.certificates.collect(&mut out);
     out.into_inner()
 }
 
@@ -138,6 +139,12 @@ fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {
         .value(&["http"], float(state.http_refused.get()));
     out.counter("relay_handshakes_total", &["result", "transport"], "Handshakes by result.")
         .cells(&[], cells.sum(|cells| &cells.handshakes));
+    let help = "Handshakes of TLS by result.";
+    out.counter("relay_tls_handshakes_total", &["result"], help)
+        .cells(&[], cells.sum(|cells| &cells.tls_handshakes));
+    let help = "From accept to the end of a successful handshake of TLS.";
+    out.histogram("relay_tls_handshake_duration_seconds", &[], help)
+        .reading(&[], &cells.merge(|cells| cells.tls_handshake_duration.read()));
     let help = "From accept to the end of a successful handshake.";
     out.histogram("relay_handshake_duration_seconds", &[], help)
         .reading(&[], &cells.merge(|cells| cells.handshake_duration.read()));

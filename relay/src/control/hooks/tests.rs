@@ -10,12 +10,12 @@ use super::*;
 use crate::limits::Limits;
 use crate::reactor::{ConnectionKey, Waker};
 use crate::session::StreamWords;
+use crate::wire::command::PlayRange;
 use crate::worker::handle::QueryInbox;
 use crate::worker::hook_settings::{Contract, HookUrl, Method};
 use crate::worker::labels::Label;
 use crate::worker::settings::AppSettings;
 use crate::worker::verdicts::HookStream;
-use crate::wire::command::PlayRange;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
@@ -369,8 +369,9 @@ fn every_misbehaviour_is_answered_by_the_policy() {
             .into_boxed_str(),
     );
     check(Some(long), HookResult::Garbage);
-    let head: &'static str =
-        Box::leak(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n0", "x".repeat(20_000)).into_boxed_str());
+    let head: &'static str = Box::leak(
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n0", "x".repeat(20_000)).into_boxed_str(),
+    );
     check(Some(head), HookResult::Garbage);
 }
 
