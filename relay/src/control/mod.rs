@@ -13,6 +13,7 @@
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages
+//!   hooks     back ends that are asked and told
 //!   token     keys that tokens are checked by, fetched for the workers
 //!   log       log lines, counted, on standard error
 //! ```
@@ -23,6 +24,7 @@ mod certificates;
 pub mod ending;
 mod families;
 mod health;
+mod hooks;
 mod http;
 mod life;
 pub mod log;
@@ -44,6 +46,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Effective;
 use crate::tls::{ServerTls, Watch};
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
@@ -55,6 +58,8 @@ pub struct Control {
     pub listener: TcpListener,
     /// Every worker, by number.
     pub workers: Vec<WorkerHandle>,
+    /// What all workers share, and by which they send calls of hooks.
+    pub shared: Arc<Shared>,
     /// Where the ends of workers' threads are told.
     pub endings: Endings,
     /// The configuration in force.
@@ -79,6 +84,9 @@ pub enum Outcome {
 /// After the drain window, and after being told to stop, workers have this long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// When all workers have ended, back ends have this long to hear of it.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
 /// How often the heartbeats of workers are looked at.
 const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 
@@ -89,12 +97,13 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log, tls } = control;
+    let Control { listener, workers, shared, endings, effective, clock, log, tls } = control;
     let (tls, watch) = tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
     let token_key_urls = token_keys::urls(&effective.config.settings);
-    let state = Arc::new(State::new(workers, &effective, clock, log, tls));
+    let state = State::new(workers, shared, &effective, clock, log, tls);
+    let state = Arc::new(state.map_err(io::Error::other)?);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -104,13 +113,16 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         tokio::spawn(keep_token_keys(Arc::clone(&state), token_key_urls));
+        tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state.certificates.watch(watch).await });
         }
         state.set_phase(Phase::Running);
         ready();
-        Ok(life::live(&state, endings, wishes, times).await)
+        let outcome = life::live(&state, endings, wishes, times).await;
+        state.hooks.settle(LAST_CALLS).await;
+        Ok(outcome)
     })
 }
 

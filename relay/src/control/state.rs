@@ -8,10 +8,12 @@ use sha2::{Digest, Sha256};
 
 use super::certificates::Certificates;
 use super::health::Heartbeats;
+use super::hooks::{self, Hooks};
 use super::log::LogCounts;
 use crate::config::Effective;
 use crate::limits::Limits;
 use crate::tls::ServerTls;
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -19,6 +21,7 @@ pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
     pub(super) limits: Limits,
+    pub(super) hooks: Arc<Hooks>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -63,13 +66,24 @@ pub(super) enum Phase {
 impl State {
     pub(super) fn new(
         workers: Vec<WorkerHandle>,
+        shared: Arc<Shared>,
         effective: &Effective,
         clock: Clock,
         log: LogCounts,
         tls: Option<Arc<ServerTls>>,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
+        let started = wall.saturating_sub(clock.now());
+        let hooks = Hooks::new(hooks::Parts {
+            workers: workers.clone(),
+            shared,
+            settings: &effective.config.settings,
+            clock,
+            started,
+            node: &effective.config.node.name,
+        })?;
+        Ok(Self {
+            hooks,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
             limits: effective.config.settings.limits.clone(),
@@ -80,9 +94,9 @@ impl State {
             certificates: Certificates::new(tls),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
-            started: wall.saturating_sub(clock.now()),
+            started,
             scrape_ns: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -31,7 +31,8 @@ pub(super) fn effective() -> Effective {
 
 /// The state over these workers.
 pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
-    State::new(workers, &effective(), Clock::start(), LogCounts::unused(), None)
+    let shared = std::sync::Arc::default();
+    State::new(workers, shared, &effective(), Clock::start(), LogCounts::unused(), None).unwrap()
 }
 
 /// What a scripted worker knows, in any order.
