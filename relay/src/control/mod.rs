@@ -101,7 +101,6 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let (tls, watch) = tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let token_key_urls = token_keys::urls(&effective.config.settings);
     let state = State::new(workers, shared, &effective, clock, log, tls);
     let state = Arc::new(state.map_err(io::Error::other)?);
     runtime.block_on(async {
@@ -112,7 +111,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
-        tokio::spawn(keep_token_keys(Arc::clone(&state), token_key_urls));
+        tokio::spawn(keep_token_keys(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
@@ -126,7 +125,8 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     })
 }
 
-async fn keep_token_keys(state: Arc<State>, urls: Vec<String>) {
+async fn keep_token_keys(state: Arc<State>) {
+    let urls = || state.token_key_urls.lock().clone();
     let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let bytes_max = state.limits.token_keys_bytes_max;
     let fetch = |url: String| async move { token_fetch::fetch(&url, bytes_max).await };

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::certificates::Certificates;
 use super::health::Heartbeats;
 use super::hooks::{self, Hooks};
 use super::log::LogCounts;
+use super::token_keys;
 use crate::config::Effective;
 use crate::limits::Limits;
 use crate::tls::ServerTls;
@@ -22,6 +24,8 @@ pub(super) struct State {
     pub(super) heartbeats: Heartbeats,
     pub(super) limits: Limits,
     pub(super) hooks: Arc<Hooks>,
+    /// Where keys of tokens are fetched, by the rules in force.
+    pub(super) token_key_urls: Mutex<Vec<String>>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -90,6 +94,7 @@ impl State {
             log,
             node: effective.config.node.name.clone(),
             config_hash: hash(effective),
+            token_key_urls: Mutex::new(token_keys::urls(&effective.config.settings)),
             http_refused: Arc::default(),
             certificates: Certificates::new(tls),
             phase: AtomicU8::new(Phase::Starting as u8),

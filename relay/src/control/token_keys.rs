@@ -35,9 +35,9 @@ pub(super) fn urls(settings: &Settings) -> Vec<String> {
     urls
 }
 
-/// Keeps the keys of these URLs fresh for as long as it runs.
+/// Keeps the keys of the URLs fresh, as they are listed at each look, for as long as it runs.
 pub(super) async fn keep<F, A>(
-    urls: Vec<String>,
+    urls: impl Fn() -> Vec<String>,
     workers: Vec<WorkerHandle>,
     limits: Limits,
     unix: impl Fn() -> u64,
@@ -46,16 +46,17 @@ pub(super) async fn keep<F, A>(
     F: Fn(String) -> A,
     A: Future<Output = Result<Vec<u8>, String>>,
 {
-    let mut sources: Vec<_> = urls.into_iter().map(Source::new).collect();
-    if sources.is_empty() {
-        return;
-    }
+    let mut sources: Vec<Source> = Vec::new();
     let mut ticks = tokio::time::interval(LOOK);
     // A worker whose inbox was full hears of it at the next look.
     let mut unsent = Vec::new();
     let mut wanted_before = 0;
     loop {
         ticks.tick().await;
+        follow(&mut sources, urls());
+        if sources.is_empty() {
+            continue;
+        }
         let wanted: u64 = workers.iter().map(|worker| worker.cells.token_keys_wanted.get()).sum();
         let is_wanted = wanted != wanted_before;
         wanted_before = wanted;
@@ -75,6 +76,16 @@ pub(super) async fn keep<F, A>(
         if !unsent.is_empty() {
             let keys: FetchedKeys = sources.iter().filter_map(Source::share).collect();
             unsent.retain(|worker| worker.ask(Query::TokenKeys(keys.clone())).is_err());
+        }
+    }
+}
+
+/// Makes the sources those of these URLs.
+fn follow(sources: &mut Vec<Source>, urls: Vec<String>) {
+    sources.retain(|source| urls.contains(&source.url));
+    for url in urls {
+        if sources.iter().all(|source| source.url != url) {
+            sources.push(Source::new(url));
         }
     }
 }
@@ -147,6 +158,17 @@ mod tests {
             assert_eq!((share.keys.is_some(), share.tried), (kept, unix));
         }
         assert!(source.is_due(3_030, false, &limits));
+    }
+
+    #[test]
+    fn sources_follow_the_urls_and_keep_their_keys() {
+        let urls = |list: &[&str]| list.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>();
+        let mut sources = Vec::new();
+        follow(&mut sources, urls(&["a", "b"]));
+        sources[1].take(Ok(JWKS.to_vec()), 1, &Limits::default());
+        follow(&mut sources, urls(&["b", "c"]));
+        let found: Vec<_> = sources.iter().map(|one| (&*one.url, one.keys.is_some())).collect();
+        assert_eq!(found, [("b", true), ("c", false)]);
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //! is let in, the wrong one is told why, and no secret is written anywhere.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::client::Client;
@@ -245,6 +249,74 @@ fn tokens_let_in_and_keep_out() {
     let signature = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
     let shown = [fine, forged, old].map(|token| signature(&token));
     scene.told_no_secret(&shown.each_ref().map(String::as_str));
+}
+
+/// Keys of `src/access/test_keys`, served over HTTP until `up` is false.
+fn key_server(up: &Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let up = Arc::clone(up);
+    std::thread::spawn(move || {
+        let keys = include_str!("../../src/access/test_keys/jwks.json");
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /keys?name=secret-of-the-url HTTP/1.1"));
+            if up.load(Ordering::Relaxed) {
+                let length = keys.len();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{keys}");
+                stream.write_all(head.as_bytes()).unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn tokens_are_checked_by_keys_that_are_fetched() {
+    let up = Arc::new(AtomicBool::new(false));
+    let keys = key_server(&up);
+    let scratch = Scratch::new("access-fetched");
+    let configuration = format!(
+        "[limits]\ntoken_keys_wait_max = \"2s\"\n[log]\nlevel = \"debug\"\n\
+         [apps.live]\npublish = [\"jwt RS256 http://{keys}/keys?name=secret-of-the-url\"]\n"
+    );
+    let options = Options { configuration: &configuration, ..Options::default() };
+    let relay = Relay::start(scratch.path(), &options);
+    let refused = |reason: &str| {
+        relay.metrics().sum("relay_refused_total", &[("reason", reason)]).unwrap_or(0.0)
+    };
+    let publish = |id: &str| {
+        let claims = serde_json::json!({"exp": unix() + 600, "publish": "live/cam1"});
+        let header = jsonwebtoken::Header {
+            kid: Some(id.to_owned()),
+            ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256)
+        };
+        let key = include_bytes!("../../src/access/test_keys/rsa.pem");
+        let key = jsonwebtoken::EncodingKey::from_rsa_pem(key).unwrap();
+        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let mut client = Client::open(relay.rtmp).unwrap();
+        client.enter("live").unwrap();
+        client.publish(&format!("cam1?token={token}")).map(|()| client)
+    };
+    assert!(publish("rsa-1").is_err(), "there are no keys");
+    assert_eq!(refused("unavailable"), 1.0);
+    up.store(true, Ordering::Relaxed);
+    // Keys that could not be had are not asked for again at once, for whomever.
+    let publisher = wait_for("the keys to be fetched", Duration::from_secs(90), || {
+        let publisher = publish("rsa-1").ok();
+        std::thread::sleep(Duration::from_millis(500));
+        publisher
+    });
+    up.store(false, Ordering::Relaxed);
+    assert!(publish("rsa-2").is_err(), "there is no such key");
+    assert_eq!(refused("token"), 1.0);
+    drop(publisher);
+    drop(publish("rsa-1").unwrap());
+    let log = relay.log_at_end(END_MAX);
+    assert!(log.contains("keys of tokens fetched"), "{log}");
+    assert!(!log.contains("secret-of-the-url"), "{log}");
 }
 
 #[test]
