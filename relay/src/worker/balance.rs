@@ -40,6 +40,12 @@ pub(super) struct Balance {
 }
 
 impl Balance {
+    /// A token for an adoption that no other has.
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
+    }
+
     /// Connections between two workers, as far as this one holds them.
     pub(super) fn under_way(&self) -> usize {
         self.giving.len() + self.taking
@@ -72,6 +78,7 @@ impl Worker {
 
     /// A connection is no longer this reactor's.
     pub(super) fn released(&mut self, key: ConnectionKey, socket: LooseSocket) {
+        let Some(socket) = self.departed(key, socket) else { return };
         let Some(to) = self.balance.giving.remove(&key) else { return };
         self.cells.connections_given.increment();
         self.mailbox.send(to, Mail::Socket { socket });
@@ -92,22 +99,33 @@ impl Worker {
             return;
         }
         self.balance.taking += 1;
-        self.balance.token += 1;
-        let token = self.balance.token;
+        let token = self.balance.next_token();
         self.operations.push(Operation::Adopt { token, socket });
     }
 
     /// It is this worker's from now on.
-    pub(super) fn adopted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+    pub(super) fn adopted(
+        &mut self,
+        token: u64,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
+        if self.carrier_adopted(token, key, now) {
+            return;
+        }
         self.balance.taking -= 1;
         self.cells.connections_taken.increment();
         self.begin_connection(key, peer, now);
     }
 
     /// It ended on the way.
-    pub(super) fn not_adopted(&mut self, error: &std::io::Error) {
-        self.balance.taking -= 1;
+    pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error) {
         tracing::debug!(%error, "a connection ended on its way from one core to another");
+        if self.carrier_lost(token) {
+            return;
+        }
+        self.balance.taking -= 1;
         self.shared.leave_connection();
     }
 }

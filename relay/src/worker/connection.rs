@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
+use super::tunnel::Tunnelled;
 use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::SessionError;
@@ -24,6 +25,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) since: Duration,
     pub(super) speech: Speech,
+    /// It has no socket: it lives inside HTTP requests.
+    pub(super) tunnel: Option<Box<Tunnelled>>,
     pub(super) transport: Transport,
     pub(super) role: Role,
     /// The last role other than pending, for the line that says how it ended.
@@ -160,6 +163,7 @@ impl Connection {
             peer,
             since: now,
             speech: Speech::Unknown,
+            tunnel: None,
             transport: Transport::Rtmp,
             role: Role::Pending,
             purpose: Role::Pending,
@@ -255,6 +259,17 @@ impl Connection {
     pub(super) fn others_at_boundary(&self, number: PlayNumber) -> bool {
         let mut others = self.plays.iter().filter(|play| play.number != number);
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+    }
+
+    /// Whether nothing more may be received for now. What comes of a tunnel waits behind what came
+    /// before it; what nobody has recognised waits for more of it.
+    pub(super) fn is_paused(&self) -> bool {
+        let carries = match &self.speech {
+            Speech::Carrier(carrier) if carrier.is_paused() => return true,
+            Speech::Carrier(_) => true,
+            _ => self.tunnel.is_some(),
+        };
+        self.queued || self.speech.is_waiting() || (carries && !self.unread.is_empty())
     }
 
     /// Takes replies over, in order.

@@ -40,8 +40,14 @@ impl Worker {
                     return;
                 }
                 Speech::Http(_) => {
-                    self.hear_http(connection, input);
+                    self.hear_http(connection, input, now);
                     if matches!(connection.speech, Speech::Http(_)) {
+                        return;
+                    }
+                }
+                Speech::Carrier(_) => {
+                    self.hear_carrier(connection, input, now);
+                    if matches!(connection.speech, Speech::Carrier(_)) {
                         return;
                     }
                 }

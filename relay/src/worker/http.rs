@@ -20,7 +20,7 @@ use super::labels::{RefuseReason, Transport};
 use super::speech::Speech;
 use crate::limits::Limits;
 use crate::session::SessionError;
-use crate::session::http::{HeadReader, HttpError, RequestHead, plain_response};
+use crate::session::http::{HeadReader, HttpError, RequestHead, plain_response, response_head};
 
 /// A connection that speaks HTTP and was not passed on.
 pub(super) struct HttpFront {
@@ -54,6 +54,18 @@ impl HttpFront {
         self.refusal = Some(sentence.to_owned());
     }
 
+    /// Refuses with an answer that has no body, as the client of a tunnel expects it.
+    pub(super) fn refuse_bare(&mut self, status: (u16, &str), reason: &str) {
+        let fields = [("Content-Length", "0"), ("Connection", "close")];
+        self.output.push_back(response_head(status, &fields));
+        self.refusal = Some(reason.to_owned());
+    }
+
+    /// Another head is to be read, which must have ended at `deadline`.
+    pub(super) fn go_on(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
     pub(super) fn wants_close(&self) -> bool {
         self.refusal.is_some()
     }
@@ -81,7 +93,12 @@ impl HttpFront {
 impl Worker {
     /// Reads heads of requests until the bytes are used up or somebody else reads on. What follows
     /// a head stays in `input`.
-    pub(super) fn hear_http(&mut self, connection: &mut Connection, input: &mut &[u8]) {
+    pub(super) fn hear_http(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        now: Duration,
+    ) {
         while let Speech::Http(http) = &mut connection.speech {
             if http.wants_close() {
                 *input = &[];
@@ -89,7 +106,7 @@ impl Worker {
             }
             match http.reader.read(input, &http.limits) {
                 Ok(None) => return,
-                Ok(Some(head)) => self.dispatch(connection, &head),
+                Ok(Some(head)) => self.dispatch(connection, &head, now),
                 Err(error) => {
                     let reason = match error {
                         HttpError::HeadTooLong { .. } | HttpError::TooManyHeaders { .. } => {
@@ -105,17 +122,14 @@ impl Worker {
     }
 
     /// The one place where a request finds who answers it.
-    fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead) {
+    fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead, now: Duration) {
         tracing::debug!(id = %connection.id, ?head, "request");
         match route(head) {
             Route::Flv => {
                 self.set_transport(connection, Transport::Flv);
                 self.refuse_unserved(connection, "HTTP-FLV");
             }
-            Route::Tunnel => {
-                self.set_transport(connection, Transport::Rtmpt);
-                self.refuse_unserved(connection, "RTMPT");
-            }
+            Route::Tunnel => self.begin_request(connection, head, now),
             Route::Nowhere(status, sentence, reason) => {
                 self.refuse_http(connection, status, sentence, reason);
             }

@@ -16,6 +16,8 @@
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
 //!   registrar.rs  on worker 0: who publishes and plays which name
+//!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
+//!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   sweep.rs    deadlines, limits of memory
 //!   answer.rs   queries of the control thread
 //! ```
@@ -23,6 +25,8 @@
 mod accept;
 mod answer;
 mod balance;
+mod carriage;
+mod carrier;
 pub mod cells;
 pub mod clock;
 mod connection;
@@ -53,6 +57,8 @@ mod shared;
 mod speech;
 mod sweep;
 mod table;
+mod tunnel;
+mod tunnel_fill;
 pub mod turn;
 
 use std::collections::HashMap;
@@ -75,6 +81,8 @@ use self::settings::Settings;
 pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
+pub use self::tunnel::TunnelSource;
+use self::tunnel::Tunnels;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
@@ -100,7 +108,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// The listeners of its reactor.
     pub listeners: Vec<ListenerKey>,
-    /// Seed of all its randomness (handshakes only). The same seed gives the same run.
+    /// Ids of tunnelled sessions.
+    pub tunnel: TunnelSource,
+    /// Seed of all its other randomness (handshakes only). The same seed gives the same run.
     pub seed: u64,
 }
 
@@ -122,6 +132,8 @@ pub struct Worker {
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
     newcomers: Newcomers,
+    /// Sessions inside HTTP.
+    tunnels: Tunnels,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -188,6 +200,7 @@ impl Worker {
             numbered: 0,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
+            tunnels: Tunnels::new(parts.tunnel),
             pending: 0,
             players: 0,
             plays: 0,
@@ -223,6 +236,7 @@ impl Worker {
         self.flush(now);
         self.send_ring(now);
         self.hear_newcomers(now);
+        self.serve_tunnels(now);
     }
 
     /// Hands the operations over.
@@ -248,8 +262,10 @@ impl Worker {
                 self.send_failed(connection, &error, now)
             }
             Completion::Released { connection, socket } => self.released(connection, socket),
-            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
-            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
+            Completion::Adopted { token, connection, peer, .. } => {
+                self.adopted(token, connection, peer, now);
+            }
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
@@ -268,6 +284,9 @@ impl Worker {
         let mut until = self.sweep.next(now);
         if let Some(due) = self.hub.next_flush() {
             until = until.min(due);
+        }
+        if let Some(due) = self.tunnels.next_due() {
+            until = until.min(due.max(now));
         }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
         if self.mailbox.waiting() > 0 || (self.reads_remote && is_fed) {
@@ -311,6 +330,7 @@ impl Worker {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
         let left = self.connections.len()
             + self.balance.under_way()
+            + self.tunnels.carriage.under_way()
             + self.streams.len()
             + self.wanted.len()
             + names;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::carrier::Carrier;
 use super::http::HttpFront;
 use crate::limits::Limits;
 use crate::session::{
@@ -22,6 +23,8 @@ pub(super) enum Speech {
     Rtmp(ServerSession),
     /// HTTP, between requests or within the head of one.
     Http(Box<HttpFront>),
+    /// HTTP, with a request of a tunnel in hand.
+    Carrier(Box<Carrier>),
 }
 
 impl Speech {
@@ -29,14 +32,14 @@ impl Speech {
     pub(super) fn rtmp(&mut self) -> Option<&mut ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => None,
         }
     }
 
     fn session(&self) -> Option<&ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => None,
         }
     }
 
@@ -55,7 +58,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.wants_close(),
             Self::Http(http) => http.wants_close(),
-            Self::Unknown => false,
+            Self::Unknown | Self::Carrier(_) => false,
         }
     }
 
@@ -64,7 +67,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.refusal(),
             Self::Http(http) => http.refusal(),
-            Self::Unknown => None,
+            Self::Unknown | Self::Carrier(_) => None,
         }
     }
 
@@ -73,7 +76,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.take_output(),
             Self::Http(http) => http.take_output(),
-            Self::Unknown => None,
+            Self::Unknown | Self::Carrier(_) => None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.check_deadline(now),
             Self::Http(http) => http.check_deadline(now),
+            Self::Carrier(carrier) => carrier.check_deadline(now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -104,6 +108,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.held_bytes(),
             Self::Http(http) => http.held_bytes(),
+            Self::Carrier(carrier) => carrier.held_bytes(),
             Self::Unknown => 0,
         }
     }

@@ -17,7 +17,7 @@ use relay::worker::labels::{Label, Role};
 use relay::worker::mailbox::mailboxes;
 use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
-use relay::worker::{Parts, Shared, Worker, turn};
+use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
 /// Where every worker listens: a call lands on one of them by chance.
 pub(crate) const ANY_WORKER: u16 = 1_935;
@@ -76,6 +76,7 @@ impl Node {
                     queries,
                     shared: Arc::clone(&shared),
                     listeners: listeners.to_vec(),
+                    tunnel: TunnelSource::seeded(seed.wrapping_add(core.try_into().unwrap())),
                     seed: seed.wrapping_add(core.try_into().unwrap()),
                 });
                 worker.start();
