@@ -89,6 +89,9 @@ macro_rules! limits {
     };
 }
 
+/// So many bytes are no limit: the largest number that can be set.
+pub(crate) const NO_BYTES_LIMIT: usize = 1 << 40;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -102,10 +105,15 @@ const fn millis(milliseconds: u64) -> Duration {
 
 limits! {
     connections_max: Count = 100_000, "Open connections of one node; further ones are closed at accept. Far above what one file table usually allows, which then decides.";
+    connections_per_address_max: Count = 1_000, "Open connections from one address (IPv6: one /64); further ones are closed at accept. Addresses in limits.exempt are not judged.";
+    handshakes_per_address_max: Count = 100, "Connections accepted from one address (IPv6: one /64) in a second, each of which costs a handshake; further ones are closed at accept. Addresses in limits.exempt are not judged.";
     pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
     connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included, or to the end of the first HTTP request's head. Absolute, so that trickled bytes do not prolong it.";
     idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
+    session_max: Time = secs(0), "How long a connection may publish or play, from its accept; then it is told and closed. 0s: as long as it likes.";
+    publisher_idle_max: Time = secs(60), "A publisher that sends no audio, video or data for this long, but other bytes, is closed; its stream then enters its grace. 0s: never.";
+    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player for this long is told and closed. 0s: never.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     request_head_bytes_max: Bytes = 8 * KIB, "Head of one HTTP request of a client, on the port for publishers and players.";
     request_headers_max: Count = 64, "Header fields of such a request; browsers behind proxies send about thirty.";
@@ -152,8 +160,15 @@ limits! {
     unsubscribe_linger: Time = secs(5), "How long a worker keeps receiving a stream after its last local player left.";
     streams_max: Count = 20_000, "Names published on one node; publishers of further ones are refused.";
     wanted_names_max: Count = 20_000, "Names that players wait for and nobody has published; players of further ones are refused. Apart from streams_max, so that players of made-up names keep no publisher out.";
-    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice.";
-    players_per_stream_max: Count = 100_000, "Players of one stream on one node.";
+    players_max: Count = 100_000, "Players of one node; further ones are sent to overflow.to, or refused, and the node is not ready.";
+    players_per_app_max: Count = 100_000, "Players of all streams of one application on one node; further ones are sent to overflow.to, or refused.";
+    players_per_stream_max: Count = 100_000, "Players of one stream on one node; further ones are sent to overflow.to, or refused.";
+    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token; publishers of further ones are refused.";
+    ingest_rate_max: Bytes = 64 * MIB, "Bytes per second that one publisher may send, over ingest_window; what happens to one that sends more is its application's ingest_over.";
+    ingest_window: Time = secs(10), "How long a publisher's rate is averaged: it may run ahead of ingest_rate_max by so much.";
+    egress_rate_max: Bytes = NO_BYTES_LIMIT, "Bytes per second that the node may send. A player whose stream would not fit beside what is sent is sent to overflow.to, or refused, and the node is not ready. 1TiB: any number.";
+    flv_header_wait: Time = secs(1), "How long a player in FLV waits to learn whether a stream that has only begun has audio: the first bytes that it gets must say.";
+    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice. Those in FLV are not counted, there are twelve at most.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
@@ -165,7 +180,6 @@ limits! {
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
     tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";
-    tunnel_sessions_per_address_max: Count = 1_024, "Tunnelled sessions of one worker that were opened from one address, or one /64 network of IPv6. A proxy is one address.";
     tunnel_idle_timeout: Time = secs(15), "A tunnelled session that no request came for ends after this long, and so does a connection that carried one.";
     tunnel_hold: Time = millis(100), "A tunnel's request that finds nothing is held this long at most before it is answered empty: librtmp asks again without any pause.";
     tunnel_interval: Time = millis(40), "A tunnelled player is given media no more often than this; more often costs a request and an answer each and shows no one anything sooner than the next frame.";
@@ -173,6 +187,24 @@ limits! {
     tunnel_body_bytes_max: Bytes = 32 * MIB, "Body of one request of a tunnel. It is read as it comes and not kept, so this bounds only what one request may claim.";
     tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB of it, and the requests before it must have come.";
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
+    hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
+    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
+    hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
+    hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
+    hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
+    hook_idle_connections_max: Count = 32, "Connections kept open to one back end between calls, where its contract allows.";
+    nodes_max: Count = 128, "Nodes of a cluster, this one included; each pair keeps a connection, so more than a few hundred need thought.";
+    node_silence_max: Time = secs(3), "A node from which no byte came for so long is taken for gone; that only cleans up.";
+    heartbeat_interval: Time = secs(1), "How often nodes tell each other that they are well. Three are missed before one is taken for gone.";
+    redial_max: Time = secs(2), "Longest pause between two tries to reach a listed node; a cluster that was cut in two is whole again not much later.";
+    dials_max: Count = 64, "Nodes that are being dialled at one time; the others wait their turn.";
+    cluster_hello_timeout: Time = secs(3), "From dialling or accepting a link to the end of its greeting. A node of the cluster needs milliseconds.";
+    cluster_strangers_max: Count = 256, "Accepted links that have not greeted yet; more are closed unheard.";
+    cluster_message_bytes_max: Bytes = 64 * KIB, "Longest control message between nodes; longer lists are told in parts.";
+    announced_streams_max: Count = 20_000, "Streams that one node may announce; the rest cannot be had from it.";
+    directory_names_max: Count = 100_000, "Names that all nodes together may announce; further ones are passed over.";
+    directory_refresh: Time = secs(10), "How often a node repeats that what it announced still stands; after three such spans without a word its streams end.";
+    link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";

@@ -10,7 +10,7 @@ use relay::wire::amf0::{Amf0Reader, write_string, write_value};
 use relay::wire::assembler::{Assembled, MessageAssembler};
 use relay::wire::chunk_reader::ChunkReader;
 use relay::wire::chunk_writer::write_message;
-use relay::wire::command::{Answer, Call, Command, Status};
+use relay::wire::command::{Answer, Call, Command, PlayRange, Status};
 use relay::wire::control::{BandwidthLimit, ControlMessage, UserControl};
 use relay::wire::flv::{FlvHeader, FlvReader, FlvTag, write_tag};
 use relay::wire::media::{Class, Role, Tracks};
@@ -342,8 +342,8 @@ fn calls_with_names_of_streams() {
         let check = |name: &str, expected: Command<'_>| {
             assert_eq!(call(&write(name)), (transaction, name.to_owned(), expected));
         };
-        check("publish", Command::Publish { name: &text });
-        check("play", Command::Play { name: &text });
+        check("publish", Command::Publish { name: &text, kind: b"live" });
+        check("play", Command::Play { name: &text, range: PlayRange::default() });
         check("FCPublish", Command::FcPublish { name: &text });
         check("FCUnpublish", Command::FcUnpublish { name: &text });
         check("releaseStream", Command::ReleaseStream);

@@ -89,12 +89,19 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("session", &["wire"]),
     ("stream", &["wire"]),
+    ("access", &["wire"]),
     ("cluster", &[]),
     ("reactor", &[]),
-    ("worker", &["wire", "session", "stream", "cluster", "reactor"]),
-    ("control", &["worker", "config"]),
-    ("config", &["worker"]),
-    ("node", &["wire", "session", "stream", "cluster", "reactor", "worker", "control", "config"]),
+    ("worker", &["wire", "session", "stream", "access", "cluster", "reactor"]),
+    ("control", &["worker", "config", "access"]),
+    ("config", &["worker", "access"]),
+    (
+        "node",
+        &[
+            "wire", "session", "stream", "access", "cluster", "reactor", "worker", "control",
+            "config",
+        ],
+    ),
     ("main", &["node", "config"]),
 ];
 
@@ -146,7 +153,7 @@ fn detours(source: &Source) -> Vec<String> {
 /// The standard maps are ordered anew in every process, so a run would not follow from its seed.
 fn chance(source: &Source) -> Vec<String> {
     match source.room() {
-        Some("wire" | "session" | "stream" | "cluster") => {
+        Some("wire" | "session" | "stream" | "access" | "cluster") => {
             banned(source, &["HashMap", "HashSet", "RandomState"])
         }
         Some("reactor") => banned(source, &["RandomState"]),
@@ -159,6 +166,7 @@ fn purity(source: &Source) -> Vec<String> {
         "Instant",
         "SystemTime",
         "std::thread",
+        "std::fs",
         "TcpStream",
         "TcpListener",
         "UdpSocket",
@@ -173,7 +181,7 @@ fn purity(source: &Source) -> Vec<String> {
         "mio::",
         "tokio",
     ];
-    if !matches!(source.room(), Some("wire" | "session" | "stream" | "cluster")) {
+    if !matches!(source.room(), Some("wire" | "session" | "stream" | "access" | "cluster")) {
         return Vec::new();
     }
     banned(source, BANNED)

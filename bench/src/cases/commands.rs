@@ -30,7 +30,9 @@ pub(super) fn cases() -> [Case; 2] {
             prepare: || {
                 let arguments = [Value::Null, Value::text("camera"), Value::text("live")];
                 let payload = payload("publish", &arguments);
-                parse(&payload, |command| matches!(command, Command::Publish { name: b"camera" }))
+                parse(&payload, |command| {
+                    matches!(command, Command::Publish { name: b"camera", .. })
+                })
             },
         },
     ]

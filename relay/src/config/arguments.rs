@@ -8,8 +8,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::draft::Draft;
 use super::key::{Given, Key};
-use super::settings::SETTINGS;
-use super::{Log, LogFormat, Source, listing};
+use super::{Log, LogFormat, Source, listing, settings};
 
 pub(super) enum Parsed {
     /// Help or version: print it and end well.
@@ -40,19 +39,19 @@ pub(super) fn parse(
             };
         }
     };
-    let mut settings = Vec::new();
-    for setting in SETTINGS {
+    let mut given = Vec::new();
+    for setting in settings::all() {
         let Some((flag, _)) = setting.flag else { continue };
         if let Some(text) = matches.get_one::<String>(flag) {
             let key = Key::new(&[setting.section, setting.name]);
             let source = Source::Flag(flag);
-            settings.push(Given { key, text: text.clone(), source });
+            given.push(Given { key, text: text.clone(), source });
         }
     }
     Ok(Parsed::Given(Arguments {
         config: matches.get_one::<PathBuf>("config").cloned(),
         check: matches.get_flag("check"),
-        settings,
+        settings: given,
     }))
 }
 
@@ -67,7 +66,7 @@ fn command() -> Command {
         .long("check")
         .action(ArgAction::SetTrue)
         .help("Print the configuration in force, with the source of each value, and exit");
-    let flags = SETTINGS.iter().filter_map(|setting| {
+    let flags = settings::all().filter_map(|setting| {
         let (flag, value) = setting.flag?;
         let long = flag.trim_start_matches('-');
         Some(Arg::new(flag).long(long).value_name(value).help(setting.why))

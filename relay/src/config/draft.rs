@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::environment::variable;
 use super::key::{Given, Key};
 use super::nearest::nearest;
-use super::settings::{self, ANY_APP, APP_SETTINGS, APPS, LIMITS, SETTINGS};
+use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
     Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
     text,
 };
-use crate::worker::settings::{AppSettings, Settings};
+use crate::worker::settings::{AppSettings, Settings, prefixes};
 
 pub(super) struct Draft {
     config: Config,
@@ -91,7 +91,7 @@ impl Draft {
     /// `None` when there is no such setting; otherwise done, or what is allowed.
     fn set(&mut self, key: &Key, text: &str) -> Option<Result<(), String>> {
         match key.0.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [LIMITS, name] => {
+            [LIMITS, name] if setting(LIMITS, name).is_none() => {
                 let limits = &mut self.config.settings.limits;
                 let row = limits.table().into_iter().find(|row| row.name == name)?;
                 let value = match settings::limit(row.name, row.value, text) {
@@ -101,7 +101,7 @@ impl Draft {
                 limits.set(row.name, value).map(|set| set.map_err(str::to_owned))
             }
             [APPS, app, name] => {
-                let setting = APP_SETTINGS.iter().find(|setting| setting.name == name)?;
+                let setting = settings::of_apps().find(|setting| setting.name == name)?;
                 let app_bytes_max = self.config.settings.limits.app_bytes_max;
                 let full = self.apps.len() >= APPS_MAX && !self.apps.contains_key(app);
                 if app.is_empty() || app.len() > app_bytes_max || full {
@@ -112,11 +112,7 @@ impl Draft {
                 }
                 Some((setting.set)(self.apps.entry(app.to_owned()).or_default(), text))
             }
-            [section, name] => {
-                let mut settings = SETTINGS.iter();
-                let setting = settings.find(|row| row.section == section && row.name == name)?;
-                Some((setting.set)(&mut self.config, text))
-            }
+            [section, name] => Some((setting(section, name)?.set)(&mut self.config, text)),
             _ => None,
         }
     }
@@ -127,10 +123,10 @@ impl Draft {
             return sentence;
         }
         let app = given.key.0.get(1).map_or(ANY_APP, String::as_str);
-        let fixed = SETTINGS.iter().map(|row| Key::new(&[row.section, row.name]));
+        let fixed = settings::all().map(|row| Key::new(&[row.section, row.name]));
         let limits = self.config.settings.limits.table();
         let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
-        let apps = APP_SETTINGS.iter().map(|row| Key::new(&[APPS, app, row.name]));
+        let apps = settings::of_apps().map(|row| Key::new(&[APPS, app, row.name]));
         let known: Vec<_> =
             fixed.chain(limits).chain(apps).map(|key| (key.to_string(), key)).collect();
         let nearest = nearest(&typed, known.iter().map(|(name, _)| name.as_str()));
@@ -172,14 +168,15 @@ impl Draft {
         self.mistakes.push(bad(&Given { key, text, source }, allowed));
     }
 
-    /// What nobody set for an application is as `*` has it.
+    /// What nobody set for an application is as the longest beginning of its name has it, else as
+    /// `*` has it.
     fn inherit(&mut self) {
-        let any = self.apps.get(ANY_APP).cloned().unwrap_or_default();
+        let given = self.apps.clone();
         for (app, values) in &mut self.apps {
-            for setting in APP_SETTINGS {
-                let key = Key::new(&[APPS, app, setting.name]);
-                if !self.sources.contains_key(&key) {
-                    (setting.inherit)(values, &any);
+            for setting in settings::of_apps() {
+                let from = giver(&self.sources, app, setting.name);
+                if let Some(from) = given.get(&from).filter(|_| from != *app) {
+                    (setting.inherit)(values, from);
                 }
             }
         }
@@ -189,7 +186,7 @@ impl Draft {
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for section in settings::sections() {
-            for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+            for setting in settings::all().filter(|setting| setting.section == section) {
                 let key = Key::new(&[section, setting.name]);
                 rows.push(self.row(key, (setting.get)(&self.config), setting.why));
             }
@@ -201,7 +198,7 @@ impl Draft {
             }
             if section == APPS {
                 for (app, values) in &self.apps {
-                    for setting in APP_SETTINGS {
+                    for setting in settings::of_apps() {
                         let key = Key::new(&[APPS, app, setting.name]);
                         rows.push(self.row(key, (setting.get)(values), setting.why));
                     }
@@ -214,14 +211,25 @@ impl Draft {
     fn row(&self, key: Key, value: String, why: &'static str) -> Row {
         let own = self.sources.get(&key);
         let inherited = match key.0.as_slice() {
-            [section, _, name] if section == APPS => {
-                self.sources.get(&Key::new(&[APPS, ANY_APP, name]))
+            [section, app, name] if section == APPS => {
+                self.sources.get(&Key::new(&[APPS, &giver(&self.sources, app, name), name]))
             }
             _ => None,
         };
         let source = own.or(inherited).cloned().unwrap_or(Source::Default);
         Row { section: key.section(), name: key.name().to_owned(), value, source, why }
     }
+}
+
+/// The application whose section decides a setting of `app`.
+fn giver(sources: &HashMap<Key, Source>, app: &str, setting: &str) -> String {
+    let mut sections = std::iter::once(app.to_owned()).chain(prefixes(app));
+    let has = |section: &String| sources.contains_key(&Key::new(&[APPS, section, setting]));
+    sections.find(has).unwrap_or_else(|| ANY_APP.to_owned())
+}
+
+fn setting(section: &str, name: &str) -> Option<&'static settings::Setting> {
+    settings::all().find(|setting| setting.section == section && setting.name == name)
 }
 
 /// A value that stands where the file has a table.

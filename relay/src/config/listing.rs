@@ -55,7 +55,7 @@ pub(super) fn help(rows: &[Row]) -> String {
     }
     out.push_str(
         "\nSettings of [apps.\"*\"] hold for every application without a section of its own, such as \
-         [apps.\"live\"].\nNames of applications are compared letter by letter, in variables too: \
+         [apps.\"live\"],\nor of a beginning of its name, such as [apps.\"live*\"]; of these the longest holds.\nNames of applications are compared letter by letter, in variables too: \
          RELAY_APPS__live__JOIN is about \"live\",\nRELAY_APPS__LIVE__JOIN about \"LIVE\".\nExit codes: 0 ended in order, 1 cannot start, 2 bad configuration or \
          arguments.",
     );

@@ -10,8 +10,10 @@ mod draft;
 mod environment;
 mod file;
 mod key;
+mod limiting;
 mod listing;
 mod nearest;
+mod secrets;
 mod settings;
 mod text;
 

@@ -3,12 +3,14 @@
 //! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
 //! here.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, text};
-use crate::limits::Value;
+use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
+use crate::access::Rules;
+use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
 
 /// A setting that is there once.
@@ -45,10 +47,20 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, APPS, "drain", "log"].into_iter()
+    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
 }
 
-pub(super) const SETTINGS: &[Setting] = &[
+/// Every setting that is there once, in the order of the documentation within each section.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(limiting::SETTINGS)
+}
+
+/// Every setting that each application has, in the order of the documentation.
+pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+}
+
+const SETTINGS: &[Setting] = &[
     Setting {
         section: "node",
         name: "name",
@@ -221,7 +233,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
 ];
 
-pub(super) const APP_SETTINGS: &[AppSetting] = &[
+const APP_SETTINGS: &[AppSetting] = &[
     AppSetting {
         name: "flush",
         why: "How long messages are gathered before they are sent: \"0ms\", \"20ms\", \"50ms\", or one of them by load (\"auto\").",
@@ -250,10 +262,24 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         get: |app| chosen(app.unknown_stream, UNKNOWNS),
         inherit: |app, other| app.unknown_stream = other.unknown_stream,
     },
+    AppSetting {
+        name: "publish",
+        why: "Who may publish: a list of rules, any of which suffices. A rule is \"everybody\", \"nobody\", \"private\" (loopback and private networks), an address or network, \"hook\" (whoever the hooks say), or several of these with \"and\" between them, which must all hold.",
+        set: |app, text| rules(&mut app.publish, text),
+        get: |app| app.publish.to_string(),
+        inherit: |app, other| app.publish = other.publish.clone(),
+    },
+    AppSetting {
+        name: "play",
+        why: "Who may play: a list of rules like that of publish.",
+        set: |app, text| rules(&mut app.play, text),
+        get: |app| app.play.to_string(),
+        inherit: |app, other| app.play = other.play.clone(),
+    },
 ];
 
 /// Texts and the values they stand for.
-type Choices<T> = &'static [(&'static str, T)];
+pub(super) type Choices<T> = &'static [(&'static str, T)];
 
 /// What leaves a decision to the kernel, to the relay, or aside.
 const SYSTEM: &str = "system";
@@ -286,7 +312,7 @@ const CONFLICTS: Choices<PublishConflict> =
 const UNKNOWNS: Choices<UnknownStream> =
     &[("wait", UnknownStream::Wait), ("reject", UnknownStream::Reject)];
 
-fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
+pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         *to = *value;
         return Ok(());
@@ -296,9 +322,23 @@ fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), St
     Err(format!("{} or {last}", others.join(", ")))
 }
 
-fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
+pub(super) fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
     text::quoted(name.unwrap_or_default())
+}
+
+/// A list of rules: an array as in the file, or texts with commas between them.
+fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
+    let listed: Vec<String> = if text.trim_start().starts_with('[') {
+        let table: HashMap<String, Vec<String>> = toml::from_str(&format!("rules = {text}"))
+            .map_err(|_| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
+        table.into_values().flatten().collect()
+    } else {
+        text.split(',').map(str::to_owned).collect()
+    };
+    let listed = listed.iter().map(String::as_str);
+    *to = Rules::parse(listed, &mut secrets::read).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
@@ -346,7 +386,7 @@ pub(super) fn show_limit(value: Value) -> String {
     }
 }
 
-fn times(least: Duration, most: Duration) -> String {
+pub(super) fn times(least: Duration, most: Duration) -> String {
     let [least, most] = [least, most].map(text::show_time);
     format!("a time from {least} to {most} such as \"45s\" or \"20ms\"")
 }
@@ -354,8 +394,14 @@ fn times(least: Duration, most: Duration) -> String {
 /// Without time a connection could not even begin; where nothing waits, no time is a choice.
 fn least_time(name: &str) -> Duration {
     match name {
-        "close_linger" | "key_wait_max" | "stream_grace" | "takeover_holdoff"
-        | "unsubscribe_linger" => Duration::ZERO,
+        "close_linger"
+        | "key_wait_max"
+        | "stream_grace"
+        | "takeover_holdoff"
+        | "unsubscribe_linger"
+        | "session_max"
+        | "publisher_idle_max"
+        | "publisher_unwatched_max" => Duration::ZERO,
         _ => Duration::from_millis(1),
     }
 }
@@ -370,7 +416,9 @@ fn bytes_range(name: &str) -> RangeInclusive<usize> {
         "command_bytes_max" | "partial_bytes_idle_max" | "output_bytes_max" => 4 * KIB..=16 * MIB,
         // Allocated as one piece.
         "receive_bytes" | "segment_bytes" | "batch_bytes_max" => KIB..=16 * MIB,
-        _ => 1..=(1 << 40),
+        // A header has to fit.
+        "hook_reply_bytes_max" => 8 * KIB..=16 * MIB,
+        _ => 1..=NO_BYTES_LIMIT,
     }
 }
 
@@ -381,7 +429,7 @@ fn count_range(name: &str) -> RangeInclusive<usize> {
         // Control, commands, data, audio and video each have a chunk stream of their own.
         "chunk_streams_max" => 5..=65_599,
         // Rings and queues of this many places.
-        "mail_ring_max" | "control_mail_max" => 16..=1 << 20,
+        "mail_ring_max" | "control_mail_max" | "hook_calls_max" => 16..=1 << 20,
         "sends_per_turn" | "newcomers_per_turn" => 1..=65_536,
         _ => 1..=1_000_000_000,
     }

@@ -261,9 +261,9 @@ fn listeners_must_not_meet() {
 fn help_and_check_say_what_is_allowed() {
     let mut config = Start::default().effective().config;
     let app = &mut crate::worker::settings::AppSettings::default();
-    let fixed = settings::SETTINGS.iter().map(|row| (row.why, (row.set)(&mut config, "\0")));
+    let fixed = settings::all().map(|row| (row.why, (row.set)(&mut config, "\0")));
     let fixed: Vec<_> = fixed.collect();
-    let apps = settings::APP_SETTINGS.iter().map(|row| (row.why, (row.set)(app, "\0")));
+    let apps = settings::of_apps().map(|row| (row.why, (row.set)(app, "\0")));
     let mut choices = 0;
     for (why, allowed) in fixed.into_iter().chain(apps) {
         let allowed = allowed.unwrap_err();
@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 8);
+    assert_eq!(choices, 10);
 }
 
 #[test]

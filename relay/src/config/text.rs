@@ -64,6 +64,23 @@ pub(super) fn count(text: &str) -> Option<usize> {
     }
 }
 
+/// Texts between commas, or a TOML array of strings; `None` when it is neither, or has more than
+/// [`LIST_MAX`]. An empty text is an empty list.
+pub(super) fn list(text: &str) -> Option<Vec<String>> {
+    let items: Vec<String> = if text.trim_start().starts_with('[') {
+        let table: toml::Table = format!("list = {text}").parse().ok()?;
+        let items = table.get("list")?.as_array()?;
+        items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>()?
+    } else {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    };
+    (items.len() <= LIST_MAX).then_some(items)
+}
+
+/// Most items of one list.
+pub(super) const LIST_MAX: usize = 64;
+
 /// An address with a port.
 pub(super) fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
@@ -169,6 +186,23 @@ mod tests {
         {
             assert_eq!(count(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn lists_are_written_with_commas_or_as_arrays() {
+        fn check(text: &str, expected: Option<&[&str]>) {
+            let expected = expected.map(|items| items.iter().map(ToString::to_string).collect());
+            assert_eq!(list(text), expected, "{text:?}");
+        }
+        check("", Some(&[]));
+        check("a", Some(&["a"]));
+        check(" a , b,, c ", Some(&["a", "b", "c"]));
+        check("[\"a\", \"b,c\"]", Some(&["a", "b,c"]));
+        check("[]", Some(&[]));
+        check("[1]", None);
+        check("[\"a\"", None);
+        check(&"a,".repeat(LIST_MAX), Some(&["a"; LIST_MAX]));
+        check(&"a,".repeat(LIST_MAX + 1), None);
     }
 
     #[test]

@@ -127,11 +127,11 @@ impl SimNet {
         SimReactor::new(Rc::clone(&self.0), host)
     }
 
-    /// A client of the host 192.0.2.1 that connects. It may write at once; when the call is
+    /// A client of the host 10.0.2.1 that connects. It may write at once; when the call is
     /// refused, it finds itself reset.
     #[must_use]
     pub fn connect(&self, to: SocketAddr) -> SimEndpoint {
-        self.connect_from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), to)
+        self.connect_from(IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1)), to)
     }
 
     /// The same from another host.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::limits::Limits;
 use crate::wire::assembler;
+use crate::wire::command::PlayRange;
 use crate::wire::connect::{CODECS_MAX, ConnectProperties, EnhancedProperties, caps};
 use crate::wire::data::DataFault;
 use crate::wire::media::Codec;
@@ -85,6 +86,36 @@ pub struct StreamRequest {
     pub message_stream: u32,
     /// The name, with query and host.
     pub address: StreamAddress,
+    /// What the client wrote.
+    pub words: StreamWords,
+}
+
+/// What a client wrote in publish or play, as hooks are told it. May carry secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StreamWords {
+    /// The name as it came, up to its question mark.
+    pub name: String,
+    /// What followed the question mark.
+    pub args: String,
+    /// The type of publish: `live`, `record` or `append`.
+    pub kind: String,
+    /// What play said besides the name.
+    pub range: PlayRange,
+}
+
+impl StreamWords {
+    pub(super) fn new(name: &[u8], kind: &[u8], range: PlayRange) -> Self {
+        let text = String::from_utf8_lossy(name);
+        let (name, args) = text.split_once('?').unwrap_or((&text, ""));
+        let kind = String::from_utf8_lossy(kind).into_owned();
+        Self { name: name.to_owned(), args: args.to_owned(), kind, range }
+    }
+}
+
+impl fmt::Debug for StreamWords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("StreamWords").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// Why something a client sent was not used.
@@ -270,6 +301,23 @@ impl ConnectRequest {
         }
     }
 
+    /// The application as it came, perhaps with a query, for hooks. May carry secrets.
+    #[must_use]
+    pub fn raw_app(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.raw_app)
+    }
+
+    /// Puts another application in the place of the one asked for; the query stays.
+    pub(super) fn rename_app(&mut self, app: &str, limits: &Limits) -> Result<(), NameError> {
+        let name = app_name(app.as_bytes(), limits)?;
+        let query = self.raw_app.iter().position(|byte| *byte == b'?');
+        let query = query.map(|at| self.raw_app.split_off(at)).unwrap_or_default();
+        self.raw_app = name.as_bytes().to_vec();
+        self.raw_app.extend_from_slice(&query);
+        self.app = name;
+        Ok(())
+    }
+
     /// tcUrl as it came, for hooks. May carry secrets.
     #[must_use]
     pub fn tc_url(&self) -> Cow<'_, str> {
@@ -412,39 +460,61 @@ pub struct PlayRefusal {
 pub enum PlayRefusalCode {
     /// There is no such stream.
     StreamNotFound,
-    /// Not allowed or not possible.
+    /// Not possible.
     Failed,
+    /// Not allowed without a secret that was not shown, or with the one that was.
+    Unauthorized,
+    /// Not allowed, whatever is shown.
+    Forbidden,
 }
 
 impl PlayRefusalCode {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::StreamNotFound => "NetStream.Play.StreamNotFound",
-            Self::Failed => "NetStream.Play.Failed",
+            Self::Failed | Self::Unauthorized | Self::Forbidden => "NetStream.Play.Failed",
         }
     }
 }
 
+/// Where a player is sent that finds no room here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The `tcUrl` to connect to, with the query of connect. May carry secrets.
+    pub tc_url: String,
+    /// The whole URL of the stream, with its query. May carry secrets.
+    pub url: String,
+    /// The same without the query, for people and log lines.
+    pub shown: String,
+}
+
+/// Says where to and no more: queries hold what clients call secret.
+impl fmt::Debug for Redirect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Redirect").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
 /// Why we end what a client publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishEnd {
     /// Another publisher has the name now.
     TakenOver,
-    /// An operator or a rule ended it.
-    Stopped,
+    /// An operator or a rule ended it; the reason, for people.
+    Stopped(Cow<'static, str>),
     /// This node is about to end; the client may come back.
     Draining,
 }
 
 impl PublishEnd {
-    pub(super) fn status(self) -> (Level, &'static str, &'static str) {
+    pub(super) fn status(&self) -> (Level, &'static str, &str) {
         match self {
             Self::TakenOver => (
                 Level::Error,
                 "NetStream.Publish.BadName",
                 "Another publisher took the stream over",
             ),
-            Self::Stopped => (Level::Error, "NetStream.Publish.Rejected", "Publishing was ended"),
+            Self::Stopped(why) => (Level::Error, "NetStream.Publish.Rejected", why),
             Self::Draining => (
                 Level::Status,
                 "NetStream.Unpublish.Success",

@@ -34,6 +34,8 @@ pub struct Cursor {
     /// Bytes handed out and not yet gone.
     pub(super) outstanding: usize,
     pub(super) phase: Phase,
+    /// The header of its format, where that has one, was put out.
+    pub(super) greeted: bool,
     /// What is read, counted as one reader of it.
     pub(super) view: ViewKind,
     /// What is to be read: from the next key frame if that adds video, else from the next segment.
@@ -114,6 +116,7 @@ impl Cursor {
             offset: 0,
             outstanding: 0,
             phase: Phase::Waiting { since: now, join },
+            greeted: view.flv_form().is_none(),
             view,
             wanted: view,
             reached: None,

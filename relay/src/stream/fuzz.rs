@@ -13,11 +13,12 @@ use bytes::Bytes;
 use super::cursor::{Cursor, Join, Next};
 use super::hub::{Hub, StreamKey};
 use super::log::Log;
-use super::view::{VIEW_LINGER, ViewKind, ViewTracks};
+use super::tags::FlvForm;
+use super::view::{VIEW_LINGER, ViewFormat, ViewKind, ViewTracks};
 use crate::limits::Limits;
 use crate::wire::chunk_reader::ChunkReader;
 use crate::wire::media::{Class, Role, Tracks};
-use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader};
+use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader, MessageType};
 use crate::wire::timestamp::Timestamp;
 
 /// Operations on log, cursors and hubs.
@@ -190,9 +191,9 @@ impl World {
         if how & 64 == 0 {
             hub.rejoin(*key, &mut player.cursor, now);
         } else {
-            // The message stream of a play never changes.
-            let message_stream = player.message_stream;
-            player.cursor.set_view(ViewKind { message_stream, ..view(how >> 3) });
+            // The message stream and the format of a play never change.
+            let tracks = view(how >> 3).tracks;
+            player.cursor.set_view(ViewKind { tracks, ..player.cursor.view() });
         }
     }
 
@@ -219,7 +220,7 @@ impl World {
             player.receive(slice, &self.published);
         }
         player.cursor.advance(total);
-        let whole = player.partial.iter().all(Vec::is_empty);
+        let whole = player.partial.iter().all(Vec::is_empty) && player.flv.is_empty();
         assert!(!player.cursor.at_boundary() || whole, "a boundary is where a message ends");
         true
     }
@@ -278,6 +279,9 @@ struct Player {
     cursor: Cursor,
     reader: ChunkReader,
     partial: Vec<Vec<u8>>,
+    /// Of FLV, what is not read yet, and whether its header was.
+    flv: Vec<u8>,
+    greeted: bool,
     /// The newest message that was no header.
     newest: Option<usize>,
     last_video: Option<usize>,
@@ -288,12 +292,24 @@ impl Player {
         let mut reader = ChunkReader::new(&Limits::default());
         let chunk_bytes = u32::try_from(CHUNK_BYTES).expect("60,000 fits 32 bits");
         reader.set_chunk_size(chunk_bytes).expect("a chunk size of ours");
-        let message_stream = view.message_stream;
-        let (partial, newest, last_video) = (vec![Vec::new(); 4], None, None);
-        Self { remote, message_stream, cursor, reader, partial, newest, last_video }
+        Self {
+            remote,
+            message_stream: view.message_stream,
+            cursor,
+            reader,
+            partial: vec![Vec::new(); 4],
+            flv: Vec::new(),
+            greeted: false,
+            newest: None,
+            last_video: None,
+        }
     }
 
     fn receive(&mut self, mut bytes: &[u8], published: &[Published]) {
+        if let ViewFormat::Flv(form) = self.cursor.view().format {
+            self.flv.extend_from_slice(bytes);
+            return self.receive_flv(form, published);
+        }
         while let Some(fragment) = self.reader.next(&mut bytes).expect("valid chunks") {
             self.partial[fragment.slot].extend_from_slice(fragment.payload);
             if fragment.last {
@@ -301,6 +317,47 @@ impl Player {
                 self.judge(&fragment.header, &body, published);
             }
         }
+    }
+
+    /// Reads the tags that are whole, and the header before them. Over a WebSocket each of them
+    /// lies in a frame of its own.
+    fn receive_flv(&mut self, form: FlvForm, published: &[Published]) {
+        while let Some((frame, unit)) = self.next_unit(form) {
+            let unit: Vec<u8> = self.flv.drain(..frame + unit).skip(frame).collect();
+            if !std::mem::replace(&mut self.greeted, true) {
+                assert!(unit.starts_with(b"FLV\x01"), "the header comes first");
+                continue;
+            }
+            let [kind, l0, l1, l2, t0, t1, t2, t3] =
+                *unit.first_chunk().expect("a tag has 15 bytes and more");
+            let header = MessageHeader {
+                timestamp: Timestamp(u32::from_be_bytes([t3, t0, t1, t2])),
+                length: u32::from_be_bytes([0, l0, l1, l2]),
+                kind: MessageType::from_id(kind),
+                message_stream: self.message_stream,
+            };
+            assert!(unit.ends_with(&(header.length + 11).to_be_bytes()), "the size of the tag");
+            self.judge(&header, &unit[11..unit.len() - 4], published);
+        }
+    }
+
+    /// The lengths of the frame's header and of what is in it, if that is all there.
+    fn next_unit(&self, form: FlvForm) -> Option<(usize, usize)> {
+        let frame = match (form.websocket, self.flv.get(..2)) {
+            (false, _) => 0,
+            (true, Some([0x82, 0..=125])) => 2,
+            (true, Some([0x82, 126])) => 4,
+            (true, Some([0x82, 127])) => 10,
+            (true, Some(other)) => panic!("{other:?} begins no frame of ours"),
+            (true, None) => return None,
+        };
+        let unit = if self.greeted {
+            let [_, a, b, c] = *self.flv.get(frame..)?.first_chunk()?;
+            15 + usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("24 bits fit")
+        } else {
+            13
+        };
+        (self.flv.len() >= frame + unit).then_some((frame, unit))
     }
 
     fn judge(&mut self, header: &MessageHeader, body: &[u8], published: &[Published]) {
@@ -342,7 +399,13 @@ fn view(how: u8) -> ViewKind {
         1 => ViewTracks::VideoOnly,
         _ => ViewTracks::Both,
     };
-    ViewKind { tracks, message_stream: if how & 4 == 0 { 1 } else { 7 } }
+    let form = |websocket| FlvForm { websocket, extras: how & 4 == 0 };
+    match how & 28 {
+        4 => ViewKind { tracks, message_stream: 7, ..ViewKind::default() },
+        8 | 12 => ViewKind::flv(tracks, form(false)),
+        16 | 20 => ViewKind::flv(tracks, form(true)),
+        _ => ViewKind { tracks, ..ViewKind::default() },
+    }
 }
 
 /// The number of a message, and then filler made from it.

@@ -2,7 +2,7 @@
 
 use super::cursor::{Join, Next};
 use super::testing::{AUDIO_ONLY, Rig, VIDEO_ONLY, on_tracks};
-use super::view::ViewKind;
+use super::view::{ViewFormat, ViewKind};
 use crate::limits::Limits;
 use crate::wire::media::Role::{
     self, AudioFrame, AudioHeader, InterFrame, KeyFrame, Metadata, TrackKeyFrame, VideoCommand,
@@ -10,7 +10,11 @@ use crate::wire::media::Role::{
 };
 use crate::wire::media::Tracks;
 
-const BOTH: ViewKind = ViewKind { tracks: super::view::ViewTracks::Both, message_stream: 1 };
+const BOTH: ViewKind = ViewKind {
+    tracks: super::view::ViewTracks::Both,
+    message_stream: 1,
+    format: ViewFormat::Chunks,
+};
 
 /// A rig whose stream has sent metadata and headers (ids 1 to 3).
 fn rig() -> Rig {

@@ -2,11 +2,12 @@
 
 use super::cursor::{Cursor, Join, JumpReason, Next};
 use super::testing::{AUDIO_ONLY, Player, Rig};
-use super::view::{ViewKind, ViewTracks};
+use super::view::{ViewFormat, ViewKind, ViewTracks};
 use crate::limits::Limits;
 use crate::wire::media::Role::{AudioFrame, AudioHeader, InterFrame, KeyFrame, VideoHeader};
 
-const BOTH: ViewKind = ViewKind { tracks: ViewTracks::Both, message_stream: 1 };
+const BOTH: ViewKind =
+    ViewKind { tracks: ViewTracks::Both, message_stream: 1, format: ViewFormat::Chunks };
 
 /// A player at the head of a stream that begins with a header (id 1) and a key frame (id 2).
 fn rig(limits: Limits) -> (Rig, Cursor, Player) {

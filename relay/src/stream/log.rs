@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::segment::Segment;
 use crate::limits::Limits;
+use crate::wire::flv::FlvHeader;
 
 /// The newest segments of one stream or of one of its views.
 #[derive(Debug, Default)]
@@ -22,7 +23,15 @@ pub struct Log {
     held: usize,
     pushed: Pushed,
     /// The prelude of one segment, rendered for all players that join there.
-    rendered: Option<(u64, Bytes)>,
+    rendered: Option<Rendered>,
+}
+
+#[derive(Debug)]
+struct Rendered {
+    at: u64,
+    /// The header before it.
+    header: Option<FlvHeader>,
+    bytes: Bytes,
 }
 
 /// What was added to a log since it began, whether or not it is still held.
@@ -83,7 +92,7 @@ impl Log {
     /// Bytes held, overhead included.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held + self.rendered.as_ref().map_or(0, |(_, bytes)| bytes.len())
+        self.held + self.rendered.as_ref().map_or(0, |rendered| rendered.bytes.len())
     }
 
     /// The segments from `number` on.
@@ -161,12 +170,21 @@ impl Log {
         self.segments.shrink_to_fit();
     }
 
-    /// The prelude for joining at the segment `number`, which must be held, as `render` gives it.
-    /// Rendered once however many players join there.
-    pub(super) fn prelude_at(&mut self, number: u64, render: impl FnOnce() -> Bytes) -> Bytes {
+    /// The prelude for joining at the segment `number`, which must be held, as `render` gives it
+    /// behind this header. Rendered once however many players join there.
+    pub(super) fn prelude_at(
+        &mut self,
+        number: u64,
+        header: Option<FlvHeader>,
+        render: impl FnOnce() -> Bytes,
+    ) -> Bytes {
         match &self.rendered {
-            Some((at, bytes)) if *at == number => bytes.clone(),
-            _ => self.rendered.insert((number, render())).1.clone(),
+            Some(kept) if kept.at == number && kept.header == header => kept.bytes.clone(),
+            _ => {
+                let bytes = render();
+                self.rendered = Some(Rendered { at: number, header, bytes: bytes.clone() });
+                bytes
+            }
         }
     }
 
@@ -177,7 +195,7 @@ impl Log {
             self.held -= segment.prelude.held_bytes();
         }
         self.newest_key = self.newest_key.filter(|key| *key != segment.number);
-        if self.rendered.as_ref().is_some_and(|(at, _)| *at == segment.number) {
+        if self.rendered.as_ref().is_some_and(|rendered| rendered.at == segment.number) {
             self.rendered = None;
         }
     }

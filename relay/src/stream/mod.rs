@@ -24,6 +24,9 @@
 //! up.
 
 mod cursor;
+#[cfg(test)]
+#[path = "testing_flv.rs"]
+mod flv_player;
 #[doc(hidden)]
 pub mod fuzz;
 mod home;
@@ -33,6 +36,7 @@ mod pending;
 mod prelude;
 mod reader;
 mod segment;
+mod tags;
 mod timeline;
 mod view;
 
@@ -56,6 +60,9 @@ mod model_tests;
 mod prelude_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod tags_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod testing;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -70,4 +77,5 @@ pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
 pub use log::{Log, Pushed};
 pub use prelude::Prelude;
 pub use segment::{Carried, Entry, Segment, Video};
-pub use view::{ViewKind, ViewTracks};
+pub use tags::FlvForm;
+pub use view::{ViewFormat, ViewKind, ViewTracks};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::cursor::{Batch, Cursor, Join, JumpReason, Next};
 use super::hub::{Hub, StreamKey};
+use super::tags::FlvForm;
 use super::testing::{AUDIO_ONLY, Player, Seen, VIDEO_ONLY, message, ms, step};
 use super::view::{ViewKind, ViewTracks};
 use crate::limits::Limits;
@@ -129,7 +130,9 @@ impl Reading {
                     break;
                 }
                 let start = &model.messages[from].headers;
-                let added = view.tracks == ViewTracks::Both && self.view == VIDEO_ONLY && !skips;
+                let added = view.tracks == ViewTracks::Both
+                    && self.view.tracks == VIDEO_ONLY.tracks
+                    && !skips;
                 let told = Model::told(start, if added { AUDIO_ONLY } else { view });
                 let more = (view.has_video() && !self.view.has_video())
                     || (view.has_audio() && !self.view.has_audio());
@@ -335,17 +338,21 @@ impl World {
         let remote = self.random.bool();
         let (hub, key) = if remote { &mut self.remote } else { &mut self.home };
         let join = if self.random.bool() { Join::Gop } else { Join::Live };
-        let wanted = match self.random.u8(0..6) {
+        let form = FlvForm { websocket: self.random.bool(), extras: self.random.bool() };
+        let wanted = match self.random.u8(0..9) {
             0 => AUDIO_ONLY,
             1 => VIDEO_ONLY,
-            2 => ViewKind { tracks: ViewTracks::Both, message_stream: 7 },
+            2 => ViewKind { message_stream: 7, ..ViewKind::default() },
+            3 => ViewKind::flv(ViewTracks::Both, form),
+            4 => ViewKind::flv(ViewTracks::AudioOnly, form),
+            5 => ViewKind::flv(ViewTracks::VideoOnly, form),
             _ => ViewKind::default(),
         };
         let cursor = hub.open(*key, join, wanted, self.now).unwrap();
         self.viewers.push(Viewer {
             remote,
             cursor,
-            player: Player::new(),
+            player: Player::of(wanted),
             wanted,
             pace: self.random.u8(5..=255),
             readings: vec![Reading {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::tags;
 use super::view::ViewKind;
 use crate::limits::Limits;
 use crate::wire::chunk_writer::write_message;
@@ -16,6 +17,7 @@ use crate::wire::media::{Class, Role, Tracks};
 use crate::wire::message::{CHUNK_BYTES, MediaKind, MediaMessage, MessageHeader};
 use crate::wire::needs::{Need, add_needs};
 use crate::wire::timestamp::Timestamp;
+use crate::wire::wire_message::PayloadPieces;
 
 /// Headers in force at one point of a stream.
 #[derive(Clone, Debug, Default)]
@@ -85,17 +87,39 @@ impl Prelude {
     #[must_use]
     pub fn render(&self, kind: ViewKind, timestamp: Timestamp) -> Bytes {
         let mut out = BytesMut::new();
+        self.render_into(&mut out, kind, timestamp);
+        out.freeze()
+    }
+
+    /// Whether there is a header for audio that readers of `kind` are told.
+    pub(super) fn tells_audio(&self, kind: ViewKind) -> bool {
+        self.items.iter().any(|item| {
+            item.role == Role::AudioHeader
+                && kind.shows(item.role)
+                && kind.flv_form().is_none_or(|form| {
+                    tags::shows(form, MediaKind::Audio, &item.payload, item.payload.len())
+                })
+        })
+    }
+
+    /// [`Self::render`] behind what is there.
+    pub(super) fn render_into(&self, out: &mut BytesMut, kind: ViewKind, timestamp: Timestamp) {
         for item in self.items.iter().filter(|item| kind.shows(item.role)) {
             let media = media_kind(item.role);
+            if let Some(form) = kind.flv_form() {
+                let payload = &item.payload;
+                let pieces = PayloadPieces::whole(payload);
+                tags::put(out, (kind, form), media, item.role, timestamp, payload.len(), pieces);
+                continue;
+            }
             let header = MessageHeader {
                 timestamp,
                 length: u32::try_from(item.payload.len()).unwrap_or(u32::MAX),
                 kind: media.message_type(),
                 message_stream: kind.message_stream,
             };
-            write_message(&mut out, media.chunk_stream(), &header, &item.payload, CHUNK_BYTES);
+            write_message(out, media.chunk_stream(), &header, &item.payload, CHUNK_BYTES);
         }
-        out.freeze()
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::prelude::PreludeBuilder;
 use super::testing::{AUDIO_ONLY, Player, VIDEO_ONLY, message, on_tracks};
-use super::view::{ViewKind, ViewTracks};
+use super::view::{ViewFormat, ViewKind, ViewTracks};
 use crate::limits::Limits;
 use crate::wire::media::{Role, Tracks};
 use crate::wire::message::MediaMessage;
 use crate::wire::timestamp::Timestamp;
 
-const BOTH: ViewKind = ViewKind { tracks: ViewTracks::Both, message_stream: 1 };
+const BOTH: ViewKind =
+    ViewKind { tracks: ViewTracks::Both, message_stream: 1, format: ViewFormat::Chunks };
 
 fn tracks(ids: &[u8]) -> Tracks {
     let mut tracks = Tracks::default();

@@ -194,26 +194,32 @@ impl Reader<'_> {
             wanted.has_video() && *key >= from && near
         });
         let waited = self.now.saturating_sub(since) >= self.limits.key_wait_max;
-        let started = if let Some(key) = key {
-            let started = self.start_at(key, wanted);
-            if started {
-                self.cursor.phase = Phase::Playing { allowance: self.renditions.lag(key) };
-            }
-            started
+        let place = if let Some(key) = key {
+            Some((key, wanted))
         } else if number < from {
-            false
+            None
         } else if let Some(view) = without_key(wanted, video) {
-            let start = self.first_without_video(number);
-            let behind = self.renditions.lag(start);
-            let started = self.start_at(start, view);
-            if started {
-                self.cursor.phase = Phase::Playing { allowance: behind };
-            }
-            started
+            Some((self.first_without_video(number), view))
         } else {
-            waited && wanted.has_audio() && self.start_at(number, wanted.audio_only())
+            (waited && wanted.has_audio()).then(|| (number, wanted.audio_only()))
         };
+        let Some((start, view)) = place else { return };
+        if !self.cursor.greeted && !self.may_greet(start, view, since) {
+            return;
+        }
+        let behind = self.renditions.lag(start);
+        let started = self.start_at(start, view);
+        if started {
+            self.cursor.phase = Phase::Playing { allowance: behind };
+        }
         self.batch.joined |= started;
+    }
+
+    /// Whether the header of the format can be written: it tells whether there is audio, and must
+    /// not be wrong. A stream that has only begun is given a moment to show it.
+    fn may_greet(&self, start: u64, view: ViewKind, since: Duration) -> bool {
+        self.now.saturating_sub(since) >= self.limits.flv_header_wait
+            || self.renditions.knows_audio(start, view, self.limits)
     }
 
     /// Where a player that waited to learn that there is no video starts: at the first segment
@@ -238,8 +244,12 @@ impl Reader<'_> {
             return false;
         }
         let cursor = &mut *self.cursor;
-        if more || cursor.reached.is_none_or(|reached| reached.version != version) {
-            cursor.head = self.renditions.prelude_at(number, view);
+        if more
+            || !cursor.greeted
+            || cursor.reached.is_none_or(|reached| reached.version != version)
+        {
+            cursor.head = self.renditions.prelude_at(number, view, !cursor.greeted);
+            cursor.greeted = true;
         }
         let passed = cursor.reached.map_or(0, |reached| seq.saturating_sub(reached.seq));
         self.batch.skipped += passed;

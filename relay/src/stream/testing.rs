@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cursor::{Batch, Cursor, Next};
+use super::flv_player::FlvPlayer;
 use super::hub::{Hub, StreamKey};
 use super::segment::{Segment, Video};
-use super::view::ViewKind;
+use super::view::{ViewFormat, ViewKind};
 use crate::limits::Limits;
 use crate::wire::chunk_reader::ChunkReader;
 use crate::wire::media::{Class, Role, Tracks};
@@ -54,10 +55,12 @@ pub(super) struct Seen {
     pub(super) message_stream: u32,
 }
 
-/// A player's end of the connection: reads chunks as any client does.
+/// A player's end of the connection: reads chunks as any client does, or FLV.
 pub(super) struct Player {
     reader: ChunkReader,
     partial: Vec<Vec<u8>>,
+    /// What it reads instead of chunks.
+    flv: Option<FlvPlayer>,
     pub(super) seen: VecDeque<Seen>,
 }
 
@@ -65,10 +68,30 @@ impl Player {
     pub(super) fn new() -> Self {
         let mut reader = ChunkReader::new(&Limits::default());
         reader.set_chunk_size(u32::try_from(CHUNK_BYTES).unwrap()).unwrap();
-        Self { reader, partial: vec![Vec::new(); 8], seen: VecDeque::new() }
+        Self { reader, partial: vec![Vec::new(); 8], flv: None, seen: VecDeque::new() }
+    }
+
+    /// One that reads what such a view is made into.
+    pub(super) fn of(view: ViewKind) -> Self {
+        let flv = view.flv_form().map(|form| FlvPlayer::new(form.websocket));
+        Self { flv, ..Self::new() }
+    }
+
+    /// Whether FLV said in its header that there is audio, and video.
+    pub(super) fn promised(&self) -> Option<(bool, bool)> {
+        self.flv.as_ref()?.promised()
     }
 
     pub(super) fn receive(&mut self, mut bytes: &[u8]) {
+        if let Some(flv) = &mut self.flv {
+            for tag in flv.read(bytes) {
+                let id = u32::from_be_bytes(*tag.payload.first_chunk().expect("an id"));
+                assert_eq!(tag.payload, payload(id, tag.payload.len()), "the payload of {id}");
+                let kind = MessageType::from_id(tag.kind);
+                self.seen.push_back(Seen { id, timestamp: tag.timestamp, kind, message_stream: 1 });
+            }
+            return;
+        }
         while let Some(fragment) = self.reader.next(&mut bytes).expect("valid chunks") {
             let partial = &mut self.partial[fragment.slot];
             partial.extend_from_slice(fragment.payload);
@@ -88,7 +111,7 @@ impl Player {
     }
 
     pub(super) fn is_between_messages(&self) -> bool {
-        self.partial.iter().all(Vec::is_empty)
+        self.partial.iter().all(Vec::is_empty) && self.flv.as_ref().is_none_or(FlvPlayer::is_whole)
     }
 
     /// The ids seen so far, which are forgotten.
@@ -154,10 +177,16 @@ pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-pub(super) const AUDIO_ONLY: ViewKind =
-    ViewKind { tracks: super::view::ViewTracks::AudioOnly, message_stream: 1 };
-pub(super) const VIDEO_ONLY: ViewKind =
-    ViewKind { tracks: super::view::ViewTracks::VideoOnly, message_stream: 1 };
+pub(super) const AUDIO_ONLY: ViewKind = ViewKind {
+    tracks: super::view::ViewTracks::AudioOnly,
+    message_stream: 1,
+    format: ViewFormat::Chunks,
+};
+pub(super) const VIDEO_ONLY: ViewKind = ViewKind {
+    tracks: super::view::ViewTracks::VideoOnly,
+    message_stream: 1,
+    format: ViewFormat::Chunks,
+};
 
 /// A hub with one stream that is published, and a clock.
 pub(super) struct Rig {
@@ -217,7 +246,7 @@ impl Rig {
 
     pub(super) fn open(&mut self, join: super::cursor::Join, view: ViewKind) -> (Cursor, Player) {
         let cursor = self.hub.open(self.key, join, view, self.now).expect("the stream is there");
-        (cursor, Player::new())
+        (cursor, Player::of(view))
     }
 
     pub(super) fn step(&mut self, cursor: &mut Cursor, player: &mut Player) -> Batch {

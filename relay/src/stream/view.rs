@@ -11,7 +11,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::log::Log;
 use super::segment::{Carried, Entry, Segment};
+use super::tags::{self, FlvForm};
 use crate::limits::Limits;
+use crate::wire::flv::FlvHeader;
 use crate::wire::media::Role;
 use crate::wire::message::MEDIA_STREAM;
 use crate::wire::wire_message::WireMessage;
@@ -24,8 +26,20 @@ pub(super) const VIEW_LINGER: Duration = Duration::from_secs(1);
 pub struct ViewKind {
     /// Which kinds of media; data messages are in every view.
     pub tracks: ViewTracks,
-    /// The message stream id in the chunk headers.
+    /// The message stream id in the chunk headers; [`MEDIA_STREAM`] where there are none.
     pub message_stream: u32,
+    /// What messages are made into.
+    pub format: ViewFormat,
+}
+
+/// What the messages of a view are made into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ViewFormat {
+    /// Chunks of RTMP.
+    #[default]
+    Chunks,
+    /// FLV, which begins with a header of its own.
+    Flv(FlvForm),
 }
 
 /// Which kinds of media a view shows.
@@ -42,11 +56,17 @@ pub enum ViewTracks {
 
 impl Default for ViewKind {
     fn default() -> Self {
-        Self { tracks: ViewTracks::Both, message_stream: MEDIA_STREAM }
+        Self { tracks: ViewTracks::Both, message_stream: MEDIA_STREAM, format: ViewFormat::Chunks }
     }
 }
 
 impl ViewKind {
+    /// FLV.
+    #[must_use]
+    pub fn flv(tracks: ViewTracks, form: FlvForm) -> Self {
+        Self { tracks, message_stream: MEDIA_STREAM, format: ViewFormat::Flv(form) }
+    }
+
     /// Whether messages of this role are shown.
     #[must_use]
     pub fn shows(self, role: Role) -> bool {
@@ -75,8 +95,21 @@ impl ViewKind {
         Self { tracks: ViewTracks::AudioOnly, ..self }
     }
 
+    /// How it is made into FLV, if it is.
+    pub(super) fn flv_form(self) -> Option<FlvForm> {
+        match self.format {
+            ViewFormat::Chunks => None,
+            ViewFormat::Flv(form) => Some(form),
+        }
+    }
+
     /// A segment of the stream as this view shows it; adds the bytes copied to `copied`.
     fn render(self, source: &Segment, copied: &mut u64) -> Segment {
+        if let Some(form) = self.flv_form() {
+            let segment = tags::render(self, form, source);
+            *copied += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
+            return segment;
+        }
         let mut index = Vec::with_capacity(source.index.len());
         let mut length = 0;
         let mut pieces = Pieces::None;
@@ -203,12 +236,14 @@ impl Renditions {
     }
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
-    /// `views_per_stream_max` views with readers.
+    /// `views_per_stream_max` views with readers. Those in FLV do not count: there are twelve of
+    /// them and never more.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
-        let read = || self.views.iter().filter(|view| view.readers > 0);
+        let counted = |view: &&View| view.readers > 0 && view.kind.flv_form().is_none();
         kind == ViewKind::default()
-            || read().any(|view| view.kind == kind)
-            || read().count() < limits.views_per_stream_max
+            || kind.flv_form().is_some()
+            || self.views.iter().any(|view| view.readers > 0 && view.kind == kind)
+            || self.views.iter().filter(counted).count() < limits.views_per_stream_max
     }
 
     /// One reader more of `kind`, from the segment `from` on. `false`: there is no room for it.
@@ -220,8 +255,8 @@ impl Renditions {
             return false;
         }
         let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
-            if self.views.len() >= limits.views_per_stream_max {
-                self.views.retain(|view| view.readers > 0);
+            if self.views.len() >= limits.views_per_stream_max && kind.flv_form().is_none() {
+                self.views.retain(|view| view.readers > 0 || view.kind.flv_form().is_some());
             }
             let log = Log::starting_at(self.log.next());
             self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });
@@ -259,11 +294,12 @@ impl Renditions {
     }
 
     /// The prelude for a reader of `kind` that joins at the segment `number`, stamped with the time
-    /// of the segment's first message. Rendered once per segment and kind. Empty when it is not
-    /// held.
-    pub(super) fn prelude_at(&mut self, number: u64, kind: ViewKind) -> Bytes {
+    /// of the segment's first message; behind the header of the format if it has one and `greets`.
+    /// Rendered once per segment and kind. Empty when it is not held.
+    pub(super) fn prelude_at(&mut self, number: u64, kind: ViewKind, greets: bool) -> Bytes {
         let Some(segment) = self.log.get(number) else { return Bytes::new() };
         let (prelude, at) = (segment.prelude.clone(), segment.timestamp().unwrap_or_default());
+        let header = kind.flv_form().map(|form| (form, self.flv_header(number, kind)));
         let copied = &mut self.copied;
         let log = if kind == ViewKind::default() {
             Some(&mut self.log)
@@ -271,11 +307,41 @@ impl Renditions {
             self.views.iter_mut().find(|view| view.kind == kind).map(|view| &mut view.log)
         };
         let render = || {
-            let bytes = prelude.render(kind, at);
-            *copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            bytes
+            let mut out = BytesMut::new();
+            if let Some((form, header)) = header {
+                tags::put_header(&mut out, form, header);
+            }
+            prelude.render_into(&mut out, kind, at);
+            *copied += u64::try_from(out.len()).unwrap_or(u64::MAX);
+            out.freeze()
         };
-        log.map_or_else(Bytes::new, |log| log.prelude_at(number, render))
+        let Some(log) = log else { return Bytes::new() };
+        let bytes = log.prelude_at(number, header.map(|(_, header)| header), render);
+        match header {
+            Some((form, _)) if !greets => bytes.slice(tags::header_bytes(form)..),
+            _ => bytes,
+        }
+    }
+
+    /// What a reader of `kind` that joins at the segment `number` will find: video if it starts
+    /// with a key frame, audio if there is a header for it or there are messages of it.
+    fn flv_header(&self, number: u64, kind: ViewKind) -> FlvHeader {
+        let Some(log) = self.reading(kind) else { return FlvHeader { audio: false, video: false } };
+        let first = log.get(number);
+        let video = first.is_some_and(|first| first.key && first.carried.video > 0);
+        let told = first.is_some_and(|first| first.prelude.tells_audio(kind));
+        let audio = kind.has_audio() && (told || heard(log, number));
+        FlvHeader { audio, video: video && kind.has_video() }
+    }
+
+    /// Whether it is known if a reader of `kind` that joins at the segment `number` will find
+    /// audio: there are signs of it, or so much of the stream is held that there would be.
+    pub(super) fn knows_audio(&self, number: u64, kind: ViewKind, limits: &Limits) -> bool {
+        let log = &self.log;
+        !kind.has_audio()
+            || log.get(number).is_none_or(|segment| segment.prelude.tells_audio(kind))
+            || heard(log, number)
+            || (log.lag(log.first()) >= limits.flv_header_wait && !heard(log, log.first()))
     }
 
     /// The audio part of the prelude, for a reader to whom audio is added between key frames.
@@ -288,7 +354,10 @@ impl Renditions {
             return bytes.clone();
         }
         let Some(segment) = self.log.get(number) else { return Bytes::new() };
-        let bytes = segment.prelude.render(kind, segment.timestamp().unwrap_or_default());
+        let at = segment.timestamp().unwrap_or_default();
+        let mut bytes = BytesMut::new();
+        segment.prelude.render_into(&mut bytes, kind, at);
+        let bytes = bytes.freeze();
         self.copied += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.audio = Some((number, kind, bytes.clone()));
         bytes
@@ -315,4 +384,9 @@ impl Renditions {
         self.audio = self.audio.take().filter(|(at, ..)| *at >= first);
         self.views.iter_mut().for_each(|view| view.log.trim_before(first));
     }
+}
+
+/// Whether there are messages of audio from the segment `number` on.
+fn heard(log: &Log, number: u64) -> bool {
+    log.from(number).any(|segment| segment.carried.audio > 0)
 }

@@ -2,13 +2,14 @@
 
 use super::cursor::{Join, Next};
 use super::testing::{AUDIO_ONLY, Rig, VIDEO_ONLY};
-use super::view::{ViewKind, ViewTracks};
+use super::view::{ViewFormat, ViewKind, ViewTracks};
 use crate::limits::Limits;
 use crate::wire::media::Role::{
     AudioFrame, AudioHeader, Data, InterFrame, KeyFrame, Metadata, VideoHeader,
 };
 
-const BOTH: ViewKind = ViewKind { tracks: ViewTracks::Both, message_stream: 1 };
+const BOTH: ViewKind =
+    ViewKind { tracks: ViewTracks::Both, message_stream: 1, format: ViewFormat::Chunks };
 
 /// Metadata, audio header, video header (ids 1 to 3); key frame, audio, inter frame, audio, data (4
 /// to 8) in one segment.
@@ -26,7 +27,8 @@ fn rig() -> Rig {
 fn each_view_shows_its_messages_and_its_message_stream() {
     let check = |tracks, message_stream: u32, expected: &[u32]| {
         let mut rig = rig();
-        let (mut cursor, mut player) = rig.open(Join::Gop, ViewKind { tracks, message_stream });
+        let (mut cursor, mut player) =
+            rig.open(Join::Gop, ViewKind { tracks, message_stream, ..BOTH });
         rig.drain(&mut cursor, &mut player);
         assert!(player.seen.iter().all(|seen| seen.message_stream == message_stream));
         assert_eq!(player.ids(), expected, "{tracks:?} {message_stream}");

@@ -143,6 +143,15 @@ pub fn saturating_u32(number: f64) -> u32 {
     integer
 }
 
+/// A number where an integer is meant: cut to the range of `i64`, not-a-number is 0.
+#[must_use]
+pub fn saturating_i64(number: f64) -> i64 {
+    // A cast from a float saturates and turns not-a-number into 0, which is what is wanted.
+    #[allow(clippy::cast_possible_truncation)]
+    let integer = number as i64;
+    integer
+}
+
 /// Why a message could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AmfError {

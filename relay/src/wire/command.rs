@@ -9,7 +9,7 @@
 
 use thiserror::Error;
 
-use super::amf::{AmfError, Value, saturating_u32};
+use super::amf::{AmfError, Value, saturating_i64, saturating_u32};
 use super::amf0::Amf0Reader;
 use super::connect::ConnectProperties;
 use super::message::MessageType;
@@ -32,16 +32,19 @@ pub enum Command<'a> {
     Connect(Box<ConnectProperties<'a>>),
     /// `createStream` (section 7.2.1.3).
     CreateStream,
-    /// `publish` (section 7.2.2.6). Its type (live, record, append) makes no difference to a relay.
+    /// `publish` (section 7.2.2.6).
     Publish {
         /// The stream's name, perhaps with a query.
         name: &'a [u8],
+        /// `live`, `record` or `append`; it makes no difference to a relay, only to hooks.
+        kind: &'a [u8],
     },
-    /// `play` (section 7.2.2.1), or `play2` (7.2.2.2), which names the stream in an object. Start,
-    /// duration and reset make no difference to a live stream.
+    /// `play` (section 7.2.2.1), or `play2` (7.2.2.2), which names the stream in an object.
     Play {
         /// The stream's name, perhaps with a query.
         name: &'a [u8],
+        /// What makes no difference to a live stream, only to hooks.
+        range: PlayRange,
     },
     /// `pause` (section 7.2.2.8) and `pauseRaw`.
     Pause {
@@ -93,6 +96,17 @@ pub enum Command<'a> {
     },
 }
 
+/// Which part of a recording `play` asks for (RTMP 1.0 section 7.2.2.1); what is missing is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlayRange {
+    /// Where it begins, in the client's unit; negative for live streams.
+    pub start: i64,
+    /// How long it is, in the client's unit.
+    pub duration: i64,
+    /// Whether what was played before ends.
+    pub reset: bool,
+}
+
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer<'a> {
@@ -115,6 +129,8 @@ pub struct Status<'a> {
     pub description: &'a [u8],
     /// Where to go to (reconnect request, E-RTMP "Reconnect Request").
     pub tc_url: Option<&'a [u8]>,
+    /// Where a server sends a client that it refuses: the `tcUrl` of its `ex.redirect`.
+    pub redirect: Option<&'a [u8]>,
 }
 
 impl<'a> Status<'a> {
@@ -127,6 +143,7 @@ impl<'a> Status<'a> {
             code: text("code").unwrap_or_default(),
             description: text("description").unwrap_or_default(),
             tc_url: text("tcUrl"),
+            redirect: value.get("ex").and_then(|ex| ex.get("redirect")).and_then(Value::as_bytes),
         }
     }
 }
@@ -223,11 +240,11 @@ impl<'a> Values<'a> {
             }
             b"createStream" => Command::CreateStream,
             b"publish" => match self.stream_name("publish")? {
-                Some(name) => Command::Publish { name },
+                Some(name) => Command::Publish { name, kind: text(&self.next()) },
                 None => Command::CloseStream,
             },
             b"play" => match self.stream_name("play")? {
-                Some(name) => Command::Play { name },
+                Some(name) => Command::Play { name, range: self.range() },
                 None => Command::CloseStream,
             },
             b"play2" => {
@@ -237,7 +254,9 @@ impl<'a> Values<'a> {
                     .get("streamName")
                     .and_then(Value::as_bytes)
                     .ok_or(CommandError::Missing { command: "play2", argument: "streamName" })?;
-                Command::Play { name }
+                let start = options.get("start").and_then(Value::as_number);
+                let start = start.map(saturating_i64).unwrap_or_default();
+                Command::Play { name, range: PlayRange { start, ..PlayRange::default() } }
             }
             b"pause" | b"pauseRaw" => {
                 Command::Pause { paused: self.next().as_boolean().unwrap_or(true) }
@@ -274,6 +293,12 @@ impl<'a> Values<'a> {
             Value::Null | Value::Undefined => Ok(Some(&[])),
             _ => Err(CommandError::Missing { command, argument: "stream name" }),
         }
+    }
+
+    fn range(&mut self) -> PlayRange {
+        let mut number = || self.next().as_number().map(saturating_i64).unwrap_or_default();
+        let (start, duration) = (number(), number());
+        PlayRange { start, duration, reset: self.next().as_boolean().unwrap_or_default() }
     }
 
     fn must_be_readable(&self, command: &'static str) -> Result<(), CommandError> {

@@ -45,6 +45,17 @@ pub(super) struct Packet {
     pub(super) default_track: bool,
     /// Whether it is a multitrack message, be it of one track.
     pub(super) multitrack: bool,
+    /// Where the body of track 0 is, if it is known to be there.
+    pub(super) body: Option<Body>,
+}
+
+/// Where a track's body lies in a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Body {
+    /// Its first byte.
+    pub(super) start: usize,
+    /// Its length; `None` when it reaches to the end of the payload.
+    pub(super) length: Option<usize>,
 }
 
 /// Packet types. 4 and above mean something else in audio than in video.
@@ -58,7 +69,7 @@ pub(super) mod packet_type {
     pub(in crate::wire) const VIDEO_MPEG2TS_SEQUENCE_START: u8 = 5;
     pub(super) const AUDIO_MULTITRACK: u8 = 5;
     pub(super) const VIDEO_MULTITRACK: u8 = 6;
-    pub(super) const MOD_EX: u8 = 7;
+    pub(in crate::wire) const MOD_EX: u8 = 7;
 }
 
 /// The frame type of a video command or info frame.
@@ -93,7 +104,7 @@ impl EnhancedHeader {
             return Some(Self::Command);
         }
         if packet_type == multitrack {
-            return rest.multitrack(frame_type, multitrack).map(Self::Packet);
+            return rest.multitrack(head.len(), frame_type, multitrack).map(Self::Packet);
         }
         Some(Self::Packet(Packet {
             packet_type,
@@ -102,6 +113,7 @@ impl EnhancedHeader {
             tracks: Tracks::one(0),
             default_track: true,
             multitrack: false,
+            body: Some(Body { start: head.len() - rest.0.len(), length: None }),
         }))
     }
 }
@@ -110,7 +122,8 @@ impl EnhancedHeader {
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
-    fn multitrack(&mut self, frame_type: u8, multitrack: u8) -> Option<Packet> {
+    /// `whole` is the length of what this was at first.
+    fn multitrack(&mut self, whole: usize, frame_type: u8, multitrack: u8) -> Option<Packet> {
         let byte = self.byte()?;
         let packet_type = byte & 0x0F;
         if packet_type == multitrack || packet_type == packet_type::MOD_EX {
@@ -125,15 +138,21 @@ impl Rest<'_> {
         let mut four_cc = if many_codecs { None } else { Some(self.four_cc()?) };
         let mut tracks = Tracks::default();
         let mut default_track = false;
+        let mut body = None;
         for _ in 0..TRACKS_PER_MESSAGE_MAX {
             let own = if many_codecs { self.four_cc() } else { four_cc };
             let (Some(own), Some(id)) = (own, self.byte()) else { break };
             if four_cc.is_none() || (id == 0 && !default_track) {
                 four_cc = Some(own);
             }
+            let is_default = id == 0 && !default_track;
+            default_track |= is_default;
             tracks.push(id);
-            default_track |= id == 0;
-            if one_track || self.skip_track_body().is_none() {
+            let length = if one_track { None } else { self.track_length() };
+            if is_default && (one_track || length.is_some()) {
+                body = Some(Body { start: whole - self.0.len(), length });
+            }
+            if length.is_none_or(|length| self.skip(length).is_none()) {
                 break;
             }
         }
@@ -142,12 +161,12 @@ impl Rest<'_> {
             return None;
         }
         let (four_cc, multitrack) = (four_cc?, true);
-        Some(Packet { packet_type, frame_type, four_cc, tracks, default_track, multitrack })
+        Some(Packet { packet_type, frame_type, four_cc, tracks, default_track, multitrack, body })
     }
 
-    fn skip_track_body(&mut self) -> Option<()> {
+    fn track_length(&mut self) -> Option<usize> {
         let [a, b, c] = self.take()?;
-        self.skip(usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?)
+        usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()
     }
 
     /// Any four printable characters: codecs that do not exist yet have the same header.

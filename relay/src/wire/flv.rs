@@ -192,18 +192,40 @@ impl FlvHeader {
 /// # Panics
 /// When the payload is longer than [`MESSAGE_BYTES_MAX`], which no message's is.
 pub fn write_tag(out: &mut BytesMut, kind: MediaKind, timestamp: Timestamp, payload: &[u8]) {
-    assert!(payload.len() <= MESSAGE_BYTES_MAX, "a tag's payload fits 24 bits");
-    let length = u32::try_from(payload.len()).expect("24 bits fit 32");
-    let [_, length_bytes @ ..] = length.to_be_bytes();
-    let [high, low @ ..] = timestamp.0.to_be_bytes();
     out.reserve(TAG_HEADER_BYTES + payload.len() + SIZE_BYTES);
+    write_tag_pieces(out, kind, timestamp, payload.len(), [payload]);
+}
+
+/// [`write_tag`] for a payload in pieces, of `length` bytes together.
+///
+/// # Panics
+/// When that is longer than [`MESSAGE_BYTES_MAX`].
+pub fn write_tag_pieces<'a>(
+    out: &mut BytesMut,
+    kind: MediaKind,
+    timestamp: Timestamp,
+    length: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) {
+    assert!(length <= MESSAGE_BYTES_MAX, "a tag's payload fits 24 bits");
+    let field = u32::try_from(length).expect("24 bits fit 32");
+    let [_, length_bytes @ ..] = field.to_be_bytes();
+    let [high, low @ ..] = timestamp.0.to_be_bytes();
     out.put_u8(kind.message_type().id());
     out.extend_from_slice(&length_bytes);
     out.extend_from_slice(&low);
     out.extend_from_slice(&[high, 0, 0, 0]);
-    out.extend_from_slice(payload);
-    out.put_u32(length + 11);
+    let start = out.len();
+    pieces.into_iter().for_each(|piece| out.extend_from_slice(piece));
+    debug_assert_eq!(out.len() - start, length, "the length goes before the payload");
+    out.put_u32(field + 11);
 }
+
+/// Bytes of a file before its first tag, as [`FlvHeader::write`] writes them.
+pub const START_BYTES: usize = HEADER_BYTES + SIZE_BYTES;
+
+/// Bytes of a tag besides its payload.
+pub const TAG_BYTES: usize = TAG_HEADER_BYTES + SIZE_BYTES;
 
 const SIGNATURE: &[u8; 3] = b"FLV";
 const VERSION: u8 = 1;

@@ -16,8 +16,10 @@ use super::handshake::{
 use super::media::{Role, classify_audio, classify_video, codec};
 use super::message::{MediaKind, MediaMessage, MessageHeader, MessageType};
 use super::needs::add_needs;
+use super::plain::Plain;
 use super::timestamp::Timestamp;
-use super::wire_message::WireMessage;
+use super::websocket::{CONTROL_BYTES_MAX, ClientFrame, FrameReader};
+use super::wire_message::{PayloadPieces, WireMessage};
 use crate::limits::Limits;
 
 /// Chunks of a peer through reader and assembler. The first byte says how the rest is cut.
@@ -57,7 +59,38 @@ pub fn media_header(data: &[u8]) {
     assert!(video.is_none_or(|class| class.role.is_video()));
     for kind in [MediaKind::Audio, MediaKind::Video, MediaKind::Data] {
         assert!(codec(kind, data).is_none_or(|codec| !codec.name().is_empty()));
+        if let Plain::Track(track) = Plain::of(kind, data, data.len()) {
+            let left = track.payload(PayloadPieces::whole(data)).flatten().copied();
+            let left: Vec<u8> = left.collect();
+            assert_eq!(left.len(), track.payload_bytes());
+            assert_eq!(Plain::of(kind, &left, left.len()), Plain::Whole, "no extras are left");
+        }
     }
+}
+
+/// Frames of a WebSocket's client, cut as the first byte says.
+pub fn websocket(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let run = |piece_bytes: usize| {
+        let mut reader = FrameReader::new(1_000);
+        let mut frames = Vec::new();
+        for mut input in data.chunks(piece_bytes.max(1)) {
+            loop {
+                match reader.next(&mut input) {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+            assert!(input.is_empty(), "nothing is left to be kept");
+        }
+        (frames, None)
+    };
+    let whole = run(data.len());
+    for frame in &whole.0 {
+        assert!(!matches!(frame, ClientFrame::Ping(payload) if payload.len() > CONTROL_BYTES_MAX));
+    }
+    assert_eq!(whole, run(usize::from(cut % 32) + 1), "the same however the bytes are cut");
 }
 
 /// A control message of the type that the first byte says.

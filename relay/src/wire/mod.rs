@@ -22,9 +22,11 @@ mod handshake_digest;
 pub mod media;
 pub mod message;
 pub mod needs;
+pub mod plain;
 pub mod reply;
 pub mod stream_name;
 pub mod timestamp;
+pub mod websocket;
 pub mod wire_message;
 
 #[cfg(test)]

@@ -76,6 +76,12 @@ impl<'a> PayloadPieces<'a> {
     pub(super) fn new(body: &'a [u8], continuation_bytes: usize) -> Self {
         Self { rest: body, continuation_bytes }
     }
+
+    /// A payload that lies in no chunks.
+    #[must_use]
+    pub fn whole(payload: &'a [u8]) -> Self {
+        Self::new(payload, 0)
+    }
 }
 
 impl<'a> Iterator for PayloadPieces<'a> {

@@ -54,7 +54,11 @@ impl Worker {
         let found = self.connections.iter().find(|connection| connection.id == id);
         let Some(key) = found.map(|connection| connection.key) else { return false };
         self.work(key, now, |worker, connection| {
-            worker.close(connection, CloseReason::Operator, None, now);
+            if connection.publishes.is_empty() && connection.plays.is_empty() {
+                worker.close(connection, CloseReason::Operator, None, now);
+            } else {
+                worker.end_session(connection, CloseReason::Operator, "An operator ended it", now);
+            }
         });
         true
     }

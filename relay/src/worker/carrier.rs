@@ -334,7 +334,7 @@ impl Worker {
                 }
                 Err(reason) => {
                     let (id, peer) = (&connection.id, &connection.peer);
-                    tracing::warn!(%id, %peer, reason = reason.label(), "tunnel refused");
+                    tracing::debug!(%id, %peer, reason = reason.label(), "tunnel refused");
                     self.give_up(connection, (503, "Service Unavailable"), reason);
                 }
             },

@@ -1,21 +1,26 @@
 //! One connection: what it speaks, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::access::Permit;
+use super::hooks::Hooked;
+use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
 use super::tunnel::Tunnelled;
+use crate::access::Login;
 use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
+use crate::wire::stream_name::StreamAddress;
 
 /// A connection of this worker. It belongs to it for life.
 pub(super) struct Connection {
@@ -23,6 +28,8 @@ pub(super) struct Connection {
     /// The id in log lines and in the API.
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
+    /// It counts among the connections of this address.
+    pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
     pub(super) speech: Speech,
     /// It has no socket: it lives inside HTTP requests.
@@ -44,7 +51,20 @@ pub(super) struct Connection {
     /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
     /// of the caches for every player at every flush.
     pub(super) plays: SmallVec<[Play; 1]>,
+    /// What was granted to the publish or play that waits for its name.
+    pub(super) permit: Option<Box<Permit>>,
+    /// The user that connect proved itself to be.
+    pub(super) login: Option<Box<Login>>,
     pub(super) closing: Option<Closing>,
+    /// When its session is over.
+    pub(super) ends_at: Option<Duration>,
+    /// What it sends against what it may, once it publishes.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// It is not read since it sent more than it may.
+    pub(super) throttled: bool,
+    /// What was asked to be played while that is undecided, where there is another place to play
+    /// it. May carry secrets.
+    pub(super) asked: Option<Box<StreamAddress>>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
     /// It stands among the newcomers, and what it said is unread.
@@ -59,6 +79,8 @@ pub(super) struct Connection {
     pub(super) needs_judged: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
+    /// What its applications' hooks have to do with it; `None` when they have none.
+    pub(super) hooked: Option<Box<Hooked>>,
     /// It published or played before: what it begins from now on is logged at debug only, since a
     /// peer can begin and end again without pause.
     pub(super) introduced: bool,
@@ -98,6 +120,10 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    /// Messages of the stream when one last came, and when that was.
+    pub(super) messages: u64,
+    pub(super) heard: Duration,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -122,6 +148,7 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.
@@ -161,6 +188,7 @@ impl Connection {
             key,
             id,
             peer,
+            counted: None,
             since: now,
             speech: Speech::Unknown,
             tunnel: None,
@@ -173,7 +201,13 @@ impl Connection {
             sending: None,
             publishes: Vec::new(),
             plays: SmallVec::new(),
+            permit: None,
+            login: None,
             closing: None,
+            ends_at: None,
+            ingest: None,
+            throttled: false,
+            asked: None,
             last_received: now,
             handshake_counted: false,
             queued: false,
@@ -182,6 +216,7 @@ impl Connection {
             said_goodbye: false,
             needs_judged: false,
             asked_since: None,
+            hooked: None,
             introduced: false,
             opening: Vec::new(),
             stream_name: None,
@@ -207,9 +242,13 @@ impl Connection {
         let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        let input = self.unread.capacity() + self.opening.capacity();
+        let address = |asked: &StreamAddress| asked.query.capacity() + asked.host.capacity();
+        let asked = self.asked.as_deref().map_or(0, |it| size_of::<StreamAddress>() + address(it));
+        let input = self.unread.capacity() + self.opening.capacity() + asked;
         let speech = self.speech.held_bytes();
-        size_of::<Self>() + input + replies + plays + publishes + speech
+        let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
+        let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
+        size_of::<Self>() + input + replies + plays + publishes + speech + hooked + permits
     }
 
     /// Logs that a publish or a play started.
@@ -222,6 +261,18 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Whether the verdict of a hook is outstanding.
+    pub(super) fn waits_for_hook(&self) -> bool {
+        self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
+    }
+
+    /// Everything that was granted and has to be remembered.
+    pub(super) fn permits(&self) -> impl Iterator<Item = &Permit> {
+        let publishes = self.publishes.iter().filter_map(|publish| publish.permit.as_deref());
+        let plays = self.plays.iter().filter_map(|play| play.permit.as_deref());
+        self.permit.as_deref().into_iter().chain(publishes).chain(plays)
     }
 
     /// Judges whether its peer took too long.
@@ -269,7 +320,8 @@ impl Connection {
             Speech::Carrier(_) => true,
             _ => self.tunnel.is_some(),
         };
-        self.queued || self.speech.is_waiting() || (carries && !self.unread.is_empty())
+        let waits = self.queued || self.throttled || self.speech.is_waiting();
+        waits || (carries && !self.unread.is_empty())
     }
 
     /// Takes replies over, in order.

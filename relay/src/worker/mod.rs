@@ -6,7 +6,8 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
+//!   accept.rs   connections come and go; addresses.rs: how many from where
+//!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
@@ -15,15 +16,20 @@
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
-//!   registrar.rs  on worker 0: who publishes and plays which name
+//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
-//!   sweep.rs    deadlines, limits of memory
+//!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
 mod accept;
+mod access;
+mod addresses;
 mod answer;
+mod audience;
 mod balance;
 mod carriage;
 mod carrier;
@@ -36,9 +42,14 @@ mod flow;
 mod flush;
 mod front;
 pub mod handle;
+mod hook_answers;
+pub mod hook_settings;
+mod hooks;
 mod http;
+mod ingest;
 pub mod labels;
 mod level;
+mod limiting;
 mod local;
 mod mail;
 pub mod mailbox;
@@ -60,6 +71,7 @@ mod table;
 mod tunnel;
 mod tunnel_fill;
 pub mod turn;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +82,7 @@ use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::hooks::Hooks;
 use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
@@ -128,6 +141,8 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// When a line last told of a connection that was refused.
+    told_refusal: Option<Duration>,
     /// Connections on their way from or to another worker.
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
@@ -153,6 +168,7 @@ pub struct Worker {
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
+    hooks: Hooks,
     hub: Hub,
     ring: SendRing,
     sweep: Sweep,
@@ -162,6 +178,8 @@ pub struct Worker {
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
     ending: Ending,
+    /// The time since 1970 at which the node started.
+    epoch: Duration,
 }
 
 /// How far a worker is on its way out.
@@ -198,6 +216,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::new(parts.tunnel),
@@ -211,12 +230,14 @@ impl Worker {
             early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
+            hooks: Hooks::default(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
             ending: Ending::No,
+            epoch: Duration::ZERO,
         }
     }
 
@@ -232,6 +253,7 @@ impl Worker {
         self.mailbox.push_waiting();
         self.read_mail(now);
         self.answer_queries(now);
+        self.hear_verdicts(now);
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
@@ -334,7 +356,7 @@ impl Worker {
             + self.streams.len()
             + self.wanted.len()
             + names;
-        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }
@@ -351,6 +373,16 @@ impl Worker {
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Says when, since 1970, the node started; until then it is taken for 1970 itself.
+    pub fn set_epoch(&mut self, epoch: Duration) {
+        self.epoch = epoch;
+    }
+
+    /// The seconds since 1970.
+    fn unix(&self, now: Duration) -> u64 {
+        self.epoch.saturating_add(now).as_secs()
     }
 
     fn index(&self) -> mail::WorkerIndex {

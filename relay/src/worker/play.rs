@@ -4,24 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings;
+use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
 
 impl Worker {
-    pub(super) fn ask_to_play(&mut self, connection: &mut Connection, request: &StreamRequest) {
-        let player = Party {
-            worker: self.index(),
-            connection: connection.key,
-            message_stream: request.message_stream,
-        };
-        let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
+    /// A client wants to play: its permission first, then the stream.
+    pub(super) fn ask_to_play(
+        &mut self,
+        connection: &mut Connection,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        let app = self.settings.app(request.address.name.app());
+        connection.stream_name = Some(app.play.shown_name(&request.address));
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -36,8 +39,24 @@ impl Worker {
             self.cells.refused.at(reason).increment();
             return;
         }
+        self.ask_permission(connection, Action::Play, request, now);
+    }
+
+    /// The player may: asks the registrar for the stream.
+    pub(super) fn want_stream(&mut self, connection: &mut Connection, permit: Permit) {
+        let player = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: permit.request.message_stream,
+        };
+        let name: Arc<str> = permit.name().as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(request.address.name.app()).unknown_stream;
+        let unknown = self.settings.app(permit.name().app()).unknown_stream;
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
+        connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
 
@@ -66,12 +85,14 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
+                worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
             plays = true;
             worker.plays += 1;
             let number = worker.plays;
+            let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
             entry.empty_since = None;
             connection.speech.accept_play(message_stream);
@@ -87,7 +108,10 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                permit,
             });
+            connection.asked = None;
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -121,10 +145,29 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
-        self.work(player.connection, now, |_, connection| {
-            connection.speech.reject_play(player.message_stream, &refusal);
+        self.work(player.connection, now, |worker, connection| {
+            worker.hook_ended(connection, player.message_stream);
+            connection.permit = None;
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
         });
     }
 
@@ -241,7 +284,7 @@ impl Worker {
                 return;
             }
         };
-        let view = ViewKind { tracks, message_stream };
+        let view = ViewKind { tracks, message_stream, ..play.view };
         let log = self.streams.get(play.local).and_then(|entry| entry.log);
         if log.is_some_and(|log| !self.hub.has_room(log, view)) {
             self.cells.refused.at(RefuseReason::Views).increment();
@@ -286,6 +329,7 @@ impl Worker {
         connection.said_goodbye = true;
         leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -323,6 +367,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
+                worker.hook_ended(connection, message_stream);
                 connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
@@ -341,7 +386,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }

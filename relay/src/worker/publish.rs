@@ -4,25 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
+use super::access::Permit;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
 use super::receive::message_kind;
+use crate::access::{Action, KeyId};
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
 use crate::wire::message::MediaMessage;
 
 impl Worker {
-    pub(super) fn ask_to_publish(&mut self, connection: &mut Connection, request: &StreamRequest) {
-        let publisher = Party {
-            worker: self.index(),
-            connection: connection.key,
-            message_stream: request.message_stream,
-        };
-        let name: Arc<str> = request.address.name.as_str().into();
-        connection.stream_name = Some(Arc::clone(&name));
+    /// A client wants to publish: its permission first, then the name.
+    pub(super) fn ask_to_publish(
+        &mut self,
+        connection: &mut Connection,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        let app = self.settings.app(request.address.name.app());
+        connection.stream_name = Some(app.publish.shown_name(&request.address));
         if self.shared.is_draining() {
             self.refuse_publish(connection, request.message_stream, Refusal::Draining);
             return;
@@ -35,9 +38,23 @@ impl Worker {
             self.refuse_publish(connection, request.message_stream, Refusal::OutOfMemory);
             return;
         }
-        let conflict = self.settings.app(request.address.name.app()).publish_conflict;
+        self.ask_permission(connection, Action::Publish, request, now);
+    }
+
+    /// The publisher may: asks the registrar for the name.
+    pub(super) fn claim_name(&mut self, connection: &mut Connection, permit: Permit) {
+        let publisher = Party {
+            worker: self.index(),
+            connection: connection.key,
+            message_stream: permit.request.message_stream,
+        };
+        let name: Arc<str> = permit.name().as_str().into();
+        connection.stream_name = Some(Arc::clone(&name));
+        let conflict = self.settings.app(permit.name().app()).publish_conflict;
         let address = connection.peer.ip();
-        self.ask_registrar(Request::Claim { publisher, name, address, conflict });
+        let key = permit.grant.key.map(KeyId::digest);
+        connection.permit = permit.into_remembered();
+        self.ask_registrar(Request::Claim { publisher, name, address, conflict, key });
     }
 
     /// The registrar granted a name: this worker is its home now.
@@ -143,7 +160,16 @@ impl Worker {
             worker.hub.begin_publish(log);
             connection.speech.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
-            connection.publishes.push(Publish { message_stream, local, log, since: now });
+            let permit = connection.permit.take();
+            let (messages, heard) = (0, now);
+            let publish =
+                Publish { message_stream, local, log, since: now, permit, messages, heard };
+            connection.publishes.push(publish);
+            if let Some(entry) = worker.streams.get_mut(local) {
+                entry.rate.begin_again();
+                let name = Arc::clone(&entry.name);
+                worker.begin_session(connection, &name, now);
+            }
             worker.update_role(connection);
             connection.log_start("publish started");
             worker.resume(connection, now);
@@ -188,12 +214,29 @@ impl Worker {
             Refusal::TooManyStreams => {
                 (RefuseReason::Streams, Rejected, "The server carries as many streams as it may")
             }
+            Refusal::TooManyOfKey => {
+                let description = "Your key publishes as many streams as it may";
+                (RefuseReason::KeyPublishers, Rejected, description)
+            }
             Refusal::OutOfMemory => {
                 (RefuseReason::Memory, Rejected, "The server has no memory left for streams")
             }
             Refusal::Overloaded => (RefuseReason::Overload, Rejected, "The server is overloaded"),
             Refusal::Draining => (RefuseReason::Draining, Rejected, "The server is about to end"),
         };
+        let refusal = PublishRefusal { code, description: description.into() };
+        self.reject_publish(connection, message_stream, reason, &refusal);
+    }
+
+    /// Counts, logs and tells the client that it may not publish.
+    pub(super) fn reject_publish(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        reason: RefuseReason,
+        refusal: &PublishRefusal,
+    ) {
+        self.hook_ended(connection, message_stream);
         self.cells.refused.at(reason).increment();
         tracing::warn!(
             id = %connection.id,
@@ -202,8 +245,8 @@ impl Worker {
             reason = reason.label(),
             "publish refused"
         );
-        let refusal = PublishRefusal { code, description: description.into() };
-        connection.speech.reject_publish(message_stream, &refusal);
+        connection.permit = None;
+        connection.speech.reject_publish(message_stream, refusal);
     }
 
     /// One media message into the log. The hot path of ingest.
@@ -223,6 +266,7 @@ impl Worker {
         let publish = connection.publishes.swap_remove(place);
         connection.said_goodbye = true;
         self.publish_ended(connection.key, &publish);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -292,6 +336,7 @@ impl Worker {
             {
                 *publisher = None;
             }
+            worker.hook_ended(connection, message_stream);
             connection.speech.publish_ended(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);

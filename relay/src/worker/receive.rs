@@ -41,6 +41,9 @@ impl Worker {
         connection.last_received = now;
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         connection.bytes_in += count;
+        if let Some(ingest) = &mut connection.ingest {
+            connection.throttled |= !ingest.received(count);
+        }
         let (role, fed) = (connection.role, self.tunnels.fed);
         self.hear_counted(connection, bytes, now);
         // What a carrier carries was counted as its session's.
@@ -176,13 +179,9 @@ impl Worker {
         match deed {
             Deed::Nothing => {}
             Deed::CountHandshake => self.count_handshake(connection, now),
-            Deed::AcceptConnect => {
-                if let Some(session) = connection.speech.rtmp() {
-                    session.accept_connect();
-                }
-            }
-            Deed::Publish(request) => self.ask_to_publish(connection, &request),
-            Deed::Play(request) => self.ask_to_play(connection, &request),
+            Deed::AcceptConnect => self.ask_to_connect(connection, now),
+            Deed::Publish(request) => self.ask_to_publish(connection, request, now),
+            Deed::Play(request) => self.ask_to_play(connection, request, now),
             Deed::EndPublish(message_stream) => self.end_publish(connection, message_stream),
             Deed::EndPlay(message_stream) => self.end_play(connection, message_stream, now),
             Deed::ClearMetadata(message_stream) => {

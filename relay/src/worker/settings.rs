@@ -1,8 +1,12 @@
 //! What the operator decided about applications, in the form in which workers use it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::hook_settings::HookSettings;
+use crate::access::{Action, Rules};
 use crate::limits::Limits;
 
 /// Where a joining player starts.
@@ -48,6 +52,86 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
+    /// Who may publish.
+    pub publish: Rules,
+    /// Who may play.
+    pub play: Rules,
+    /// Limits of this application in place of the node's.
+    pub limits: AppLimits,
+}
+
+impl AppSettings {
+    /// The rules for one of the two.
+    #[must_use]
+    pub fn rules(&self, action: Action) -> &Rules {
+        match action {
+            Action::Publish => &self.publish,
+            Action::Play => &self.play,
+        }
+    }
+}
+
+/// What happens to a publisher that sends more than `ingest_rate_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IngestOver {
+    /// It is told and closed.
+    #[default]
+    Close,
+    /// It is read no faster than that, so that its encoder has to send less.
+    Slow,
+}
+
+/// Limits that an application may have of its own; `None` where the node's holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppLimits {
+    /// In place of `players_per_app_max`.
+    pub players: Option<usize>,
+    /// In place of `players_per_stream_max`.
+    pub players_per_stream: Option<usize>,
+    /// In place of `publishers_per_key_max`.
+    pub publishers_per_key: Option<usize>,
+    /// In place of `ingest_rate_max`, in bytes per second.
+    pub ingest_rate: Option<usize>,
+    /// What happens beyond that.
+    pub ingest_over: IngestOver,
+    /// In place of `session_max`.
+    pub session: Option<Duration>,
+    /// In place of `publisher_unwatched_max`.
+    pub unwatched: Option<Duration>,
+}
+
+/// Addresses that the limits of each address do not judge: proxies, balancers and tools, which
+/// stand for many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exempt {
+    /// None.
+    Nobody,
+    /// This host.
+    Loopback,
+    /// This host, private networks and links (RFC 1918, RFC 4193, link-local).
+    #[default]
+    Private,
+}
+
+impl Exempt {
+    /// Whether an address is not judged.
+    #[must_use]
+    pub fn holds(self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        match self {
+            Self::Nobody => false,
+            Self::Loopback => address.is_loopback(),
+            Self::Private => {
+                address.is_loopback()
+                    || match address {
+                        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+                        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
+                    }
+            }
+        }
+    }
 }
 
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.
@@ -55,16 +139,90 @@ pub struct AppSettings {
 pub struct Settings {
     /// All limits.
     pub limits: Limits,
-    /// Applications by name.
+    /// Applications by name, or by how their names begin: `live*`.
     pub apps: HashMap<String, AppSettings>,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
+    /// Whom the limits of each address do not judge.
+    pub exempt: Exempt,
+    /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
+    pub overflow: Vec<String>,
 }
 
 impl Settings {
-    /// The settings of an application. Called once per publish or play, never per message.
+    /// The settings of an application: its own, else those of the longest beginning of its name,
+    /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]
     pub fn app(&self, name: &str) -> &AppSettings {
-        self.apps.get(name).unwrap_or(&self.other_apps)
+        let own = self.apps.get(name).or_else(|| {
+            let mut prefixes = prefixes(name);
+            prefixes.find_map(|prefix| self.apps.get(&prefix))
+        });
+        own.unwrap_or(&self.other_apps)
+    }
+}
+
+/// How the settings of an application may be named other than by its own name or `*`: the longest
+/// beginning first. A name that is such a beginning itself (`live*`) has only shorter ones.
+pub fn prefixes(name: &str) -> impl Iterator<Item = String> {
+    let longest = name.strip_suffix('*');
+    let ends = name.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
+    ends.filter(move |end| longest.is_none_or(|longest| *end < longest.len()))
+        .map(|end| format!("{}*", &name[..end]))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_application_has_the_settings_of_the_longest_beginning_of_its_name() {
+        let app = |join| AppSettings { join, ..AppSettings::default() };
+        let apps = [("live", Join::Live), ("live*", Join::Gop), ("l*", Join::Live)];
+        let settings = Settings {
+            apps: apps.map(|(name, join)| (name.to_owned(), app(join))).into(),
+            ..Settings::default()
+        };
+        let found = |name: &str| settings.apps.iter().find(|(_, app)| *app == settings.app(name));
+        let check = |name, expected: Option<Join>| {
+            let join = found(name).map(|_| settings.app(name).join);
+            assert_eq!(join, expected, "{name}");
+        };
+        check("live", Some(Join::Live));
+        check("live2", Some(Join::Gop));
+        check("liv", Some(Join::Live));
+        check("l", Some(Join::Live));
+        assert!(std::ptr::eq(settings.app("k"), &settings.other_apps));
+        assert!(std::ptr::eq(settings.app(""), &settings.other_apps));
+        assert_eq!(prefixes("a\u{e9}b*").collect::<Vec<_>>(), ["a\u{e9}*", "a*"]);
+        assert_eq!(prefixes("ab").collect::<Vec<_>>(), ["ab*", "a*"]);
+        assert_eq!(prefixes("*").count(), 0);
+    }
+
+    #[test]
+    fn who_is_exempt_is_told_by_the_address() {
+        fn check(address: &str, loopback: bool, private: bool) {
+            let address = address.parse().unwrap();
+            let judged = [Exempt::Nobody, Exempt::Loopback, Exempt::Private];
+            let found = judged.map(|exempt| exempt.holds(address));
+            assert_eq!(found, [false, loopback, private], "{address}");
+        }
+        check("127.0.0.1", true, true);
+        check("127.9.9.9", true, true);
+        check("::1", true, true);
+        check("::ffff:127.0.0.1", true, true);
+        check("10.1.2.3", false, true);
+        check("172.31.0.1", false, true);
+        check("192.168.1.1", false, true);
+        check("::ffff:192.168.1.1", false, true);
+        check("169.254.1.1", false, true);
+        check("fd00::1", false, true);
+        check("fe80::1", false, true);
+        check("172.32.0.1", false, false);
+        check("8.8.8.8", false, false);
+        check("::ffff:8.8.8.8", false, false);
+        check("2001:db8::1", false, false);
+        check("fec0::1", false, false);
     }
 }

@@ -11,8 +11,10 @@ use super::carrier::Carrier;
 use super::http::HttpFront;
 use crate::limits::Limits;
 use crate::session::{
-    ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, ServerSession, SessionError,
+    ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
+    ServerSession, SessionError,
 };
+use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What is spoken on a connection, inside its TLS if it has any.
 #[expect(clippy::large_enum_variant, reason = "nearly every connection speaks RTMP")]
@@ -113,6 +115,33 @@ impl Speech {
         }
     }
 
+    /// A connect is granted.
+    pub(super) fn accept_connect(&mut self) {
+        if let Self::Rtmp(session) = self {
+            session.accept_connect();
+        }
+    }
+
+    /// Or refused.
+    pub(super) fn reject_connect(&mut self, refusal: &ConnectRefusal) {
+        if let Self::Rtmp(session) = self {
+            session.reject_connect(refusal);
+        }
+    }
+
+    /// The application is another one than the client said. Only RTMP has one of its own.
+    pub(super) fn rename_app(&mut self, app: &str) -> Result<(), NameError> {
+        match self {
+            Self::Rtmp(session) => session.rename_app(app),
+            _ => Ok(()),
+        }
+    }
+
+    /// The stream that this name means on this connection.
+    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
+        self.session().map_or(Err(NameError::Empty), |session| session.address_of(name))
+    }
+
     /// Whether a play is granted.
     pub(super) fn accept_play(&mut self, message_stream: u32) {
         if let Self::Rtmp(session) = self {
@@ -124,6 +153,25 @@ impl Speech {
     pub(super) fn reject_play(&mut self, message_stream: u32, refusal: &PlayRefusal) {
         if let Self::Rtmp(session) = self {
             session.reject_play(message_stream, refusal);
+        }
+    }
+
+    /// Or sent elsewhere.
+    pub(super) fn redirect_play(
+        &mut self,
+        message_stream: u32,
+        refusal: &PlayRefusal,
+        to: &Redirect,
+    ) {
+        if let Self::Rtmp(session) = self {
+            session.redirect_play(message_stream, refusal, to);
+        }
+    }
+
+    /// A play is over though its stream goes on.
+    pub(super) fn play_ended(&mut self, message_stream: u32, why: &str) {
+        if let Self::Rtmp(session) = self {
+            session.play_ended_by_server(message_stream, why);
         }
     }
 

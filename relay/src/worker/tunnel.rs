@@ -16,7 +16,6 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,7 +42,6 @@ pub struct TunnelSource {
 pub(super) struct Tunnels {
     pub(super) source: TunnelSource,
     pub(super) sessions: HashMap<TunnelId, ConnectionKey>,
-    addresses: HashMap<IpAddr, usize>,
     todo: VecDeque<Todo>,
     /// When sessions are to be looked at.
     timers: BinaryHeap<Reverse<(Duration, ConnectionKey)>>,
@@ -80,8 +78,6 @@ pub(super) enum Todo {
 /// What a connection has besides, when it is tunnelled.
 pub(super) struct Tunnelled {
     id: TunnelId,
-    /// Whom it is counted by.
-    address: IpAddr,
     pub(super) order: Order<ConnectionKey>,
     pace: Pace,
     /// When the request whose turn it is had come whole.
@@ -118,7 +114,6 @@ impl Tunnels {
         Self {
             source,
             sessions: HashMap::new(),
-            addresses: HashMap::new(),
             todo: VecDeque::new(),
             timers: BinaryHeap::new(),
             carriage: Carriage::default(),
@@ -157,8 +152,6 @@ impl Worker {
         carrier: &Connection,
         now: Duration,
     ) -> Result<Bytes, RefuseReason> {
-        let address = counted_address(carrier.peer.ip());
-        let of_address = self.tunnels.addresses.get(&address).copied().unwrap_or_default();
         let held = self.shared.tunnel_bytes();
         if self.shared.is_draining() {
             return Err(RefuseReason::Draining);
@@ -168,11 +161,15 @@ impl Worker {
             return Err(RefuseReason::Memory);
         } else if self.tunnels.sessions.len() >= self.limits.tunnel_sessions_per_worker_max {
             return Err(RefuseReason::TunnelSessions);
-        } else if of_address >= self.limits.tunnel_sessions_per_address_max {
-            return Err(RefuseReason::TunnelAddress);
-        } else if !self.shared.enter_tunnel(self.limits.tunnel_sessions_max) {
+        }
+        // It counts like a connection, besides those that carry it.
+        let counted = self.enter_address(carrier.peer.ip(), now)?;
+        if !self.shared.enter_tunnel(self.limits.tunnel_sessions_max) {
+            self.leave_address(counted, now);
             return Err(RefuseReason::TunnelSessions);
-        } else if !self.shared.enter_connection(self.limits.connections_max) {
+        }
+        if !self.shared.enter_connection(self.limits.connections_max) {
+            self.leave_address(counted, now);
             self.shared.leave_tunnel();
             return Err(RefuseReason::Connections);
         }
@@ -186,9 +183,9 @@ impl Worker {
         let rtmp = ServerSession::new(self.limits.clone(), self.random.u64(..), now);
         session.speech = Speech::Rtmp(rtmp);
         session.transport = carrier.transport;
+        session.counted = counted;
         session.tunnel = Some(Box::new(Tunnelled {
             id,
-            address,
             order: Order::default(),
             pace: Pace::new(self.limits.tunnel_hold, self.limits.tunnel_interval),
             asked: None,
@@ -202,7 +199,6 @@ impl Worker {
         tracing::info!(id = %session.id, peer = %session.peer, carrier = %carrier.id, "tunnel opened");
         self.connections.put(Box::new(session));
         self.tunnels.sessions.insert(id, key);
-        *self.tunnels.addresses.entry(address).or_default() += 1;
         self.count_tunnels();
         Ok(Bytes::from(format!("{}\n", id.text())))
     }
@@ -211,12 +207,6 @@ impl Worker {
     pub(super) fn tunnel_ended(&mut self, key: ConnectionKey, tunnel: &Tunnelled) {
         self.connections.give_back(key);
         self.tunnels.sessions.remove(&tunnel.id);
-        if let Some(count) = self.tunnels.addresses.get_mut(&tunnel.address) {
-            *count -= 1;
-            if *count == 0 {
-                self.tunnels.addresses.remove(&tunnel.address);
-            }
-        }
         self.shared.leave_tunnel();
         for carrier in tunnel.order.carriers() {
             self.tunnels.note(Todo::Orphan(carrier));
@@ -453,17 +443,6 @@ fn polling_byte(value: u8) -> Bytes {
     Bytes::from_static(&BYTES[at..=at])
 }
 
-/// Whom an address is counted as: of IPv6 the network of one customer.
-fn counted_address(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from(network))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,17 +453,5 @@ mod tests {
             assert_eq!(&polling_byte(value)[..], [value]);
         }
         assert_eq!(&polling_byte(255)[..], [33]);
-    }
-
-    #[test]
-    fn a_customer_has_one_address() {
-        let check = |address: &str, counted: &str| {
-            let (address, counted): (Option<IpAddr>, Option<IpAddr>) =
-                (address.parse().ok(), counted.parse().ok());
-            assert_eq!(address.map(counted_address), counted);
-        };
-        check("192.0.2.7", "192.0.2.7");
-        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
-        check("2001:db8:1:2::", "2001:db8:1:2::");
     }
 }

@@ -9,7 +9,8 @@
 //!
 //! The clock is read three times a turn: before the deadlines are judged, and around the wait, so
 //! that time spent waiting and time spent working can be told apart. Everything between two
-//! readings happens at one time; no message and no player has a reading of its own.
+//! readings happens at one time; no message and no player has a reading of its own. The calendar,
+//! by which permissions end, is looked at once a second.
 
 use std::time::Duration;
 
@@ -20,12 +21,20 @@ use crate::reactor::Reactor;
 /// Longest sleep: a worker turns at least this often, which is its heartbeat.
 const SLEEP_MAX: Duration = Duration::from_millis(500);
 
+/// How often the calendar is looked at: somebody may set the host's clock.
+const EPOCH_EVERY: Duration = Duration::from_secs(1);
+
 /// Runs a worker until it was told to end and has ended.
 pub fn run(worker: &mut Worker, reactor: &mut dyn Reactor, clock: Clock) {
     let mut awake_since = clock.now();
+    let mut epoch_due = awake_since;
     worker.start();
     while !worker.has_ended() {
         let now = clock.now();
+        if now >= epoch_due {
+            worker.set_epoch(clock.epoch());
+            epoch_due = now + EPOCH_EVERY;
+        }
         worker.prepare(now);
         worker.submit(reactor);
         let before = clock.now();

@@ -48,7 +48,7 @@ fn haishinkit_names_its_codecs_and_is_told_ours() {
     ]);
     let mut server = served(&script);
     let said = server.said();
-    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=14";
+    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=15";
     assert_eq!(said.last().unwrap().matches(fields).count(), 2, "in both objects: {said:?}");
     assert_eq!(server.session.client().unwrap().caps_ex(), 1);
     assert!(server.session.reconnect_request(None), "it said that it follows");
@@ -161,7 +161,7 @@ fn gopro_comes_back_while_its_old_session_holds_the_name() {
     let mut old = node.client(&publishing().video(0, &key(1)));
     node.run(&mut [&mut player, &mut old], 100);
     // The network of the first is gone, which nobody was told.
-    let mut new = node.connect_from("192.0.2.77");
+    let mut new = node.connect_from("10.0.2.77");
     new.send(&publishing().video(0, &key(2)).out);
     node.run(&mut [&mut player, &mut new, &mut old], 500);
     assert!(new.said().contains(&PUBLISHED.to_owned()), "it is let in at once");

@@ -69,7 +69,7 @@ impl Player {
         Self {
             stream,
             door,
-            host: IpAddr::from([192, 0, 2, 1]),
+            host: IpAddr::from([10, 0, 2, 1]),
             pace: Pace::Prompt,
             line: None,
             viewer: Viewer::new(ledger, stream, format!("player {who}")),

@@ -109,7 +109,7 @@ impl Publisher {
         Self {
             stream,
             door,
-            host: IpAddr::from([192, 0, 2, 10 + u8::try_from(who).unwrap()]),
+            host: IpAddr::from([10, 0, 2, 10 + u8::try_from(who).unwrap()]),
             plan,
             line: None,
             again_after: None,

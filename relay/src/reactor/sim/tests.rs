@@ -12,7 +12,7 @@ use super::{SimFaults, SimNet, SimReactor, SimRead};
 use crate::reactor::{Batch, Completion, ConnectionKey, Operation, Reactor};
 
 const PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 1935);
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 1));
 
 /// A reactor that accepts at `PORT`.
 fn server(net: &SimNet) -> SimReactor {

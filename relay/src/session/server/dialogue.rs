@@ -12,16 +12,17 @@ use crate::limits::Limits;
 use crate::session::error::SessionError;
 use crate::session::event::{
     ConnectRefusal, ConnectRefusalCode, ConnectRequest, DropReason, PlayRefusal, PlayRefusalCode,
-    PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest,
+    PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest, StreamWords,
 };
 use crate::session::output::Output;
 use crate::session::parts::Placed;
 use crate::session::transport::{Transport, WINDOW_BYTES};
 use crate::wire::amf::Value;
-use crate::wire::command::{Call, Command};
+use crate::wire::command::{Call, Command, PlayRange};
 use crate::wire::connect::{ConnectProperties, caps};
 use crate::wire::control::{BandwidthLimit, ControlMessage, UserControl};
 use crate::wire::reply::{self, Level};
+use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// An event without the borrows of [`ServerEvent`](crate::session::ServerEvent).
 #[derive(Debug)]
@@ -131,8 +132,8 @@ impl Dialogue {
                 let id = self.streams.create()?;
                 self.answer(0, transaction, Value::Number(f64::from(id)));
             }
-            Command::Publish { name } => self.publish(stream, name)?,
-            Command::Play { name } => self.play(stream, name)?,
+            Command::Publish { name, kind } => self.publish(stream, name, kind)?,
+            Command::Play { name, range } => self.play(stream, name, range)?,
             Command::Pause { paused } => self.pause(stream, paused),
             Command::Seek { .. } => {
                 if self.is_playing(stream) {
@@ -229,7 +230,7 @@ impl Dialogue {
         self.wants_close = true;
     }
 
-    fn publish(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
+    fn publish(&mut self, stream: u32, name: &[u8], kind: &[u8]) -> Result<(), SessionError> {
         let Some(entry) = self.streams.usable(stream)? else {
             let code = PublishRefusalCode::BadName.as_str();
             self.steps.push_back(Step::Dropped { reason: DropReason::BadName });
@@ -244,9 +245,9 @@ impl Dialogue {
         }
         match self.resolve(name) {
             Ok(address) => {
-                let name = address.name.clone();
-                self.set_role(stream, Role::WantsPublish(name));
-                let request = StreamRequest { message_stream: stream, address };
+                let words = StreamWords::new(name, kind, PlayRange::default());
+                self.set_role(stream, Role::WantsPublish(address.name.clone()));
+                let request = StreamRequest { message_stream: stream, address, words };
                 self.steps.push_back(Step::Publish(request));
             }
             Err(description) => {
@@ -274,7 +275,7 @@ impl Dialogue {
         }
     }
 
-    fn play(&mut self, stream: u32, name: &[u8]) -> Result<(), SessionError> {
+    fn play(&mut self, stream: u32, name: &[u8], range: PlayRange) -> Result<(), SessionError> {
         let Some(entry) = self.streams.usable(stream)? else {
             let code = PlayRefusalCode::Failed.as_str();
             self.steps.push_back(Step::Dropped { reason: DropReason::BadName });
@@ -296,9 +297,9 @@ impl Dialogue {
         }
         match self.resolve(name) {
             Ok(address) => {
-                let name = address.name.clone();
-                self.set_role(stream, Role::WantsPlay(name));
-                let request = StreamRequest { message_stream: stream, address };
+                let words = StreamWords::new(name, b"", range);
+                self.set_role(stream, Role::WantsPlay(address.name.clone()));
+                let request = StreamRequest { message_stream: stream, address, words };
                 self.steps.push_back(Step::Play(request));
             }
             Err(description) => {
@@ -330,9 +331,14 @@ impl Dialogue {
     }
 
     pub(super) fn reject_play(&mut self, stream: u32, refusal: &PlayRefusal) {
-        if self.verdict.take_if(|verdict| *verdict == Verdict::Play(stream)).is_some() {
+        if self.take_play_verdict(stream) {
             self.refuse(stream, refusal.code.as_str(), &refusal.description);
         }
+    }
+
+    /// Whether the verdict on this play is outstanding, and no longer from here on.
+    pub(super) fn take_play_verdict(&mut self, stream: u32) -> bool {
+        self.verdict.take_if(|verdict| *verdict == Verdict::Play(stream)).is_some()
     }
 
     fn pause(&mut self, stream: u32, paused: bool) {
@@ -423,7 +429,7 @@ impl Dialogue {
         self.wants_close |= !self.streams.any_publishing() && !self.streams.any_playing();
     }
 
-    pub(super) fn publish_ended(&mut self, stream: u32, reason: PublishEnd) {
+    pub(super) fn publish_ended(&mut self, stream: u32, reason: &PublishEnd) {
         if self.streams.publishing_exactly(stream) {
             let (level, code, description) = reason.status();
             self.status(stream, level, code, description);
@@ -446,7 +452,7 @@ impl Dialogue {
         true
     }
 
-    fn is_playing(&mut self, stream: u32) -> bool {
+    pub(super) fn is_playing(&mut self, stream: u32) -> bool {
         self.streams.get(stream).is_some_and(|entry| matches!(entry.role, Role::Playing { .. }))
     }
 
@@ -456,7 +462,23 @@ impl Dialogue {
         }
     }
 
-    fn resolve(&self, name: &[u8]) -> Result<crate::wire::stream_name::StreamAddress, String> {
+    /// Lets the client into another application than the one it asked for, while it waits for the
+    /// verdict on its connect.
+    pub(super) fn rename_app(&mut self, app: &str) -> Result<(), NameError> {
+        let limits = Arc::clone(&self.limits);
+        match (&mut self.client, self.verdict) {
+            (Some(client), Some(Verdict::Connect)) => client.rename_app(app, &limits),
+            _ => Ok(()),
+        }
+    }
+
+    /// The stream that a name means on this connection.
+    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
+        let client = self.client.as_ref().ok_or(NameError::Empty)?;
+        client.resolve(name.as_bytes(), &self.limits)
+    }
+
+    fn resolve(&self, name: &[u8]) -> Result<StreamAddress, String> {
         let client = self.client.as_ref().ok_or("not connected")?;
         client.resolve(name, &self.limits).map_err(|error| error.to_string())
     }
@@ -485,10 +507,15 @@ impl Dialogue {
             .stream_command(stream, |out| reply::status(out, level, code, description, None));
     }
 
-    fn refuse(&mut self, stream: u32, code: &str, description: &str) {
+    pub(super) fn refuse(&mut self, stream: u32, code: &str, description: &str) {
         self.status(stream, Level::Error, code, description);
+        self.give_up(stream, description.to_owned());
+    }
+
+    /// Ends what a message stream is used for, and with it the connection.
+    pub(super) fn give_up(&mut self, stream: u32, description: String) {
         self.streams.end(stream);
-        self.refusal = Some(description.to_owned());
+        self.refusal = Some(description);
         self.wants_close = true;
     }
 }

@@ -5,6 +5,7 @@
 //! commands keep their order and media that follows publish is neither lost nor let through early.
 
 mod dialogue;
+mod parting;
 mod streams;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use self::dialogue::{Dialogue, Step};
 use super::error::SessionError;
 use super::event::{
-    ConnectRefusal, ConnectRequest, DropReason, PlayRefusal, PublishEnd, PublishRefusal,
+    ConnectRefusal, ConnectRequest, DropReason, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
     ServerEvent,
 };
 use super::parts::place;
@@ -27,6 +28,7 @@ use crate::wire::command::{Call, CommandError};
 use crate::wire::control::ControlMessage;
 use crate::wire::handshake::{HandshakeProgress, ServerHandshake};
 use crate::wire::message::{MediaMessage, MessageHeader, MessageType};
+use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What a connection is doing, for lists and counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,6 +179,24 @@ impl ServerSession {
         self.dialogue.accept_connect(&mut self.transport);
     }
 
+    /// Lets the client into another application than the one it asked for; the verdict on its
+    /// connect is still to be given. Does nothing when that verdict is not outstanding.
+    ///
+    /// # Errors
+    /// When that can be no application's name.
+    pub fn rename_app(&mut self, app: &str) -> Result<(), NameError> {
+        self.dialogue.rename_app(app)
+    }
+
+    /// The stream that this name, perhaps with a query, means on this connection, for a publish or
+    /// play that is let in under another name. What the client is told keeps to its own name.
+    ///
+    /// # Errors
+    /// When the name is none, or the client has not connected.
+    pub fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
+        self.dialogue.address_of(name)
+    }
+
     /// The verdict on connect: no. The connection is to be closed.
     pub fn reject_connect(&mut self, refusal: &ConnectRefusal) {
         self.dialogue.reject_connect(refusal);
@@ -205,6 +225,17 @@ impl ServerSession {
         self.dialogue.reject_play(message_stream, refusal);
     }
 
+    /// The verdict on play: not here, but there. The connection is to be closed.
+    pub fn redirect_play(&mut self, message_stream: u32, refusal: &PlayRefusal, to: &Redirect) {
+        self.dialogue.redirect_play(message_stream, refusal, to);
+    }
+
+    /// Tells a player that its playing ends though its stream goes on, and why. The connection is
+    /// to be closed.
+    pub fn play_ended_by_server(&mut self, message_stream: u32, description: &str) {
+        self.dialogue.play_ended(message_stream, description);
+    }
+
     /// Tells a waiting player that its stream is published (again).
     pub fn publish_notify(&mut self, message_stream: u32) {
         self.dialogue.publish_notify(message_stream);
@@ -218,7 +249,7 @@ impl ServerSession {
 
     /// Tells a publisher that it publishes no longer. The connection is to be closed.
     pub fn publish_ended_by_server(&mut self, message_stream: u32, reason: PublishEnd) {
-        self.dialogue.publish_ended(message_stream, reason);
+        self.dialogue.publish_ended(message_stream, &reason);
         self.follow_publishing();
     }
 

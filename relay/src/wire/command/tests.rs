@@ -39,14 +39,28 @@ fn every_call_is_understood() {
     }
     let name = || Value::text("s?k=v");
     check("createStream", &[], Command::CreateStream);
-    check("publish", &[name(), Value::text("live")], Command::Publish { name: b"s?k=v" });
-    check("publish", &[name()], Command::Publish { name: b"s?k=v" });
-    check("publish", &[Value::Null], Command::Publish { name: b"" });
-    check("publish", &[], Command::Publish { name: b"" });
+    check(
+        "publish",
+        &[name(), Value::text("live")],
+        Command::Publish { name: b"s?k=v", kind: b"live" },
+    );
+    check("publish", &[name()], Command::Publish { name: b"s?k=v", kind: b"" });
+    check("publish", &[Value::Null], Command::Publish { name: b"", kind: b"" });
+    check("publish", &[], Command::Publish { name: b"", kind: b"" });
     check("publish", &[Value::Boolean(false)], Command::CloseStream);
-    check("play", &[name(), Value::Number(-2000.0)], Command::Play { name: b"s?k=v" });
+    let play = |start, duration, reset| Command::Play {
+        name: b"s?k=v",
+        range: PlayRange { start, duration, reset },
+    };
+    let [minus, seven] = [-2000.0, 7.0].map(Value::Number);
+    check("play", &[name()], play(0, 0, false));
+    check("play", &[name(), minus.clone()], play(-2000, 0, false));
+    check("play", &[name(), minus, seven, Value::Boolean(true)], play(-2000, 7, true));
+    check("play", &[name(), Value::Null, Value::Number(f64::NAN)], play(0, 0, false));
     check("play", &[Value::Boolean(false)], Command::CloseStream);
-    check("play2", &[Value::object([("streamName", name())])], Command::Play { name: b"s?k=v" });
+    check("play2", &[Value::object([("streamName", name())])], play(0, 0, false));
+    let later = [("streamName", name()), ("start", Value::Number(9.5))];
+    check("play2", &[Value::object(later)], play(9, 0, false));
     check("pause", &[Value::Boolean(true), Value::Number(0.0)], Command::Pause { paused: true });
     check("pause", &[Value::Boolean(false)], Command::Pause { paused: false });
     check("pauseRaw", &[Value::Number(0.0)], Command::Pause { paused: false });
@@ -87,6 +101,7 @@ fn every_call_is_understood() {
             code: b"a.b",
             description: b"c",
             tc_url: Some(b"d"),
+            redirect: None,
         }),
     );
     check("onStatus", &[], Command::Status(Status::default()));

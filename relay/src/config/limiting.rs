@@ -1,0 +1,139 @@
+//! Settings about limits that are no number of `limits.rs`: whom they judge, what an application
+//! has of its own, and where players go that find no room.
+
+use std::time::Duration;
+
+use super::settings::{AppSetting, Choices, LIMITS, Setting, choose, chosen, times};
+use super::text;
+use crate::limits::NO_BYTES_LIMIT;
+use crate::worker::settings::{Exempt, IngestOver};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        section: LIMITS,
+        name: "exempt",
+        why: "Addresses that the limits of each address do not judge: \"nobody\", \"loopback\", or loopback and private networks (\"private\"), where proxies and balancers stand for many clients.",
+        flag: None,
+        set: |config, text| choose(&mut config.settings.exempt, EXEMPTS, text),
+        get: |config| chosen(config.settings.exempt, EXEMPTS),
+    },
+    Setting {
+        section: "overflow",
+        name: "to",
+        why: "Where players are sent that find no room here (players_max, players_per_app_max, players_per_stream_max, egress_rate_max), in turn: rtmp or rtmps URLs of a host without a path, between commas. Enhanced RTMP's ReconnectRequest for those who announced it, ex.redirect for the others, who may or may not follow.",
+        flag: None,
+        set: |config, text| {
+            let urls = text::list(text).filter(|urls| urls.iter().all(|url| is_base(url)));
+            config.settings.overflow = urls.ok_or_else(|| {
+                "URLs such as \"rtmp://b.example:1935, rtmp://c.example\", at most 64, or \"\" for \
+                 none"
+                    .to_owned()
+            })?;
+            Ok(())
+        },
+        get: |config| text::quoted(&config.settings.overflow.join(", ")),
+    },
+];
+
+pub(super) const APP_SETTINGS: &[AppSetting] = &[
+    AppSetting {
+        name: "players_max",
+        why: "Players of all streams of the application; \"limits\": limits.players_per_app_max.",
+        set: |app, text| count(&mut app.limits.players, text),
+        get: |app| show_count(app.limits.players),
+        inherit: |app, other| app.limits.players = other.limits.players,
+    },
+    AppSetting {
+        name: "players_per_stream_max",
+        why: "Players of one stream; \"limits\": limits.players_per_stream_max.",
+        set: |app, text| count(&mut app.limits.players_per_stream, text),
+        get: |app| show_count(app.limits.players_per_stream),
+        inherit: |app, other| app.limits.players_per_stream = other.limits.players_per_stream,
+    },
+    AppSetting {
+        name: "publishers_per_key_max",
+        why: "Names published at a time with one key, user or token; \"limits\": limits.publishers_per_key_max.",
+        set: |app, text| count(&mut app.limits.publishers_per_key, text),
+        get: |app| show_count(app.limits.publishers_per_key),
+        inherit: |app, other| app.limits.publishers_per_key = other.limits.publishers_per_key,
+    },
+    AppSetting {
+        name: "ingest_rate_max",
+        why: "Bytes per second of one publisher; \"limits\": limits.ingest_rate_max.",
+        set: |app, text| {
+            let bytes = text::bytes(text).filter(|bytes| (1..=NO_BYTES_LIMIT).contains(bytes));
+            app.limits.ingest_rate = own(text, bytes).ok_or_else(|| {
+                "\"limits\" or a number of bytes per second such as \"2MiB\"".to_owned()
+            })?;
+            Ok(())
+        },
+        get: |app| {
+            let bytes = app.limits.ingest_rate;
+            text::quoted(&bytes.map_or(AS_LIMITS.to_owned(), text::show_bytes))
+        },
+        inherit: |app, other| app.limits.ingest_rate = other.limits.ingest_rate,
+    },
+    AppSetting {
+        name: "ingest_over",
+        why: "A publisher that sends more than ingest_rate_max is told and closed (\"close\"), or read no faster than that (\"slow\").",
+        set: |app, text| choose(&mut app.limits.ingest_over, OVERS, text),
+        get: |app| chosen(app.limits.ingest_over, OVERS),
+        inherit: |app, other| app.limits.ingest_over = other.limits.ingest_over,
+    },
+    AppSetting {
+        name: "session_max",
+        why: "How long a connection may publish or play; \"0s\": as long as it likes, \"limits\": limits.session_max.",
+        set: |app, text| time(&mut app.limits.session, text),
+        get: |app| show_time(app.limits.session),
+        inherit: |app, other| app.limits.session = other.limits.session,
+    },
+    AppSetting {
+        name: "publisher_unwatched_max",
+        why: "A publisher without players for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max.",
+        set: |app, text| time(&mut app.limits.unwatched, text),
+        get: |app| show_time(app.limits.unwatched),
+        inherit: |app, other| app.limits.unwatched = other.limits.unwatched,
+    },
+];
+
+/// What stands for the node's own limit.
+const AS_LIMITS: &str = "limits";
+
+const EXEMPTS: Choices<Exempt> =
+    &[("nobody", Exempt::Nobody), ("loopback", Exempt::Loopback), ("private", Exempt::Private)];
+const OVERS: Choices<IngestOver> = &[("close", IngestOver::Close), ("slow", IngestOver::Slow)];
+
+/// `None` when the text is neither the word for the node's limit nor a good value.
+fn own<T>(text: &str, value: Option<T>) -> Option<Option<T>> {
+    if text == AS_LIMITS { Some(None) } else { value.map(Some) }
+}
+
+fn count(to: &mut Option<usize>, text: &str) -> Result<(), String> {
+    let value = text::count(text).filter(|count| (1..=1_000_000_000).contains(count));
+    *to =
+        own(text, value).ok_or_else(|| "\"limits\" or a number from 1 to 1000000000".to_owned())?;
+    Ok(())
+}
+
+fn show_count(value: Option<usize>) -> String {
+    value.map_or_else(|| text::quoted(AS_LIMITS), |count| count.to_string())
+}
+
+fn time(to: &mut Option<Duration>, text: &str) -> Result<(), String> {
+    *to = own(text, text::time(text))
+        .ok_or_else(|| format!("\"limits\" or {}", times(Duration::ZERO, text::TIME_MAX)))?;
+    Ok(())
+}
+
+fn show_time(value: Option<Duration>) -> String {
+    text::quoted(&value.map_or(AS_LIMITS.to_owned(), text::show_time))
+}
+
+/// Whether a text is `rtmp://host` or `rtmps://host`, perhaps with a port, and nothing more.
+fn is_base(url: &str) -> bool {
+    let rest = url.strip_prefix("rtmp://").or_else(|| url.strip_prefix("rtmps://"));
+    rest.is_some_and(|host| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        !host.is_empty() && host.len() <= 255 && host.bytes().all(plain)
+    })
+}

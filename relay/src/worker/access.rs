@@ -1,0 +1,166 @@
+//! Permission: what a client may do is judged here, before its name is looked up.
+//!
+//! Every publish and every play comes by [`Worker::ask_permission`] and leaves it granted, refused,
+//! or waiting for an answer from elsewhere; while it waits its session takes no bytes. Rules are
+//! judged in the `access` room; nothing of what a client shows is logged or kept longer than it
+//! may have to be judged again.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::Connection;
+use super::hook_answers::HookRefusal;
+use super::hooks::HookStep;
+use super::labels::RefuseReason;
+use crate::access::{Action, Grant, Inquiry, Judgement, Question, Reason};
+use crate::session::{
+    PlayRefusal, PlayRefusalCode, PublishRefusal, PublishRefusalCode, StreamRequest,
+};
+use crate::wire::stream_name::StreamName;
+
+/// What was granted, and to what request.
+pub(super) struct Permit {
+    pub(super) action: Action,
+    pub(super) request: StreamRequest,
+    pub(super) grant: Grant,
+}
+
+impl Permit {
+    /// The stream's name; not always the one that was asked for.
+    pub(super) fn name(&self) -> &StreamName {
+        self.grant.name.as_ref().unwrap_or(&self.request.address.name)
+    }
+
+    /// Itself, unless nobody has to know it any more: nearly every player's.
+    pub(super) fn into_remembered(self) -> Option<Box<Self>> {
+        (self.grant.until.is_some() || self.grant.key.is_some()).then(|| Box::new(self))
+    }
+
+    /// Bytes of memory that it takes up.
+    pub(super) fn held_bytes(&self) -> usize {
+        let address = &self.request.address;
+        size_of::<Self>() + address.query.capacity() + address.host.capacity()
+    }
+}
+
+impl Worker {
+    /// A client wants to connect.
+    pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
+        match self.hook_connect(connection) {
+            HookStep::Go => connection.speech.accept_connect(),
+            HookStep::Wait => {}
+            HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
+        }
+    }
+
+    /// Judges a publish or play that the node has room for, and goes on with it.
+    pub(super) fn ask_permission(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        match self.authorise(connection, action, &request, now) {
+            Judgement::Granted(grant) => {
+                self.tell_hook(connection, action, &request, now);
+                self.permitted(connection, Permit { action, request, grant });
+            }
+            Judgement::Ask(Question::Hook(grant)) => {
+                self.ask_hook(connection, Permit { action, request, grant }, now);
+            }
+            Judgement::Refused(reason) => {
+                self.not_permitted(connection, action, request.message_stream, reason);
+            }
+            // Nobody can be asked.
+            Judgement::Ask(Question::Keys) => {
+                let reason = Reason::Unavailable;
+                self.not_permitted(connection, action, request.message_stream, reason);
+            }
+        }
+    }
+
+    /// What the rules of the application say to this request, now. Nothing is counted, logged or
+    /// changed but the number of wrong secrets from the peer's address.
+    pub(super) fn authorise(
+        &mut self,
+        connection: &Connection,
+        action: Action,
+        request: &StreamRequest,
+        now: Duration,
+    ) -> Judgement {
+        let inquiry = Inquiry {
+            action,
+            name: &request.address.name,
+            query: &request.address.query,
+            peer: connection.peer.ip(),
+            login: connection.login.as_deref(),
+            bearer: None,
+            unix: self.unix(now),
+            is_guessing: false,
+        };
+        self.settings.app(request.address.name.app()).rules(action).judge(&inquiry)
+    }
+
+    /// The client may: its name comes next.
+    pub(super) fn permitted(&mut self, connection: &mut Connection, permit: Permit) {
+        match permit.action {
+            Action::Publish => self.claim_name(connection, permit),
+            Action::Play => self.want_stream(connection, permit),
+        }
+    }
+
+    /// The client may not, and is told why.
+    pub(super) fn not_permitted(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        message_stream: u32,
+        reason: Reason,
+    ) {
+        let description = reason.text(action).into();
+        let counted = RefuseReason::from(reason);
+        match action {
+            Action::Publish => {
+                let refusal = PublishRefusal { code: PublishRefusalCode::Denied, description };
+                self.reject_publish(connection, message_stream, counted, &refusal);
+            }
+            Action::Play => {
+                let code = if reason.wants_credentials() {
+                    PlayRefusalCode::Unauthorized
+                } else {
+                    PlayRefusalCode::Forbidden
+                };
+                let refusal = PlayRefusal { code, description };
+                self.cells.refused.at(counted).increment();
+                tracing::debug!(
+                    id = %connection.id,
+                    peer = %connection.peer,
+                    stream = connection.stream_name.as_deref().unwrap_or("-"),
+                    reason = counted.label(),
+                    "play refused"
+                );
+                connection.permit = None;
+                self.hook_ended(connection, message_stream);
+                connection.speech.reject_play(message_stream, &refusal);
+            }
+        }
+    }
+}
+
+impl From<Reason> for RefuseReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Nobody => Self::Nobody,
+            Reason::Address => Self::Address,
+            Reason::NoKey | Reason::WrongKey => Self::Key,
+            Reason::NoSignature | Reason::WrongSignature => Self::Signature,
+            Reason::NoToken | Reason::WrongToken => Self::Token,
+            Reason::NoPassword => Self::Password,
+            Reason::Unavailable => Self::Unavailable,
+            Reason::User | Reason::Scope => Self::Scope,
+            Reason::Expired | Reason::Early => Self::Expired,
+            Reason::Guessing => Self::Guessing,
+        }
+    }
+}
