@@ -22,6 +22,7 @@ mod event_tests;
 pub mod http;
 mod output;
 mod parts;
+pub mod proxy;
 mod server;
 pub mod sniff;
 mod transport;

@@ -16,10 +16,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::Worker;
 use super::connection::Connection;
 use super::http::HttpFront;
-use super::labels::{CloseReason, RefuseReason, Role};
+use super::labels::{CloseReason, RefuseReason, Role, Transport};
 use super::mail::WorkerIndex;
 use super::speech::Speech;
-use super::tunnel::{Todo, tunnel_transport};
+use super::tunnel::Todo;
 use crate::reactor::ConnectionKey;
 use crate::session::SessionError;
 use crate::session::http::{RequestHead, response_head};
@@ -112,9 +112,8 @@ impl Worker {
         head: &RequestHead,
         now: Duration,
     ) {
-        let transport = tunnel_transport(connection.transport);
-        if transport != connection.transport {
-            self.set_transport(connection, transport);
+        if !matches!(connection.transport, Transport::Rtmpt | Transport::Rtmpts) {
+            self.set_transport(connection, Transport::Rtmpt);
         }
         let Some(length) = head.body_bytes() else {
             let status = (411, "Length Required");
@@ -295,7 +294,7 @@ impl Worker {
         let fresh = bytes.get(known..).unwrap_or_default();
         if verb == Verb::Send && !fresh.is_empty() {
             self.tunnels.fed += u64::try_from(fresh.len()).unwrap_or(u64::MAX);
-            self.work(session, now, |worker, session| worker.hear(session, fresh, now));
+            self.work(session, now, |worker, session| worker.came(session, fresh, now));
         }
     }
 
@@ -390,6 +389,10 @@ impl Worker {
     pub(super) fn answer_gone(&mut self, key: ConnectionKey, now: Duration) {
         self.work(key, now, |worker, connection| {
             let Speech::Carrier(carrier) = &connection.speech else { return };
+            if carrier.destination().is_some() {
+                worker.tunnels.note(Todo::Depart(key));
+                return;
+            }
             let under_way = connection.sending.is_some() || connection.has_replies();
             if carrier.step != Step::Answering || under_way {
                 return;
@@ -428,10 +431,7 @@ impl Worker {
                     _ => return worker.give_up(connection, NOT_FOUND, RefuseReason::TunnelStale),
                 }
             }
-            let unread = std::mem::take(&mut connection.unread);
-            let mut input = unread.as_slice();
-            worker.take_in(connection, &mut input, now);
-            connection.unread = input.to_vec();
+            worker.go_on_reading(connection, now);
         });
     }
 
@@ -441,7 +441,6 @@ impl Worker {
             let Speech::Carrier(carrier) = &connection.speech else { return };
             if carrier.step != Step::Answering && carrier.session().is_some() {
                 worker.give_up(connection, NOT_FOUND, RefuseReason::TunnelStale);
-                connection.unread = Vec::new();
             }
         });
     }
@@ -461,10 +460,13 @@ impl Worker {
         let Purpose::Elsewhere { head, .. } = purpose else { return };
         self.back_to_http(connection, Duration::MAX);
         self.begin_request(connection, &head, now);
-        let unread = std::mem::take(&mut connection.unread);
-        let mut input = unread.as_slice();
-        self.take_in(connection, &mut input, now);
-        connection.unread = input.to_vec();
+        self.go_on_reading(connection, now);
+    }
+
+    /// Goes on with the request in hand, even if nothing of it is left to be read.
+    fn go_on_reading(&mut self, connection: &mut Connection, now: Duration) {
+        self.hear(connection, &mut &[][..], now);
+        self.resume(connection, now);
     }
 }
 

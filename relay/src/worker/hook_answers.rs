@@ -85,7 +85,7 @@ impl Worker {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
                 Asked::Stream(permit) => {
                     let (action, stream) = (permit.action, permit.request.message_stream);
-                    match heard(connection, number, permit, verdict) {
+                    match heard(connection, number, *permit, verdict) {
                         Ok(permit) => worker.permitted(connection, permit),
                         Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }

@@ -67,7 +67,7 @@ pub(super) struct HookedStream {
 /// What the verdict is outstanding on.
 pub(super) enum Asked {
     Connect,
-    Stream(Permit),
+    Stream(Box<Permit>),
 }
 
 /// How a connect goes on.
@@ -185,7 +185,7 @@ impl Worker {
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
             let hooked = hooked(connection, &settings);
-            hooked.asked = Some((stream.number, Asked::Stream(permit)));
+            hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
             hooked.begin(stream, settings, now);
             return;
         }
@@ -248,7 +248,7 @@ impl Worker {
             hooked.owes_close
         };
         let (sent, received) = (connection.bytes_out, connection.bytes_in);
-        let closed = owes_close.then(|| Call {
+        let closed = owes_close.then_some(Call {
             settings: hooked.settings,
             client: hooked.client,
             subject: Subject::Closed { after: None, sent, received },

@@ -148,7 +148,10 @@ labels! {
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
         NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        PlainText = "plain_text", "A connection that does not begin with TLS, on a listener for nothing else.";
+        NotSpoken = "not_spoken", "A connection that speaks what its listener does not take.";
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        ProxyHeader = "proxy_header", "A connection of a trusted proxy whose PROXY header is malformed.";
         TunnelSessions = "tunnel_sessions", "A tunnel, since its worker or the node has as many as it may.";
         TunnelId = "tunnel_id", "A tunnel's request with an id that nobody has: guessed, or expired.";
         TunnelNode = "tunnel_node", "A tunnel's request with the id of another node: the balancer is at fault.";
@@ -169,6 +172,20 @@ labels! {
         Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
         Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
+    }
+
+    /// How a handshake of TLS ended.
+    TlsResult {
+        Full13 = "full_1_3", "Complete, TLS 1.3.";
+        Full12 = "full_1_2", "Complete, TLS 1.2.";
+        Resumed13 = "resumed_1_3", "Complete by an earlier session, TLS 1.3.";
+        Resumed12 = "resumed_1_2", "Complete by an earlier session, TLS 1.2.";
+        Incompatible = "incompatible", "No version or cipher suite in common.";
+        Alert = "alert", "The peer ended it with an alert: it does not trust the certificate, perhaps.";
+        Malformed = "malformed", "The peer's bytes were not those of TLS.";
+        Timeout = "timeout", "Not complete in time.";
+        Eof = "eof", "The peer left before its end.";
+        Failed = "failed", "We ended it: the node is ending, a limit, an operator, or our fault.";
     }
 
     /// What a message carries.
@@ -288,6 +305,7 @@ labels! {
         Log = "log", "The segments of streams' logs.";
         Partial = "partial", "Unfinished messages.";
         View = "view", "Logs rendered for readers that need other bytes.";
+        Tls = "tls", "TLS of connections: keys, buffers, and batches that are being sent.";
         Connection = "connection", "Connections themselves, their input and their replies.";
         Tunnel = "tunnel", "Connections that carry tunnels, and the last answers of those.";
     }
@@ -349,6 +367,7 @@ mod tests {
         check::<CloseReason>();
         check::<RefuseReason>();
         check::<HandshakeResult>();
+        check::<TlsResult>();
         check::<MessageKind>();
         check::<DropReason>();
         check::<PlayerDropReason>();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::carriage::Parcel;
 use super::level::Step;
-use super::settings::{PublishConflict, UnknownStream};
+use super::settings::{PublishConflict, Speaks, UnknownStream};
 use crate::reactor::{ConnectionKey, LooseSocket};
 use crate::stream::{Heritage, Segment};
 
@@ -119,8 +119,8 @@ pub(super) enum Mail {
     /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
     /// again.
     Lost { stream: StreamId },
-    /// A fresh connection, for whoever has room.
-    Socket { socket: LooseSocket },
+    /// A fresh connection, for whoever has room, and what its listener takes.
+    Socket { socket: LooseSocket, speaks: Speaks },
     /// A connection with a request of a tunnel whose session lives on the other worker.
     Carrier { parcel: Box<Parcel> },
     /// To every other worker: this one asks for another flush level.

@@ -9,7 +9,8 @@
 //!   accept.rs   connections come and go; addresses.rs: how many from where
 //!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
-//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
+//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request;
+//!               secure.rs: TLS under all of it
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
@@ -63,6 +64,7 @@ mod receive;
 mod registrar;
 pub mod report;
 mod ring;
+mod secure;
 pub mod settings;
 mod shared;
 mod speech;
@@ -99,6 +101,7 @@ use self::tunnel::Tunnels;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
+use crate::tls::SealBuffers;
 
 /// The worker that decides names.
 const REGISTRAR: mail::WorkerIndex = 0;
@@ -173,10 +176,16 @@ pub struct Worker {
     ring: SendRing,
     sweep: Sweep,
     operations: Vec<Operation>,
+    /// To whom the last operations sent; kept to be used again.
+    submitted: Vec<ConnectionKey>,
     /// Streams with new segments; kept to be used again.
     ready: Vec<StreamKey>,
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
+    /// Plaintext of what came last in TLS; kept to be used again.
+    plain: Vec<u8>,
+    /// Buffers for what goes in TLS.
+    seal_buffers: SealBuffers,
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
@@ -234,8 +243,11 @@ impl Worker {
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
+            submitted: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
+            plain: Vec::new(),
+            seal_buffers: SealBuffers::default(),
             ending: Ending::No,
             epoch: Duration::ZERO,
         }
@@ -265,13 +277,24 @@ impl Worker {
     pub fn submit(&mut self, reactor: &mut dyn Reactor) {
         let count = u64::try_from(self.operations.len()).unwrap_or(u64::MAX);
         self.cells.submissions.add(count);
+        let sent = self.operations.iter().filter_map(|operation| match operation {
+            Operation::Send { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        self.submitted.clear();
+        self.submitted.extend(sent);
         reactor.submit(&mut self.operations);
+        // Sending to that many has filled the caches with other things, and most of them will be
+        // heard of in a moment.
+        self.connections.warm(self.submitted.iter().copied());
     }
 
     /// One completion.
     pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
         match completion {
-            Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
+            Completion::Accepted { listener, connection, peer, .. } => {
+                self.accepted(listener, connection, peer, now);
+            }
             Completion::AcceptFailed { listener, error } => {
                 self.accept_failed(listener, &error, now)
             }

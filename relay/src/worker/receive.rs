@@ -9,6 +9,7 @@ use super::Worker;
 use super::connection::Connection;
 use super::dump;
 use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, RefuseReason, Role};
+use super::newcomers::Lane;
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -32,12 +33,12 @@ impl Worker {
     pub(super) fn received(&mut self, key: ConnectionKey, bytes: &[u8], now: Duration) {
         self.work(key, now, |worker, connection| {
             connection.receiving = false;
-            worker.hear(connection, bytes, now);
+            worker.came(connection, bytes, now);
         });
     }
 
     /// Bytes came on a connection, or for a tunnelled one in the body of a request.
-    pub(super) fn hear(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
+    pub(super) fn came(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
         connection.last_received = now;
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         connection.bytes_in += count;
@@ -45,19 +46,22 @@ impl Worker {
             connection.throttled |= !ingest.received(count);
         }
         let (role, fed) = (connection.role, self.tunnels.fed);
-        self.hear_counted(connection, bytes, now);
+        self.listen(connection, bytes, now);
         // What a carrier carries was counted as its session's.
         let carried = if role == Role::Carrier { self.tunnels.fed.wrapping_sub(fed) } else { 0 };
         self.cells.ingest_bytes.at(role).add(count.saturating_sub(carried));
     }
 
-    fn hear_counted(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
+    fn listen(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
         dump::keep_opening(connection, bytes);
-        if connection.role == Role::Pending && !self.newcomers.admit() {
-            connection.unread.extend_from_slice(bytes);
-            connection.queued = true;
-            self.newcomers.queue(connection.key);
-            return;
+        if connection.role == Role::Pending {
+            let lane = if connection.shakes_hands_in_tls(bytes) { Lane::Tls } else { Lane::Plain };
+            if !self.newcomers.admit(lane) {
+                connection.unread.extend_from_slice(bytes);
+                connection.queued = true;
+                self.newcomers.queue(lane, connection.key);
+                return;
+            }
         }
         if !connection.unread.is_empty() {
             // Too few bytes had come to tell what they are, or a request is in hand.
@@ -72,7 +76,8 @@ impl Worker {
 
     /// Reads what this turn's share of newcomers have said.
     pub(super) fn hear_newcomers(&mut self, now: Duration) {
-        self.newcomers.begin_turn(self.limits.newcomers_per_turn);
+        let shares = [self.limits.newcomers_per_turn, self.limits.tls_handshakes_per_turn];
+        self.newcomers.begin_turn(shares);
         while let Some(key) = self.newcomers.next() {
             self.work(key, now, |worker, connection| {
                 connection.queued = false;
@@ -83,7 +88,8 @@ impl Worker {
 
     /// Goes on where a verdict had stopped the session.
     pub(super) fn resume(&mut self, connection: &mut Connection, now: Duration) {
-        if connection.unread.is_empty() {
+        let of_tls = connection.tls.as_ref().is_some_and(|tls| tls.has_unread());
+        if connection.unread.is_empty() && !of_tls {
             return;
         }
         let unread = std::mem::take(&mut connection.unread);

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::Worker;
 use super::carriage::Carriage;
 use super::connection::Connection;
-use super::labels::{CloseReason, RefuseReason, Role, Transport};
+use super::labels::{CloseReason, RefuseReason, Role};
 use super::report::ConnectionId;
 use super::speech::Speech;
 use crate::reactor::ConnectionKey;
@@ -179,7 +179,7 @@ impl Worker {
         self.pending += 1;
         let number = ConnectionId { core: self.index(), number: self.numbered };
         let key = self.connections.own_key();
-        let mut session = Connection::new(key, number, carrier.peer, now);
+        let mut session = Connection::new(key, number, carrier.peer, carrier.speaks, now);
         let rtmp = ServerSession::new(self.limits.clone(), self.random.u64(..), now);
         session.speech = Speech::Rtmp(rtmp);
         session.transport = carrier.transport;
@@ -417,14 +417,6 @@ impl Worker {
             None => 0,
         };
         self.connections.iter().map(of).sum()
-    }
-}
-
-/// The transport of a tunnel whose carriers speak by this one.
-pub(super) fn tunnel_transport(carrier: Transport) -> Transport {
-    match carrier {
-        Transport::Rtmps | Transport::Rtmpts => Transport::Rtmpts,
-        _ => Transport::Rtmpt,
     }
 }
 
