@@ -134,7 +134,7 @@ pub fn tunnel(data: &[u8]) {
                 let length = usize::from(number % 4);
                 assert!(order.take(length) <= length);
             }
-            _ if number % 2 == 0 => order.lost(carrier, now),
+            _ if number.is_multiple_of(2) => order.lost(carrier, now),
             _ if order.asking().is_some() => {
                 assert_eq!(order.current().map(|current| current.number), next);
                 order.answered(Vec::new(), now);

@@ -90,7 +90,7 @@ impl Tunnel {
             .collect();
         self.number += requests.len() as u64;
         self.requests += 1;
-        let nth = |every: Option<u64>| every.is_some_and(|every| self.requests % every == 0);
+        let nth = |every: Option<u64>| every.is_some_and(|every| self.requests.is_multiple_of(every));
         let (cut, twice) = (nth(self.manner.cut), nth(self.manner.twice));
         if cut {
             // The head and half of the body, and the connection is gone.
