@@ -20,3 +20,4 @@ mod readme;
 mod relaying;
 mod support;
 mod time;
+mod tunnel;
