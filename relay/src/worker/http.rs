@@ -148,11 +148,6 @@ impl Worker {
         }
     }
 
-    fn refuse_unserved(&mut self, connection: &mut Connection, what: &str) {
-        let (status, reason) = ((404, "Not Found"), RefuseReason::HttpNotFound);
-        self.refuse_http(connection, status, &format!("{what} is not served here."), reason);
-    }
-
     /// Answers that something is refused, counts it, and lets the connection end.
     pub(super) fn refuse_http(
         &mut self,
