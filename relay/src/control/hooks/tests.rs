@@ -428,7 +428,7 @@ fn the_breaker_opens_is_shown_and_closes() {
             scene.hooks.expose(&mut out, &[]);
             let families = out.into_inner();
             let family = families.iter().find(|family| family.name() == "relay_hook_breaker_open");
-            family.unwrap().get_metric()[0].get_gauge().value()
+            family.unwrap().get_metric()[0].get_gauge().get_value()
         };
         for number in 1..=3 {
             assert_eq!(open(), 0.0);
