@@ -84,6 +84,15 @@
 //! request at a time, whichever session it is for, and between two may go to another core, with
 //! what it has not read. That is the one exception to a connection's having one owner.
 //!
+//! # Who is asked
+//!
+//! A publish or play is judged by the rules of its application ([`access`]). Where they say so, the
+//! application's back end is asked: the worker sends the question down a bounded road
+//! ([`worker::verdicts`]) and the session takes no bytes until the control thread brings the
+//! verdict back; the worker goes on. The control thread speaks HTTP in the contract of nginx's RTMP
+//! module or of SRS, bounds what waits, leaves a server alone that fails, and tells it in order of
+//! every end that followed a beginning.
+//!
 //! # Where names are decided
 //!
 //! Worker 0 holds the registrar. Every publish and play asks it once, by mail. A stream's log is

@@ -31,7 +31,7 @@ pub(super) fn effective() -> Effective {
 
 /// The state over these workers.
 pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
-    let shared = std::sync::Arc::default();
+    let shared = Arc::default();
     State::new(workers, shared, &effective(), Clock::start(), LogCounts::unused(), None).unwrap()
 }
 

@@ -14,6 +14,7 @@ mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
+mod hooks;
 mod memory;
 mod obs;
 mod reactor;
