@@ -40,7 +40,6 @@ pub fn access(data: &[u8]) {
                 let shown = String::from_utf8_lossy(data).contains(KEY) || data.contains(&b'%');
                 assert!(list[0] != "key keys" || shown, "granted without the key");
             }
-            assert!(!format!("{verdict:?} {inquiry:?}").contains(KEY));
         }
     }
     connect(&address.query);
