@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Effective, Log, LogFormat};
-use crate::control::{self, Control, Outcome, ending, log};
+use crate::control::{self, Control, Outcome, ending, log, reload};
 use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
@@ -42,6 +42,10 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let count = plan.workers;
+    let fit: reload::Fit = Box::new(move |limits| {
+        files::Files::prepare(limits, count);
+    });
     let config = effective.config.clone();
     let options = socket_options(&config);
     let rtmp = open("rtmp", config.listen.rtmp, plan.workers, &options)?;
@@ -58,7 +62,9 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let said = Said::new(&config, &workers.handles, rtmp_address, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
-    let control = Control { listener, workers: handles, endings, effective, clock, log };
+    let rereads = Vec::new();
+    let control =
+        Control { listener, workers: handles, endings, effective, clock, log, rereads, fit };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{Role, Transport};
+use super::settings::Settings;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -51,6 +52,13 @@ pub enum Query {
         connection: ConnectionId,
         /// Where the answer goes.
         reply: Reply<bool>,
+    },
+    /// Go by these settings from now on.
+    Settings {
+        /// All of them.
+        settings: Arc<Settings>,
+        /// Told when it does.
+        reply: Reply<()>,
     },
     /// Take no more connections; let those that are there go over this time, then end the thread.
     Drain {
