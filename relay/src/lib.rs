@@ -20,11 +20,12 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
+//! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access` |
-//! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access` |
+//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
 //! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
@@ -61,9 +62,9 @@
 //!
 //! - **Imports run one way**, as in the table.
 //! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `access` name no clock,
-//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn and owns
-//!   one seeded generator; so whole nodes run on one thread under virtual time, and the same seed
-//!   gives the same run.
+//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn
+//!   and owns one seeded generator; so whole nodes run on one thread under virtual time, and the
+//!   same seed gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
 //!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
@@ -87,6 +88,7 @@
 extern crate self as relay;
 
 pub mod access;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod limits;
@@ -94,5 +96,6 @@ pub mod node;
 pub mod reactor;
 pub mod session;
 pub mod stream;
+pub mod tls;
 pub mod wire;
 pub mod worker;

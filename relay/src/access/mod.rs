@@ -1,12 +1,12 @@
 //! Who may publish and who may play: rules, and what they are judged by.
 //!
 //! Each application has a list of rules for either action ([`Rules`]). Whoever asks is described by
-//! an [`Inquiry`]; [`Rules::judge`] answers at once with a [`Judgement`], or says that somebody else
-//! has to be asked. Nothing here opens a file or a socket, reads a clock, or logs: texts and times
-//! come in, verdicts go out.
+//! an [`Inquiry`]; [`Rules::judge`] answers at once with a [`Judgement`], or says that somebody
+//! else has to be asked. Nothing here opens a file or a socket, reads a clock, or logs: texts and
+//! times come in, verdicts go out.
 //!
-//! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither those
-//! of the files nor those of the peers.
+//! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither
+//! those of the files nor those of the peers.
 
 mod network;
 mod rules;

@@ -12,9 +12,9 @@ use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
     Api, Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets,
-    Source, text,
+    Source, Tls, fronts, hooks, text,
 };
-use crate::worker::settings::{AppSettings, Settings, prefixes};
+use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
 pub(super) struct Draft {
     config: Config,
@@ -40,6 +40,8 @@ impl Draft {
         let config = Config {
             node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
             listen: Listen { rtmp: any(1935), http: any(8935) },
+            listeners: Vec::new(),
+            tls: Tls::default(),
             sockets: Sockets::default(),
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
@@ -82,11 +84,17 @@ impl Draft {
             return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
         }
         self.inherit();
+        self.settle_hooks();
+        if !self.mistakes.is_empty() {
+            return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
+        }
         let rows = self.rows();
         let mut apps: HashMap<_, _> = self.apps.into_iter().collect();
         let settings = &mut self.config.settings;
         settings.other_apps = apps.remove(ANY_APP).unwrap_or_default();
         settings.apps = apps;
+        let further = self.config.listeners.iter().map(|listener| listener.speaks);
+        settings.listeners = std::iter::once(Speaks::default()).chain(further).collect();
         Ok(Effective { config: self.config, rows, origin: Arc::default() })
     }
 
@@ -114,9 +122,32 @@ impl Draft {
                 }
                 Some((setting.set)(self.apps.entry(app.to_owned()).or_default(), text))
             }
+            ["listeners", number, name] => self.set_item(fronts::LISTENERS, number, name, text),
+            ["tls", "certificates", number, name] => {
+                self.set_item(fronts::CERTIFICATES, number, name, text)
+            }
             [section, name] => Some((setting(section, name)?.set)(&mut self.config, text)),
             _ => None,
         }
+    }
+
+    /// A setting of a numbered table, which is made unless it is there.
+    fn set_item(
+        &mut self,
+        table: &[&str],
+        number: &str,
+        name: &str,
+        text: &str,
+    ) -> Option<Result<(), String>> {
+        let mut known = fronts::ITEM_SETTINGS.iter();
+        let setting = known.find(|item| item.table == table && item.name == name)?;
+        let number = text::count(number).filter(|number| (1..=fronts::ITEMS_MAX).contains(number));
+        let Some(number) = number else {
+            let most = fronts::ITEMS_MAX;
+            return Some(Err(format!("set for a table with a number from 1 to {most}")));
+        };
+        fronts::grow(&mut self.config, table, number);
+        Some((setting.set)(&mut self.config, number - 1, text))
     }
 
     fn unknown(&self, given: &Given) -> String {
@@ -129,8 +160,13 @@ impl Draft {
         let limits = self.config.settings.limits.table();
         let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
         let apps = settings::of_apps().map(|row| Key::new(&[APPS, app, row.name]));
-        let known: Vec<_> =
-            fixed.chain(limits).chain(apps).map(|key| (key.to_string(), key)).collect();
+        let items = fronts::ITEM_SETTINGS.iter().map(|item| item_key(item, 1));
+        let known: Vec<_> = fixed
+            .chain(limits)
+            .chain(apps)
+            .chain(items)
+            .map(|key| (key.to_string(), key))
+            .collect();
         let nearest = nearest(&typed, known.iter().map(|(name, _)| name.as_str()));
         let key = known.iter().find(|(name, _)| Some(name.as_str()) == nearest).map(|(_, key)| key);
         let nearest = match (&given.source, key) {
@@ -159,6 +195,10 @@ impl Draft {
             let allowed = format!("another address or port than listen.rtmp, which is {rtmp}");
             self.not_together(Key::new(&["listen", "http"]), http.to_string(), &allowed);
         }
+        for (table, number, name, text, allowed) in fronts::mistakes(&self.config) {
+            let item = Key::new(table).with(&[&number.to_string(), name]);
+            self.not_together(item, text, &allowed);
+        }
     }
 
     fn too_large(&mut self, name: &str, text: String, allowed: &str) {
@@ -184,6 +224,26 @@ impl Draft {
         }
     }
 
+    /// Names the hooks by their application, lets them decide where nobody wrote rules, and finds
+    /// what contradicts itself.
+    fn settle_hooks(&mut self) {
+        let mut apps = std::mem::take(&mut self.apps);
+        for (app, values) in &mut apps {
+            let ruled = |setting: &str| {
+                let from = giver(&self.sources, app, setting);
+                self.sources.contains_key(&Key::new(&[APPS, &from, setting]))
+            };
+            let ruled = hooks::Ruled { publish: ruled("publish"), play: ruled("play") };
+            for (name, text, allowed) in hooks::settle(app, values, &ruled) {
+                let from = giver(&self.sources, app, name);
+                if self.mistakes.len() < MISTAKES_MAX && from == *app {
+                    self.not_together(Key::new(&[APPS, app, name]), text, &allowed);
+                }
+            }
+        }
+        self.apps = apps;
+    }
+
     /// Every setting, in the order of the documentation.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
@@ -191,6 +251,16 @@ impl Draft {
             for setting in settings::all().filter(|setting| setting.section == section) {
                 let key = Key::new(&[section, setting.name]);
                 rows.push(self.row(key, (setting.get)(&self.config), setting.why));
+            }
+            if section == "listen" || section == "tls" {
+                let table =
+                    if section == "listen" { fronts::LISTENERS } else { fronts::CERTIFICATES };
+                for index in 0..fronts::items(&self.config, table) {
+                    for item in fronts::ITEM_SETTINGS.iter().filter(|item| item.table == table) {
+                        let value = (item.get)(&self.config, index);
+                        rows.push(self.row(item_key(item, index + 1), value, item.why));
+                    }
+                }
             }
             if section == LIMITS {
                 for row in self.config.settings.limits.table() {
@@ -230,6 +300,11 @@ fn giver(sources: &HashMap<Key, Source>, app: &str, setting: &str) -> String {
     sections.find(has).unwrap_or_else(|| ANY_APP.to_owned())
 }
 
+/// The name of a setting of a numbered table.
+fn item_key(item: &fronts::ItemSetting, number: usize) -> Key {
+    Key::new(item.table).with(&[&number.to_string(), item.name])
+}
+
 fn setting(section: &str, name: &str) -> Option<&'static settings::Setting> {
     settings::all().find(|setting| setting.section == section && setting.name == name)
 }
@@ -249,7 +324,7 @@ fn not_a_table(given: &Given) -> Option<String> {
 }
 
 /// Whether two listeners would have a port in common. `[::]` is every address, of IPv4 too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let takes_all = |address: SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
     let any_v4 = (one.ip().is_unspecified() || other.ip().is_unspecified())
         && one.is_ipv4()

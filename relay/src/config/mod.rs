@@ -10,6 +10,8 @@ mod arguments;
 mod draft;
 mod environment;
 mod file;
+mod fronts;
+mod hooks;
 mod key;
 mod limiting;
 mod listing;
@@ -28,6 +30,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::fronts::{Listener, shown};
+use crate::tls::CertificateFiles;
 use crate::worker::settings::Settings;
 
 /// The configuration in force.
@@ -37,6 +41,10 @@ pub struct Config {
     pub node: Node,
     /// `[listen]`
     pub listen: Listen,
+    /// `[[listeners]]`
+    pub listeners: Vec<Listener>,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[sockets]`
     pub sockets: Sockets,
     /// `[limits]` and `[apps]`: what workers go by.
@@ -81,6 +89,15 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+}
+
+/// `[tls]`: certificates, by the name that clients ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `[[tls.certificates]]`; the first is for clients that ask for no name of theirs.
+    pub certificates: Vec<CertificateFiles>,
+    /// Tickets sent to each client of TLS 1.3.
+    pub tickets: usize,
 }
 
 /// `[sockets]`: options of every connection.

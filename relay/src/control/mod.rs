@@ -19,6 +19,7 @@
 
 mod api;
 mod ask;
+mod certificates;
 pub mod ending;
 mod families;
 mod guard;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Effective;
+use crate::tls::{ServerTls, Watch};
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
@@ -66,6 +68,8 @@ pub struct Control {
     pub rereads: Vec<Box<dyn reload::Reread>>,
     /// Fits limits to this host.
     pub fit: reload::Fit,
+    /// The certificates, if there are any, and what is known of their files.
+    pub tls: Option<(Arc<ServerTls>, Watch)>,
 }
 
 /// How a node ended.
@@ -90,10 +94,11 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log, rereads, fit } = control;
+    let Control { listener, workers, endings, effective, clock, log, rereads, fit, tls } = control;
+    let (tls, watch) = tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let reloader = reload::Reloader { parts: rereads, fit };
-    let state = Arc::new(State::new(workers, effective, clock, log, reloader));
+    let state = Arc::new(State::new(workers, effective, clock, log, reloader, tls));
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -102,6 +107,10 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        if let Some(watch) = watch {
+            let state = Arc::clone(&state);
+            tokio::spawn(async move { state.certificates.watch(watch).await });
+        }
         state.set_phase(Phase::Running);
         ready();
         Ok(life::live(&state, endings, wishes, STOP_PATIENCE).await)

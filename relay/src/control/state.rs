@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use super::certificates::Certificates;
 use super::health::Heartbeats;
 use super::log::LogCounts;
 use super::reload::Reloader;
 use crate::config::Effective;
 use crate::limits::Limits;
+use crate::tls::ServerTls;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -29,6 +31,7 @@ pub(super) struct State {
     pub(super) api_refused: Count,
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
+    pub(super) certificates: Certificates,
     phase: AtomicU8,
     clock: Clock,
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
@@ -91,6 +94,7 @@ impl State {
         clock: Clock,
         log: LogCounts,
         reloader: Reloader,
+        tls: Option<Arc<ServerTls>>,
     ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -103,6 +107,7 @@ impl State {
             reloads: Reloads::default(),
             api_refused: Count::default(),
             http_refused: Arc::default(),
+            certificates: Certificates::new(tls),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
             started: wall.saturating_sub(clock.now()),

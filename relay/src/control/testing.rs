@@ -38,7 +38,8 @@ pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
 
 /// The same under another configuration.
 pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> State {
-    State::new(workers, effective, Clock::start(), LogCounts::unused(), Reloader::default())
+    let (log, reloader) = (LogCounts::unused(), Reloader::default());
+    State::new(workers, effective, Clock::start(), log, reloader, None)
 }
 
 /// What a scripted worker knows, in any order.

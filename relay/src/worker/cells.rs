@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::labels::{
-    CloseReason, DropReason, Full, HandshakeResult, Hop, JoinSource, JumpReason, Label, LimitUse,
-    MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, Transport,
+    CloseReason, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource, JumpReason, Label,
+    LimitUse, MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed,
+    TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -30,11 +31,18 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// Calls of hooks that found the road to the control thread full.
+    pub hooks_overloaded: Family<HookName, { HookName::COUNT }>,
     /// Handshakes by how they ended.
     pub handshakes:
         Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,
     /// From accept to the end of the handshake; successful ones only. 1 ms to 16.4 s.
     pub handshake_duration: CellHistogram<1_000_000, 16>,
+
+    /// Handshakes of TLS by how they ended.
+    pub tls_handshakes: Family<TlsResult, { TlsResult::COUNT }>,
+    /// From accept to the end of the handshake of TLS; successful ones only. 1 ms to 16.4 s.
+    pub tls_handshake_duration: CellHistogram<1_000_000, 16>,
 
     /// Bytes received, by the role of the connection at that moment.
     pub ingest_bytes: Family<Role, { Role::COUNT }>,
@@ -131,8 +139,8 @@ impl Cells {
         self.connections.at((to, transport)).increment();
     }
 
-    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted before
-    /// their first byte.
+    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted
+    /// before their first byte.
     pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
         self.connections.at((role, from)).subtract(1);
         self.connections.at((role, to)).increment();

@@ -108,6 +108,7 @@ labels! {
         Revoked = "revoked", "Its permission ended.";
         Drain = "drain", "The node is ending.";
         Fault = "fault", "We failed: a panic was caught and cost this connection.";
+        Hook = "hook", "Its on_update hook ended it.";
     }
 
     /// What was turned away.
@@ -132,6 +133,9 @@ labels! {
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
+        Hook = "hook", "A connect, publish or play that a hook refused.";
+        HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
+        HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
         Nobody = "nobody", "A publish or play, since the rules let nobody.";
         Address = "address", "A publish or play, since the rules do not name the address.";
         Key = "key", "A publish or play without the right stream key.";
@@ -143,9 +147,13 @@ labels! {
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
         NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        PlainText = "plain_text", "A connection that does not begin with TLS, on a listener for nothing else.";
+        NotSpoken = "not_spoken", "A connection that speaks what its listener does not take.";
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        ProxyHeader = "proxy_header", "A connection of a trusted proxy whose PROXY header is malformed.";
         HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
         HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
+        Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
         HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
         HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
     }
@@ -158,6 +166,20 @@ labels! {
         Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
         Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
+    }
+
+    /// How a handshake of TLS ended.
+    TlsResult {
+        Full13 = "full_1_3", "Complete, TLS 1.3.";
+        Full12 = "full_1_2", "Complete, TLS 1.2.";
+        Resumed13 = "resumed_1_3", "Complete by an earlier session, TLS 1.3.";
+        Resumed12 = "resumed_1_2", "Complete by an earlier session, TLS 1.2.";
+        Incompatible = "incompatible", "No version or cipher suite in common.";
+        Alert = "alert", "The peer ended it with an alert: it does not trust the certificate, perhaps.";
+        Malformed = "malformed", "The peer's bytes were not those of TLS.";
+        Timeout = "timeout", "Not complete in time.";
+        Eof = "eof", "The peer left before its end.";
+        Failed = "failed", "We ended it: the node is ending, a limit, an operator, or our fault.";
     }
 
     /// What a message carries.
@@ -216,6 +238,39 @@ labels! {
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 
+    /// An event that a back end is asked about or told of, by the name that its contract has.
+    HookName {
+        OnConnect = "on_connect", "A client connects.";
+        OnPublish = "on_publish", "A client wants to publish.";
+        OnPlay = "on_play", "A client wants to play.";
+        OnUpdate = "on_update", "A client goes on publishing or playing.";
+        OnPublishDone = "on_publish_done", "A client publishes no longer.";
+        OnPlayDone = "on_play_done", "A client plays no longer.";
+        OnDone = "on_done", "A client publishes or plays no longer, behind either of those.";
+        OnDisconnect = "on_disconnect", "A connection has ended.";
+        OnUnpublish = "on_unpublish", "A client publishes no longer.";
+        OnStop = "on_stop", "A client plays no longer.";
+        OnClose = "on_close", "A connection has ended.";
+    }
+
+    /// What came of a call to a back end, or instead of one.
+    HookResult {
+        Allowed = "allowed", "The back end agreed.";
+        Renamed = "renamed", "It agreed, under another name.";
+        Refused = "refused", "It refused.";
+        Elsewhere = "elsewhere", "It named another server, which is refused.";
+        Delivered = "delivered", "A notification was taken, whatever the answer.";
+        Cached = "cached", "Not called: its last verdict on the same still holds.";
+        Timeout = "timeout", "It did not answer in time.";
+        Unreachable = "unreachable", "No connection, or one that broke before the answer.";
+        Garbage = "garbage", "What it answered is no answer.";
+        Broken = "broken", "It answered with a 5xx status.";
+        Breaker = "breaker", "Not called: it failed too often just now.";
+        Overload = "overload", "Not called: too many questions or notifications wait.";
+        Retried = "retried", "A notification failed and is sent again.";
+        Lost = "lost", "A notification was given up.";
+    }
+
     /// Limits whose use is known. The text is the limit's name.
     LimitUse {
         ConnectionsPerAddress = "connections_per_address_max", "The address with the most.";
@@ -244,6 +299,7 @@ labels! {
         Log = "log", "The segments of streams' logs.";
         Partial = "partial", "Unfinished messages.";
         View = "view", "Logs rendered for readers that need other bytes.";
+        Tls = "tls", "TLS of connections: keys, buffers, and batches that are being sent.";
         Connection = "connection", "Connections themselves, their input and their replies.";
     }
 }
@@ -304,6 +360,7 @@ mod tests {
         check::<CloseReason>();
         check::<RefuseReason>();
         check::<HandshakeResult>();
+        check::<TlsResult>();
         check::<MessageKind>();
         check::<DropReason>();
         check::<PlayerDropReason>();
@@ -313,6 +370,8 @@ mod tests {
         check::<Hop>();
         check::<JoinSource>();
         check::<MemoryKind>();
+        check::<HookName>();
+        check::<HookResult>();
         check::<LimitUse>();
         check::<Full>();
         check::<(Role, Transport)>();

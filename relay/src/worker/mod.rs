@@ -9,7 +9,9 @@
 //!   accept.rs   connections come and go; addresses.rs: how many from where
 //!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
-//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
+//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request;
+//!               secure.rs: TLS under all of it
+//!   flv.rs      players of FLV over HTTP and WebSockets
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
@@ -19,6 +21,8 @@
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
 mod accept;
@@ -34,8 +38,12 @@ mod dump;
 mod early;
 mod flow;
 mod flush;
+mod flv;
 mod front;
 pub mod handle;
+mod hook_answers;
+pub mod hook_settings;
+mod hooks;
 mod http;
 mod ingest;
 pub mod labels;
@@ -54,12 +62,14 @@ mod receive;
 mod registrar;
 pub mod report;
 mod ring;
+mod secure;
 pub mod settings;
 mod shared;
 mod speech;
 mod sweep;
 mod table;
 pub mod turn;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +80,7 @@ use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::hooks::Hooks;
 use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
@@ -84,6 +95,7 @@ use self::table::Table;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
+use crate::tls::SealBuffers;
 
 /// The worker that decides names.
 const REGISTRAR: mail::WorkerIndex = 0;
@@ -149,14 +161,21 @@ pub struct Worker {
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
+    hooks: Hooks,
     hub: Hub,
     ring: SendRing,
     sweep: Sweep,
     operations: Vec<Operation>,
+    /// To whom the last operations sent; kept to be used again.
+    submitted: Vec<ConnectionKey>,
     /// Streams with new segments; kept to be used again.
     ready: Vec<StreamKey>,
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
+    /// Plaintext of what came last in TLS; kept to be used again.
+    plain: Vec<u8>,
+    /// Buffers for what goes in TLS.
+    seal_buffers: SealBuffers,
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
@@ -209,11 +228,15 @@ impl Worker {
             early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
+            hooks: Hooks::default(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
+            submitted: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
+            plain: Vec::new(),
+            seal_buffers: SealBuffers::default(),
             ending: Ending::No,
             epoch: Duration::ZERO,
         }
@@ -231,6 +254,7 @@ impl Worker {
         self.mailbox.push_waiting();
         self.read_mail(now);
         self.answer_queries(now);
+        self.hear_verdicts(now);
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
@@ -241,13 +265,24 @@ impl Worker {
     pub fn submit(&mut self, reactor: &mut dyn Reactor) {
         let count = u64::try_from(self.operations.len()).unwrap_or(u64::MAX);
         self.cells.submissions.add(count);
+        let sent = self.operations.iter().filter_map(|operation| match operation {
+            Operation::Send { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        self.submitted.clear();
+        self.submitted.extend(sent);
         reactor.submit(&mut self.operations);
+        // Sending to that many has filled the caches with other things, and most of them will be
+        // heard of in a moment.
+        self.connections.warm(self.submitted.iter().copied());
     }
 
     /// One completion.
     pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
         match completion {
-            Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
+            Completion::Accepted { listener, connection, peer, .. } => {
+                self.accepted(listener, connection, peer, now);
+            }
             Completion::AcceptFailed { listener, error } => {
                 self.accept_failed(listener, &error, now)
             }
@@ -260,8 +295,10 @@ impl Worker {
                 self.send_failed(connection, &error, now)
             }
             Completion::Released { connection, socket } => self.released(connection, socket),
-            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
-            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
+            Completion::Adopted { token, connection, peer, .. } => {
+                self.adopted(token, connection, peer, now);
+            }
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
@@ -326,7 +363,7 @@ impl Worker {
             + self.streams.len()
             + self.wanted.len()
             + names;
-        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

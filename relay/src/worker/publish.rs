@@ -236,6 +236,7 @@ impl Worker {
         reason: RefuseReason,
         refusal: &PublishRefusal,
     ) {
+        self.hook_ended(connection, message_stream);
         self.cells.refused.at(reason).increment();
         tracing::warn!(
             id = %connection.id,
@@ -265,6 +266,7 @@ impl Worker {
         let publish = connection.publishes.swap_remove(place);
         connection.said_goodbye = true;
         self.publish_ended(connection.key, &publish);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -334,6 +336,7 @@ impl Worker {
             {
                 *publisher = None;
             }
+            worker.hook_ended(connection, message_stream);
             connection.speech.publish_ended(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);

@@ -2,9 +2,12 @@
 //!
 //! Each worker adds its own changes; nobody waits for anybody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::addresses::Addresses;
+use super::verdicts::Road;
+use crate::tls::ServerTls;
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
@@ -15,9 +18,13 @@ pub struct Shared {
     /// How often a worker found too many bytes in logs.
     log_cuts: AtomicUsize,
     draining: AtomicBool,
+    /// What back ends are to be asked and told.
+    hooks: Road,
     addresses: Addresses,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// The certificates, if there are any.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Shared {
@@ -26,6 +33,31 @@ impl Shared {
     #[must_use]
     pub fn of(workers: usize) -> Self {
         Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    /// The same with a road to the control thread on which so many calls of hooks may be.
+    #[must_use]
+    pub fn with_road(self, calls_max: usize) -> Self {
+        Self { hooks: Road::new(calls_max), ..self }
+    }
+
+    /// The road of calls to back ends.
+    #[must_use]
+    pub fn hooks(&self) -> &Road {
+        &self.hooks
+    }
+
+    /// The same with certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The certificates, if there are any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_deref()
     }
 
     /// Says what a worker sends, in bytes a second.

@@ -54,6 +54,7 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
             let send = &mut |to, mail| mailbox.send(to, mail);
@@ -64,6 +65,7 @@ impl Worker {
         for slot in (part..self.connections.slots()).step_by(PARTS) {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
+                self.hook_updates(key, now);
                 self.check_session(key, now);
             }
         }
@@ -111,9 +113,10 @@ impl Worker {
         // Who is not read cannot be heard.
         let is_read = !connection.throttled;
         let late = connection.check_deadline(&self.limits, now).err().filter(|_| is_read);
-        let unanswered = connection
-            .asked_since
-            .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
+        let unanswered = !connection.waits_for_hook()
+            && connection
+                .asked_since
+                .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
         if !stalled && over.is_none() && late.is_none() && !unanswered {
             return;
         }
@@ -187,7 +190,11 @@ impl Worker {
         let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
         set(MemoryKind::Connection, connections);
         set(MemoryKind::Partial, partial);
-        let share = connections + partial;
+        let of_tls =
+            |c: &super::connection::Connection| c.tls.as_ref().map_or(0, |t| t.held_bytes());
+        let tls = self.connections.iter().map(of_tls).sum::<usize>();
+        set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
+        let share = connections + partial + tls;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
         self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());
@@ -236,6 +243,7 @@ impl Worker {
         for listener in std::mem::take(&mut self.listeners) {
             self.operations.push(Operation::CloseListener { listener });
         }
+        self.give_up_verdicts();
         self.ending = Ending::Ended;
     }
 }
