@@ -20,6 +20,7 @@
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
+//!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
@@ -61,6 +62,7 @@ mod publish;
 mod receive;
 mod registrar;
 pub mod report;
+mod revoke;
 mod ring;
 mod secure;
 pub mod settings;

@@ -298,7 +298,7 @@ fn a_publisher_without_media_is_closed_though_it_sends_other_bytes() {
     let mut idle = node.client(&publishing_as("idle"));
     let mut slow = node.client(&publishing_as("slow"));
     for _ in 0..9 {
-        let ping = ControlMessage::UserControl(UserControl::PingRequest { timestamp: 1 });
+        let ping = ControlMessage::UserControl(UserControl::PingRequest { time: 1 });
         idle.send(&Script::empty().control(ping).out);
         slow.send(&Script::empty().video(0, KEY_FRAME).out);
         node.run(&mut [&mut idle, &mut slow], 5_000);
