@@ -40,6 +40,7 @@ impl Worker {
                     self.go_by(settings);
                     reply.send(());
                 }
+                Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }

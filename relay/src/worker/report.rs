@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::labels::{Role, Transport};
 use super::settings::Settings;
+use crate::access::FetchedKeys;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -60,6 +61,8 @@ pub enum Query {
         /// Told when it does.
         reply: Reply<()>,
     },
+    /// The keys of tokens, as fetched just now.
+    TokenKeys(FetchedKeys),
     /// Take no more connections; let those that are there go over this time, then end the thread.
     Drain {
         /// The time there is, from now.
