@@ -13,6 +13,7 @@ mod enhanced;
 mod fanout;
 mod faults;
 mod harness;
+mod limits;
 mod memory;
 mod obs;
 mod reactor;
