@@ -26,6 +26,7 @@ mod report;
 mod server;
 mod storm;
 mod streams;
+mod tunnel;
 mod turn;
 
 use std::io::{Write, stderr};
@@ -58,6 +59,8 @@ enum Command {
     Streams(streams::Arguments),
     /// Where the server's time goes with thousands of players.
     Cycles(cycles::Arguments),
+    /// Players inside HTTP beside plain ones: whether these notice, and what the tunnel costs.
+    Tunnel(tunnel::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Command::Storm(arguments) => storm::run(&arguments),
         Command::Streams(arguments) => streams::run(&arguments),
         Command::Cycles(arguments) => cycles::run(&arguments),
+        Command::Tunnel(arguments) => tunnel::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

@@ -9,6 +9,7 @@
 //! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
+mod chance;
 mod files;
 mod fronts;
 mod processors;

@@ -21,3 +21,4 @@ mod readme;
 mod relaying;
 mod support;
 mod time;
+mod tunnel;
