@@ -12,7 +12,8 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   api       /api/v1: lists from workers, in pages
+//!   api       /api/v1: lists from workers, in pages; guard: who may ask
+//!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
 //!   log       log lines, counted, on standard error
 //! ```
@@ -22,6 +23,7 @@ mod ask;
 mod certificates;
 pub mod ending;
 mod families;
+mod guard;
 mod health;
 mod hooks;
 mod http;
@@ -30,8 +32,10 @@ pub mod log;
 mod metrics;
 mod page;
 mod places;
+pub mod reload;
 mod server;
 mod state;
+mod usage;
 
 #[cfg(test)]
 mod testing;
@@ -47,6 +51,7 @@ use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
+use hooks::Hooks;
 use state::{Phase, State};
 
 /// Everything that the control thread is started with.
@@ -63,8 +68,12 @@ pub struct Control {
     pub effective: Effective,
     /// The clock of all workers.
     pub clock: Clock,
-    /// What was logged so far.
+    /// What was logged so far, and how much is.
     pub log: log::LogCounts,
+    /// What else a reload reads again.
+    pub rereads: Vec<Box<dyn reload::Reread>>,
+    /// Fits limits to this host.
+    pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
 }
@@ -94,18 +103,23 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, shared, endings, effective, clock, log, tls } = control;
-    let (tls, watch) = tls.unzip();
+    let Control { listener, workers, shared, endings, effective, clock, log, .. } = control;
+    let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let state = State::new(workers, shared, &effective, clock, log, tls);
-    let state = Arc::new(state.map_err(io::Error::other)?);
+    let (settings, node) = (&effective.config.settings, &effective.config.node.name);
+    let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
+    let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
+    let mut parts = control.rereads;
+    parts.push(Box::new(hooks::Files::new(&hooks)));
+    let reloader = reload::Reloader { parts, fit: control.fit };
+    let state = State::new(workers, effective, clock, log, reloader, tls, hooks);
+    let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
-        let bounds = server::Bounds::of(&state.limits);
+        let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
@@ -115,7 +129,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         }
         state.set_phase(Phase::Running);
         ready();
-        let outcome = life::live(&state, endings, wishes, times).await;
+        let outcome = life::live(&state, endings, wishes, STOP_PATIENCE).await;
         state.hooks.settle(LAST_CALLS).await;
         Ok(outcome)
     })
