@@ -76,14 +76,6 @@
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
 //!   else it ends the process, and whoever runs it starts it again.
 //!
-//! # Inside HTTP
-//!
-//! A tunnelled session (RTMPT) is a connection without a socket: whoever publishes and plays does
-//! not know. Its bytes come in the bodies of requests and leave when a request asks, straight from
-//! the log and no sooner. The HTTP connections that carry it belong to nobody: each serves one
-//! request at a time, whichever session it is for, and between two may go to another core, with
-//! what it has not read. That is the one exception to a connection's having one owner.
-//!
 //! # Who is asked
 //!
 //! A publish or play is judged by the rules of its application ([`access`]). Where they say so, the
@@ -92,6 +84,14 @@
 //! verdict back; the worker goes on. The control thread speaks HTTP in the contract of nginx's RTMP
 //! module or of SRS, bounds what waits, leaves a server alone that fails, and tells it in order of
 //! every end that followed a beginning.
+//!
+//! # Inside HTTP
+//!
+//! A tunnelled session (RTMPT) is a connection without a socket: whoever publishes and plays does
+//! not know. Its bytes come in the bodies of requests and leave when a request asks, straight from
+//! the log and no sooner. The HTTP connections that carry it belong to nobody: each serves one
+//! request at a time, whichever session it is for, and between two may go to another core, with
+//! what it has not read. That is the one exception to a connection's having one owner.
 //!
 //! # Where names are decided
 //!

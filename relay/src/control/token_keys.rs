@@ -37,13 +37,12 @@ pub(super) fn urls(settings: &Settings) -> Vec<String> {
 
 /// Keeps the keys of the URLs fresh, as they are listed at each look, for as long as it runs.
 pub(super) async fn keep<F, A>(
-    urls: impl Fn() -> Vec<String>,
+    in_force: impl Fn() -> (Vec<String>, Limits),
     workers: Vec<WorkerHandle>,
-    limits: Limits,
     unix: impl Fn() -> u64,
     fetch: F,
 ) where
-    F: Fn(String) -> A,
+    F: Fn(String, usize) -> A,
     A: Future<Output = Result<Vec<u8>, String>>,
 {
     let mut sources: Vec<Source> = Vec::new();
@@ -53,7 +52,8 @@ pub(super) async fn keep<F, A>(
     let mut wanted_before = 0;
     loop {
         ticks.tick().await;
-        follow(&mut sources, urls());
+        let (urls, limits) = in_force();
+        follow(&mut sources, urls);
         if sources.is_empty() {
             continue;
         }
@@ -63,7 +63,7 @@ pub(super) async fn keep<F, A>(
         let mut changed = false;
         for source in &mut sources {
             if source.is_due(unix(), is_wanted, &limits) {
-                let fetching = fetch(source.url.clone());
+                let fetching = fetch(source.url.clone(), limits.token_keys_bytes_max);
                 let fetched = tokio::time::timeout(limits.token_keys_wait_max, fetching).await;
                 let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
                 source.take(fetched, unix(), &limits);

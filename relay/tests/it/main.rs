@@ -15,6 +15,7 @@ mod fanout;
 mod faults;
 mod harness;
 mod hooks;
+mod limits;
 mod memory;
 mod obs;
 mod reactor;

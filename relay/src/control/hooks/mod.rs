@@ -36,12 +36,14 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::families::{Families, float};
+use super::reload::Reread;
+use crate::config::Config;
 use crate::limits::Limits;
 use crate::worker::Shared;
 use crate::worker::cells::{CellHistogram, Family};
@@ -69,7 +71,7 @@ pub(super) struct Hooks {
     shared: Arc<Shared>,
     limits: Limits,
     clock: Clock,
-    /// Seconds since 1970 at the start of `clock`.
+    /// Time since 1970 at the start of `clock`.
     started: Duration,
     node: String,
     /// Another one after each start.
@@ -97,9 +99,39 @@ pub(super) struct Parts<'a> {
     pub(super) shared: Arc<Shared>,
     pub(super) settings: &'a Settings,
     pub(super) clock: Clock,
-    /// Time since 1970 at the start of `clock`.
-    pub(super) started: Duration,
     pub(super) node: &'a str,
+}
+
+/// The files that hooks name, for a reload.
+pub(super) struct Files {
+    hooks: Arc<Hooks>,
+    read: Option<(Keys, Vec<Arc<HookSettings>>)>,
+}
+
+impl Files {
+    pub(super) fn new(hooks: &Arc<Hooks>) -> Self {
+        Self { hooks: Arc::clone(hooks), read: None }
+    }
+}
+
+impl Reread for Files {
+    fn what(&self) -> &'static str {
+        "files of hooks"
+    }
+
+    fn prepare(&mut self, config: &Config) -> Result<(), Vec<String>> {
+        let keys = Keys::read(of(&config.settings)).map_err(|why| vec![why])?;
+        self.read = Some((keys, of(&config.settings).cloned().collect()));
+        Ok(())
+    }
+
+    /// The settings themselves come with each call.
+    fn commit(&mut self) {
+        if let Some((keys, settings)) = self.read.take() {
+            *self.hooks.keys.write() = keys;
+            self.hooks.know_servers(settings.iter());
+        }
+    }
 }
 
 impl Hooks {
@@ -108,7 +140,9 @@ impl Hooks {
     /// # Errors
     /// A file that hooks need cannot be used, in a sentence.
     pub(super) fn new(parts: Parts<'_>) -> Result<Arc<Self>, String> {
-        let Parts { workers, shared, settings, clock, started, node } = parts;
+        let Parts { workers, shared, settings, clock, node } = parts;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started = wall.saturating_sub(clock.now());
         let keys = Keys::read(of(settings))?;
         let limits = settings.limits.clone();
         let hooks = Self {
@@ -130,19 +164,8 @@ impl Hooks {
             calls: Family::default(),
             duration: CellHistogram::default(),
         };
-        hooks.know_servers(settings);
+        hooks.know_servers(of(settings));
         Ok(Arc::new(hooks))
-    }
-
-    /// Takes the files of other settings from here on. The settings themselves come with each call.
-    ///
-    /// # Errors
-    /// A file cannot be used, in a sentence; then nothing is changed.
-    pub(super) fn reload(&self, settings: &Settings) -> Result<(), String> {
-        let keys = Keys::read(of(settings))?;
-        *self.keys.write() = keys;
-        self.know_servers(settings);
-        Ok(())
     }
 
     /// Makes calls for ever.
@@ -243,8 +266,8 @@ impl Hooks {
     }
 
     /// Every server that these settings name is there in `/metrics` before it is first called.
-    fn know_servers(&self, settings: &Settings) {
-        for hooks in of(settings) {
+    fn know_servers<'a>(&self, settings: impl Iterator<Item = &'a Arc<HookSettings>>) {
+        for hooks in settings {
             let urls = HookName::ALL.iter().flat_map(|name| hooks.urls(*name));
             for url in urls {
                 self.server(hooks, &url.server());

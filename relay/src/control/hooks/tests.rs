@@ -73,7 +73,6 @@ impl Scene {
             shared: Arc::new(Shared::of(1).with_road(1_000)),
             settings: &all,
             clock: Clock::start(),
-            started: Duration::from_secs(1_700_000_000),
             node: "node",
         });
         let hooks = hooks.unwrap();
