@@ -50,8 +50,14 @@ impl Worker {
                     return;
                 }
                 Speech::Http(_) => {
-                    self.hear_http(connection, input);
+                    self.hear_http(connection, input, now);
                     if matches!(connection.speech, Speech::Http(_)) {
+                        return;
+                    }
+                }
+                Speech::Flv(_) => {
+                    self.hear_flv(connection, input, now);
+                    if matches!(connection.speech, Speech::Flv(_)) {
                         return;
                     }
                 }

@@ -30,6 +30,8 @@ pub(super) struct HttpFront {
     deadline: Duration,
     output: VecDeque<Bytes>,
     refusal: Option<String>,
+    /// The last word is said.
+    over: bool,
 }
 
 /// Where a request goes.
@@ -45,17 +47,31 @@ impl HttpFront {
     /// Its first head must have ended at `deadline`.
     pub(super) fn new(limits: Arc<Limits>, deadline: Duration) -> Self {
         let output = VecDeque::new();
-        Self { limits, reader: HeadReader::default(), deadline, output, refusal: None }
+        Self { limits, reader: HeadReader::default(), deadline, output, refusal: None, over: false }
     }
 
     /// Refuses: the answer is sent, then the connection ends.
     pub(super) fn refuse(&mut self, status: (u16, &str), sentence: &str) {
-        self.output.push_back(plain_response(status, &[("Connection", "close")], sentence));
-        self.refusal = Some(sentence.to_owned());
+        let answer = plain_response(status, &[("Connection", "close")], sentence);
+        self.refuse_with(answer, sentence.to_owned());
+    }
+
+    /// The same with an answer of one's own.
+    pub(super) fn refuse_with(&mut self, answer: Bytes, sentence: String) {
+        self.output.push_back(answer);
+        self.refusal = Some(sentence);
+        self.over = true;
+    }
+
+    /// Answers. The head of another request must have ended at `next`; `None`: no other is taken.
+    pub(super) fn answer(&mut self, answer: Bytes, next: Option<Duration>) {
+        self.output.push_back(answer);
+        self.over = next.is_none();
+        self.deadline = next.unwrap_or(self.deadline);
     }
 
     pub(super) fn wants_close(&self) -> bool {
-        self.refusal.is_some()
+        self.over
     }
 
     pub(super) fn refusal(&self) -> Option<&str> {
@@ -67,7 +83,7 @@ impl HttpFront {
     }
 
     pub(super) fn check_deadline(&self, now: Duration) -> Result<(), SessionError> {
-        if self.refusal.is_none() && now >= self.deadline {
+        if !self.over && now >= self.deadline {
             return Err(SessionError::RequestTimeout);
         }
         Ok(())
@@ -81,7 +97,12 @@ impl HttpFront {
 impl Worker {
     /// Reads heads of requests until the bytes are used up or somebody else reads on. What follows
     /// a head stays in `input`.
-    pub(super) fn hear_http(&mut self, connection: &mut Connection, input: &mut &[u8]) {
+    pub(super) fn hear_http(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        now: Duration,
+    ) {
         while let Speech::Http(http) = &mut connection.speech {
             if http.wants_close() {
                 *input = &[];
@@ -89,7 +110,7 @@ impl Worker {
             }
             match http.reader.read(input, &http.limits) {
                 Ok(None) => return,
-                Ok(Some(head)) => self.dispatch(connection, &head),
+                Ok(Some(head)) => self.dispatch(connection, &head, now),
                 Err(error) => {
                     let reason = match error {
                         HttpError::HeadTooLong { .. } | HttpError::TooManyHeaders { .. } => {
@@ -105,13 +126,10 @@ impl Worker {
     }
 
     /// The one place where a request finds who answers it.
-    fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead) {
+    fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead, now: Duration) {
         tracing::debug!(id = %connection.id, ?head, "request");
         match route(head) {
-            Route::Flv => {
-                self.set_transport(connection, Transport::Flv);
-                self.refuse_unserved(connection, "HTTP-FLV");
-            }
+            Route::Flv => self.ask_for_flv(connection, head, now),
             Route::Tunnel => {
                 self.set_transport(connection, Transport::Rtmpt);
                 self.refuse_unserved(connection, "RTMPT");

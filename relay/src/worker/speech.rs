@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::flv;
 use super::http::HttpFront;
 use crate::limits::Limits;
+use crate::session::http_flv::FlvSession;
 use crate::session::{
     ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
     ServerSession, SessionError,
 };
+use crate::stream::ViewKind;
 use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What is spoken on a connection, inside its TLS if it has any.
@@ -24,6 +27,8 @@ pub(super) enum Speech {
     Rtmp(ServerSession),
     /// HTTP, between requests or within the head of one.
     Http(Box<HttpFront>),
+    /// A player of FLV, over HTTP or a WebSocket.
+    Flv(Box<FlvSession>),
 }
 
 impl Speech {
@@ -31,14 +36,14 @@ impl Speech {
     pub(super) fn rtmp(&mut self) -> Option<&mut ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) => None,
         }
     }
 
     fn session(&self) -> Option<&ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) => None,
         }
     }
 
@@ -47,9 +52,47 @@ impl Speech {
         self.session()?.client()
     }
 
+    /// What the client calls itself.
+    pub(super) fn client_name(&self) -> &str {
+        match self {
+            Self::Flv(session) => &session.request().client,
+            _ => self.client().map_or("", |client| &client.flash_ver),
+        }
+    }
+
+    /// The token that the client showed in a header of its request. A secret.
+    pub(super) fn bearer(&self) -> Option<&str> {
+        match self {
+            Self::Flv(session) => session.request().bearer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the client plays FLV, or would.
+    pub(super) fn is_flv(&self) -> bool {
+        matches!(self, Self::Flv(_))
+    }
+
+    /// Whether the client asks for a stream only to learn how it would be answered.
+    pub(super) fn only_asks(&self) -> bool {
+        matches!(self, Self::Flv(session) if session.request().head_only)
+    }
+
+    /// What a player on this message stream reads at first.
+    pub(super) fn view(&self, message_stream: u32) -> ViewKind {
+        match self {
+            Self::Flv(session) => flv::view(session),
+            _ => ViewKind { message_stream, ..ViewKind::default() },
+        }
+    }
+
     /// Whether a verdict is outstanding, so that nothing more may be received.
     pub(super) fn is_waiting(&self) -> bool {
-        self.session().is_some_and(ServerSession::is_waiting)
+        match self {
+            Self::Rtmp(session) => session.is_waiting(),
+            Self::Flv(session) => session.is_waiting(),
+            Self::Unknown | Self::Http(_) => false,
+        }
     }
 
     /// Whether the last word is said.
@@ -57,6 +100,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.wants_close(),
             Self::Http(http) => http.wants_close(),
+            Self::Flv(session) => session.wants_close(),
             Self::Unknown => false,
         }
     }
@@ -66,6 +110,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.refusal(),
             Self::Http(http) => http.refusal(),
+            Self::Flv(session) => session.refusal(),
             Self::Unknown => None,
         }
     }
@@ -75,6 +120,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.take_output(),
             Self::Http(http) => http.take_output(),
+            Self::Flv(session) => session.take_output(),
             Self::Unknown => None,
         }
     }
@@ -89,6 +135,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.check_deadline(now),
             Self::Http(http) => http.check_deadline(now),
+            Self::Flv(session) => session.check_deadline(limits, now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -106,6 +153,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.held_bytes(),
             Self::Http(http) => http.held_bytes(),
+            Self::Flv(session) => session.held_bytes(),
             Self::Unknown => 0,
         }
     }
@@ -139,15 +187,19 @@ impl Speech {
 
     /// Whether a play is granted.
     pub(super) fn accept_play(&mut self, message_stream: u32) {
-        if let Self::Rtmp(session) = self {
-            session.accept_play(message_stream);
+        match self {
+            Self::Rtmp(session) => session.accept_play(message_stream),
+            Self::Flv(session) => session.accept_play(),
+            Self::Unknown | Self::Http(_) => {}
         }
     }
 
     /// Or refused.
     pub(super) fn reject_play(&mut self, message_stream: u32, refusal: &PlayRefusal) {
-        if let Self::Rtmp(session) = self {
-            session.reject_play(message_stream, refusal);
+        match self {
+            Self::Rtmp(session) => session.reject_play(message_stream, refusal),
+            Self::Flv(session) => session.reject_play(refusal),
+            Self::Unknown | Self::Http(_) => {}
         }
     }
 
@@ -158,8 +210,9 @@ impl Speech {
         refusal: &PlayRefusal,
         to: &Redirect,
     ) {
-        if let Self::Rtmp(session) = self {
-            session.redirect_play(message_stream, refusal, to);
+        match self {
+            Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
+            _ => self.reject_play(message_stream, refusal),
         }
     }
 
@@ -179,8 +232,10 @@ impl Speech {
 
     /// A player's stream is gone for good.
     pub(super) fn unpublish_notify(&mut self, message_stream: u32) {
-        if let Self::Rtmp(session) = self {
-            session.unpublish_notify(message_stream);
+        match self {
+            Self::Rtmp(session) => session.unpublish_notify(message_stream),
+            Self::Flv(session) => session.end(),
+            Self::Unknown | Self::Http(_) => {}
         }
     }
 
