@@ -103,8 +103,8 @@ impl Layer {
     /// What is to be answered waits in [`Self::take_output`].
     ///
     /// # Errors
-    /// When the peer broke the rules or they cannot be agreed on. What was appended is good; nothing
-    /// more can be received or sealed, and the output may hold an alert.
+    /// When the peer broke the rules or they cannot be agreed on. What was appended is good;
+    /// nothing more can be received or sealed, and the output may hold an alert.
     pub fn receive(&mut self, input: &[u8], plain: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.failed || self.peer_closed {
             return Ok(());
