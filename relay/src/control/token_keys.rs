@@ -1,8 +1,8 @@
 //! The keys of tokens that rules name by URL: fetched here, and sent to every worker.
 //!
-//! Each set is fetched at the start, every `token_keys_refresh`, and when a worker met a token whose
-//! key is not there, but never twice within [`REFETCH_SECONDS`]. While fetching fails the keys of
-//! before are used, up to `token_keys_keep`.
+//! Each set is fetched at the start, every `token_keys_refresh`, and when a worker met a token
+//! whose key is not there, but never twice within [`REFETCH_SECONDS`]. While fetching fails the
+//! keys of before are used, up to `token_keys_keep`.
 
 use std::future::Future;
 use std::time::Duration;
