@@ -82,6 +82,15 @@
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
 //!   else it ends the process, and whoever runs it starts it again.
 //!
+//! # Who is asked
+//!
+//! A publish or play is judged by the rules of its application ([`access`]). Where they say so, the
+//! application's back end is asked: the worker sends the question down a bounded road
+//! ([`worker::verdicts`]) and the session takes no bytes until the control thread brings the
+//! verdict back; the worker goes on. The control thread speaks HTTP in the contract of nginx's RTMP
+//! module or of SRS, bounds what waits, leaves a server alone that fails, and tells it in order of
+//! every end that followed a beginning.
+//!
 //! # Inside HTTP
 //!
 //! A tunnelled session (RTMPT) is a connection without a socket: whoever publishes and plays does

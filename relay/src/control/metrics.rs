@@ -86,6 +86,8 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
     limits(&mut out, state);
+    let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
+    state.hooks.expose(&mut out, &overloaded);
     state.certificates.collect(&mut out);
     out.into_inner()
 }

@@ -14,6 +14,7 @@
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask
 //!   reload    a changed configuration, without a restart
+//!   hooks     back ends that are asked and told
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -24,6 +25,7 @@ pub mod ending;
 mod families;
 mod guard;
 mod health;
+mod hooks;
 mod http;
 mod life;
 pub mod log;
@@ -45,9 +47,11 @@ use std::time::Duration;
 
 use crate::config::Effective;
 use crate::tls::{ServerTls, Watch};
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
+use hooks::Hooks;
 use state::{Phase, State};
 
 /// Everything that the control thread is started with.
@@ -56,6 +60,8 @@ pub struct Control {
     pub listener: TcpListener,
     /// Every worker, by number.
     pub workers: Vec<WorkerHandle>,
+    /// What all workers share, and by which they send calls of hooks.
+    pub shared: Arc<Shared>,
     /// Where the ends of workers' threads are told.
     pub endings: Endings,
     /// The configuration in force.
@@ -84,6 +90,9 @@ pub enum Outcome {
 /// After the drain window, and after being told to stop, workers have this long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// When all workers have ended, back ends have this long to hear of it.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
 /// How often the heartbeats of workers are looked at.
 const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 
@@ -94,11 +103,17 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log, rereads, fit, tls } = control;
-    let (tls, watch) = tls.unzip();
+    let Control { listener, workers, shared, endings, effective, clock, log, .. } = control;
+    let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reloader = reload::Reloader { parts: rereads, fit };
-    let state = Arc::new(State::new(workers, effective, clock, log, reloader, tls));
+    let (settings, node) = (&effective.config.settings, &effective.config.node.name);
+    let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
+    let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
+    let mut parts = control.rereads;
+    parts.push(Box::new(hooks::Files::new(&hooks)));
+    let reloader = reload::Reloader { parts, fit: control.fit };
+    let state = State::new(workers, effective, clock, log, reloader, tls, hooks);
+    let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -107,13 +122,16 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state.certificates.watch(watch).await });
         }
         state.set_phase(Phase::Running);
         ready();
-        Ok(life::live(&state, endings, wishes, STOP_PATIENCE).await)
+        let outcome = life::live(&state, endings, wishes, STOP_PATIENCE).await;
+        state.hooks.settle(LAST_CALLS).await;
+        Ok(outcome)
     })
 }
 

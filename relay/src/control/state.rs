@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::certificates::Certificates;
 use super::health::Heartbeats;
+use super::hooks::Hooks;
 use super::log::LogCounts;
 use super::reload::Reloader;
 use crate::config::Effective;
@@ -20,6 +21,7 @@ use crate::worker::handle::WorkerHandle;
 pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
+    pub(super) hooks: Arc<Hooks>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -95,9 +97,11 @@ impl State {
         log: LogCounts,
         reloader: Reloader,
         tls: Option<Arc<ServerTls>>,
+        hooks: Arc<Hooks>,
     ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
+            hooks,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
             log,

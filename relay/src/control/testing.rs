@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hooks::{self, Hooks};
 use super::log::LogCounts;
 use super::reload::Reloader;
 use super::state::State;
@@ -39,7 +40,16 @@ pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
 /// The same under another configuration.
 pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> State {
     let (log, reloader) = (LogCounts::unused(), Reloader::default());
-    State::new(workers, effective, Clock::start(), log, reloader, None)
+    let clock = Clock::start();
+    let hooks = hooks::Parts {
+        workers: workers.clone(),
+        shared: Arc::default(),
+        settings: &effective.config.settings,
+        clock,
+        node: "test",
+    };
+    let hooks = Hooks::new(hooks).unwrap();
+    State::new(workers, effective, clock, log, reloader, None, hooks)
 }
 
 /// What a scripted worker knows, in any order.

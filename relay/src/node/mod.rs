@@ -65,14 +65,25 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
-    let parts = start::Parts { settings, shared: Arc::new(shared), guards, options, clock };
+    let shared = Arc::new(shared);
+    let parts = start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
     let rereads = Vec::new();
-    let control =
-        Control { listener, workers: handles, endings, effective, clock, log, rereads, fit, tls };
+    let control = Control {
+        listener,
+        workers: handles,
+        shared,
+        endings,
+        effective,
+        clock,
+        log,
+        rereads,
+        fit,
+        tls,
+    };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.

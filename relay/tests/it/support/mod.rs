@@ -5,6 +5,7 @@
 //! output.
 
 pub(crate) mod amf;
+pub(crate) mod backend;
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod clip;
