@@ -105,6 +105,15 @@
 //! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
+//!
+//! # What is too much, and what changes meanwhile
+//!
+//! Addresses are judged when a connection comes, in one table for all workers whose locks only
+//! accept and close take; names, players, keys and what the node sends by the registrar; rates and
+//! spans of sessions by the sweep of their worker, twice a second. How much of each limit is used
+//! lies in cells. A reload reads and judges everything on the control thread, then gives each
+//! worker the whole of its settings by a query: new sessions go by them, and nobody is ended by
+//! it. Permissions with an end are asked for again when it comes, by the same rules.
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

@@ -170,6 +170,7 @@ impl Worker {
             worker.hook_ended(connection, player.message_stream);
             connection.permit = None;
             let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            connection.asked = None;
             match to {
                 Some(to) => {
                     worker.cells.players_redirected.increment();
