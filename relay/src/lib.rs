@@ -24,7 +24,7 @@
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | one slow thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`control`] | one slow thread: HTTP, metrics, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!

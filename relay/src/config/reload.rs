@@ -151,13 +151,13 @@ fn is_live_limit(name: &str) -> bool {
         "http_header_timeout",
         "http_header_bytes_max",
         "http_body_bytes_max",
-        "tls_sessions_max",
         "hook_calls_max",
         "hook_questions_max",
         "hook_notices_max",
         "hook_reply_bytes_max",
         "hook_cache_max",
         "hook_idle_connections_max",
+        "tls_sessions_max",
     ];
     !made_once.contains(&name)
 }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
 mod bad_input;
 mod config;
 mod enhanced;
