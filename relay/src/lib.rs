@@ -61,9 +61,9 @@
 //!
 //! - **Imports run one way**, as in the table.
 //! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `access` name no clock,
-//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn and owns
-//!   one seeded generator; so whole nodes run on one thread under virtual time, and the same seed
-//!   gives the same run.
+//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn
+//!   and owns one seeded generator; so whole nodes run on one thread under virtual time, and the
+//!   same seed gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
 //!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
@@ -87,6 +87,7 @@
 extern crate self as relay;
 
 pub mod access;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod limits;

@@ -1,12 +1,12 @@
 //! Who may publish and who may play: rules, and what they are judged by.
 //!
 //! Each application has a list of rules for either action ([`Rules`]). Whoever asks is described by
-//! an [`Inquiry`]; [`Rules::judge`] answers at once with a [`Judgement`], or says that somebody else
-//! has to be asked. Nothing here opens a file or a socket, reads a clock, or logs: texts and times
-//! come in, verdicts go out.
+//! an [`Inquiry`]; [`Rules::judge`] answers at once with a [`Judgement`], or says that somebody
+//! else has to be asked. Nothing here opens a file or a socket, reads a clock, or logs: texts and
+//! times come in, verdicts go out.
 //!
-//! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither those
-//! of the files nor those of the peers.
+//! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither
+//! those of the files nor those of the peers.
 
 mod network;
 mod rules;
@@ -86,6 +86,14 @@ pub enum Question {
 /// token. `Debug` shows nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub(crate) [u8; 16]);
+
+impl KeyId {
+    /// The digest, for those who count and know nothing of keys.
+    #[must_use]
+    pub fn digest(self) -> [u8; 16] {
+        self.0
+    }
+}
 
 /// A user that proved itself, and by which file.
 #[derive(Clone, Debug, PartialEq, Eq)]

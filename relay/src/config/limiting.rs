@@ -1,5 +1,5 @@
-//! Settings about limits that are no number of `limits.rs`: whom they judge, what an application has
-//! of its own, and where players go that find no room.
+//! Settings about limits that are no number of `limits.rs`: whom they judge, what an application
+//! has of its own, and where players go that find no room.
 
 use std::time::Duration;
 

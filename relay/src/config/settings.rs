@@ -477,6 +477,8 @@ fn bytes_range(name: &str) -> RangeInclusive<usize> {
         "command_bytes_max" | "partial_bytes_idle_max" | "output_bytes_max" => 4 * KIB..=16 * MIB,
         // Allocated as one piece.
         "receive_bytes" | "segment_bytes" | "batch_bytes_max" => KIB..=16 * MIB,
+        // A header has to fit.
+        "hook_reply_bytes_max" => 8 * KIB..=16 * MIB,
         _ => 1..=NO_BYTES_LIMIT,
     }
 }
@@ -488,7 +490,7 @@ fn count_range(name: &str) -> RangeInclusive<usize> {
         // Control, commands, data, audio and video each have a chunk stream of their own.
         "chunk_streams_max" => 5..=65_599,
         // Rings and queues of this many places.
-        "mail_ring_max" | "control_mail_max" => 16..=1 << 20,
+        "mail_ring_max" | "control_mail_max" | "hook_calls_max" => 16..=1 << 20,
         "sends_per_turn" | "newcomers_per_turn" => 1..=65_536,
         _ => 1..=1_000_000_000,
     }

@@ -1,6 +1,6 @@
 //! Routes, who may use them, and how errors look.
 //!
-//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is for connections
+//! `/startupz`, `/readyz`, `/livez`, `/metrics` and the pages at `/watch` are open. Everything else is for connections
 //! that come from loopback themselves; forwarded headers count for nothing. Errors are
 //! `{"error":{"code","message"}}`.
 
@@ -19,7 +19,7 @@ use serde_json::json;
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, health};
+use super::{api, health, watch};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -29,6 +29,12 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/startupz", get(health::started))
         .route("/readyz", get(health::ready))
         .route("/livez", get(health::live))
+        .route("/watch/{app}/{*name}", get(watch::page))
+        .route("/watch/{app}", get(watch::page))
+        .route("/web/watch.css", get(watch::style))
+        .route("/web/watch.js", get(watch::script))
+        .route("/web/mpegts.js", get(watch::player))
+        .route("/web/mpegts.js.LICENSE", get(watch::player_license))
         .with_state(Arc::clone(&state))
         .route("/metrics", get(exposition).with_state(metrics));
     let guarded = Router::new()
@@ -152,7 +158,8 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> String {
         "relay {version}, node {node}, {phase}, up {up}\n\
          {workers}, {connections}, {streams}, {players}\n\n\
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
-         /metrics  /startupz  /readyz  /livez\n",
+         /metrics  /startupz  /readyz  /livez\n\
+         /watch/{{app}}/{{name}}  in a browser\n",
         version = env!("CARGO_PKG_VERSION"),
         node = state.node,
         phase = match state.phase() {

@@ -13,6 +13,7 @@
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages
+//!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -29,6 +30,7 @@ mod page;
 mod places;
 mod server;
 mod state;
+mod watch;
 
 #[cfg(test)]
 mod testing;

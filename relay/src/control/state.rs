@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::health::Heartbeats;
 use super::log::LogCounts;
+use super::watch::Place;
 use crate::config::Effective;
 use crate::limits::Limits;
 use crate::worker::clock::Clock;
@@ -20,6 +21,8 @@ pub(super) struct State {
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
+    /// Where the pages that play find FLV.
+    pub(super) watch: Place,
     /// A few digits that differ when any setting does.
     pub(super) config_hash: String,
     /// Connections of operators that were turned away or gave their place up.
@@ -71,6 +74,10 @@ impl State {
             limits: effective.config.settings.limits.clone(),
             log,
             node: effective.config.node.name.clone(),
+            watch: Place {
+                base: effective.config.settings.flv_base.clone(),
+                port: effective.config.listen.rtmp.port(),
+            },
             config_hash: hash(effective),
             http_refused: Arc::default(),
             phase: AtomicU8::new(Phase::Starting as u8),

@@ -48,6 +48,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let http = open("http", config.listen.http, 1, &options)?;
     let rtmp_address = bound(rtmp.first(), config.listen.rtmp);
     let http_address = bound(http.first(), config.listen.http);
+    effective.config.listen.rtmp = rtmp_address;
     files.log();
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");

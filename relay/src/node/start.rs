@@ -123,7 +123,7 @@ pub(super) fn workers(
     clock: Clock,
     seed: u64,
 ) -> Result<Started, NodeError> {
-    let shared = Arc::new(Shared::of(plan.workers));
+    let shared = Arc::new(Shared::of(plan.workers).with_road(settings.limits.hook_calls_max));
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);

@@ -249,8 +249,8 @@ impl ClientSession {
         self.message_stream
     }
 
-    /// Where a server that refused connect sent us instead: the `tcUrl` of its `ex.redirect`, as
-    /// some clusters do.
+    /// Where a server that refused connect, publish or play sent us instead: the `tcUrl` of its
+    /// `ex.redirect`, as some clusters do.
     #[must_use]
     pub fn redirect(&self) -> Option<&str> {
         self.redirect.as_deref()
@@ -428,7 +428,10 @@ impl ClientSession {
                 }
                 self.hear_answer(transaction, success, id, code, description)
             }
-            Heard::Status { code, level, description, tc_url } => {
+            Heard::Status { code, level, description, tc_url, redirect } => {
+                if !matches!(self.state, State::Running | State::Ended) {
+                    self.redirect = redirect;
+                }
                 self.hear_status(code, level, description, tc_url)
             }
             Heard::Close => {
@@ -547,6 +550,7 @@ enum Heard {
         level: String,
         description: String,
         tc_url: Option<String>,
+        redirect: Option<String>,
     },
     Close,
     Nothing,
@@ -557,14 +561,13 @@ impl Heard {
         match &call.command {
             Command::Answer(Answer { success, value, .. }) => {
                 let status = Status::from_value(value);
-                let redirect = value.get("ex").and_then(|ex| ex.get("redirect"));
                 Self::Answer {
                     transaction: call.transaction,
                     success: *success,
                     id: value.as_u32(),
                     code: printable(status.code),
                     description: printable(status.description),
-                    redirect: redirect.and_then(Value::as_bytes).map(printable),
+                    redirect: status.redirect.map(printable),
                 }
             }
             Command::Status(status) => Self::Status {
@@ -572,6 +575,7 @@ impl Heard {
                 level: printable(status.level),
                 description: printable(status.description),
                 tc_url: status.tc_url.map(printable),
+                redirect: status.redirect.map(printable),
             },
             Command::Close => Self::Close,
             _ => Self::Nothing,

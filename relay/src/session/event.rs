@@ -477,26 +477,44 @@ impl PlayRefusalCode {
     }
 }
 
+/// Where a player is sent that finds no room here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The `tcUrl` to connect to, with the query of connect. May carry secrets.
+    pub tc_url: String,
+    /// The whole URL of the stream, with its query. May carry secrets.
+    pub url: String,
+    /// The same without the query, for people and log lines.
+    pub shown: String,
+}
+
+/// Says where to and no more: queries hold what clients call secret.
+impl fmt::Debug for Redirect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Redirect").field("shown", &self.shown).finish_non_exhaustive()
+    }
+}
+
 /// Why we end what a client publishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublishEnd {
     /// Another publisher has the name now.
     TakenOver,
-    /// An operator or a rule ended it.
-    Stopped,
+    /// An operator or a rule ended it; the reason, for people.
+    Stopped(Cow<'static, str>),
     /// This node is about to end; the client may come back.
     Draining,
 }
 
 impl PublishEnd {
-    pub(super) fn status(self) -> (Level, &'static str, &'static str) {
+    pub(super) fn status(&self) -> (Level, &'static str, &str) {
         match self {
             Self::TakenOver => (
                 Level::Error,
                 "NetStream.Publish.BadName",
                 "Another publisher took the stream over",
             ),
-            Self::Stopped => (Level::Error, "NetStream.Publish.Rejected", "Publishing was ended"),
+            Self::Stopped(why) => (Level::Error, "NetStream.Publish.Rejected", why),
             Self::Draining => (
                 Level::Status,
                 "NetStream.Unpublish.Success",

@@ -67,6 +67,8 @@ pub struct FlvRequest {
     pub head_only: bool,
     /// What it calls itself; no control characters.
     pub client: String,
+    /// The page that it plays on, if it says so (Referer). May carry secrets.
+    pub page: String,
     /// The token of `Authorization: Bearer`, a secret.
     pub bearer: Option<String>,
     origin: Option<String>,
@@ -211,15 +213,18 @@ impl FlvRequest {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
-        let agent = head.header("user-agent").unwrap_or_default();
-        let end = agent.floor_char_boundary(AGENT_BYTES_MAX);
+        let text = |name, most| {
+            let text = head.header(name).unwrap_or_default();
+            printable(&text.as_bytes()[..text.floor_char_boundary(most)])
+        };
         Ok(Self {
             stream: StreamRequest { message_stream: MEDIA_STREAM, address, words: words(head) },
             only,
             extras,
             websocket,
             head_only,
-            client: printable(&agent.as_bytes()[..end]),
+            client: text("user-agent", AGENT_BYTES_MAX),
+            page: text("referer", limits.url_bytes_max),
             bearer,
             origin: origin.map(str::to_owned),
             keeps_alive: head.keeps_alive(),
@@ -341,7 +346,7 @@ pub struct FlvSession {
     frames: FrameReader,
     /// Bytes that a player over HTTP said, who has nothing to say.
     said: usize,
-    input_bytes_max: usize,
+    limits: Arc<Limits>,
     pings: Budget,
     messages: Budget,
     output: VecDeque<Bytes>,
@@ -373,7 +378,7 @@ impl Budget {
 impl FlvSession {
     /// A session that waits for the verdict on its request.
     #[must_use]
-    pub fn new(request: FlvRequest, cors: Arc<Cors>, limits: &Limits) -> Self {
+    pub fn new(request: FlvRequest, cors: Arc<Cors>, limits: Arc<Limits>) -> Self {
         Self {
             request,
             cors,
@@ -381,9 +386,9 @@ impl FlvSession {
             answered: None,
             frames: FrameReader::new(limits.flv_input_bytes_max),
             said: 0,
-            input_bytes_max: limits.flv_input_bytes_max,
             pings: Budget::new(limits.pings_per_second_max),
             messages: Budget::new(limits.messages_per_second_max),
+            limits,
             output: VecDeque::new(),
             refusal: None,
         }
@@ -393,6 +398,17 @@ impl FlvSession {
     #[must_use]
     pub fn request(&self) -> &FlvRequest {
         &self.request
+    }
+
+    /// The stream that a name means in the application that was asked for.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
+        let asked = &self.request.stream.address;
+        let url = format!("http://{}/", asked.host);
+        let app = asked.name.app().as_bytes();
+        StreamAddress::resolve(app, url.as_bytes(), name.as_bytes(), &self.limits)
     }
 
     /// Whether the verdict is outstanding, so that nothing more may be received.
@@ -500,7 +516,7 @@ impl FlvSession {
         if self.request.websocket.is_none() {
             self.said = self.said.saturating_add(input.len());
             *input = &[];
-            let limit = self.input_bytes_max;
+            let limit = self.limits.flv_input_bytes_max;
             return if self.said > limit {
                 Err(SessionError::TooTalkative { limit })
             } else {
@@ -560,7 +576,10 @@ impl FlvSession {
     pub fn held_bytes(&self) -> usize {
         let request = &self.request;
         let address = &request.stream.address;
-        let texts = request.client.capacity() + address.query.capacity() + address.host.capacity();
+        let texts = request.client.capacity()
+            + request.page.capacity()
+            + address.query.capacity()
+            + address.host.capacity();
         size_of::<Self>() + texts + self.output.capacity() * size_of::<Bytes>()
     }
 

@@ -33,8 +33,8 @@ pub use client::{ClientEvent, ClientRole, ClientSession, ClientSettings};
 pub use error::SessionError;
 pub use event::{
     ConnectRefusal, ConnectRefusalCode, ConnectRequest, DropReason, EnhancedClient, PlayRefusal,
-    PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, ServerEvent, StreamRequest,
-    StreamWords,
+    PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, Redirect, ServerEvent,
+    StreamRequest, StreamWords,
 };
 pub use server::{ServerSession, SessionState};
 pub use tunnel_client::{TunnelClient, TunnelError, TunnelSettings};

@@ -319,8 +319,8 @@ impl Player {
         }
     }
 
-    /// Reads the tags that are whole, and the header before them. Over a WebSocket each of them lies
-    /// in a frame of its own.
+    /// Reads the tags that are whole, and the header before them. Over a WebSocket each of them
+    /// lies in a frame of its own.
     fn receive_flv(&mut self, form: FlvForm, published: &[Published]) {
         while let Some((frame, unit)) = self.next_unit(form) {
             let unit: Vec<u8> = self.flv.drain(..frame + unit).skip(frame).collect();

@@ -323,8 +323,8 @@ impl Renditions {
         }
     }
 
-    /// What a reader of `kind` that joins at the segment `number` will find: video if it starts with
-    /// a key frame, audio if there is a header for it or there are messages of it.
+    /// What a reader of `kind` that joins at the segment `number` will find: video if it starts
+    /// with a key frame, audio if there is a header for it or there are messages of it.
     fn flv_header(&self, number: u64, kind: ViewKind) -> FlvHeader {
         let Some(log) = self.reading(kind) else { return FlvHeader { audio: false, video: false } };
         let first = log.get(number);

@@ -129,6 +129,8 @@ pub struct Status<'a> {
     pub description: &'a [u8],
     /// Where to go to (reconnect request, E-RTMP "Reconnect Request").
     pub tc_url: Option<&'a [u8]>,
+    /// Where a server sends a client that it refuses: the `tcUrl` of its `ex.redirect`.
+    pub redirect: Option<&'a [u8]>,
 }
 
 impl<'a> Status<'a> {
@@ -141,6 +143,7 @@ impl<'a> Status<'a> {
             code: text("code").unwrap_or_default(),
             description: text("description").unwrap_or_default(),
             tc_url: text("tcUrl"),
+            redirect: value.get("ex").and_then(|ex| ex.get("redirect")).and_then(Value::as_bytes),
         }
     }
 }

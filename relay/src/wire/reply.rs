@@ -35,8 +35,8 @@ const CAPABILITIES: f64 = 31.0;
 /// E-RTMP "can forward", for every codec: a relay passes on what it does not understand.
 const CAN_FORWARD: f64 = 4.0;
 /// The capability bits of E-RTMP: multitrack, modifier packets and nanosecond offsets pass through
-/// unchanged. Reconnect (1) is not among them: nobody is asked to connect again yet.
-const CAPS_EX: f64 = 14.0;
+/// unchanged, and clients are asked to connect elsewhere (reconnect).
+const CAPS_EX: f64 = 15.0;
 
 /// The answer to a successful `connect`. The E-RTMP fields are named only to a client that named
 /// some itself, and then in both objects, because the specification does not say in which.
@@ -88,6 +88,24 @@ pub fn status(
     detail: Option<(&str, &str)>,
 ) {
     call(out, "onStatus", 0.0, &[Value::Null, information(level, code, description, detail)]);
+}
+
+/// `onStatus` that sends a client elsewhere, as SRS says it: `redirect` is the `tcUrl` to connect
+/// to, `redirect2` the whole URL. Clients that do not know it see a refusal.
+pub fn redirect(out: &mut BytesMut, description: &str, tc_url: &str, url: &str) {
+    const CODE: f64 = 302.0;
+    let ex = Value::object([
+        ("code", Value::Number(CODE)),
+        ("redirect", Value::text(tc_url)),
+        ("redirect2", Value::text(url)),
+    ]);
+    let information = Value::object([
+        ("level", Value::text(Level::Error.as_str())),
+        ("code", Value::text("NetConnection.Connect.Rejected")),
+        ("description", Value::text(description)),
+        ("ex", ex),
+    ]);
+    call(out, "onStatus", 0.0, &[Value::Null, information]);
 }
 
 /// `onFCPublish` or `onFCUnpublish`. Encoders want the transaction id 0 and the null.

@@ -1,7 +1,7 @@
 //! Connections come and go: the one place where they are counted, logged and ended.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Worker;
@@ -15,34 +15,83 @@ use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 
 impl Worker {
     pub(super) fn accepted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
-        let refused = if self.shared.is_draining() {
-            Some(RefuseReason::Draining)
-        } else if self.pending >= self.limits.pending_connections_max {
-            Some(RefuseReason::Pending)
-        } else if !self.shared.enter_connection(self.limits.connections_max) {
-            Some(RefuseReason::Connections)
-        } else {
-            None
-        };
-        if let Some(reason) = refused {
-            self.cells.refused.at(reason).increment();
-            tracing::warn!(%peer, reason = reason.label(), "connection refused");
-            self.operations.push(Operation::Close { connection: key });
-            return;
+        match self.admit(peer, now) {
+            Err(reason) => {
+                self.cells.refused.at(reason).increment();
+                // One line a second tells of a flood as well as all of them do.
+                let told = self.told_refusal.is_some_and(|at| now < at + Duration::from_secs(1));
+                if told {
+                    tracing::debug!(%peer, reason = reason.label(), "connection refused");
+                } else {
+                    self.told_refusal = Some(now);
+                    tracing::warn!(%peer, reason = reason.label(), "connection refused");
+                }
+                self.operations.push(Operation::Close { connection: key });
+            }
+            Ok(counted) if self.give_away(key) => {
+                // Whoever takes it counts it again.
+                self.leave_address(counted, now);
+            }
+            Ok(counted) => self.begin_connection(key, peer, counted, now),
         }
-        if !self.give_away(key) {
-            self.begin_connection(key, peer, now);
+    }
+
+    /// Whether one more connection may come; if so, it is counted for the node and for the address
+    /// that is given back.
+    fn admit(&self, peer: SocketAddr, now: Duration) -> Result<Option<IpAddr>, RefuseReason> {
+        if self.shared.is_draining() {
+            return Err(RefuseReason::Draining);
+        }
+        if self.pending >= self.limits.pending_connections_max {
+            return Err(RefuseReason::Pending);
+        }
+        let counted = self.enter_address(peer.ip(), now)?;
+        if self.shared.enter_connection(self.limits.connections_max) {
+            return Ok(counted);
+        }
+        self.leave_address(counted, now);
+        Err(RefuseReason::Connections)
+    }
+
+    /// Counts a connection for its address, unless that is exempt.
+    ///
+    /// # Errors
+    /// The address has as many as it may, or opens them too fast.
+    pub(super) fn enter_address(
+        &self,
+        address: IpAddr,
+        now: Duration,
+    ) -> Result<Option<IpAddr>, RefuseReason> {
+        if self.settings.exempt.holds(address) {
+            return Ok(None);
+        }
+        self.shared.addresses().enter(address, &self.limits, now)?;
+        Ok(Some(address))
+    }
+
+    /// Uncounts a connection for its address.
+    pub(super) fn leave_address(&self, counted: Option<IpAddr>, now: Duration) {
+        if let Some(address) = counted {
+            self.shared.addresses().leave(address, now);
         }
     }
 
     /// A connection is this worker's from now on, for life.
-    pub(super) fn begin_connection(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+    pub(super) fn begin_connection(
+        &mut self,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        counted: Option<IpAddr>,
+        now: Duration,
+    ) {
         self.numbered += 1;
         self.pending += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        self.connections.put(Box::new(Connection::new(key, id, peer, now)));
+        let mut connection = Box::new(Connection::new(key, id, peer, now));
+        connection.counted = counted;
+        self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
     }
 
@@ -114,6 +163,7 @@ impl Worker {
             self.play_ended(connection.key, play, now);
         }
         self.count_close(connection, role, reason);
+        self.hook_closed(connection);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -133,6 +183,7 @@ impl Worker {
         );
         dump::log_opening(connection);
         self.operations.push(Operation::Close { connection: connection.key });
+        self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
 
@@ -200,7 +251,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let is_paused = connection.queued || connection.speech.is_waiting();
+        let is_waiting = connection.queued || connection.speech.is_waiting();
+        let is_paused = is_waiting || connection.throttled;
         let may_receive = !connection.receiving && !is_paused;
         if may_receive {
             connection.receiving = true;

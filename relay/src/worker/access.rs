@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::Connection;
+use super::hook_answers::HookRefusal;
+use super::hooks::HookStep;
 use super::labels::RefuseReason;
 use crate::access::{Action, Grant, Inquiry, Judgement, Question, Reason};
 use crate::session::{
@@ -44,8 +46,10 @@ impl Permit {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
-        if let Some(session) = connection.speech.rtmp() {
-            session.accept_connect();
+        match self.hook_connect(connection) {
+            HookStep::Go => connection.speech.accept_connect(),
+            HookStep::Wait => {}
+            HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
         }
     }
 
@@ -59,13 +63,17 @@ impl Worker {
     ) {
         match self.authorise(connection, action, &request, now) {
             Judgement::Granted(grant) => {
+                self.tell_hook(connection, action, &request, now);
                 self.permitted(connection, Permit { action, request, grant });
+            }
+            Judgement::Ask(Question::Hook(grant)) => {
+                self.ask_hook(connection, Permit { action, request, grant }, now);
             }
             Judgement::Refused(reason) => {
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
             // Nobody can be asked.
-            Judgement::Ask(Question::Hook(_) | Question::Keys) => {
+            Judgement::Ask(Question::Keys) => {
                 let reason = Reason::Unavailable;
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
@@ -133,6 +141,7 @@ impl Worker {
                     "play refused"
                 );
                 connection.permit = None;
+                self.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
             }
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::labels::RefuseReason;
+use super::labels::{LimitUse, RefuseReason};
 use super::mail::{Mail, WorkerIndex};
 use super::{Ending, Worker};
 use crate::reactor::{ConnectionKey, LooseSocket, Operation};
@@ -56,6 +56,7 @@ impl Worker {
             return;
         };
         self.shared.publish_egress(self.index(), rate);
+        self.cells.limit_used.at(LimitUse::EgressRate).set(rate);
     }
 
     /// Gives a connection that was just accepted to another worker, if one is much emptier.
@@ -101,7 +102,11 @@ impl Worker {
     pub(super) fn adopted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
         self.balance.taking -= 1;
         self.cells.connections_taken.increment();
-        self.begin_connection(key, peer, now);
+        let counted = (!self.settings.exempt.holds(peer.ip())).then(|| peer.ip());
+        if let Some(address) = counted {
+            self.shared.addresses().enter_again(address);
+        }
+        self.begin_connection(key, peer, counted, now);
     }
 
     /// It ended on the way.

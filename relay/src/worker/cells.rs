@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::labels::{
-    CloseReason, DropReason, HandshakeResult, Hop, JoinSource, JumpReason, Label, MemoryKind,
-    MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, Transport,
+    CloseReason, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource, JumpReason, Label,
+    LimitUse, MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed,
+    Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -30,6 +31,8 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// Calls of hooks that found the road to the control thread full.
+    pub hooks_overloaded: Family<HookName, { HookName::COUNT }>,
     /// Handshakes by how they ended.
     pub handshakes:
         Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,
@@ -102,6 +105,14 @@ pub struct Cells {
     /// Snapshots handed to subscribing workers, first ones and those after a loss.
     pub mail_snapshots: Cell64,
 
+    /// How much of a limit is used, as far as this worker knows (gauge). What is the node's as a
+    /// whole is set by one worker, or is the sum or the largest of all.
+    pub limit_used: Family<LimitUse, { LimitUse::COUNT }>,
+    /// 1 while the node is not ready for players, by the limit that is why (gauge).
+    pub full: Family<Full, { Full::COUNT }>,
+    /// Players that found no room and were told where there is some.
+    pub players_redirected: Cell64,
+
     /// Bytes held, by what holds them (gauge).
     pub memory: Family<MemoryKind, { MemoryKind::COUNT }>,
 }
@@ -123,8 +134,8 @@ impl Cells {
         self.connections.at((to, transport)).increment();
     }
 
-    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted before
-    /// their first byte.
+    /// Counts what a connection turned out to speak. All are opened as RTMP: they are counted
+    /// before their first byte.
     pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
         self.connections.at((role, from)).subtract(1);
         self.connections.at((role, to)).increment();

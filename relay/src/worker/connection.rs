@@ -1,7 +1,8 @@
 //! One connection: what it speaks, what it publishes and plays, and what is under way to its peer.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::hint::black_box;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::access::Permit;
+use super::hooks::Hooked;
+use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
 use super::speech::Speech;
@@ -17,60 +20,79 @@ use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
 use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
+use crate::wire::stream_name::StreamAddress;
 
 /// A connection of this worker. It belongs to it for life.
+///
+/// What every send looks at lies together, in this order: thousands of connections fit into no
+/// cache, so a send costs about as much as the lines of memory that it touches.
+#[repr(C)]
 pub(super) struct Connection {
     pub(super) key: ConnectionKey,
+    pub(super) bytes_out: u64,
+    pub(super) sending: Option<Sending>,
+    pub(super) closing: Option<Closing>,
+    pub(super) role: Role,
+    /// It was ended; nothing more is done with it.
+    pub(super) ended: bool,
+    /// It stands among the newcomers, and what it said is unread.
+    pub(super) queued: bool,
+    /// A receive is outstanding.
+    pub(super) receiving: bool,
+    /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
+    /// of the caches for every player at every flush.
+    pub(super) plays: SmallVec<[Play; 1]>,
+    /// The rest of a message whose play has ended when it was half sent. It goes before anything
+    /// else, or the peer could read nothing more.
+    pub(super) rest: Bytes,
+    /// Replies that wait for the send under way.
+    pub(super) outbox: VecDeque<Bytes>,
+    // From here on: what other than sending needs.
     /// The id in log lines and in the API.
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
+    /// It counts among the connections of this address.
+    pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
     pub(super) speech: Speech,
     pub(super) transport: Transport,
-    pub(super) role: Role,
     /// The last role other than pending, for the line that says how it ended.
     pub(super) purpose: Role,
     /// Bytes received behind a request whose verdict is outstanding, at most one receive buffer; or
     /// too few bytes to tell what they are.
     pub(super) unread: Vec<u8>,
-    /// Replies that wait for the send under way.
-    pub(super) outbox: VecDeque<Bytes>,
-    /// The rest of a message whose play has ended when it was half sent. It goes before anything
-    /// else, or the peer could read nothing more.
-    pub(super) rest: Bytes,
-    pub(super) sending: Option<Sending>,
     pub(super) publishes: Vec<Publish>,
-    /// Nearly always one. It lies in the connection and not behind a pointer, which would be a miss
-    /// of the caches for every player at every flush.
-    pub(super) plays: SmallVec<[Play; 1]>,
     /// What was granted to the publish or play that waits for its name.
     pub(super) permit: Option<Box<Permit>>,
     /// The user that connect proved itself to be.
     pub(super) login: Option<Box<Login>>,
-    pub(super) closing: Option<Closing>,
+    /// When its session is over.
+    pub(super) ends_at: Option<Duration>,
+    /// What it sends against what it may, once it publishes.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// It is not read since it sent more than it may.
+    pub(super) throttled: bool,
+    /// What was asked to be played while that is undecided, where there is another place to play
+    /// it. May carry secrets.
+    pub(super) asked: Option<Box<StreamAddress>>,
     pub(super) last_received: Duration,
     pub(super) handshake_counted: bool,
-    /// It stands among the newcomers, and what it said is unread.
-    pub(super) queued: bool,
-    /// A receive is outstanding.
-    pub(super) receiving: bool,
-    /// It was ended; nothing more is done with it.
-    pub(super) ended: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
     /// What its first stream asks for was held against what it announced.
     pub(super) needs_judged: bool,
-    /// Since when a verdict is outstanding.
-    pub(super) asked_since: Option<Duration>,
+    /// What its applications' hooks have to do with it; `None` when they have none.
+    pub(super) hooked: Option<Box<Hooked>>,
     /// It published or played before: what it begins from now on is logged at debug only, since a
     /// peer can begin and end again without pause.
     pub(super) introduced: bool,
+    /// Since when a verdict is outstanding.
+    pub(super) asked_since: Option<Duration>,
     /// Its first bytes, while it neither published nor played and the log's level is debug.
     pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
     pub(super) stream_name: Option<Arc<str>>,
     pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
     pub(super) jumps: u64,
 }
 
@@ -101,6 +123,9 @@ pub(super) struct Publish {
     pub(super) local: usize,
     pub(super) log: StreamKey,
     pub(super) since: Duration,
+    /// Messages of the stream when one last came, and when that was.
+    pub(super) messages: u64,
+    pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
 }
 
@@ -166,6 +191,7 @@ impl Connection {
             key,
             id,
             peer,
+            counted: None,
             since: now,
             speech: Speech::Unknown,
             transport: Transport::Rtmp,
@@ -180,6 +206,10 @@ impl Connection {
             permit: None,
             login: None,
             closing: None,
+            ends_at: None,
+            ingest: None,
+            throttled: false,
+            asked: None,
             last_received: now,
             handshake_counted: false,
             queued: false,
@@ -188,6 +218,7 @@ impl Connection {
             said_goodbye: false,
             needs_judged: false,
             asked_since: None,
+            hooked: None,
             introduced: false,
             opening: Vec::new(),
             stream_name: None,
@@ -213,10 +244,13 @@ impl Connection {
         let spilled = if self.plays.spilled() { self.plays.capacity() } else { 0 };
         let plays = spilled * size_of::<Play>();
         let publishes = self.publishes.capacity() * size_of::<Publish>();
-        let input = self.unread.capacity() + self.opening.capacity();
+        let address = |asked: &StreamAddress| asked.query.capacity() + asked.host.capacity();
+        let asked = self.asked.as_deref().map_or(0, |it| size_of::<StreamAddress>() + address(it));
+        let input = self.unread.capacity() + self.opening.capacity() + asked;
         let speech = self.speech.held_bytes();
+        let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
-        size_of::<Self>() + input + replies + plays + publishes + speech + permits
+        size_of::<Self>() + input + replies + plays + publishes + speech + hooked + permits
     }
 
     /// Logs that a publish or a play started.
@@ -229,6 +263,11 @@ impl Connection {
             tracing::info!(%id, stream, client, "{what}");
         }
         self.introduced = true;
+    }
+
+    /// Whether the verdict of a hook is outstanding.
+    pub(super) fn waits_for_hook(&self) -> bool {
+        self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
     }
 
     /// Everything that was granted and has to be remembered.
@@ -297,6 +336,15 @@ impl Connection {
             1 => self.outbox.pop_front().map(Batch::One),
             _ => Some(Batch::Many(self.outbox.drain(..).collect())),
         }
+    }
+
+    /// Loads what sending looks at, and uses none of it: something of each line of memory.
+    pub(super) fn warm(&self) {
+        let play = self.plays.first();
+        let cursor = play.and_then(|play| play.cursor.as_ref());
+        black_box((self.key, self.role, self.rest.len(), self.outbox.len()));
+        black_box(play.map(|play| (play.number, play.parked, play.started)));
+        black_box(cursor.map(|cursor| (cursor.segment(), cursor.outstanding(), cursor.view())));
     }
 
     /// When the batch under way was submitted.

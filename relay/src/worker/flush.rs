@@ -54,7 +54,14 @@ impl Worker {
             let connection = connections.get(*key);
             connection.is_some_and(|connection| connection.plays.iter().any(|p| p.number == *play))
         });
-        while let Some((entry, at_head)) = self.ring.pop(&mut share) {
+        let mut warmed = 0;
+        loop {
+            if warmed == 0 {
+                self.connections.warm(self.ring.next(WARMED).map(|(key, _)| *key));
+                warmed = WARMED;
+            }
+            warmed -= 1;
+            let Some((entry, at_head)) = self.ring.pop(&mut share) else { break };
             if !self.send_media(entry, at_head, now) {
                 self.ring.pass_over(&mut share, at_head);
             }
@@ -221,6 +228,9 @@ fn is_close(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) 
 /// See [`is_close`]. Longer than a flush window and a turn, and much shorter than a group of
 /// pictures.
 const CLOSE: Duration = Duration::from_millis(200);
+
+/// Connections that are loaded into the caches together, before the first of them is sent to.
+const WARMED: usize = 16;
 
 fn one_or_many(slices: &mut Vec<Bytes>) -> Batch {
     match slices.len() {

@@ -25,8 +25,8 @@ const TLS_ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
 impl Worker {
     /// What was said on a connection goes to whoever speaks it, until the bytes are used up, a
-    /// verdict is outstanding, too few have come to tell what they are, or the connection ends. What
-    /// is left of `input` is to be shown again, with what follows it.
+    /// verdict is outstanding, too few have come to tell what they are, or the connection ends.
+    /// What is left of `input` is to be shown again, with what follows it.
     pub(super) fn take_in(
         &mut self,
         connection: &mut Connection,
@@ -100,8 +100,8 @@ impl Worker {
         }
     }
 
-    /// Counts and logs that somebody is refused for what it speaks. Scanners do it all day, so it is
-    /// no warning.
+    /// Counts and logs that somebody is refused for what it speaks. Scanners do it all day, so it
+    /// is no warning.
     pub(super) fn turn_away(&self, connection: &Connection, reason: RefuseReason) {
         self.cells.refused.at(reason).increment();
         let (id, peer, reason) = (&connection.id, &connection.peer, reason.label());

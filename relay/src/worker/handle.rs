@@ -11,10 +11,14 @@ use crossbeam_queue::ArrayQueue;
 
 use super::cells::Cells;
 use super::report::Query;
+use super::verdicts::Answer;
 use crate::reactor::Waker;
 
 /// Queries that may wait for one worker.
 pub const QUERIES_MAX: usize = 64;
+
+/// Verdicts of hooks that may wait for one worker.
+pub const ANSWERS_MAX: usize = 1_024;
 
 /// What the rest of the node holds of a worker.
 #[derive(Clone)]
@@ -28,11 +32,15 @@ pub struct WorkerHandle {
     /// What the worker counts.
     pub cells: Arc<Cells>,
     queries: Arc<ArrayQueue<Query>>,
+    answers: Arc<ArrayQueue<Answer>>,
     waker: Waker,
 }
 
 /// The worker's own end.
-pub struct QueryInbox(Arc<ArrayQueue<Query>>);
+pub struct QueryInbox {
+    queries: Arc<ArrayQueue<Query>>,
+    answers: Arc<ArrayQueue<Answer>>,
+}
 
 /// A worker's ring of queries is full: it does not turn, or is asked faster than it can answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,8 +58,9 @@ impl WorkerHandle {
         waker: Waker,
     ) -> (Self, QueryInbox) {
         let queries = Arc::new(ArrayQueue::new(QUERIES_MAX));
-        let inbox = QueryInbox(Arc::clone(&queries));
-        (Self { core, backend, backend_reason, cells, queries, waker }, inbox)
+        let answers = Arc::new(ArrayQueue::new(ANSWERS_MAX));
+        let inbox = QueryInbox { queries: Arc::clone(&queries), answers: Arc::clone(&answers) };
+        (Self { core, backend, backend_reason, cells, queries, answers, waker }, inbox)
     }
 
     /// Asks, and wakes the worker.
@@ -64,19 +73,36 @@ impl WorkerHandle {
         self.waker.wake();
         Ok(())
     }
+
+    /// Brings the verdict of a hook, and wakes the worker.
+    ///
+    /// # Errors
+    ///
+    /// The verdict, when as many as may be are waiting; it is still owed.
+    pub fn answer(&self, answer: Answer) -> Result<(), Answer> {
+        self.answers.push(answer)?;
+        self.waker.wake();
+        Ok(())
+    }
 }
 
 impl QueryInbox {
-    /// Whether no query waits.
+    /// Whether neither a query nor a verdict waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queries.is_empty() && self.answers.is_empty()
     }
 
     /// The oldest query waiting.
     #[must_use]
     pub fn next(&self) -> Option<Query> {
-        self.0.pop()
+        self.queries.pop()
+    }
+
+    /// The oldest verdict waiting.
+    #[must_use]
+    pub fn next_answer(&self) -> Option<Answer> {
+        self.answers.pop()
     }
 }
 

@@ -105,14 +105,18 @@ labels! {
         Ended = "ended", "Its stream ended for good.";
         Limit = "limit", "It passed a limit.";
         Operator = "operator", "An operator closed it.";
+        Revoked = "revoked", "Its permission ended.";
         Drain = "drain", "The node is ending.";
         Fault = "fault", "We failed: a panic was caught and cost this connection.";
+        Hook = "hook", "Its on_update hook ended it.";
     }
 
     /// What was turned away.
     RefuseReason {
         Connections = "connections", "A connection, since connections_max are open.";
         Pending = "pending", "A connection, since pending_connections_max wait already.";
+        AddressConnections = "address_connections", "A connection, since its address has connections_per_address_max.";
+        AddressHandshakes = "address_handshakes", "A connection, since its address opened handshakes_per_address_max within a second.";
         Files = "files", "A connection, since the process has no file descriptor left.";
         Draining = "draining", "A connection, publish or play, since the node is ending.";
         Overload = "overload", "A publish or play, since control_mail_max pieces of mail wait.";
@@ -121,10 +125,17 @@ labels! {
         Conflict = "conflict", "A publish, since the name is live and is not to be taken over.";
         Holdoff = "holdoff", "A publish, since this publisher was taken over a moment ago.";
         Players = "players", "A play, since the stream has players_per_stream_max players.";
+        AppPlayers = "app_players", "A play, since the application has players_per_app_max players.";
+        NodePlayers = "node_players", "A play, since the node has players_max players.";
+        Egress = "egress", "A play, since its stream would not fit into egress_rate_max.";
+        KeyPublishers = "key_publishers", "A publish, since its key publishes publishers_per_key_max names.";
         Views = "views", "A play, or its choice of tracks, since the stream has views_per_stream_max views.";
         UnknownStream = "unknown_stream", "A play, since the name is not live.";
         WantedNames = "wanted_names", "A play, since wanted_names_max names are waited for.";
         Name = "name", "A publish or play whose application or name is empty or too long.";
+        Hook = "hook", "A connect, publish or play that a hook refused.";
+        HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
+        HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
         Nobody = "nobody", "A publish or play, since the rules let nobody.";
         Address = "address", "A publish or play, since the rules do not name the address.";
         Key = "key", "A publish or play without the right stream key.";
@@ -210,6 +221,62 @@ labels! {
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 
+    /// An event that a back end is asked about or told of, by the name that its contract has.
+    HookName {
+        OnConnect = "on_connect", "A client connects.";
+        OnPublish = "on_publish", "A client wants to publish.";
+        OnPlay = "on_play", "A client wants to play.";
+        OnUpdate = "on_update", "A client goes on publishing or playing.";
+        OnPublishDone = "on_publish_done", "A client publishes no longer.";
+        OnPlayDone = "on_play_done", "A client plays no longer.";
+        OnDone = "on_done", "A client publishes or plays no longer, behind either of those.";
+        OnDisconnect = "on_disconnect", "A connection has ended.";
+        OnUnpublish = "on_unpublish", "A client publishes no longer.";
+        OnStop = "on_stop", "A client plays no longer.";
+        OnClose = "on_close", "A connection has ended.";
+    }
+
+    /// What came of a call to a back end, or instead of one.
+    HookResult {
+        Allowed = "allowed", "The back end agreed.";
+        Renamed = "renamed", "It agreed, under another name.";
+        Refused = "refused", "It refused.";
+        Elsewhere = "elsewhere", "It named another server, which is refused.";
+        Delivered = "delivered", "A notification was taken, whatever the answer.";
+        Cached = "cached", "Not called: its last verdict on the same still holds.";
+        Timeout = "timeout", "It did not answer in time.";
+        Unreachable = "unreachable", "No connection, or one that broke before the answer.";
+        Garbage = "garbage", "What it answered is no answer.";
+        Broken = "broken", "It answered with a 5xx status.";
+        Breaker = "breaker", "Not called: it failed too often just now.";
+        Overload = "overload", "Not called: too many questions or notifications wait.";
+        Retried = "retried", "A notification failed and is sent again.";
+        Lost = "lost", "A notification was given up.";
+    }
+
+    /// Limits whose use is known. The text is the limit's name.
+    LimitUse {
+        ConnectionsPerAddress = "connections_per_address_max", "The address with the most.";
+        HandshakesPerAddress = "handshakes_per_address_max", "The fastest address.";
+        Pending = "pending_connections_max", "The worker with the most.";
+        Session = "session_max", "The oldest connection that publishes or plays, in seconds.";
+        WantedNames = "wanted_names_max", "All of them.";
+        Players = "players_max", "All of them, those that wait for a stream included.";
+        PlayersPerApp = "players_per_app_max", "The application with the most.";
+        PlayersPerStream = "players_per_stream_max", "The stream with the most.";
+        PublishersPerKey = "publishers_per_key_max", "The key with the most.";
+        IngestRate = "ingest_rate_max", "The fastest publisher, in bytes per second.";
+        EgressRate = "egress_rate_max", "What is sent, in bytes per second.";
+        LogBytes = "log_bytes_max", "The largest log.";
+        ControlMail = "control_mail_max", "The worker with the most.";
+    }
+
+    /// Limits of the node at which it is not ready for players.
+    Full {
+        Players = "players_max", "As many players as there may be.";
+        Egress = "egress_rate_max", "As many bytes as may be sent.";
+    }
+
     /// What holds memory.
     MemoryKind {
         Log = "log", "The segments of streams' logs.";
@@ -284,6 +351,10 @@ mod tests {
         check::<Hop>();
         check::<JoinSource>();
         check::<MemoryKind>();
+        check::<HookName>();
+        check::<HookResult>();
+        check::<LimitUse>();
+        check::<Full>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::connection::Parked;
 use super::flow::Flow;
+use super::limiting::TellRate;
 use super::mail::{Party, StreamId, WorkerIndex};
 use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
@@ -42,6 +43,8 @@ pub(super) struct LocalStream {
     /// Who is to have the stream next, and whether only if its publisher is silent: asked before
     /// the old home's handover arrived.
     pub(super) yield_later: Option<(Party, bool)>,
+    /// What the registrar knows of its rate.
+    pub(super) rate: TellRate,
     /// Workers that asked for it before it was here.
     pub(super) early_readers: Vec<WorkerIndex>,
 }
@@ -102,6 +105,7 @@ impl LocalStreams {
                 bytes_out: 0,
                 granted: None,
                 yield_later: None,
+                rate: TellRate::default(),
                 early_readers: Vec::new(),
             })
         })

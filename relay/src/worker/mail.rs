@@ -17,6 +17,9 @@ pub(super) type WorkerIndex = usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct StreamId(pub(super) u64);
 
+/// Which stream key, user or token let a publisher in: a digest of it.
+pub(super) type Credential = [u8; 16];
+
 /// One publish or play: which connection of which worker, and which of its message streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Party {
@@ -37,6 +40,8 @@ pub(super) enum Refusal {
     HeldOff,
     /// `streams_max` is reached.
     TooManyStreams,
+    /// `publishers_per_key_max` is reached.
+    TooManyOfKey,
     /// `log_bytes_total` is reached.
     OutOfMemory,
     /// The node is ending.
@@ -49,7 +54,14 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) enum Request {
     /// A publisher asks for a name.
-    Claim { publisher: Party, name: Arc<str>, address: IpAddr, conflict: PublishConflict },
+    Claim {
+        publisher: Party,
+        name: Arc<str>,
+        address: IpAddr,
+        conflict: PublishConflict,
+        /// What let it in, if that is known by itself.
+        key: Option<Credential>,
+    },
     /// A publisher is gone; its stream's grace begins.
     Release { stream: StreamId, publisher: Party },
     /// A player asks for a name.
@@ -58,6 +70,8 @@ pub(super) enum Request {
     Leave { stream: StreamId },
     /// The last player of a stream left this worker.
     Unwant { worker: WorkerIndex, stream: StreamId },
+    /// From a stream's home: it has so many bytes a second.
+    Rate { stream: StreamId, rate: u64 },
     /// The home's answer to [`Order::Yield`].
     Yielded { stream: StreamId, yielded: bool },
 }
@@ -73,6 +87,8 @@ pub(super) enum Order {
     /// To the home: let `to` continue the stream, `if_silent` only when its own publisher has been
     /// silent. Answered by [`Request::Yielded`], after a [`Mail::Handover`] when `to` is elsewhere.
     Yield { stream: StreamId, to: Party, if_silent: bool },
+    /// Publishing is over: nobody has played the stream for too long.
+    Unwatched { publisher: Party },
     /// Play: the name has this number; its home, when it has one, is named.
     Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
     /// The player is refused.
@@ -130,4 +146,10 @@ pub(super) enum PlayRefused {
     TooManyNames,
     /// The stream has `players_per_stream_max` players on this node.
     Full,
+    /// The application has `players_per_app_max` players on this node.
+    AppFull,
+    /// The node has `players_max` players.
+    NodeFull,
+    /// The stream would not fit into `egress_rate_max`.
+    EgressFull,
 }

@@ -6,7 +6,8 @@
 //! in, operations go out (`turn.rs`), so the same worker runs on the kernel and in the simulation.
 //!
 //! ```text
-//!   accept.rs   connections come and go; balance.rs: from a full worker to an empty one
+//!   accept.rs   connections come and go; addresses.rs: how many from where
+//!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
 //!   flv.rs      players of FLV over HTTP and WebSockets
@@ -16,14 +17,18 @@
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
-//!   registrar.rs  on worker 0: who publishes and plays which name
-//!   sweep.rs    deadlines, limits of memory
+//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
 mod accept;
 mod access;
+mod addresses;
 mod answer;
+mod audience;
 mod balance;
 pub mod cells;
 pub mod clock;
@@ -35,9 +40,14 @@ mod flush;
 mod flv;
 mod front;
 pub mod handle;
+mod hook_answers;
+pub mod hook_settings;
+mod hooks;
 mod http;
+mod ingest;
 pub mod labels;
 mod level;
+mod limiting;
 mod local;
 mod mail;
 pub mod mailbox;
@@ -57,6 +67,7 @@ mod speech;
 mod sweep;
 mod table;
 pub mod turn;
+pub mod verdicts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,6 +78,7 @@ use self::cells::Cells;
 use self::connection::Connection;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
+use self::hooks::Hooks;
 use self::level::{Controller, Step};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
@@ -121,6 +133,8 @@ pub struct Worker {
     connections: Table,
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
+    /// When a line last told of a connection that was refused.
+    told_refusal: Option<Duration>,
     /// Connections on their way from or to another worker.
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
@@ -144,10 +158,13 @@ pub struct Worker {
     streams: LocalStreams,
     /// Plays that the registrar was asked for and has not answered, by name.
     wanted: HashMap<Arc<str>, u32>,
+    hooks: Hooks,
     hub: Hub,
     ring: SendRing,
     sweep: Sweep,
     operations: Vec<Operation>,
+    /// To whom the last operations sent; kept to be used again.
+    submitted: Vec<ConnectionKey>,
     /// Streams with new segments; kept to be used again.
     ready: Vec<StreamKey>,
     /// Slices of the batch being made; kept to be used again.
@@ -191,6 +208,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
+            told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             pending: 0,
@@ -203,9 +221,11 @@ impl Worker {
             early: EarlyReaders::default(),
             streams: LocalStreams::default(),
             wanted: HashMap::new(),
+            hooks: Hooks::default(),
             ring: SendRing::default(),
             sweep: Sweep::default(),
             operations: Vec::new(),
+            submitted: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
             ending: Ending::No,
@@ -225,6 +245,7 @@ impl Worker {
         self.mailbox.push_waiting();
         self.read_mail(now);
         self.answer_queries(now);
+        self.hear_verdicts(now);
         self.sweep(now);
         self.flush(now);
         self.send_ring(now);
@@ -235,7 +256,16 @@ impl Worker {
     pub fn submit(&mut self, reactor: &mut dyn Reactor) {
         let count = u64::try_from(self.operations.len()).unwrap_or(u64::MAX);
         self.cells.submissions.add(count);
+        let sent = self.operations.iter().filter_map(|operation| match operation {
+            Operation::Send { connection, .. } => Some(*connection),
+            _ => None,
+        });
+        self.submitted.clear();
+        self.submitted.extend(sent);
         reactor.submit(&mut self.operations);
+        // Sending to that many has filled the caches with other things, and most of them will be
+        // heard of in a moment.
+        self.connections.warm(self.submitted.iter().copied());
     }
 
     /// One completion.
@@ -320,7 +350,7 @@ impl Worker {
             + self.streams.len()
             + self.wanted.len()
             + names;
-        let queues = self.ring.is_empty() && self.newcomers.is_empty();
+        let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

@@ -58,6 +58,9 @@ impl Worker {
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
         };
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -91,6 +94,7 @@ impl Worker {
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
+                worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
             }
@@ -115,6 +119,8 @@ impl Worker {
                 warm: false,
                 permit,
             });
+            connection.asked = None;
+            worker.begin_session(connection, name, now);
             worker.players += 1;
             worker.count_players();
             worker.update_role(connection);
@@ -148,11 +154,31 @@ impl Worker {
             PlayRefused::Full => {
                 (RefuseReason::Players, failed("The stream has as many players as it may"))
             }
+            PlayRefused::AppFull => {
+                (RefuseReason::AppPlayers, failed("The application has as many players as it may"))
+            }
+            PlayRefused::NodeFull => {
+                (RefuseReason::NodePlayers, failed("The server has as many players as it may"))
+            }
+            PlayRefused::EgressFull => {
+                (RefuseReason::Egress, failed("The server sends as much as it may"))
+            }
         };
+        let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
         self.cells.refused.at(reason).increment();
         self.work(player.connection, now, |worker, connection| {
-            connection.speech.reject_play(player.message_stream, &refusal);
+            worker.hook_ended(connection, player.message_stream);
+            connection.permit = None;
+            let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            match to {
+                Some(to) => {
+                    worker.cells.players_redirected.increment();
+                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                }
+                None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
             if connection.speech.is_flv() {
+                // It may ask for something else.
                 worker.resume(connection, now);
             }
         });
@@ -316,6 +342,7 @@ impl Worker {
         connection.said_goodbye = true;
         leave_rest(connection, &mut play);
         self.play_ended(connection.key, play, now);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -353,6 +380,7 @@ impl Worker {
                 let message_stream = play.message_stream;
                 leave_rest(connection, &mut play);
                 worker.forget_play(connection.key, play, now);
+                worker.hook_ended(connection, message_stream);
                 connection.speech.unpublish_notify(message_stream);
                 if connection.plays.is_empty() && connection.publishes.is_empty() {
                     worker.close_soon(connection, CloseReason::Ended, now);
@@ -371,7 +399,7 @@ impl Worker {
 
 /// Keeps the rest of a message that this play had begun. Only one play of a connection can be
 /// within a message.
-fn leave_rest(connection: &mut Connection, play: &mut Play) {
+pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     if let Some(cursor) = play.cursor.as_mut().filter(|cursor| !cursor.at_boundary()) {
         connection.rest = cursor.take_rest();
     }

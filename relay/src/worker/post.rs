@@ -41,7 +41,8 @@ impl Worker {
     fn decide(&mut self, request: super::mail::Request, now: Duration) {
         let Some(registrar) = self.registrar.as_mut() else { return };
         let mailbox = &mut self.mailbox;
-        registrar.handle(request, now, &self.limits, &mut |to, mail| mailbox.send(to, mail));
+        let send = &mut |to, mail| mailbox.send(to, mail);
+        registrar.handle(request, now, &self.settings, send);
     }
 
     fn obey(&mut self, order: Order, now: Duration) {
@@ -53,6 +54,7 @@ impl Worker {
             Order::Yield { stream, to, if_silent } => {
                 self.asked_to_yield(stream, to, if_silent, now)
             }
+            Order::Unwatched { publisher } => self.unwatched(publisher, now),
             Order::Play { stream, player, name, home } => {
                 self.play_granted(stream, player, &name, home, now);
             }

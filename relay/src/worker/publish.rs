@@ -10,7 +10,7 @@ use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
 use super::receive::message_kind;
-use crate::access::Action;
+use crate::access::{Action, KeyId};
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
@@ -52,8 +52,9 @@ impl Worker {
         connection.stream_name = Some(Arc::clone(&name));
         let conflict = self.settings.app(permit.name().app()).publish_conflict;
         let address = connection.peer.ip();
+        let key = permit.grant.key.map(KeyId::digest);
         connection.permit = permit.into_remembered();
-        self.ask_registrar(Request::Claim { publisher, name, address, conflict });
+        self.ask_registrar(Request::Claim { publisher, name, address, conflict, key });
     }
 
     /// The registrar granted a name: this worker is its home now.
@@ -160,7 +161,15 @@ impl Worker {
             connection.speech.accept_publish(party.message_stream);
             let message_stream = party.message_stream;
             let permit = connection.permit.take();
-            connection.publishes.push(Publish { message_stream, local, log, since: now, permit });
+            let (messages, heard) = (0, now);
+            let publish =
+                Publish { message_stream, local, log, since: now, permit, messages, heard };
+            connection.publishes.push(publish);
+            if let Some(entry) = worker.streams.get_mut(local) {
+                entry.rate.begin_again();
+                let name = Arc::clone(&entry.name);
+                worker.begin_session(connection, &name, now);
+            }
             worker.update_role(connection);
             connection.log_start("publish started");
             worker.resume(connection, now);
@@ -205,6 +214,10 @@ impl Worker {
             Refusal::TooManyStreams => {
                 (RefuseReason::Streams, Rejected, "The server carries as many streams as it may")
             }
+            Refusal::TooManyOfKey => {
+                let description = "Your key publishes as many streams as it may";
+                (RefuseReason::KeyPublishers, Rejected, description)
+            }
             Refusal::OutOfMemory => {
                 (RefuseReason::Memory, Rejected, "The server has no memory left for streams")
             }
@@ -223,6 +236,7 @@ impl Worker {
         reason: RefuseReason,
         refusal: &PublishRefusal,
     ) {
+        self.hook_ended(connection, message_stream);
         self.cells.refused.at(reason).increment();
         tracing::warn!(
             id = %connection.id,
@@ -252,6 +266,7 @@ impl Worker {
         let publish = connection.publishes.swap_remove(place);
         connection.said_goodbye = true;
         self.publish_ended(connection.key, &publish);
+        self.hook_ended(connection, message_stream);
         self.update_role(connection);
     }
 
@@ -321,6 +336,7 @@ impl Worker {
             {
                 *publisher = None;
             }
+            worker.hook_ended(connection, message_stream);
             connection.speech.publish_ended(message_stream, PublishEnd::TakenOver);
             worker.close_soon(connection, CloseReason::Takeover, now);
             worker.update_role(connection);

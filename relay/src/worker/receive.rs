@@ -36,6 +36,9 @@ impl Worker {
             let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             connection.bytes_in += count;
             worker.cells.ingest_bytes.at(connection.role).add(count);
+            if let Some(ingest) = &mut connection.ingest {
+                connection.throttled |= !ingest.received(count);
+            }
             dump::keep_opening(connection, bytes);
             if connection.role == Role::Pending && !worker.newcomers.admit() {
                 connection.unread.extend_from_slice(bytes);

@@ -10,8 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mail::{Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex};
-use super::settings::{PublishConflict, UnknownStream};
+use super::audience::Audience;
+use super::mail::{
+    Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
+};
+use super::publish::app_of;
+use super::settings::{PublishConflict, Settings, UnknownStream};
 use crate::limits::{Limits, is_sparse};
 
 /// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
@@ -31,6 +35,25 @@ pub(super) struct Registrar {
     issued: u64,
     /// Names that were never published, only wanted by players.
     unpublished: usize,
+    /// Who plays and publishes against the limits of that.
+    audience: Audience,
+}
+
+/// How much of the limits that the registrar judges is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) wanted_names: usize,
+    pub(super) players: usize,
+    /// Players of the application that has the most.
+    pub(super) of_app: usize,
+    /// Players of the stream that has the most.
+    pub(super) of_stream: usize,
+    /// Names of the key that has the most.
+    pub(super) of_key: usize,
+    /// Whether there are as many players as there may be.
+    pub(super) is_full: bool,
+    /// Whether as much is sent as may be.
+    pub(super) is_sending_all: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +66,10 @@ struct Entry {
     grace_until: Option<Duration>,
     /// Players that were let play and have not left.
     players: usize,
+    /// Since when it has been published without players, or since its publisher was told so.
+    unwatched_since: Option<Duration>,
+    /// Bytes a second, as its home last said.
+    rate: u64,
     /// Workers with players of this stream.
     readers: Vec<WorkerIndex>,
     /// A yield is under way for the first of these.
@@ -54,12 +81,14 @@ struct Entry {
 struct Holder {
     publisher: Party,
     address: IpAddr,
+    key: Option<Credential>,
 }
 
 #[derive(Debug)]
 struct Claim {
     publisher: Party,
     address: IpAddr,
+    key: Option<Credential>,
 }
 
 /// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
@@ -89,21 +118,23 @@ impl Registrar {
         &mut self,
         request: Request,
         now: Duration,
-        limits: &Limits,
+        settings: &Settings,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
+        let limits = &settings.limits;
         match request {
-            Request::Claim { publisher, name, address, conflict } => {
-                let claim = Claim { publisher, address };
-                self.claim(claim, &name, conflict, now, limits, send);
+            Request::Claim { publisher, name, address, conflict, key } => {
+                let claim = Claim { publisher, address, key };
+                self.claim(claim, &name, conflict, now, settings, send);
             }
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
             Request::Want { player, name, unknown } => {
-                self.want(player, &name, unknown, limits, send);
+                self.want(player, &name, unknown, now, settings, send);
             }
-            Request::Leave { stream } => {
+            Request::Leave { stream } => self.leave(stream, now),
+            Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
-                    entry.players = entry.players.saturating_sub(1);
+                    entry.rate = rate;
                 }
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
@@ -113,8 +144,17 @@ impl Registrar {
         }
     }
 
-    /// Ends graces that are over. Called at every sweep.
-    pub(super) fn tick(&mut self, now: Duration, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+    /// Ends graces that are over, and publishes that nobody watches. Called at every sweep;
+    /// `egress`: what all workers send, in bytes a second.
+    pub(super) fn tick(
+        &mut self,
+        egress: u64,
+        now: Duration,
+        settings: &Settings,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        self.audience.see_egress(egress, now);
+        self.end_unwatched(now, settings, send);
         // Who claims a name is owed an answer, and its home's is on its way.
         let over = |entry: &Entry| {
             entry.claims.is_empty() && entry.grace_until.is_some_and(|until| until <= now)
@@ -134,18 +174,68 @@ impl Registrar {
         }
     }
 
+    fn end_unwatched(
+        &mut self,
+        now: Duration,
+        settings: &Settings,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let mut over = Vec::new();
+        for (stream, entry) in &mut self.streams {
+            let (Some(since), Some(holder)) = (entry.unwatched_since, &entry.holder) else {
+                continue;
+            };
+            let own = settings.app(app_of(&entry.name)).limits.unwatched;
+            let most = own.unwrap_or(settings.limits.publisher_unwatched_max);
+            if !most.is_zero() && now.saturating_sub(since) >= most {
+                entry.unwatched_since = Some(now);
+                over.push((*stream, holder.publisher));
+            }
+        }
+        // In order, so that the same seed gives the same run.
+        over.sort_unstable_by_key(|(stream, _)| *stream);
+        for (_, publisher) in over {
+            send(publisher.worker, Mail::Order(Order::Unwatched { publisher }));
+        }
+    }
+
+    /// How much of the limits that are judged here is used.
+    pub(super) fn usage(&self, now: Duration, settings: &Settings) -> Usage {
+        Usage {
+            wanted_names: self.unpublished,
+            players: self.audience.players(),
+            of_app: self.audience.most_of_app(),
+            of_stream: self.streams.values().map(|entry| entry.players).max().unwrap_or(0),
+            of_key: self.audience.most_of_key(),
+            is_full: self.audience.is_full(settings),
+            is_sending_all: self.audience.is_sending_all(settings, now),
+        }
+    }
+
     fn claim(
         &mut self,
         claim: Claim,
         name: &Arc<str>,
         conflict: PublishConflict,
         now: Duration,
-        limits: &Limits,
+        settings: &Settings,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
+        let limits = &settings.limits;
         let published = self.streams.len() - self.unpublished;
         let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
         let counted = known.is_some_and(|entry| entry.home.is_some());
+        if let Some(key) = &claim.key {
+            // Who comes back for its own name takes its own place.
+            let holder = known.and_then(|entry| entry.holder.as_ref());
+            let own = usize::from(holder.is_some_and(|holder| holder.key.as_ref() == Some(key)));
+            let of_app = settings.app(app_of(name)).limits.publishers_per_key;
+            let most = of_app.unwrap_or(limits.publishers_per_key_max);
+            if self.audience.names_of(key).saturating_sub(own) >= most {
+                refuse(claim.publisher, Refusal::TooManyOfKey, send);
+                return;
+            }
+        }
         let is_free = counted || published < limits.streams_max;
         let Some(stream) = is_free.then(|| self.intern(name)) else {
             refuse(claim.publisher, Refusal::TooManyStreams, send);
@@ -156,6 +246,7 @@ impl Registrar {
             if entry.claims.len() < limits.claims_waiting_max
                 && conflict == PublishConflict::Takeover
             {
+                self.audience.claimed(claim.key);
                 entry.claims.push_back(claim);
             } else {
                 refuse(claim.publisher, Refusal::Busy, send);
@@ -166,6 +257,7 @@ impl Registrar {
             refuse(claim.publisher, Refusal::Busy, send);
             return;
         }
+        self.audience.claimed(claim.key);
         entry.claims.push_back(claim);
         let was_unpublished = entry.home.is_none();
         entry.proceed(stream, now, send);
@@ -174,8 +266,10 @@ impl Registrar {
 
     fn release(&mut self, stream: StreamId, publisher: Party, now: Duration, limits: &Limits) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
-        if entry.holder.as_ref().is_some_and(|holder| holder.publisher == publisher) {
-            entry.holder = None;
+        if let Some(holder) = entry.holder.take_if(|holder| holder.publisher == publisher) {
+            self.audience.released(holder.key);
+            entry.unwatched_since = None;
+            entry.rate = 0;
             entry.grace_until = Some(now + limits.stream_grace);
         }
     }
@@ -185,16 +279,20 @@ impl Registrar {
         player: Party,
         name: &Arc<str>,
         unknown: UnknownStream,
-        limits: &Limits,
+        now: Duration,
+        settings: &Settings,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
         let known = self.names.get(name).and_then(|stream| self.streams.get(stream));
         let unpublished = known.is_none_or(|entry| entry.home.is_none());
+        let (players, rate) = known.map_or((0, 0), |entry| (entry.players, entry.rate));
         let stream = if unpublished && unknown == UnknownStream::Reject {
             Err(PlayRefused::Unknown)
+        } else if let Err(why) = self.audience.room(name, players, rate, settings, now) {
+            Err(why)
         } else if let Some(stream) = self.names.get(name) {
             Ok(*stream)
-        } else if self.unpublished < limits.wanted_names_max {
+        } else if self.unpublished < settings.limits.wanted_names_max {
             Ok(self.intern(name))
         } else {
             Err(PlayRefused::TooManyNames)
@@ -207,16 +305,24 @@ impl Registrar {
             }
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
-        if entry.players >= limits.players_per_stream_max {
-            refuse_play(player, name, PlayRefused::Full, send);
-            return;
-        }
         entry.players += 1;
+        entry.unwatched_since = None;
+        self.audience.enter(name, rate, now);
         if !entry.readers.contains(&player.worker) {
             entry.readers.push(player.worker);
         }
         let (name, home) = (Arc::clone(name), entry.home);
         send(player.worker, Mail::Order(Order::Play { stream, player, name, home }));
+    }
+
+    fn leave(&mut self, stream: StreamId, now: Duration) {
+        let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if entry.players == 0 {
+            return;
+        }
+        entry.players -= 1;
+        self.audience.leave(&entry.name, 1);
+        entry.note_players(now);
     }
 
     fn unwant(&mut self, worker: WorkerIndex, stream: StreamId) {
@@ -239,11 +345,13 @@ impl Registrar {
         let Some(claim) = entry.claims.pop_front() else { return };
         if yielded {
             if let Some(loser) = entry.holder.take() {
+                self.audience.released(loser.key);
                 entry.contest.taken_over(loser.address, claim.address, now, limits);
             }
-            entry.grant(stream, claim, false, send);
+            entry.grant(stream, claim, false, now, send);
         } else {
             entry.contest.refused(now, limits);
+            self.audience.released(claim.key);
             refuse(claim.publisher, Refusal::HeldOff, send);
         }
         entry.proceed(stream, now, send);
@@ -266,6 +374,8 @@ impl Registrar {
                 holder: None,
                 grace_until: None,
                 players: 0,
+                unwatched_since: None,
+                rate: 0,
                 readers: Vec::new(),
                 claims: VecDeque::new(),
                 contest: Contest::default(),
@@ -277,6 +387,10 @@ impl Registrar {
     fn forget(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.remove(&stream) {
             self.names.remove(&entry.name);
+            self.audience.leave(&entry.name, entry.players);
+            for claim in &entry.claims {
+                self.audience.released(claim.key);
+            }
             self.unpublished -= usize::from(entry.home.is_none());
         }
         if is_sparse(self.streams.len(), self.streams.capacity()) {
@@ -287,6 +401,12 @@ impl Registrar {
 }
 
 impl Entry {
+    /// Its players or its publisher changed.
+    fn note_players(&mut self, now: Duration) {
+        let unwatched = self.players == 0 && self.holder.is_some();
+        self.unwatched_since = unwatched.then(|| self.unwatched_since.unwrap_or(now));
+    }
+
     /// Moves the first claim on: granted at once when there is no log yet, else its home must
     /// yield.
     fn proceed(
@@ -298,7 +418,7 @@ impl Entry {
         let Some(claim) = self.claims.front() else { return };
         let Some(home) = self.home else {
             let claim = self.claims.pop_front().expect("just seen");
-            self.grant(stream, claim, true, send);
+            self.grant(stream, claim, true, now, send);
             return;
         };
         let if_silent = self
@@ -316,6 +436,7 @@ impl Entry {
         stream: StreamId,
         claim: Claim,
         fresh: bool,
+        now: Duration,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
         let home = claim.publisher.worker;
@@ -323,7 +444,8 @@ impl Entry {
         self.home = Some(home);
         self.grace_until = None;
         let publisher = claim.publisher;
-        self.holder = Some(Holder { publisher, address: claim.address });
+        self.holder = Some(Holder { publisher, address: claim.address, key: claim.key });
+        self.note_players(now);
         let name = Arc::clone(&self.name);
         send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh }));
         for reader in &self.readers {

@@ -5,7 +5,7 @@ use crate::reactor::ConnectionKey;
 
 struct Table {
     registrar: Registrar,
-    limits: Limits,
+    settings: Settings,
     now: Duration,
 }
 
@@ -20,20 +20,21 @@ fn address(last: u8) -> IpAddr {
 impl Table {
     fn new() -> Self {
         let limits = Limits { streams_max: 3, wanted_names_max: 3, ..Limits::default() };
-        Self { registrar: Registrar::default(), limits, now: Duration::from_secs(100) }
+        let settings = Settings { limits, ..Settings::default() };
+        Self { registrar: Registrar::default(), settings, now: Duration::from_secs(100) }
     }
 
     fn ask(&mut self, request: Request) -> Vec<String> {
         let mut out = Vec::new();
         let mut send = |worker, mail| out.push(describe(worker, &mail));
-        self.registrar.handle(request, self.now, &self.limits, &mut send);
+        self.registrar.handle(request, self.now, &self.settings, &mut send);
         out
     }
 
     fn claim(&mut self, publisher: Party, from: u8) -> Vec<String> {
         let (name, address) = ("live/a".into(), address(from));
         let conflict = PublishConflict::Takeover;
-        self.ask(Request::Claim { publisher, name, address, conflict })
+        self.ask(Request::Claim { publisher, name, address, conflict, key: None })
     }
 
     fn want(&mut self, player: Party, name: &str, unknown: UnknownStream) -> Vec<String> {
@@ -47,7 +48,8 @@ impl Table {
     fn pass(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
         let mut out = Vec::new();
-        self.registrar.tick(self.now, &mut |worker, mail| out.push(describe(worker, &mail)));
+        let mut send = |worker, mail| out.push(describe(worker, &mail));
+        self.registrar.tick(0, self.now, &self.settings, &mut send);
         out
     }
 }
@@ -64,6 +66,7 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
         Order::Yield { to, if_silent, .. } => {
             format!("yield to {} if_silent={if_silent}", to.connection.0)
         }
+        Order::Unwatched { publisher } => format!("{} is unwatched", publisher.connection.0),
         Order::Play { stream, player, home, .. } => {
             format!("play {} by {} home={home:?}", stream.0, player.connection.0)
         }
@@ -103,7 +106,7 @@ fn a_name_is_free_after_its_grace() {
     table.claim(party(0, 5), 1);
     table.want(party(1, 7), "live/a", UnknownStream::Wait);
     table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 5) });
-    assert!(table.pass(table.limits.stream_grace - Duration::from_millis(1)).is_empty());
+    assert!(table.pass(table.settings.limits.stream_grace - Duration::from_millis(1)).is_empty());
     assert_eq!(table.pass(Duration::from_millis(1)), ["1: 1 ended", "0: 1 ended"]);
     assert_eq!(table.registrar.names(), 0);
     assert_eq!(table.claim(party(0, 6), 1), ["0: grant 2 to 6 fresh=true"]);
@@ -214,7 +217,7 @@ fn encoders_behind_one_address_that_fight_end_with_one_of_them() {
 #[test]
 fn a_claim_under_way_outlives_a_grace_of_nothing() {
     let mut table = Table::new();
-    table.limits.stream_grace = Duration::ZERO;
+    table.settings.limits.stream_grace = Duration::ZERO;
     table.claim(party(0, 1), 1);
     table.claim(party(1, 2), 2);
     table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 1) });
@@ -255,6 +258,7 @@ fn a_second_publisher_is_refused_where_the_application_says_so() {
         name: "live/a".into(),
         address: address(2),
         conflict: PublishConflict::Reject,
+        key: None,
     };
     assert_eq!(table.ask(request), ["0: refuse 2 Busy"]);
 }
@@ -279,7 +283,7 @@ fn wanted_names_are_bounded_and_unwanted_ones_forgotten() {
 #[test]
 fn players_of_a_stream_are_bounded_over_all_workers() {
     let mut table = Table::new();
-    table.limits.players_per_stream_max = 2;
+    table.settings.limits.players_per_stream_max = 2;
     table.claim(party(0, 5), 1);
     for (worker, connection) in [(0, 1), (1, 2)] {
         let answer = table.want(party(worker, connection), "live/a", UnknownStream::Wait);
@@ -301,11 +305,120 @@ fn published_names_are_bounded() {
     let mut claim = |connection, name: &str| {
         let (name, conflict) = (name.into(), PublishConflict::Takeover);
         let publisher = party(0, connection);
-        table.ask(Request::Claim { publisher, name, address: address(1), conflict })
+        table.ask(Request::Claim { publisher, name, address: address(1), conflict, key: None })
     };
     for (n, name) in ["a", "b", "c"].iter().enumerate() {
         assert_eq!(claim(n as u64, name).len(), 1);
     }
     assert_eq!(claim(9, "d"), ["0: refuse 9 TooManyStreams"]);
     assert_eq!(claim(9, "a"), ["0: yield to 9 if_silent=false"]);
+}
+
+#[test]
+fn a_key_publishes_so_many_names_and_may_come_back_for_its_own() {
+    let mut table = Table::new();
+    table.settings.limits.streams_max = 100;
+    table.settings.limits.publishers_per_key_max = 2;
+    let mut claim = |connection, name: &str, key: u8| {
+        let (name, conflict) = (name.into(), PublishConflict::Takeover);
+        let (publisher, key) = (party(0, connection), Some([key; 16]));
+        table.ask(Request::Claim { publisher, name, address: address(1), conflict, key })
+    };
+    assert_eq!(claim(1, "a", 7), ["0: grant 1 to 1 fresh=true"]);
+    assert_eq!(claim(2, "b", 7), ["0: grant 2 to 2 fresh=true"]);
+    assert_eq!(claim(3, "c", 7), ["0: refuse 3 TooManyOfKey"]);
+    assert_eq!(claim(3, "c", 8), ["0: grant 3 to 3 fresh=true"]);
+    // A name that it has already is not one more; its take-over counts once.
+    assert_eq!(claim(4, "a", 7), ["0: yield to 4 if_silent=false"]);
+    let granted = table.ask(Request::Yielded { stream: StreamId(1), yielded: true });
+    assert_eq!(granted, ["0: grant 1 to 4 fresh=false"]);
+    assert_eq!(table.registrar.usage(table.now, &table.settings).of_key, 2);
+    // What it gives up it may use again.
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 4) });
+    let (publisher, key) = (party(0, 5), Some([7; 16]));
+    let (name, conflict) = ("d".into(), PublishConflict::Takeover);
+    let claim = Request::Claim { publisher, name, address: address(1), conflict, key };
+    assert_eq!(table.ask(claim), ["0: grant 4 to 5 fresh=true"]);
+    assert_eq!(table.registrar.usage(table.now, &table.settings).of_key, 2);
+}
+
+#[test]
+fn a_publisher_that_nobody_watches_is_told_after_its_time() {
+    let mut table = Table::new();
+    table.settings.limits.publisher_unwatched_max = Duration::from_secs(60);
+    table.claim(party(0, 5), 1);
+    let nearly = Duration::from_secs(59);
+    assert!(table.pass(nearly).is_empty());
+    // A player that comes and goes begins the time anew.
+    table.want(party(1, 1), "live/a", UnknownStream::Wait);
+    assert!(table.pass(nearly * 3).is_empty());
+    table.ask(Request::Leave { stream: StreamId(1) });
+    assert!(table.pass(nearly).is_empty());
+    assert_eq!(table.pass(Duration::from_secs(1)), ["0: 5 is unwatched"]);
+    assert!(table.pass(nearly).is_empty(), "it is not told at every tick");
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 5) });
+    assert!(!table.pass(nearly * 3).contains(&"0: 5 is unwatched".to_owned()));
+}
+
+#[test]
+fn players_are_bounded_by_application_by_node_and_by_what_is_sent() {
+    let mut table = Table::new();
+    table.settings.limits.wanted_names_max = 100;
+    table.settings.limits.players_max = 3;
+    let mut app = crate::worker::settings::AppSettings::default();
+    app.limits.players = Some(2);
+    table.settings.apps.insert("live".to_owned(), app);
+    let want = |table: &mut Table, connection, name: &str| {
+        let said = table.want(party(1, connection), name, UnknownStream::Wait).remove(0);
+        said.rsplit(": ").next().unwrap_or_default().to_owned()
+    };
+    assert!(want(&mut table, 1, "live/a").starts_with("play"));
+    assert!(want(&mut table, 2, "live/b").starts_with("play"));
+    assert_eq!(want(&mut table, 3, "live/c"), "AppFull");
+    assert!(want(&mut table, 4, "other/a").starts_with("play"));
+    assert_eq!(want(&mut table, 5, "other/a"), "NodeFull");
+    let usage = table.registrar.usage(table.now, &table.settings);
+    assert_eq!((usage.players, usage.of_app, usage.of_stream), (3, 2, 1));
+    assert!(usage.is_full && !usage.is_sending_all);
+    table.ask(Request::Leave { stream: StreamId(1) });
+    assert!(want(&mut table, 6, "live/c").starts_with("play"));
+    // A stream that ends takes its players with it.
+    table.claim(party(0, 9), 1);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 9) });
+    table.pass(Duration::from_secs(60));
+    assert_eq!(table.registrar.usage(table.now, &table.settings).players, 3);
+}
+
+#[test]
+fn players_that_came_just_now_count_for_what_is_sent() {
+    let mut table = Table::new();
+    table.settings.limits.egress_rate_max = 1_000;
+    table.claim(party(0, 5), 1);
+    table.ask(Request::Rate { stream: StreamId(1), rate: 300 });
+    let mut came = 0;
+    let mut crowd = |table: &mut Table| {
+        let before = came;
+        while table.want(party(1, came + 10), "live/a", UnknownStream::Wait)[0].contains("play 1") {
+            came += 1;
+        }
+        came - before
+    };
+    assert_eq!(crowd(&mut table), 3);
+    let full = |table: &Table| table.registrar.usage(table.now, &table.settings).is_sending_all;
+    assert!(full(&table));
+    // Two seconds later they are in what is measured, which is now told.
+    table.now += Duration::from_secs(2);
+    let sent = |table: &mut Table, egress| {
+        table.registrar.tick(egress, table.now, &table.settings, &mut |_, _| {});
+    };
+    sent(&mut table, 900);
+    assert_eq!(crowd(&mut table), 0);
+    sent(&mut table, 650);
+    assert_eq!(crowd(&mut table), 1);
+    // Nobody is refused any more, and it does not send all: ready again.
+    table.now += Duration::from_secs(6);
+    sent(&mut table, 600);
+    assert!(!full(&table));
+    sent(&mut table, 1_000);
+    assert!(full(&table));
 }

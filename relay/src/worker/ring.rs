@@ -88,6 +88,11 @@ impl SendRing {
         }
     }
 
+    /// The next entries, as many as there are up to `count`: about those that come up next.
+    pub(super) fn next(&self, count: usize) -> impl Iterator<Item = &Entry> {
+        self.head.iter().chain(&self.behind).take(count)
+    }
+
     /// Entries, of plays that are over, too.
     pub(super) fn len(&self) -> usize {
         self.head.len() + self.behind.len()

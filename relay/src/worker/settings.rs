@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hook_settings::HookSettings;
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
 pub use crate::session::http_flv::Cors;
@@ -55,6 +56,8 @@ pub struct AppSettings {
     /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
     /// and expect to be told at once.
     pub flv_waits: bool,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.

@@ -4,6 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::addresses::Addresses;
+use super::verdicts::Road;
+
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -13,6 +16,9 @@ pub struct Shared {
     /// How often a worker found too many bytes in logs.
     log_cuts: AtomicUsize,
     draining: AtomicBool,
+    /// What back ends are to be asked and told.
+    hooks: Road,
+    addresses: Addresses,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
 }
@@ -25,6 +31,18 @@ impl Shared {
         Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
     }
 
+    /// The same with a road to the control thread on which so many calls of hooks may be.
+    #[must_use]
+    pub fn with_road(self, calls_max: usize) -> Self {
+        Self { hooks: Road::new(calls_max), ..self }
+    }
+
+    /// The road of calls to back ends.
+    #[must_use]
+    pub fn hooks(&self) -> &Road {
+        &self.hooks
+    }
+
     /// Says what a worker sends, in bytes a second.
     pub(super) fn publish_egress(&self, worker: usize, rate: u64) {
         if let Some(cell) = self.egress.get(worker) {
@@ -35,6 +53,17 @@ impl Shared {
     /// What each worker sends, in bytes a second.
     pub(super) fn egress(&self) -> Vec<u64> {
         self.egress.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
+    /// What all workers send, in bytes a second.
+    pub(super) fn egress_total(&self) -> u64 {
+        let rates = self.egress.iter().map(|cell| cell.load(Ordering::Relaxed));
+        rates.fold(0, u64::saturating_add)
+    }
+
+    /// What each address has open.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Counts a connection unless `max` are open. Returns whether it was counted.

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use super::flv;
 use super::http::HttpFront;
 use crate::limits::Limits;
-use crate::session::http_flv::FlvSession;
+use crate::session::http_flv::{FlvRequest, FlvSession};
 use crate::session::{
-    ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, ServerSession, SessionError,
+    ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
+    ServerSession, SessionError,
 };
 use crate::stream::ViewKind;
+use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What is spoken on a connection, inside its TLS if it has any.
 #[expect(clippy::large_enum_variant, reason = "nearly every connection speaks RTMP")]
@@ -62,6 +64,14 @@ impl Speech {
     pub(super) fn bearer(&self) -> Option<&str> {
         match self {
             Self::Flv(session) => session.request().bearer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a player of FLV asked for.
+    pub(super) fn flv_request(&self) -> Option<&FlvRequest> {
+        match self {
+            Self::Flv(session) => Some(session.request()),
             _ => None,
         }
     }
@@ -156,6 +166,37 @@ impl Speech {
         }
     }
 
+    /// A connect is granted.
+    pub(super) fn accept_connect(&mut self) {
+        if let Self::Rtmp(session) = self {
+            session.accept_connect();
+        }
+    }
+
+    /// Or refused.
+    pub(super) fn reject_connect(&mut self, refusal: &ConnectRefusal) {
+        if let Self::Rtmp(session) = self {
+            session.reject_connect(refusal);
+        }
+    }
+
+    /// The application is another one than the client said. Only RTMP has one of its own.
+    pub(super) fn rename_app(&mut self, app: &str) -> Result<(), NameError> {
+        match self {
+            Self::Rtmp(session) => session.rename_app(app),
+            _ => Ok(()),
+        }
+    }
+
+    /// The stream that this name means on this connection.
+    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
+        match self {
+            Self::Rtmp(session) => session.address_of(name),
+            Self::Flv(session) => session.address_of(name),
+            Self::Unknown | Self::Http(_) => Err(NameError::Empty),
+        }
+    }
+
     /// Whether a play is granted.
     pub(super) fn accept_play(&mut self, message_stream: u32) {
         match self {
@@ -170,6 +211,30 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.reject_play(message_stream, refusal),
             Self::Flv(session) => session.reject_play(refusal),
+            Self::Unknown | Self::Http(_) => {}
+        }
+    }
+
+    /// Or sent elsewhere.
+    pub(super) fn redirect_play(
+        &mut self,
+        message_stream: u32,
+        refusal: &PlayRefusal,
+        to: &Redirect,
+    ) {
+        match self {
+            Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
+            // The other place may not speak HTTP.
+            Self::Flv(session) => session.reject_play(refusal),
+            Self::Unknown | Self::Http(_) => {}
+        }
+    }
+
+    /// A play is over though its stream goes on.
+    pub(super) fn play_ended(&mut self, message_stream: u32, why: &str) {
+        match self {
+            Self::Rtmp(session) => session.play_ended_by_server(message_stream, why),
+            Self::Flv(session) => session.end(),
             Self::Unknown | Self::Http(_) => {}
         }
     }

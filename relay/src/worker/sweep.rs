@@ -54,15 +54,19 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
-            registrar.tick(now, &mut |to, mail| mailbox.send(to, mail));
+            let send = &mut |to, mail| mailbox.send(to, mail);
+            registrar.tick(self.shared.egress_total(), now, &self.settings, send);
         }
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
         for slot in (part..self.connections.slots()).step_by(PARTS) {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
+                self.hook_updates(key, now);
+                self.check_session(key, now);
             }
         }
         if part == 0 {
@@ -71,6 +75,7 @@ impl Worker {
             self.hub.forget_left_views(now);
             self.observe_flows(now);
             self.publish_egress(now);
+            self.show_usage(now);
             self.shrink_tables();
             self.watch_memory();
         }
@@ -105,10 +110,13 @@ impl Worker {
             .sending_since()
             .is_some_and(|since| now.saturating_sub(since) >= self.limits.send_stall_max);
         let over = connection.closing.filter(|closing| closing.at <= now);
-        let late = connection.check_deadline(&self.limits, now).err();
-        let unanswered = connection
-            .asked_since
-            .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
+        // Who is not read cannot be heard.
+        let is_read = !connection.throttled;
+        let late = connection.check_deadline(&self.limits, now).err().filter(|_| is_read);
+        let unanswered = !connection.waits_for_hook()
+            && connection
+                .asked_since
+                .is_some_and(|since| now.saturating_sub(since) >= self.limits.verdict_timeout);
         if !stalled && over.is_none() && late.is_none() && !unanswered {
             return;
         }
@@ -231,6 +239,7 @@ impl Worker {
         for listener in std::mem::take(&mut self.listeners) {
             self.operations.push(Operation::CloseListener { listener });
         }
+        self.give_up_verdicts();
         self.ending = Ending::Ended;
     }
 }

@@ -54,6 +54,16 @@ impl Table {
         self.slots.get_mut(key.slot())?.as_deref_mut().filter(|connection| connection.key == key)
     }
 
+    /// Loads what sending looks at of these connections, all at once: the caches then miss once for
+    /// many of them and not, one after the other, for each.
+    pub(super) fn warm(&self, keys: impl Iterator<Item = ConnectionKey>) {
+        for key in keys {
+            if let Some(Some(connection)) = self.slots.get(key.slot()) {
+                connection.warm();
+            }
+        }
+    }
+
     /// The key of the connection in a slot.
     pub(super) fn key_at(&self, slot: usize) -> Option<ConnectionKey> {
         self.slots.get(slot)?.as_ref().map(|connection| connection.key)

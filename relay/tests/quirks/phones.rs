@@ -48,7 +48,7 @@ fn haishinkit_names_its_codecs_and_is_told_ours() {
     ]);
     let mut server = served(&script);
     let said = server.said();
-    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=14";
+    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=15";
     assert_eq!(said.last().unwrap().matches(fields).count(), 2, "in both objects: {said:?}");
     assert_eq!(server.session.client().unwrap().caps_ex(), 1);
     assert!(server.session.reconnect_request(None), "it said that it follows");

@@ -331,9 +331,14 @@ impl Dialogue {
     }
 
     pub(super) fn reject_play(&mut self, stream: u32, refusal: &PlayRefusal) {
-        if self.verdict.take_if(|verdict| *verdict == Verdict::Play(stream)).is_some() {
+        if self.take_play_verdict(stream) {
             self.refuse(stream, refusal.code.as_str(), &refusal.description);
         }
+    }
+
+    /// Whether the verdict on this play is outstanding, and no longer from here on.
+    pub(super) fn take_play_verdict(&mut self, stream: u32) -> bool {
+        self.verdict.take_if(|verdict| *verdict == Verdict::Play(stream)).is_some()
     }
 
     fn pause(&mut self, stream: u32, paused: bool) {
@@ -424,7 +429,7 @@ impl Dialogue {
         self.wants_close |= !self.streams.any_publishing() && !self.streams.any_playing();
     }
 
-    pub(super) fn publish_ended(&mut self, stream: u32, reason: PublishEnd) {
+    pub(super) fn publish_ended(&mut self, stream: u32, reason: &PublishEnd) {
         if self.streams.publishing_exactly(stream) {
             let (level, code, description) = reason.status();
             self.status(stream, level, code, description);
@@ -447,7 +452,7 @@ impl Dialogue {
         true
     }
 
-    fn is_playing(&mut self, stream: u32) -> bool {
+    pub(super) fn is_playing(&mut self, stream: u32) -> bool {
         self.streams.get(stream).is_some_and(|entry| matches!(entry.role, Role::Playing { .. }))
     }
 
@@ -502,10 +507,15 @@ impl Dialogue {
             .stream_command(stream, |out| reply::status(out, level, code, description, None));
     }
 
-    fn refuse(&mut self, stream: u32, code: &str, description: &str) {
+    pub(super) fn refuse(&mut self, stream: u32, code: &str, description: &str) {
         self.status(stream, Level::Error, code, description);
+        self.give_up(stream, description.to_owned());
+    }
+
+    /// Ends what a message stream is used for, and with it the connection.
+    pub(super) fn give_up(&mut self, stream: u32, description: String) {
         self.streams.end(stream);
-        self.refusal = Some(description.to_owned());
+        self.refusal = Some(description);
         self.wants_close = true;
     }
 }

@@ -5,6 +5,7 @@
 //! commands keep their order and media that follows publish is neither lost nor let through early.
 
 mod dialogue;
+mod parting;
 mod streams;
 
 use std::fmt;
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use self::dialogue::{Dialogue, Step};
 use super::error::SessionError;
 use super::event::{
-    ConnectRefusal, ConnectRequest, DropReason, PlayRefusal, PublishEnd, PublishRefusal,
+    ConnectRefusal, ConnectRequest, DropReason, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
     ServerEvent,
 };
 use super::parts::place;
@@ -224,6 +225,17 @@ impl ServerSession {
         self.dialogue.reject_play(message_stream, refusal);
     }
 
+    /// The verdict on play: not here, but there. The connection is to be closed.
+    pub fn redirect_play(&mut self, message_stream: u32, refusal: &PlayRefusal, to: &Redirect) {
+        self.dialogue.redirect_play(message_stream, refusal, to);
+    }
+
+    /// Tells a player that its playing ends though its stream goes on, and why. The connection is
+    /// to be closed.
+    pub fn play_ended_by_server(&mut self, message_stream: u32, description: &str) {
+        self.dialogue.play_ended(message_stream, description);
+    }
+
     /// Tells a waiting player that its stream is published (again).
     pub fn publish_notify(&mut self, message_stream: u32) {
         self.dialogue.publish_notify(message_stream);
@@ -237,7 +249,7 @@ impl ServerSession {
 
     /// Tells a publisher that it publishes no longer. The connection is to be closed.
     pub fn publish_ended_by_server(&mut self, message_stream: u32, reason: PublishEnd) {
-        self.dialogue.publish_ended(message_stream, reason);
+        self.dialogue.publish_ended(message_stream, &reason);
         self.follow_publishing();
     }
 

@@ -71,7 +71,7 @@ fn enhanced_clients_are_told_what_we_forward() {
             ("videoFourCcInfoMap", Value::object([("hvc1", Value::Number(3.0))])),
         ])
         .create_stream();
-    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=14";
+    let fields = "fourCcList=[*], videoFourCcInfoMap={*=4}, audioFourCcInfoMap={*=4}, capsEx=15";
     let connected = CONNECTED
         .replace("capabilities=31", &format!("capabilities=31, {fields}"))
         .replace("objectEncoding=0", &format!("objectEncoding=0, {fields}"));

@@ -361,7 +361,7 @@ fn a_publisher_is_told_that_it_was_ended() {
         let mut server = Server::new();
         server.feed(&publishing().out).unwrap();
         server.said();
-        server.session.publish_ended_by_server(2, reason);
+        server.session.publish_ended_by_server(2, reason.clone());
         assert!(!server.session.wants_close(), "another message stream is not meant");
         server.session.publish_ended_by_server(1, reason);
         assert!(server.session.wants_close());
@@ -371,7 +371,8 @@ fn a_publisher_is_told_that_it_was_ended() {
         assert_eq!(said.lines().count(), 1);
     }
     check(PublishEnd::TakenOver, "level=error, code=NetStream.Publish.BadName");
-    check(PublishEnd::Stopped, "level=error, code=NetStream.Publish.Rejected");
+    let stopped = PublishEnd::Stopped("As a rule says".into());
+    check(stopped, "level=error, code=NetStream.Publish.Rejected");
     check(PublishEnd::Draining, "level=status, code=NetStream.Unpublish.Success");
 }
 

@@ -101,6 +101,7 @@ fn every_call_is_understood() {
             code: b"a.b",
             description: b"c",
             tc_url: Some(b"d"),
+            redirect: None,
         }),
     );
     check("onStatus", &[], Command::Status(Status::default()));

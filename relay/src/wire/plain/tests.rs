@@ -141,7 +141,8 @@ fn what_is_left_has_no_extras_and_the_same_role() {
             payload.extend(b"hvc1");
             let length = random.u8(..4);
             payload.extend([random.u8(..2), 0, 0, length]);
-            payload.extend(vec![random.u8(..); random.usize(..4)]);
+            let more = random.usize(..4);
+            payload.extend(std::iter::repeat_with(|| random.u8(..)).take(more));
         }
         if random.bool() {
             payload.truncate(random.usize(..payload.len()));

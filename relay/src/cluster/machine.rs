@@ -1,0 +1,474 @@
+//! The machine as its driver sees it: what happened goes in with the time, commands come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::ClockOffset;
+use super::command::{Command, Line, Note, Path};
+use super::context::Context;
+use super::counters::{Counters, Usage};
+use super::deadlines::Deadlines;
+use super::entry::{Entry, Fate, Local};
+use super::hello::Binding;
+use super::identity::{EPOCH_MAX, Identity, NodeKey, Term};
+use super::members::{Members, Membership};
+use super::message::{Announced, Digest, Message, Part, Phase};
+use super::outbox::Outbox;
+use super::refusal::Refusal;
+use super::settings::Settings;
+use super::told::Told;
+
+/// One node's part of the cluster. Every method takes the node's time since its start; after each
+/// call the commands are to be taken by [`Self::next_command`], and [`Self::tick`] is to be called
+/// when [`Self::next_due`] says so.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(super) settings: Settings,
+    pub(super) members: Members,
+    pub(super) out: Outbox,
+    pub(super) streams: BTreeMap<Arc<str>, Entry>,
+    /// Streams with a source on this node.
+    pub(super) own: BTreeSet<Arc<str>>,
+    /// Streams that this node reads or wants to.
+    pub(super) reading: BTreeSet<Arc<str>>,
+    /// What each peer has told.
+    pub(super) told: BTreeMap<NodeKey, Told>,
+    pub(super) digest: Digest,
+    due: Deadlines<Arc<str>>,
+    refresh: Duration,
+}
+
+/// What becomes of a publisher whose stream has one on another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It takes the stream over.
+    Takeover,
+    /// It is refused.
+    Reject,
+}
+
+/// Why a publisher is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimRefused {
+    /// Another node has a publisher of that name.
+    Busy,
+    /// `streams_max` is reached, or the name has been fought over beyond all reason.
+    TooMany,
+}
+
+/// A known node, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it takes links.
+    pub address: SocketAddr,
+    /// Whether there is a connection; one that broke may come back within `node_silence_max`.
+    pub connected: bool,
+    /// The version of the protocol that is spoken with it.
+    pub version: u16,
+    /// Its clock.
+    pub clock: Option<ClockOffset>,
+    /// Whether it drains.
+    pub draining: bool,
+    /// Streams that it announced.
+    pub streams: usize,
+}
+
+/// What this node has of a stream, for operators and for tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamView {
+    /// The source that counts.
+    pub term: Option<Term>,
+    /// The source that this node reads.
+    pub source: Option<(NodeKey, Term)>,
+    /// Whether this node has a source of it, pending ones included.
+    pub local: bool,
+    /// Nodes that this node feeds.
+    pub feeds: Vec<NodeKey>,
+    /// Places given out, if this node is the origin.
+    pub placed: usize,
+}
+
+impl Cluster {
+    /// A node that knows nobody.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let members = Members::new(&settings.credentials, &settings.limits, settings.seed);
+        Self {
+            settings,
+            members,
+            out: Outbox::default(),
+            streams: BTreeMap::new(),
+            own: BTreeSet::new(),
+            reading: BTreeSet::new(),
+            told: BTreeMap::new(),
+            digest: Digest::default(),
+            due: Deadlines::default(),
+            refresh: Duration::ZERO,
+        }
+    }
+
+    /// Takes the next thing to do.
+    pub fn next_command(&mut self) -> Option<Command> {
+        let command = self.out.pop();
+        if command.is_none() {
+            self.out.shrink();
+        }
+        command
+    }
+
+    /// When [`Self::tick`] is to be called.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        let due = self.due.next().into_iter().chain(self.members.next());
+        due.chain((!self.own.is_empty() || !self.told.is_empty()).then_some(self.refresh)).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Duration) {
+        while let Some(gone) = self.members.tick(now, &mut self.out) {
+            self.membership(gone, now);
+        }
+        while let Some(name) = self.due.pop(now) {
+            self.settle(&name, now);
+        }
+        if self.refresh <= now {
+            self.refresh = now + self.settings.limits.directory_refresh;
+            self.refresh(now);
+        }
+    }
+
+    /// The peer list as it was looked up last: every address, unready nodes and this one included.
+    /// To be called again whenever it was looked up; not when that failed.
+    pub fn addresses(&mut self, list: &[SocketAddr], now: Duration) {
+        self.members.addresses(list, now, &mut self.out);
+    }
+
+    /// A control connection was accepted.
+    pub fn accepted(&mut self, line: Line, from: SocketAddr, binding: Binding, now: Duration) {
+        self.members.accepted(line, from, binding, now, &mut self.out);
+    }
+
+    /// A connection that was to be dialled is open.
+    pub fn dialled(&mut self, line: Line, binding: Binding) {
+        self.members.dialled(line, binding, &mut self.out);
+    }
+
+    /// A connection broke, or could not be opened.
+    pub fn closed(&mut self, line: Line, now: Duration) {
+        self.members.closed(line, now);
+    }
+
+    /// The payload of a data message came.
+    pub fn received(&mut self, line: Line, payload: &[u8], now: Duration) {
+        if let Some(event) = self.members.received(line, payload, now, &mut self.out) {
+            self.membership(event, now);
+        }
+    }
+
+    /// A local publisher asks for a name. Once granted, the node is to say when the stream is
+    /// [`live`](Self::live); until then an older source plays on.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn claim(
+        &mut self,
+        name: &Arc<str>,
+        conflict: Conflict,
+        now: Duration,
+    ) -> Result<Term, ClaimRefused> {
+        let me = self.settings.credentials.identity.key;
+        let known = self.streams.get(name);
+        if let Some(local) = known.and_then(|entry| entry.local) {
+            if local.phase == Phase::Resting {
+                self.change(name, Phase::Live, now);
+            }
+            return Ok(local.term(me));
+        }
+        if conflict == Conflict::Reject && known.is_some_and(Entry::is_busy) {
+            return Err(ClaimRefused::Busy);
+        }
+        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        if epoch > EPOCH_MAX || self.own.len() >= self.settings.limits.streams_max {
+            return Err(ClaimRefused::TooMany);
+        }
+        let entry = self.streams.entry(Arc::clone(name)).or_default();
+        entry.highest = epoch;
+        let local = Local { epoch, phase: Phase::Pending, rate_kbit: 0 };
+        entry.local = Some(local);
+        self.own.insert(Arc::clone(name));
+        self.digest.add(name, epoch, Phase::Pending);
+        self.announce(name, local, now);
+        self.settle(name, now);
+        Ok(local.term(me))
+    }
+
+    /// The first key frame of a local publisher is there, or it turned out to have no video.
+    pub fn live(&mut self, name: &Arc<str>, now: Duration) {
+        self.change(name, Phase::Live, now);
+    }
+
+    /// A local publisher is gone; the name stays for the stream's grace.
+    pub fn resting(&mut self, name: &Arc<str>, now: Duration) {
+        let phase = self.streams.get(name).and_then(|entry| entry.local).map(|local| local.phase);
+        if phase == Some(Phase::Pending) {
+            // Nobody has seen it.
+            self.released(name, now);
+        } else {
+            self.change(name, Phase::Resting, now);
+        }
+    }
+
+    /// The grace is over: the name is not this node's any more.
+    pub fn released(&mut self, name: &Arc<str>, now: Duration) {
+        let Some(entry) = self.streams.get_mut(name) else { return };
+        let Some(local) = entry.local.take() else { return };
+        let (_, mut ctx) = self.split(now);
+        ctx.withdraw(name, local);
+        self.settle(name, now);
+    }
+
+    /// What feeding a local stream to one node takes, in kbit/s. Told with the next announcement.
+    pub fn set_rate(&mut self, name: &Arc<str>, kbit: u32) {
+        if let Some(local) = self.streams.get_mut(name).and_then(|entry| entry.local.as_mut()) {
+            local.rate_kbit = kbit;
+        }
+    }
+
+    /// The first player of a stream came to this node, wherever it is published, if at all.
+    pub fn wanted(&mut self, name: &Arc<str>, now: Duration) {
+        let entry = self.streams.entry(Arc::clone(name)).or_default();
+        entry.reception.get_or_insert_default().set_players(true, now);
+        self.reading.insert(Arc::clone(name));
+        self.settle(name, now);
+    }
+
+    /// The last player of a stream left this node.
+    pub fn unwanted(&mut self, name: &Arc<str>, now: Duration) {
+        let until = now + self.settings.link_linger;
+        let entry = self.streams.get_mut(name);
+        if let Some(reception) = entry.and_then(|entry| entry.reception.as_mut()) {
+            reception.set_players(false, until);
+            self.settle(name, now);
+        }
+    }
+
+    /// A peer feeds a stream, as its [`At`](super::message::At) says: at first, after each jump,
+    /// and when it is heard again after it was [`quiet`](Self::quiet). Bytes that follow are held
+    /// back until [`Command::Adopt`] or [`Command::Drop`].
+    pub fn fed(&mut self, name: &Arc<str>, from: NodeKey, term: Term, path: &Path, now: Duration) {
+        let (streams, mut ctx) = self.split(now);
+        let entry = streams.get_mut(name);
+        let holds = entry.as_ref().is_some_and(|entry| {
+            entry.visible(ctx.me()).is_some_and(|term| term.origin == ctx.me())
+        });
+        match entry.and_then(|entry| entry.reception.as_mut()) {
+            Some(reception) if !holds => {
+                reception.fed(name, from, term, Arc::clone(path), &mut ctx);
+                self.settle(name, now);
+            }
+            _ => {
+                ctx.out.counters.unasked += 1;
+                ctx.drop_link(name, from);
+            }
+        }
+    }
+
+    /// Nothing came of a stream from a peer for `link_silence`.
+    pub fn quiet(&mut self, name: &Arc<str>, from: NodeKey, now: Duration) {
+        if let Some(reception) = self.reception(name) {
+            reception.quiet(from, now);
+            self.settle(name, now);
+        }
+    }
+
+    /// A peer feeds a stream no longer: it said so, or its link broke.
+    pub fn unfed(&mut self, name: &Arc<str>, from: NodeKey, now: Duration) {
+        if let Some(reception) = self.reception(name) {
+            reception.unfed(from);
+            self.settle(name, now);
+        }
+    }
+
+    /// What was to be fed to a peer was refused there, its link broke, or could not be opened.
+    pub fn feed_ended(&mut self, name: &Arc<str>, to: NodeKey, now: Duration) {
+        let (streams, mut ctx) = self.split(now);
+        if let Some(entry) = streams.get_mut(name) {
+            entry.feed_ended(name, to, &mut ctx);
+            self.settle(name, now);
+        }
+    }
+
+    /// What this node could still send, in kbit/s (`u32::MAX`: without bounds), and whether it
+    /// drains: then its peers feed from elsewhere.
+    pub fn set_spare(&mut self, kbit: u32, draining: bool) {
+        self.members.set_spare(kbit, draining);
+    }
+
+    /// This node ends now. Nothing is to be called after this.
+    pub fn leave(&mut self, now: Duration) {
+        let (_, mut ctx) = self.split(now);
+        ctx.tell_all(&Message::Bye);
+    }
+
+    /// Sums since start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.out.counters
+    }
+
+    /// What is held now. Counted one by one.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let (peers, lines, addresses, deadlines) = self.members.usage();
+        let mut usage = Usage {
+            peers,
+            lines,
+            addresses,
+            names: self.streams.len(),
+            own: self.own.len(),
+            wants: self.reading.len(),
+            deadlines: deadlines + self.due.len(),
+            ..Usage::default()
+        };
+        for entry in self.streams.values() {
+            usage.claims += entry.claims.len();
+            usage.feeds += entry.feeds.len();
+            usage.placed += entry.tree.as_ref().map_or(0, super::tree::Tree::len);
+            usage.offers += entry.reception.as_ref().map_or(0, |reception| reception.offers());
+        }
+        usage
+    }
+
+    /// The nodes that are known.
+    pub fn peers(&self) -> impl Iterator<Item = PeerView> {
+        self.members.peers().map(|peer| PeerView {
+            identity: peer.identity.clone(),
+            address: peer.address,
+            connected: peer.line.is_some(),
+            version: peer.version,
+            clock: self.members.clock(peer.identity.key),
+            draining: peer.draining,
+            streams: self.told.get(&peer.identity.key).map_or(0, |told| told.names.len()),
+        })
+    }
+
+    /// A peer's clock beside this node's, for the age of what it took in.
+    #[must_use]
+    pub fn clock(&self, peer: NodeKey) -> Option<ClockOffset> {
+        self.members.clock(peer)
+    }
+
+    /// What is known of a stream; `None` when nothing is.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<StreamView> {
+        let me = self.settings.credentials.identity.key;
+        let entry = self.streams.get(name)?;
+        let reception = entry.reception.as_ref();
+        Some(StreamView {
+            term: entry.visible(me),
+            source: reception.and_then(|reception| Some((reception.from()?, reception.term()?))),
+            local: entry.local.is_some(),
+            feeds: entry.feeds.iter().map(|feed| feed.to).collect(),
+            placed: entry.tree.as_ref().map_or(0, super::tree::Tree::len),
+        })
+    }
+
+    fn reception(&mut self, name: &str) -> Option<&mut super::reception::Reception> {
+        self.streams.get_mut(name)?.reception.as_mut()
+    }
+
+    /// The streams, and what dealing with one of them takes.
+    pub(super) fn split(&mut self, now: Duration) -> (&mut BTreeMap<Arc<str>, Entry>, Context<'_>) {
+        let ctx = Context {
+            settings: &self.settings,
+            members: &mut self.members,
+            out: &mut self.out,
+            digest: &mut self.digest,
+            now,
+        };
+        (&mut self.streams, ctx)
+    }
+
+    /// Makes true whatever follows from what is known of a stream.
+    pub(super) fn settle(&mut self, name: &Arc<str>, now: Duration) {
+        let (streams, mut ctx) = self.split(now);
+        let Some(entry) = streams.get_mut(name) else { return };
+        let fate = entry.settle(name, &mut ctx);
+        let (own, reading) = (entry.local.is_some(), entry.reception.is_some());
+        if !own {
+            self.own.remove(name);
+        }
+        if !reading {
+            self.reading.remove(name);
+        }
+        match fate {
+            Fate::Kept(Some(at)) => self.due.set(Arc::clone(name), at.max(now)),
+            Fate::Kept(None) => self.due.cancel(name),
+            Fate::Over => {
+                self.streams.remove(name);
+                self.due.cancel(name);
+            }
+        }
+    }
+
+    fn change(&mut self, name: &Arc<str>, phase: Phase, now: Duration) {
+        let local = self.streams.get_mut(name).and_then(|entry| entry.local.as_mut());
+        let Some(local) = local.filter(|local| local.phase != phase) else { return };
+        let before = std::mem::replace(&mut local.phase, phase);
+        let local = *local;
+        self.digest.remove(name, local.epoch, before);
+        self.digest.add(name, local.epoch, phase);
+        self.announce(name, local, now);
+        self.settle(name, now);
+    }
+
+    fn announce(&mut self, name: &Arc<str>, local: Local, now: Duration) {
+        let entries = vec![local.announced(name)];
+        let (_, mut ctx) = self.split(now);
+        ctx.tell_all(&Message::Announce { part: Part::default(), entries });
+    }
+
+    fn refresh(&mut self, now: Duration) {
+        let digest = Message::Refresh(self.digest);
+        let (_, mut ctx) = self.split(now);
+        ctx.tell_all(&digest);
+        self.forget_stale(now);
+    }
+
+    pub(super) fn membership(&mut self, event: Membership, now: Duration) {
+        match event {
+            Membership::Connected(key) => {
+                while let Some(older) = self.members.namesake(key) {
+                    match self.members.lose(older, Refusal::Replaced, now, &mut self.out) {
+                        Some(Membership::Gone(older)) => self.gone(older, now),
+                        _ => break,
+                    }
+                }
+                self.connected(key, now);
+            }
+            Membership::Changed(_) => {
+                let own: Vec<Arc<str>> = self.own.iter().cloned().collect();
+                for name in own {
+                    self.settle(&name, now);
+                }
+            }
+            Membership::Gone(key) => self.gone(key, now),
+            Membership::Says(key, message) => self.hear(key, message, now),
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.out.push(Command::Note(note));
+    }
+}
+
+impl Local {
+    pub(super) fn announced(&self, name: &Arc<str>) -> Announced {
+        let (epoch, phase, rate_kbit) = (self.epoch, self.phase, self.rate_kbit);
+        Announced { name: Arc::clone(name), epoch, phase, rate_kbit }
+    }
+}

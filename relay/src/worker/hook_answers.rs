@@ -1,0 +1,212 @@
+//! Verdicts of hooks come back: sessions go on, or are refused, and ends are told that had waited
+//! for them.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::access::Permit;
+use super::connection::Connection;
+use super::hooks::Asked;
+use super::labels::{CloseReason, HookName, RefuseReason};
+use super::verdicts::{Answer, Verdict};
+use crate::access::Action;
+use crate::reactor::ConnectionKey;
+use crate::session::{
+    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishEnd, PublishRefusal,
+    PublishRefusalCode,
+};
+
+/// Verdicts heard in one turn: each may begin a publish or a play.
+const ANSWERS_PER_TURN: usize = 64;
+
+/// Why a hook keeps somebody out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HookRefusal {
+    /// It said no.
+    Refused,
+    /// It said nothing usable.
+    Failed,
+    /// It named another server.
+    Elsewhere,
+    /// It named what can be no name.
+    BadName,
+}
+
+impl HookRefusal {
+    /// How it is counted.
+    pub(super) fn reason(self) -> RefuseReason {
+        match self {
+            Self::Refused => RefuseReason::Hook,
+            Self::Failed | Self::BadName => RefuseReason::HookFailed,
+            Self::Elsewhere => RefuseReason::HookElsewhere,
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Refused => "The back end refused",
+            Self::Failed => "The back end gave no answer",
+            Self::BadName => "The back end gave a name that cannot be",
+            Self::Elsewhere => "The back end named another server, which is not supported",
+        }
+    }
+}
+
+impl Worker {
+    /// Handles the verdicts that have come.
+    pub(super) fn hear_verdicts(&mut self, now: Duration) {
+        for _ in 0..ANSWERS_PER_TURN {
+            let Some(answer) = self.queries.next_answer() else { return };
+            self.hear_verdict(answer, now);
+        }
+    }
+
+    fn hear_verdict(&mut self, answer: Answer, now: Duration) {
+        let Answer { key, number, verdict, .. } = answer;
+        if verdict == Verdict::End {
+            self.end_by_hook(key, number, now);
+            return;
+        }
+        if let Some(orphan) = self.hooks.orphan(number) {
+            let began = matches!(verdict, Verdict::Go { told: true } | Verdict::Rename(_));
+            self.notify(orphan.ended.filter(|_| began));
+            self.notify(orphan.closed.filter(|_| began || !orphan.of_connect));
+            return;
+        }
+        self.work(key, now, |worker, connection| {
+            let Some(hooked) = &mut connection.hooked else { return };
+            let Some((_, asked)) = hooked.asked.take_if(|(asked, _)| *asked == number) else {
+                return;
+            };
+            // From here on the registrar's time runs, not the back end's.
+            connection.asked_since = Some(now);
+            match asked {
+                Asked::Connect => worker.hear_of_connect(connection, verdict, now),
+                Asked::Stream(permit) => {
+                    let (action, stream) = (permit.action, permit.request.message_stream);
+                    match heard(connection, number, *permit, verdict) {
+                        Ok(permit) => worker.permitted(connection, permit),
+                        Err(why) => worker.refuse_by_hook(connection, action, stream, why),
+                    }
+                }
+            }
+        });
+    }
+
+    fn hear_of_connect(&mut self, connection: &mut Connection, verdict: Verdict, now: Duration) {
+        let Some(hooked) = &mut connection.hooked else { return };
+        let ends = [HookName::OnDisconnect, HookName::OnClose];
+        let refusal = match verdict {
+            Verdict::Go { told } => {
+                hooked.owes_close = told && hooked.settings.has_any(&ends);
+                None
+            }
+            Verdict::Rename(app) => {
+                hooked.owes_close = hooked.settings.has_any(&ends);
+                match connection.speech.rename_app(&app) {
+                    Ok(()) => {
+                        hooked.rename_app(&app);
+                        None
+                    }
+                    Err(_) => Some(HookRefusal::BadName),
+                }
+            }
+            Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
+            Verdict::Refused => Some(HookRefusal::Refused),
+            Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
+        };
+        match refusal {
+            None => {
+                connection.speech.accept_connect();
+                self.resume(connection, now);
+            }
+            Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
+        }
+    }
+
+    pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {
+        self.cells.refused.at(why.reason()).increment();
+        let (id, peer, reason) = (connection.id, connection.peer, why.reason().label());
+        tracing::warn!(%id, %peer, reason, "connect refused");
+        let description = why.description().into();
+        let code = ConnectRefusalCode::Rejected;
+        connection.speech.reject_connect(&ConnectRefusal { code, description });
+    }
+
+    /// A publish or play is kept out by its hook.
+    pub(super) fn refuse_by_hook(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        message_stream: u32,
+        why: HookRefusal,
+    ) {
+        let description = why.description().into();
+        match action {
+            Action::Publish => {
+                let refusal = PublishRefusal { code: PublishRefusalCode::Denied, description };
+                self.reject_publish(connection, message_stream, why.reason(), &refusal);
+            }
+            Action::Play => {
+                self.hook_ended(connection, message_stream);
+                self.cells.refused.at(why.reason()).increment();
+                tracing::debug!(
+                    id = %connection.id,
+                    peer = %connection.peer,
+                    stream = connection.stream_name.as_deref().unwrap_or("-"),
+                    reason = why.reason().label(),
+                    "play refused"
+                );
+                let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
+                connection.speech.reject_play(message_stream, &refusal);
+            }
+        }
+    }
+
+    /// A back end that was told that a stream goes on wants it to end.
+    fn end_by_hook(&mut self, key: ConnectionKey, number: u64, now: Duration) {
+        self.work(key, now, |worker, connection| {
+            let Some(hooked) = &connection.hooked else { return };
+            let mut streams = hooked.streams.iter().map(|hooked| &hooked.stream);
+            let Some(stream) = streams.find(|stream| stream.number == number) else { return };
+            let (publishes, message_stream) = (stream.publishes, stream.message_stream);
+            if publishes {
+                worker.end_publish(connection, message_stream);
+                let reason = PublishEnd::Stopped("Ended by the operator".into());
+                connection.speech.publish_ended(message_stream, reason);
+                worker.close_soon(connection, CloseReason::Hook, now);
+            } else {
+                worker.close(connection, CloseReason::Hook, None, now);
+            }
+        });
+    }
+}
+
+/// The publish or play as it may go on: as it was asked for, or under the name that its hook gave;
+/// or why it may not.
+fn heard(
+    connection: &mut Connection,
+    number: u64,
+    mut permit: Permit,
+    verdict: Verdict,
+) -> Result<Permit, HookRefusal> {
+    let (mut told, mut refusal) = (false, None);
+    match verdict {
+        Verdict::Go { told: yes } => told = yes,
+        Verdict::Rename(name) => {
+            told = true;
+            match connection.speech.address_of(&name) {
+                Ok(address) => permit.grant.name = Some(address.name),
+                Err(_) => refusal = Some(HookRefusal::BadName),
+            }
+        }
+        Verdict::Elsewhere => refusal = Some(HookRefusal::Elsewhere),
+        Verdict::Refused => refusal = Some(HookRefusal::Refused),
+        Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
+    }
+    if let Some(hooked) = connection.hooked.as_mut().filter(|_| !told) {
+        hooked.forget(number);
+    }
+    refusal.map_or(Ok(permit), Err)
+}

@@ -1,0 +1,236 @@
+//! Limits of sessions that run, and how much of every limit is used: looked at twice a second.
+//!
+//! Who has to end is told why where the protocol has a word for it, and closed soon after.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::Connection;
+use super::ingest::{Ingest, Verdict};
+use super::labels::{CloseReason, Full, LimitUse, PlayerDropReason, Role};
+use super::mail::{Party, Request};
+use super::play::leave_rest;
+use super::publish::app_of;
+use crate::limits::NO_BYTES_LIMIT;
+use crate::reactor::ConnectionKey;
+use crate::session::{PublishEnd, Redirect};
+use crate::stream::Log;
+
+/// From one look at a stream's rate to the next.
+const RATE_SPAN: Duration = Duration::from_secs(2);
+
+/// The first one is soon: players may be many before the second.
+const FIRST_RATE_SPAN: Duration = Duration::from_millis(450);
+
+/// What the registrar knows of a stream's rate.
+#[derive(Debug, Default)]
+pub(super) struct TellRate {
+    looked: Option<(Duration, u64)>,
+    told: u64,
+}
+
+impl TellRate {
+    /// Looks at how many bytes a stream had so far. The rate, if the registrar should know.
+    fn look(&mut self, bytes: u64, now: Duration) -> Option<u64> {
+        let (then, before) = *self.looked.get_or_insert((now, bytes));
+        let passed = now.saturating_sub(then);
+        if passed < if self.told == 0 { FIRST_RATE_SPAN } else { RATE_SPAN } {
+            return None;
+        }
+        self.looked = Some((now, bytes));
+        let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let rate = bytes.saturating_sub(before).saturating_mul(1_000).checked_div(millis)?;
+        if rate.abs_diff(self.told) <= self.told / 4 {
+            return None;
+        }
+        self.told = rate;
+        Some(rate)
+    }
+
+    /// Another publisher: it is told anew.
+    pub(super) fn begin_again(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Worker {
+    /// A connection publishes or plays a stream of this application from now on.
+    pub(super) fn begin_session(&self, connection: &mut Connection, name: &str, now: Duration) {
+        let own = &self.settings.app(app_of(name)).limits;
+        let most = own.session.unwrap_or(self.limits.session_max);
+        if !most.is_zero() {
+            let end = connection.since.saturating_add(most);
+            connection.ends_at = Some(connection.ends_at.map_or(end, |known| known.min(end)));
+        }
+        if !connection.publishes.is_empty() && connection.ingest.is_none() {
+            let rate = own.ingest_rate.unwrap_or(self.limits.ingest_rate_max);
+            let ingest = Ingest::new(rate, self.limits.ingest_window, own.ingest_over, now);
+            connection.ingest = Some(Box::new(ingest));
+        }
+    }
+
+    /// Ends a session that is over a limit, and goes on reading a publisher that may send again.
+    pub(super) fn check_session(&mut self, key: ConnectionKey, now: Duration) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.role == Role::Pending || connection.closing.is_some() {
+            return;
+        }
+        let verdict = connection.ingest.as_mut().map_or(Verdict::Fine, |ingest| ingest.look(now));
+        let freed = connection.throttled && verdict == Verdict::Fine;
+        connection.throttled = verdict == Verdict::Wait;
+        let mut why = None;
+        if verdict == Verdict::Close {
+            why = Some("The publisher sends more than it may");
+        } else if connection.ends_at.is_some_and(|end| end <= now) {
+            why = Some("The session has lasted as long as it may");
+        }
+        let idle_max = self.limits.publisher_idle_max;
+        for publish in &mut connection.publishes {
+            let pushed = self.hub.log(publish.log).map(Log::pushed);
+            let messages = pushed.map_or(0, |pushed| pushed.messages);
+            if messages != publish.messages || connection.throttled {
+                (publish.messages, publish.heard) = (messages, now);
+            } else if !idle_max.is_zero() && now.saturating_sub(publish.heard) >= idle_max {
+                why = why.or(Some("The publisher has sent no media for too long"));
+            }
+        }
+        if freed || why.is_some() {
+            self.work(key, now, |worker, connection| {
+                if let Some(why) = why {
+                    worker.end_session(connection, CloseReason::Limit, why, now);
+                }
+            });
+        }
+    }
+
+    /// Ends whatever a connection publishes and plays, tells it why, and closes it soon.
+    pub(super) fn end_session(
+        &mut self,
+        connection: &mut Connection,
+        reason: CloseReason,
+        why: &'static str,
+        now: Duration,
+    ) {
+        if connection.closing.is_some() {
+            return;
+        }
+        let key = connection.key;
+        while let Some(publish) = connection.publishes.pop() {
+            self.publish_ended(key, &publish);
+            let end = PublishEnd::Stopped(why.into());
+            connection.speech.publish_ended(publish.message_stream, end);
+        }
+        while let Some(mut play) = connection.plays.pop() {
+            leave_rest(connection, &mut play);
+            let message_stream = play.message_stream;
+            self.play_ended(key, play, now);
+            connection.speech.play_ended(message_stream, why);
+            if reason == CloseReason::Limit {
+                self.cells.players_dropped.at(PlayerDropReason::Limit).increment();
+            }
+        }
+        self.update_role(connection);
+        self.close_soon(connection, reason, now);
+    }
+
+    /// The registrar says that nobody has watched this publisher for too long.
+    pub(super) fn unwatched(&mut self, publisher: Party, now: Duration) {
+        self.work(publisher.connection, now, |worker, connection| {
+            if connection.publish(publisher.message_stream).is_some() {
+                let why = "Nobody has played the stream for too long";
+                worker.end_session(connection, CloseReason::Limit, why, now);
+            }
+        });
+    }
+
+    /// Where a player that finds no room here may play what it asked for.
+    pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
+        let bases = &self.settings.overflow;
+        if bases.is_empty() {
+            return None;
+        }
+        let base = &bases[self.random.usize(..bases.len())];
+        let client = connection.speech.client()?;
+        let (asked, name) = (connection.asked.take()?, connection.stream_name.as_deref()?);
+        let query =
+            |query: &str| if query.is_empty() { String::new() } else { format!("?{query}") };
+        Some(Redirect {
+            tc_url: format!("{base}/{}{}", client.app, query(&client.query())),
+            url: format!("{base}/{}{}", asked.name, query(&asked.query)),
+            shown: format!("{base}/{name}"),
+        })
+    }
+
+    /// Shows how much of the limits is used. Called twice a second.
+    pub(super) fn show_usage(&mut self, now: Duration) {
+        self.tell_rates(now);
+        let set = |limit, used: usize| {
+            self.cells.limit_used.at(limit).set(u64::try_from(used).unwrap_or(u64::MAX));
+        };
+        set(LimitUse::Pending, self.pending);
+        set(LimitUse::ControlMail, self.mailbox.waiting());
+        let logs = self.streams.iter().filter_map(|(_, entry)| self.hub.log(entry.log?));
+        set(LimitUse::LogBytes, logs.map(Log::held_bytes).max().unwrap_or(0));
+        let busy = || self.connections.iter().filter(|c| c.role != Role::Pending);
+        let oldest = busy().map(|c| now.saturating_sub(c.since).as_secs()).max();
+        self.cells.limit_used.at(LimitUse::Session).set(oldest.unwrap_or(0));
+        let fastest = busy().filter_map(|c| Some(c.ingest.as_ref()?.measured())).max();
+        self.cells.limit_used.at(LimitUse::IngestRate).set(fastest.unwrap_or(0));
+        let Some(registrar) = &self.registrar else { return };
+        // There is one registrar, so what is the whole node's is shown by it.
+        let usage = registrar.usage(now, &self.settings);
+        set(LimitUse::WantedNames, usage.wanted_names);
+        set(LimitUse::Players, usage.players);
+        set(LimitUse::PlayersPerApp, usage.of_app);
+        set(LimitUse::PlayersPerStream, usage.of_stream);
+        set(LimitUse::PublishersPerKey, usage.of_key);
+        set(LimitUse::ConnectionsPerAddress, self.shared.addresses().most_open());
+        set(LimitUse::HandshakesPerAddress, self.shared.addresses().take_peak());
+        self.cells.full.at(Full::Players).set(u64::from(usage.is_full));
+        self.cells.full.at(Full::Egress).set(u64::from(usage.is_sending_all));
+    }
+
+    /// Tells the registrar what the streams at home here have in bytes per second, if it is asked
+    /// what fits.
+    fn tell_rates(&mut self, now: Duration) {
+        if self.limits.egress_rate_max >= NO_BYTES_LIMIT {
+            return;
+        }
+        for local in self.streams.locals() {
+            let Some(entry) = self.streams.get_mut(local).filter(|entry| entry.is_here()) else {
+                continue;
+            };
+            let Some(log) = entry.log.and_then(|log| self.hub.log(log)) else { continue };
+            let stream = entry.id;
+            if let Some(rate) = entry.rate.look(log.pushed().bytes, now) {
+                self.ask_registrar(Request::Rate { stream, rate });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_told_soon_and_then_when_it_changes_by_much() {
+        let mut tell = TellRate::default();
+        let mut bytes = 0;
+        let mut told = Vec::new();
+        for half in 0..40_u64 {
+            let now = Duration::from_millis(half * 500);
+            told.extend(tell.look(bytes, now).map(|rate| (half, rate)));
+            // 1,000 bytes a second, a tenth more from 5 s on, twice as much from 10 s on.
+            bytes += match half {
+                0..10 => 500,
+                10..20 => 550,
+                _ => 1_000,
+            };
+        }
+        let first = told.first().copied();
+        assert_eq!(first, Some((1, 1_000)));
+        assert_eq!(told.last().map(|(_, rate)| *rate), Some(2_000));
+        assert!(told.len() <= 3, "{told:?}");
+    }
+}
