@@ -20,11 +20,12 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
+//! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access` |
-//! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access` |
+//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
 //! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
@@ -95,5 +96,6 @@ pub mod node;
 pub mod reactor;
 pub mod session;
 pub mod stream;
+pub mod tls;
 pub mod wire;
 pub mod worker;

@@ -108,7 +108,7 @@ limits! {
     connections_per_address_max: Count = 1_000, "Open connections from one address (IPv6: one /64); further ones are closed at accept. Addresses in limits.exempt are not judged.";
     handshakes_per_address_max: Count = 100, "Connections accepted from one address (IPv6: one /64) in a second, each of which costs a handshake; further ones are closed at accept. Addresses in limits.exempt are not judged.";
     pending_connections_max: Count = 4_096, "Connections of one worker that have not yet asked to publish or play; more are closed at accept, so that half-open ones cannot fill the node.";
-    connect_timeout: Time = secs(12), "From accept to the end of the connect command, handshake included, or to the end of the first HTTP request's head. Absolute, so that trickled bytes do not prolong it.";
+    connect_timeout: Time = secs(12), "From accept to the end of the connect command, PROXY header, TLS and handshake included, or to the end of the first HTTP request's head. Absolute, so that trickled bytes do not prolong it.";
     idle_timeout: Time = secs(30), "From connect to the first publish or play, and how long a connection that does neither may stay.";
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
     session_max: Time = secs(0), "How long a connection may publish or play, from its accept; then it is told and closed. 0s: as long as it likes.";
@@ -172,6 +172,8 @@ limits! {
     views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice. Those in FLV are not counted, there are twelve at most.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
+    tls_handshakes_per_turn: Count = 2, "Parts of TLS handshakes heard per turn of a worker. A signature takes 0.1 ms (ECDSA) to 0.3 ms (RSA) of a core: a storm of them must not make players wait.";
+    tls_sessions_max: Count = 4_096, "TLS sessions remembered, so that a client that comes again needs no new signature; the oldest are forgotten first.";
     receive_bytes: Bytes = 64 * KIB, "One receive buffer.";
     mail_ring_max: Count = 4_096, "Segments waiting in the ring from one worker to another; one that does not fit makes the reader take a new snapshot.";
     control_mail_max: Count = 65_536, "Control messages waiting from one worker to another; a worker whose queue is full refuses new publishes and plays.";

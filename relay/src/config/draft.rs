@@ -11,9 +11,9 @@ use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
     Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
-    text,
+    Tls, fronts, text,
 };
-use crate::worker::settings::{AppSettings, Settings, prefixes};
+use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
 pub(super) struct Draft {
     config: Config,
@@ -39,6 +39,8 @@ impl Draft {
         let config = Config {
             node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
             listen: Listen { rtmp: any(1935), http: any(8935) },
+            listeners: Vec::new(),
+            tls: Tls::default(),
             sockets: Sockets::default(),
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
@@ -85,6 +87,8 @@ impl Draft {
         let settings = &mut self.config.settings;
         settings.other_apps = apps.remove(ANY_APP).unwrap_or_default();
         settings.apps = apps;
+        let further = self.config.listeners.iter().map(|listener| listener.speaks);
+        settings.listeners = std::iter::once(Speaks::default()).chain(further).collect();
         Ok(Effective { config: self.config, rows })
     }
 
@@ -112,9 +116,32 @@ impl Draft {
                 }
                 Some((setting.set)(self.apps.entry(app.to_owned()).or_default(), text))
             }
+            ["listeners", number, name] => self.set_item(fronts::LISTENERS, number, name, text),
+            ["tls", "certificates", number, name] => {
+                self.set_item(fronts::CERTIFICATES, number, name, text)
+            }
             [section, name] => Some((setting(section, name)?.set)(&mut self.config, text)),
             _ => None,
         }
+    }
+
+    /// A setting of a numbered table, which is made unless it is there.
+    fn set_item(
+        &mut self,
+        table: &[&str],
+        number: &str,
+        name: &str,
+        text: &str,
+    ) -> Option<Result<(), String>> {
+        let mut known = fronts::ITEM_SETTINGS.iter();
+        let setting = known.find(|item| item.table == table && item.name == name)?;
+        let number = text::count(number).filter(|number| (1..=fronts::ITEMS_MAX).contains(number));
+        let Some(number) = number else {
+            let most = fronts::ITEMS_MAX;
+            return Some(Err(format!("set for a table with a number from 1 to {most}")));
+        };
+        fronts::grow(&mut self.config, table, number);
+        Some((setting.set)(&mut self.config, number - 1, text))
     }
 
     fn unknown(&self, given: &Given) -> String {
@@ -127,8 +154,13 @@ impl Draft {
         let limits = self.config.settings.limits.table();
         let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
         let apps = settings::of_apps().map(|row| Key::new(&[APPS, app, row.name]));
-        let known: Vec<_> =
-            fixed.chain(limits).chain(apps).map(|key| (key.to_string(), key)).collect();
+        let items = fronts::ITEM_SETTINGS.iter().map(|item| item_key(item, 1));
+        let known: Vec<_> = fixed
+            .chain(limits)
+            .chain(apps)
+            .chain(items)
+            .map(|key| (key.to_string(), key))
+            .collect();
         let nearest = nearest(&typed, known.iter().map(|(name, _)| name.as_str()));
         let key = known.iter().find(|(name, _)| Some(name.as_str()) == nearest).map(|(_, key)| key);
         let nearest = match (&given.source, key) {
@@ -156,6 +188,10 @@ impl Draft {
         if overlap(rtmp, http) {
             let allowed = format!("another address or port than listen.rtmp, which is {rtmp}");
             self.not_together(Key::new(&["listen", "http"]), http.to_string(), &allowed);
+        }
+        for (table, number, name, text, allowed) in fronts::mistakes(&self.config) {
+            let item = Key::new(table).with(&[&number.to_string(), name]);
+            self.not_together(item, text, &allowed);
         }
     }
 
@@ -189,6 +225,16 @@ impl Draft {
             for setting in settings::all().filter(|setting| setting.section == section) {
                 let key = Key::new(&[section, setting.name]);
                 rows.push(self.row(key, (setting.get)(&self.config), setting.why));
+            }
+            if section == "listen" || section == "tls" {
+                let table =
+                    if section == "listen" { fronts::LISTENERS } else { fronts::CERTIFICATES };
+                for index in 0..fronts::items(&self.config, table) {
+                    for item in fronts::ITEM_SETTINGS.iter().filter(|item| item.table == table) {
+                        let value = (item.get)(&self.config, index);
+                        rows.push(self.row(item_key(item, index + 1), value, item.why));
+                    }
+                }
             }
             if section == LIMITS {
                 for row in self.config.settings.limits.table() {
@@ -228,6 +274,11 @@ fn giver(sources: &HashMap<Key, Source>, app: &str, setting: &str) -> String {
     sections.find(has).unwrap_or_else(|| ANY_APP.to_owned())
 }
 
+/// The name of a setting of a numbered table.
+fn item_key(item: &fronts::ItemSetting, number: usize) -> Key {
+    Key::new(item.table).with(&[&number.to_string(), item.name])
+}
+
 fn setting(section: &str, name: &str) -> Option<&'static settings::Setting> {
     settings::all().find(|setting| setting.section == section && setting.name == name)
 }
@@ -247,7 +298,7 @@ fn not_a_table(given: &Given) -> Option<String> {
 }
 
 /// Whether two listeners would have a port in common. `[::]` is every address, of IPv4 too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let takes_all = |address: SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
     let any_v4 = (one.ip().is_unspecified() || other.ip().is_unspecified())
         && one.is_ipv4()

@@ -48,6 +48,10 @@ fn key(rest: &str) -> Key {
         return Key(vec![rest.to_ascii_lowercase()]);
     };
     let section = section.to_ascii_lowercase();
+    if section != APPS {
+        let parts = rest.split("__").map(str::to_ascii_lowercase);
+        return Key(std::iter::once(section).chain(parts).collect());
+    }
     let parts = match rest.rsplit_once("__") {
         Some((middle, name)) => vec![section, middle.to_owned(), name.to_ascii_lowercase()],
         None => vec![section, rest.to_ascii_lowercase()],

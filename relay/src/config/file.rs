@@ -7,7 +7,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::key::{Given, Key};
-use super::{Source, settings};
+use super::{Source, fronts, settings};
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -56,6 +56,23 @@ fn walk(
             DeValue::Table(inner) if !inner.is_empty() || is_section(parts) => {
                 walk(name, text, parts, inner, out);
             }
+            DeValue::Array(items) if is_numbered(parts) && !items.is_empty() => {
+                for (index, item) in items.iter().enumerate() {
+                    parts.push((index + 1).to_string());
+                    match item.get_ref() {
+                        DeValue::Table(inner) => walk(name, text, parts, inner, out),
+                        _ => {
+                            let value = text.get(item.span()).unwrap_or_default().to_owned();
+                            let source = Source::File(name.to_owned(), line(text, start));
+                            out.push((
+                                start,
+                                Given { key: Key(parts.clone()), text: value, source },
+                            ));
+                        }
+                    }
+                    parts.pop();
+                }
+            }
             other => {
                 let value = match other {
                     DeValue::String(value) => value.to_string(),
@@ -68,6 +85,12 @@ fn walk(
         }
         parts.pop();
     }
+}
+
+/// Whether the name is that of numbered tables (`[[listeners]]`).
+fn is_numbered(parts: &[String]) -> bool {
+    [fronts::LISTENERS, fronts::CERTIFICATES]
+        .contains(&&*parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn is_section(parts: &[String]) -> bool {

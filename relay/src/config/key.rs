@@ -23,6 +23,12 @@ impl Key {
         Self(parts.iter().map(|part| (*part).to_owned()).collect())
     }
 
+    /// The same with further parts behind it.
+    pub(super) fn with(mut self, parts: &[&str]) -> Self {
+        self.0.extend(parts.iter().map(|part| (*part).to_owned()));
+        self
+    }
+
     /// All parts but the last, as written between the brackets of a TOML table.
     pub(super) fn section(&self) -> String {
         dotted(self.0.get(..self.0.len().saturating_sub(1)).unwrap_or_default())

@@ -1,5 +1,6 @@
 //! The settings as text: for `--check`, with the values in force, and for `--help`.
 
+use super::fronts::ITEM_SETTINGS;
 use super::key::Key;
 use super::settings::{ANY_APP, APPS};
 use super::{Row, Source};
@@ -50,6 +51,17 @@ pub(super) fn help(rows: &[Row]) -> String {
         }
         out.push_str(&format!("  {} = {}\n", row.name, row.value));
         for line in wrap(row.why, 90) {
+            out.push_str(&format!("      {line}\n"));
+        }
+    }
+    let mut table: &[&str] = &[];
+    for item in ITEM_SETTINGS {
+        if item.table != table {
+            table = item.table;
+            out.push_str(&format!("\n  [[{}]] (any number of them)\n", table.join(".")));
+        }
+        out.push_str(&format!("  {}\n", item.name));
+        for line in wrap(item.why, 90) {
             out.push_str(&format!("      {line}\n"));
         }
     }

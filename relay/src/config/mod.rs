@@ -9,6 +9,7 @@ mod arguments;
 mod draft;
 mod environment;
 mod file;
+mod fronts;
 mod key;
 mod limiting;
 mod listing;
@@ -22,6 +23,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::fronts::{Listener, shown};
+use crate::tls::CertificateFiles;
 use crate::worker::settings::Settings;
 
 /// The configuration in force.
@@ -31,6 +34,10 @@ pub struct Config {
     pub node: Node,
     /// `[listen]`
     pub listen: Listen,
+    /// `[[listeners]]`
+    pub listeners: Vec<Listener>,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[sockets]`
     pub sockets: Sockets,
     /// `[limits]` and `[apps]`: what workers go by.
@@ -73,6 +80,15 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+}
+
+/// `[tls]`: certificates, by the name that clients ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// `[[tls.certificates]]`; the first is for clients that ask for no name of theirs.
+    pub certificates: Vec<CertificateFiles>,
+    /// Tickets sent to each client of TLS 1.3.
+    pub tickets: usize,
 }
 
 /// `[sockets]`: options of every connection.

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, limiting, secrets, text};
+use super::{
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, limiting, secrets, text,
+};
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
 use crate::worker::settings::{AppSettings, Cors, Join, PublishConflict, UnknownStream};
@@ -47,12 +49,13 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "log"].into_iter()
+    ["node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "log"]
+        .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(limiting::SETTINGS)
+    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
@@ -491,7 +494,7 @@ fn count_range(name: &str) -> RangeInclusive<usize> {
         "chunk_streams_max" => 5..=65_599,
         // Rings and queues of this many places.
         "mail_ring_max" | "control_mail_max" | "hook_calls_max" => 16..=1 << 20,
-        "sends_per_turn" | "newcomers_per_turn" => 1..=65_536,
+        "sends_per_turn" | "newcomers_per_turn" | "tls_handshakes_per_turn" => 1..=65_536,
         _ => 1..=1_000_000_000,
     }
 }

@@ -86,6 +86,7 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
     limits(&mut out, state, &cells);
+    state.certificates.collect(&mut out);
     out.into_inner()
 }
 
@@ -136,6 +137,12 @@ fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {
         .value(&["http"], float(state.http_refused.get()));
     out.counter("relay_handshakes_total", &["result", "transport"], "Handshakes by result.")
         .cells(&[], cells.sum(|cells| &cells.handshakes));
+    let help = "Handshakes of TLS by result.";
+    out.counter("relay_tls_handshakes_total", &["result"], help)
+        .cells(&[], cells.sum(|cells| &cells.tls_handshakes));
+    let help = "From accept to the end of a successful handshake of TLS.";
+    out.histogram("relay_tls_handshake_duration_seconds", &[], help)
+        .reading(&[], &cells.merge(|cells| cells.tls_handshake_duration.read()));
     let help = "From accept to the end of a successful handshake.";
     out.histogram("relay_handshake_duration_seconds", &[], help)
         .reading(&[], &cells.merge(|cells| cells.handshake_duration.read()));

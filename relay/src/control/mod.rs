@@ -19,6 +19,7 @@
 
 mod api;
 mod ask;
+mod certificates;
 pub mod ending;
 mod families;
 mod health;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Effective;
+use crate::tls::{ServerTls, Watch};
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
@@ -60,6 +62,8 @@ pub struct Control {
     pub clock: Clock,
     /// What was logged so far.
     pub log: log::LogCounts,
+    /// The certificates, if there are any, and what is known of their files.
+    pub tls: Option<(Arc<ServerTls>, Watch)>,
 }
 
 /// How a node ended.
@@ -84,10 +88,11 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log } = control;
+    let Control { listener, workers, endings, effective, clock, log, tls } = control;
+    let (tls, watch) = tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let state = Arc::new(State::new(workers, &effective, clock, log));
+    let state = Arc::new(State::new(workers, &effective, clock, log, tls));
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
@@ -96,6 +101,10 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        if let Some(watch) = watch {
+            let state = Arc::clone(&state);
+            tokio::spawn(async move { state.certificates.watch(watch).await });
+        }
         state.set_phase(Phase::Running);
         ready();
         Ok(life::live(&state, endings, wishes, times).await)

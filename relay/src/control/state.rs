@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
+use super::certificates::Certificates;
 use super::health::Heartbeats;
 use super::log::LogCounts;
 use super::watch::Place;
 use crate::config::Effective;
 use crate::limits::Limits;
+use crate::tls::ServerTls;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -27,6 +29,7 @@ pub(super) struct State {
     pub(super) config_hash: String,
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
+    pub(super) certificates: Certificates,
     phase: AtomicU8,
     clock: Clock,
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
@@ -66,6 +69,7 @@ impl State {
         effective: &Effective,
         clock: Clock,
         log: LogCounts,
+        tls: Option<Arc<ServerTls>>,
     ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -80,6 +84,7 @@ impl State {
             },
             config_hash: hash(effective),
             http_refused: Arc::default(),
+            certificates: Certificates::new(tls),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
             started: wall.saturating_sub(clock.now()),

@@ -31,7 +31,7 @@ pub(super) fn effective() -> Effective {
 
 /// The state over these workers.
 pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
-    State::new(workers, &effective(), Clock::start(), LogCounts::unused())
+    State::new(workers, &effective(), Clock::start(), LogCounts::unused(), None)
 }
 
 /// What a scripted worker knows, in any order.

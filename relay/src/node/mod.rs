@@ -10,6 +10,7 @@
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
 mod files;
+mod fronts;
 mod processors;
 mod start;
 
@@ -19,9 +20,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Effective, Log, LogFormat};
+use crate::config::{Config, Effective, Log, LogFormat, shown};
 use crate::control::{self, Control, Outcome, ending, log};
 use crate::reactor::socket::{SocketOptions, listen};
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -44,22 +46,30 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
     let config = effective.config.clone();
     let options = socket_options(&config);
-    let rtmp = open("rtmp", config.listen.rtmp, plan.workers, &options)?;
-    let http = open("http", config.listen.http, 1, &options)?;
-    let rtmp_address = bound(rtmp.first(), config.listen.rtmp);
+    let tls = fronts::certificates(&config)?;
+    let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
+<<<<<<< HEAD
     effective.config.listen.rtmp = rtmp_address;
+=======
+    let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
+    let addresses = fronts.addresses.clone();
+>>>>>>> main
     files.log();
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
-    let workers = start::workers(&plan, &settings, rtmp, guards, &options, clock, seed())?;
-    let said = Said::new(&config, &workers.handles, rtmp_address, http_address);
+    let shared = Shared::of(plan.workers)
+        .with_road(settings.limits.hook_calls_max)
+        .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
+    let parts = start::Parts { settings, shared: Arc::new(shared), guards, options, clock };
+    let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
+    let said = Said::new(&config, &workers.handles, &addresses, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
-    let control = Control { listener, workers: handles, endings, effective, clock, log };
+    let control = Control { listener, workers: handles, endings, effective, clock, log, tls };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.
@@ -123,7 +133,7 @@ fn open(
             io::ErrorKind::AddrNotAvailable => "this host does not have the address".to_owned(),
             _ => format!("it cannot be opened: {error}"),
         };
-        NodeError(format!("listen.{name} is {address}, but {why}."))
+        NodeError(format!("{name} is {address}, but {why}."))
     })
 }
 
@@ -139,30 +149,49 @@ struct Said {
     backend: String,
     rtmp: SocketAddr,
     http: SocketAddr,
+    /// Further listeners, and what each takes.
+    further: Vec<(SocketAddr, String)>,
+    has_tls: bool,
 }
 
 impl Said {
-    fn new(config: &Config, workers: &[WorkerHandle], rtmp: SocketAddr, http: SocketAddr) -> Self {
+    fn new(
+        config: &Config,
+        workers: &[WorkerHandle],
+        addresses: &[SocketAddr],
+        http: SocketAddr,
+    ) -> Self {
         let mut backends: Vec<_> = workers.iter().map(|worker| worker.backend).collect();
         backends.dedup();
         let backend = backends.join(" and ");
         let node = config.node.name.clone();
-        Self { node, workers: workers.len(), backend, rtmp, http }
+        let rtmp = addresses.first().copied().unwrap_or(config.listen.rtmp);
+        let takes = config.listeners.iter().map(|listener| shown(listener.speaks));
+        let further = addresses.iter().skip(1).copied().zip(takes).collect();
+        let has_tls = !config.tls.certificates.is_empty();
+        Self { node, workers: workers.len(), backend, rtmp, http, further, has_tls }
     }
 
-    /// Programs read the lines `rtmp` and `http`.
+    /// Programs read the lines `rtmp`, `http` and `listener`.
     fn text(&self) -> String {
+        let mut further = String::new();
+        for (number, (address, takes)) in self.further.iter().enumerate() {
+            let (number, address) = (number + 1, reachable(*address));
+            further.push_str(&format!("listener {number}  {address} takes {takes}\n"));
+        }
         format!(
             "relay {version}, node {node}, {count} worker{s} on {backend}\n\
              rtmp  rtmp://{rtmp}/live/<name>\n\
              http  http://{http}/\n\
-             Publish to the rtmp address and play from it; \
+             {further}\
+             Publish to the rtmp address and play from it{secured}; \
              the http address has health, metrics and API.\n",
             version = env!("CARGO_PKG_VERSION"),
             node = self.node,
             count = self.workers,
             s = if self.workers == 1 { "" } else { "s" },
             backend = self.backend,
+            secured = if self.has_tls { ", or as rtmps://" } else { "" },
             rtmp = reachable(self.rtmp),
             http = reachable(self.http),
         )

@@ -18,7 +18,7 @@ use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::mailbox::{Mailbox, mailboxes};
 use crate::worker::settings::Settings;
-use crate::worker::{Parts, Shared, Worker, turn};
+use crate::worker::{self, Shared, Worker, turn};
 
 /// How many workers, where, on which reactor.
 pub(super) struct Plan {
@@ -101,7 +101,7 @@ fn only_io_uring(why: &Unavailable) -> NodeError {
 struct Seat {
     core: usize,
     processor: Option<usize>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     mailbox: Mailbox,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -112,31 +112,36 @@ struct Seat {
     zero_copy_bytes_min: Option<usize>,
 }
 
-/// Starts every worker, one listener and one guard each. They begin to turn when all of them are
-/// there.
+/// What workers have in common, and a guard for each.
+pub(super) struct Parts {
+    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) guards: Vec<EndingGuard>,
+    pub(super) options: SocketOptions,
+    pub(super) clock: Clock,
+}
+
+/// Starts every worker, with its sockets. They begin to turn when all of them are there.
 pub(super) fn workers(
     plan: &Plan,
-    settings: &Arc<Settings>,
-    listeners: Vec<TcpListener>,
-    guards: Vec<EndingGuard>,
-    options: &SocketOptions,
-    clock: Clock,
+    parts: Parts,
+    sockets: Vec<Vec<TcpListener>>,
     seed: u64,
 ) -> Result<Started, NodeError> {
-    let shared = Arc::new(Shared::of(plan.workers).with_road(settings.limits.hook_calls_max));
+    let Parts { settings, shared, guards, options, clock } = parts;
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
     let mailboxes = mailboxes(plan.workers, settings.limits.mail_ring_max);
-    for (core, ((listener, guard), mailbox)) in
-        listeners.into_iter().zip(guards).zip(mailboxes).enumerate()
+    for (core, ((listeners, guard), mailbox)) in
+        sockets.into_iter().zip(guards).zip(mailboxes).enumerate()
     {
         let seat = Seat {
             core,
             processor: plan.places.as_ref().and_then(|places| places.get(core).copied()),
-            listener,
+            listeners,
             mailbox,
-            settings: Arc::clone(settings),
+            settings: Arc::clone(&settings),
             shared: Arc::clone(&shared),
             options: options.clone(),
             clock,
@@ -203,40 +208,42 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
         zero_copy_bytes_min: seat.zero_copy_bytes_min,
         ..UringOptions::default()
     };
-    let (reactor, listener, reason) =
-        reactor(core, seat.backend, seat.listener, &uring, &seat.options)?;
+    let (reactor, listeners, reason) =
+        reactor(core, seat.backend, seat.listeners, &uring, &seat.options)?;
     let cells = Arc::new(Cells::default());
     let backend = reactor.backend();
     let (handle, queries) =
         WorkerHandle::new(core, backend, reason, Arc::clone(&cells), reactor.waker());
     seat.mailbox.set_waker(reactor.waker());
-    let worker = Worker::new(Parts {
+    let worker = Worker::new(worker::Parts {
         settings: seat.settings,
         mailbox: seat.mailbox,
         cells,
         queries,
         shared: seat.shared,
-        listeners: vec![listener],
+        listeners,
         seed: seat.seed,
     });
     Ok((worker, reactor, handle))
 }
 
-/// A worker's reactor with its listener, and why it is this one. A ring may be refused to one
+/// A worker's reactor with its listeners, and why it is this one. A ring may be refused to one
 /// worker after others had theirs, by a limit on memory.
 fn reactor(
     core: usize,
     backend: Backend,
-    listener: TcpListener,
+    sockets: Vec<TcpListener>,
     uring: &UringOptions,
     options: &SocketOptions,
-) -> Result<(Box<dyn Reactor>, ListenerKey, String), NodeError> {
+) -> Result<(Box<dyn Reactor>, Vec<ListenerKey>, String), NodeError> {
     let mut reason = backend.reason;
     if let Kind::IoUring { only } = backend.kind {
         match UringReactor::new(uring, options.clone()) {
             Ok(mut reactor) => {
-                let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
-                return Ok((Box::new(reactor), key, reason));
+                let add = |socket| reactor.add_listener(socket);
+                let keys = sockets.into_iter().map(add).collect::<Result<_, _>>();
+                let keys = keys.map_err(|error| failed(core, &error))?;
+                return Ok((Box::new(reactor), keys, reason));
             }
             Err(why) if only => return Err(only_io_uring(&why)),
             Err(why) => reason = why.to_string(),
@@ -244,8 +251,9 @@ fn reactor(
     }
     let reactor = PollReactor::new(uring.receive_bytes, options.clone());
     let mut reactor = reactor.map_err(|error| failed(core, &error))?;
-    let key = reactor.add_listener(listener).map_err(|error| failed(core, &error))?;
-    Ok((Box::new(reactor), key, reason))
+    let keys = sockets.into_iter().map(|socket| reactor.add_listener(socket));
+    let keys = keys.collect::<Result<_, _>>().map_err(|error| failed(core, &error))?;
+    Ok((Box::new(reactor), keys, reason))
 }
 
 fn failed(core: usize, why: &dyn std::fmt::Display) -> NodeError {

@@ -23,6 +23,7 @@ pub mod http;
 pub mod http_flv;
 mod output;
 mod parts;
+pub mod proxy;
 mod server;
 pub mod sniff;
 mod transport;

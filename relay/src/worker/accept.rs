@@ -8,13 +8,21 @@ use super::Worker;
 use super::connection::{Closing, Connection};
 use super::dump;
 use super::labels::{
-    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, Transport,
+    CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, TlsResult, Transport,
 };
 use super::report::ConnectionId;
+use super::settings::Speaks;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 
 impl Worker {
-    pub(super) fn accepted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
+    pub(super) fn accepted(
+        &mut self,
+        listener: ListenerKey,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
+        let speaks = self.settings.speaks(listener);
         match self.admit(peer, now) {
             Err(reason) => {
                 self.cells.refused.at(reason).increment();
@@ -28,11 +36,11 @@ impl Worker {
                 }
                 self.operations.push(Operation::Close { connection: key });
             }
-            Ok(counted) if self.give_away(key) => {
+            Ok(counted) if self.give_away(key, speaks) => {
                 // Whoever takes it counts it again.
                 self.leave_address(counted, now);
             }
-            Ok(counted) => self.begin_connection(key, peer, counted, now),
+            Ok(counted) => self.begin_connection(key, peer, speaks, counted, now),
         }
     }
 
@@ -53,7 +61,8 @@ impl Worker {
         Err(RefuseReason::Connections)
     }
 
-    /// Counts a connection for its address, unless that is exempt.
+    /// Counts a connection for its address, unless that is exempt or stands for others: what a proxy
+    /// passes on is counted when it says whose it is.
     ///
     /// # Errors
     /// The address has as many as it may, or opens them too fast.
@@ -62,7 +71,7 @@ impl Worker {
         address: IpAddr,
         now: Duration,
     ) -> Result<Option<IpAddr>, RefuseReason> {
-        if self.settings.exempt.holds(address) {
+        if self.settings.exempt.holds(address) || self.settings.is_proxy(address) {
             return Ok(None);
         }
         self.shared.addresses().enter(address, &self.limits, now)?;
@@ -81,6 +90,7 @@ impl Worker {
         &mut self,
         key: ConnectionKey,
         peer: SocketAddr,
+        speaks: Speaks,
         counted: Option<IpAddr>,
         now: Duration,
     ) {
@@ -89,7 +99,7 @@ impl Worker {
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        let mut connection = Box::new(Connection::new(key, id, peer, now));
+        let mut connection = Box::new(Connection::new(key, id, peer, speaks, now));
         connection.counted = counted;
         self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
@@ -182,6 +192,7 @@ impl Worker {
             "connection closed"
         );
         dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
         self.operations.push(Operation::Close { connection: connection.key });
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
@@ -202,6 +213,14 @@ impl Worker {
         if role == Role::Pending {
             self.pending -= 1;
         }
+        self.count_failed_tls(
+            connection,
+            match reason {
+                CloseReason::Timeout => TlsResult::Timeout,
+                CloseReason::Eof | CloseReason::Reset | CloseReason::Error => TlsResult::Eof,
+                _ => TlsResult::Failed,
+            },
+        );
         if !connection.handshake_counted {
             let result = match reason {
                 CloseReason::Timeout => HandshakeResult::Timeout,
@@ -267,6 +286,16 @@ impl Worker {
         now: Duration,
     ) {
         let Some(mut connection) = self.connections.take(key) else { return };
+        self.peer_ended(&mut connection, error, now);
+    }
+
+    /// Ends a connection that its peer ended, or that failed.
+    pub(super) fn peer_ended(
+        &mut self,
+        connection: &mut Connection,
+        error: Option<io::Error>,
+        now: Duration,
+    ) {
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
             (None, Some(error)) => failure(error),
@@ -274,7 +303,7 @@ impl Worker {
             (None, None) => CloseReason::Eof,
         };
         let detail = error.as_ref().map(|error| error as &dyn std::fmt::Display);
-        self.close(&mut connection, reason, detail, now);
+        self.close(connection, reason, detail, now);
     }
 
     pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {

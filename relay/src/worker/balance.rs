@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::labels::{LimitUse, RefuseReason};
 use super::mail::{Mail, WorkerIndex};
+use super::settings::Speaks;
 use super::{Ending, Worker};
 use crate::reactor::{ConnectionKey, LooseSocket, Operation};
 
@@ -32,9 +33,9 @@ pub(super) struct Balance {
     /// The last connection was given away, so the next one is kept.
     gave_last: bool,
     /// Who is to have the connections that are being released.
-    giving: BTreeMap<ConnectionKey, WorkerIndex>,
-    /// Connections that are being adopted.
-    taking: usize,
+    giving: BTreeMap<ConnectionKey, (WorkerIndex, Speaks)>,
+    /// What may be spoken on connections that are being adopted, by token.
+    taking: BTreeMap<u64, Speaks>,
     /// The token of the last adoption.
     token: u64,
 }
@@ -42,7 +43,7 @@ pub(super) struct Balance {
 impl Balance {
     /// Connections between two workers, as far as this one holds them.
     pub(super) fn under_way(&self) -> usize {
-        self.giving.len() + self.taking
+        self.giving.len() + self.taking.len()
     }
 }
 
@@ -60,27 +61,27 @@ impl Worker {
     }
 
     /// Gives a connection that was just accepted to another worker, if one is much emptier.
-    pub(super) fn give_away(&mut self, key: ConnectionKey) -> bool {
+    pub(super) fn give_away(&mut self, key: ConnectionKey, speaks: Speaks) -> bool {
         if std::mem::take(&mut self.balance.gave_last) || self.balance.giving.len() >= GIVING_MAX {
             return false;
         }
         let Some(to) = emptier(&self.shared.egress(), self.index()) else { return false };
         self.balance.gave_last = true;
-        self.balance.giving.insert(key, to);
+        self.balance.giving.insert(key, (to, speaks));
         self.operations.push(Operation::Release { connection: key });
         true
     }
 
     /// A connection is no longer this reactor's.
     pub(super) fn released(&mut self, key: ConnectionKey, socket: LooseSocket) {
-        let Some(to) = self.balance.giving.remove(&key) else { return };
+        let Some((to, speaks)) = self.balance.giving.remove(&key) else { return };
         self.cells.connections_given.increment();
-        self.mailbox.send(to, Mail::Socket { socket });
+        self.mailbox.send(to, Mail::Socket { socket, speaks });
     }
 
     /// Another worker gives a connection to this one; the node counts it already.
-    pub(super) fn take_over_socket(&mut self, socket: LooseSocket) {
-        let waiting = self.pending + self.balance.taking;
+    pub(super) fn take_over_socket(&mut self, socket: LooseSocket, speaks: Speaks) {
+        let waiting = self.pending + self.balance.taking.len();
         let refused = if self.shared.is_draining() || self.ending != Ending::No {
             Some(RefuseReason::Draining)
         } else {
@@ -92,26 +93,34 @@ impl Worker {
             self.shared.leave_connection();
             return;
         }
-        self.balance.taking += 1;
         self.balance.token += 1;
         let token = self.balance.token;
+        self.balance.taking.insert(token, speaks);
         self.operations.push(Operation::Adopt { token, socket });
     }
 
     /// It is this worker's from now on.
-    pub(super) fn adopted(&mut self, key: ConnectionKey, peer: SocketAddr, now: Duration) {
-        self.balance.taking -= 1;
+    pub(super) fn adopted(
+        &mut self,
+        token: u64,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
+        let speaks = self.balance.taking.remove(&token).unwrap_or_default();
         self.cells.connections_taken.increment();
-        let counted = (!self.settings.exempt.holds(peer.ip())).then(|| peer.ip());
+        let address = peer.ip();
+        let exempt = self.settings.exempt.holds(address) || self.settings.is_proxy(address);
+        let counted = (!exempt).then_some(address);
         if let Some(address) = counted {
             self.shared.addresses().enter_again(address);
         }
-        self.begin_connection(key, peer, counted, now);
+        self.begin_connection(key, peer, speaks, counted, now);
     }
 
     /// It ended on the way.
-    pub(super) fn not_adopted(&mut self, error: &std::io::Error) {
-        self.balance.taking -= 1;
+    pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error) {
+        self.balance.taking.remove(&token);
         tracing::debug!(%error, "a connection ended on its way from one core to another");
         self.shared.leave_connection();
     }

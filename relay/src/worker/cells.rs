@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::labels::{
     CloseReason, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource, JumpReason, Label,
     LimitUse, MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed,
-    Transport,
+    TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -38,6 +38,11 @@ pub struct Cells {
         Family<(HandshakeResult, Transport), { HandshakeResult::COUNT * Transport::COUNT }>,
     /// From accept to the end of the handshake; successful ones only. 1 ms to 16.4 s.
     pub handshake_duration: CellHistogram<1_000_000, 16>,
+
+    /// Handshakes of TLS by how they ended.
+    pub tls_handshakes: Family<TlsResult, { TlsResult::COUNT }>,
+    /// From accept to the end of the handshake of TLS; successful ones only. 1 ms to 16.4 s.
+    pub tls_handshake_duration: CellHistogram<1_000_000, 16>,
 
     /// Bytes received, by the role of the connection at that moment.
     pub ingest_bytes: Family<Role, { Role::COUNT }>,

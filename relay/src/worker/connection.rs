@@ -14,6 +14,8 @@ use super::hooks::Hooked;
 use super::ingest::Ingest;
 use super::labels::{CloseReason, Role, Transport};
 use super::report::ConnectionId;
+use super::secure::Secured;
+use super::settings::Speaks;
 use super::speech::Speech;
 use crate::access::Login;
 use crate::limits::Limits;
@@ -56,6 +58,12 @@ pub(super) struct Connection {
     pub(super) since: Duration,
     pub(super) speech: Speech,
     pub(super) transport: Transport,
+    /// What everything else is in, if it began so.
+    pub(super) tls: Option<Box<Secured>>,
+    /// What its listener takes.
+    pub(super) speaks: Speaks,
+    /// A proxy passes it on and has said whose it is.
+    pub(super) proxied: bool,
     /// The last role other than pending, for the line that says how it ended.
     pub(super) purpose: Role,
     /// Bytes received behind a request whose verdict is outstanding, at most one receive buffer; or
@@ -95,6 +103,9 @@ pub(super) struct Connection {
     pub(super) bytes_in: u64,
     pub(super) jumps: u64,
 }
+
+/// The first byte of TLS (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The batch under way.
 pub(super) struct Sending {
@@ -185,6 +196,7 @@ impl Connection {
         key: ConnectionKey,
         id: ConnectionId,
         peer: SocketAddr,
+        speaks: Speaks,
         now: Duration,
     ) -> Self {
         Self {
@@ -195,6 +207,9 @@ impl Connection {
             since: now,
             speech: Speech::Unknown,
             transport: Transport::Rtmp,
+            tls: None,
+            speaks,
+            proxied: false,
             role: Role::Pending,
             purpose: Role::Pending,
             unread: Vec::new(),
@@ -251,6 +266,18 @@ impl Connection {
         let hooked = self.hooked.as_ref().map_or(0, |hooked| hooked.held_bytes());
         let permits = self.permits().map(Permit::held_bytes).sum::<usize>();
         size_of::<Self>() + input + replies + plays + publishes + speech + hooked + permits
+    }
+
+    /// Whether what it says next is part of a TLS handshake, which costs much more than anything
+    /// else that a newcomer says.
+    pub(super) fn shakes_hands_in_tls(&self, next: &[u8]) -> bool {
+        match &self.tls {
+            Some(tls) => tls.is_shaking_hands(),
+            None => {
+                let first = self.unread.first().or(next.first());
+                matches!(self.speech, Speech::Unknown) && first == Some(&TLS_HANDSHAKE)
+            }
+        }
     }
 
     /// Logs that a publish or a play started.
@@ -323,7 +350,8 @@ impl Connection {
 
     /// Whether anything but media of a play waits to be sent.
     pub(super) fn has_replies(&self) -> bool {
-        !self.rest.is_empty() || !self.outbox.is_empty()
+        let of_tls = self.tls.as_ref().is_some_and(|tls| tls.has_output());
+        !self.rest.is_empty() || !self.outbox.is_empty() || of_tls
     }
 
     /// All replies that wait, as one batch, behind the rest of a message.

@@ -9,12 +9,13 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::connection::{Connection, Parked, Sending, What};
-use super::labels::{DropReason, Hop, JoinSource, JumpReason, MessageKind};
+use super::labels::{CloseReason, DropReason, Hop, JoinSource, JumpReason, MessageKind};
 use super::local::Place;
 use super::mail::Mail;
 use super::ring::{Entry, Share};
 use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
+use crate::tls::TlsError;
 
 impl Worker {
     /// Seals what is due, mails it to the workers that read it and queues the players that wait for
@@ -73,7 +74,9 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
-        let Some(play) = connection.play_numbered(number) else { return false };
+        let Some(play) = connection.plays.iter_mut().find(|play| play.number == number) else {
+            return false;
+        };
         play.parked = Parked::No;
         let stopped = play.is_stopped();
         let Some(cursor) = play.cursor.as_mut() else { return true };
@@ -90,7 +93,17 @@ impl Worker {
         let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
         match batch.next {
             Next::Send { bytes } => {
-                let handles = one_or_many(&mut self.slices);
+                let mut handles = one_or_many(&mut self.slices);
+                if let Some(tls) = connection.tls.as_deref_mut() {
+                    match tls.seal(&handles, &self.seal_buffers) {
+                        Ok(sealed) => handles = sealed,
+                        Err(error) => {
+                            self.seal_failed(key, &error, now);
+                            return true;
+                        }
+                    }
+                    cursor.advance(bytes);
+                }
                 self.operations.push(Operation::Send { connection: key, batch: handles });
                 self.cells.sends.increment();
                 entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -111,6 +124,13 @@ impl Worker {
         }
         self.count_batch(key, &batch);
         true
+    }
+
+    /// What a play was to be sent cannot be sealed: its connection ends.
+    fn seal_failed(&mut self, key: ConnectionKey, error: &TlsError, now: Duration) {
+        self.work(key, now, |worker, connection| {
+            worker.close(connection, CloseReason::Fault, Some(error), now);
+        });
     }
 
     fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
@@ -148,6 +168,9 @@ impl Worker {
     pub(super) fn sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(sending) = connection.sending.take() else { return };
+        if let Some(tls) = connection.tls.as_deref_mut() {
+            tls.sent();
+        }
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         connection.bytes_out += count;
         self.cells.egress_bytes.at(connection.role).add(count);
@@ -155,10 +178,13 @@ impl Worker {
             if let Some(ingested) = ingested {
                 self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
             }
+            let sealed = connection.tls.is_some();
             if let Some(play) = connection.play_numbered(play)
                 && let Some(cursor) = play.cursor.as_mut()
             {
-                cursor.advance(bytes);
+                if !sealed {
+                    cursor.advance(bytes);
+                }
                 if !std::mem::replace(&mut play.started, true) {
                     let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
                     let took = now.saturating_sub(play.asked);
@@ -205,7 +231,18 @@ impl Worker {
         if !connection.may_reply() {
             return;
         }
-        if let Some(batch) = connection.take_replies() {
+        let batch = if connection.tls.is_some() {
+            match self.sealed_replies(connection) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    self.close(connection, CloseReason::Fault, Some(&error), now);
+                    return;
+                }
+            }
+        } else {
+            connection.take_replies()
+        };
+        if let Some(batch) = batch {
             self.operations.push(Operation::Send { connection: connection.key, batch });
             self.cells.sends.increment();
             connection.sending = Some(Sending { since: now, what: What::Replies });

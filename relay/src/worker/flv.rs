@@ -1,5 +1,5 @@
-//! Players of FLV over HTTP and WebSockets: they ask, play and leave as players of RTMP do, and read
-//! a view of the stream.
+//! Players of FLV over HTTP and WebSockets: they ask, play and leave as players of RTMP do, and
+//! read a view of the stream.
 
 use std::sync::Arc;
 use std::time::Duration;

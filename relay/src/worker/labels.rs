@@ -147,7 +147,10 @@ labels! {
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
         NoCertificate = "no_certificate", "A connection that begins with TLS, since there is no certificate.";
+        PlainText = "plain_text", "A connection that does not begin with TLS, on a listener for nothing else.";
+        NotSpoken = "not_spoken", "A connection that speaks what its listener does not take.";
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
+        ProxyHeader = "proxy_header", "A connection of a trusted proxy whose PROXY header is malformed.";
         HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
         HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
         Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
@@ -163,6 +166,20 @@ labels! {
         Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
         Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
+    }
+
+    /// How a handshake of TLS ended.
+    TlsResult {
+        Full13 = "full_1_3", "Complete, TLS 1.3.";
+        Full12 = "full_1_2", "Complete, TLS 1.2.";
+        Resumed13 = "resumed_1_3", "Complete by an earlier session, TLS 1.3.";
+        Resumed12 = "resumed_1_2", "Complete by an earlier session, TLS 1.2.";
+        Incompatible = "incompatible", "No version or cipher suite in common.";
+        Alert = "alert", "The peer ended it with an alert: it does not trust the certificate, perhaps.";
+        Malformed = "malformed", "The peer's bytes were not those of TLS.";
+        Timeout = "timeout", "Not complete in time.";
+        Eof = "eof", "The peer left before its end.";
+        Failed = "failed", "We ended it: the node is ending, a limit, an operator, or our fault.";
     }
 
     /// What a message carries.
@@ -282,6 +299,7 @@ labels! {
         Log = "log", "The segments of streams' logs.";
         Partial = "partial", "Unfinished messages.";
         View = "view", "Logs rendered for readers that need other bytes.";
+        Tls = "tls", "TLS of connections: keys, buffers, and batches that are being sent.";
         Connection = "connection", "Connections themselves, their input and their replies.";
     }
 }
@@ -342,6 +360,7 @@ mod tests {
         check::<CloseReason>();
         check::<RefuseReason>();
         check::<HandshakeResult>();
+        check::<TlsResult>();
         check::<MessageKind>();
         check::<DropReason>();
         check::<PlayerDropReason>();

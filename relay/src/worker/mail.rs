@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::level::Step;
-use super::settings::{PublishConflict, UnknownStream};
+use super::settings::{PublishConflict, Speaks, UnknownStream};
 use crate::reactor::{ConnectionKey, LooseSocket};
 use crate::stream::{Heritage, Segment};
 
@@ -118,8 +118,8 @@ pub(super) enum Mail {
     /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
     /// again.
     Lost { stream: StreamId },
-    /// A fresh connection, for whoever has room.
-    Socket { socket: LooseSocket },
+    /// A fresh connection, for whoever has room, and what its listener takes.
+    Socket { socket: LooseSocket, speaks: Speaks },
     /// To every other worker: this one asks for another flush level.
     Step { worker: WorkerIndex, step: Step },
     /// From the old home to the new one.

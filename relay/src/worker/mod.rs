@@ -9,7 +9,8 @@
 //!   accept.rs   connections come and go; addresses.rs: how many from where
 //!   balance.rs  connections move from a full worker to an empty one
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
-//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request
+//!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request;
+//!               secure.rs: TLS under all of it
 //!   flv.rs      players of FLV over HTTP and WebSockets
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
@@ -61,6 +62,7 @@ mod receive;
 mod registrar;
 pub mod report;
 mod ring;
+mod secure;
 pub mod settings;
 mod shared;
 mod speech;
@@ -93,6 +95,7 @@ use self::table::Table;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
+use crate::tls::SealBuffers;
 
 /// The worker that decides names.
 const REGISTRAR: mail::WorkerIndex = 0;
@@ -169,6 +172,10 @@ pub struct Worker {
     ready: Vec<StreamKey>,
     /// Slices of the batch being made; kept to be used again.
     slices: Vec<bytes::Bytes>,
+    /// Plaintext of what came last in TLS; kept to be used again.
+    plain: Vec<u8>,
+    /// Buffers for what goes in TLS.
+    seal_buffers: SealBuffers,
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
@@ -228,6 +235,8 @@ impl Worker {
             submitted: Vec::new(),
             ready: Vec::new(),
             slices: Vec::new(),
+            plain: Vec::new(),
+            seal_buffers: SealBuffers::default(),
             ending: Ending::No,
             epoch: Duration::ZERO,
         }
@@ -271,7 +280,9 @@ impl Worker {
     /// One completion.
     pub fn handle(&mut self, completion: Completion<'_>, now: Duration) {
         match completion {
-            Completion::Accepted { connection, peer, .. } => self.accepted(connection, peer, now),
+            Completion::Accepted { listener, connection, peer, .. } => {
+                self.accepted(listener, connection, peer, now);
+            }
             Completion::AcceptFailed { listener, error } => {
                 self.accept_failed(listener, &error, now)
             }
@@ -284,8 +295,10 @@ impl Worker {
                 self.send_failed(connection, &error, now)
             }
             Completion::Released { connection, socket } => self.released(connection, socket),
-            Completion::Adopted { connection, peer, .. } => self.adopted(connection, peer, now),
-            Completion::AdoptFailed { error, .. } => self.not_adopted(&error),
+            Completion::Adopted { token, connection, peer, .. } => {
+                self.adopted(token, connection, peer, now);
+            }
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }

@@ -28,7 +28,7 @@ impl Worker {
                     self.take_segment(stream, &segment);
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
-                Mail::Socket { socket } => self.take_over_socket(socket),
+                Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Handover { stream, name, heritage, inheritance } => {
                     self.inherit(stream, &name, *heritage, inheritance, now);

@@ -9,6 +9,7 @@ use super::Worker;
 use super::connection::Connection;
 use super::dump;
 use super::labels::{CloseReason, DropReason, HandshakeResult, MessageKind, RefuseReason, Role};
+use super::newcomers::Lane;
 use crate::reactor::ConnectionKey;
 use crate::session::{self, ServerEvent, SessionError, StreamRequest};
 use crate::wire::message::{MediaKind, MediaMessage};
@@ -40,11 +41,15 @@ impl Worker {
                 connection.throttled |= !ingest.received(count);
             }
             dump::keep_opening(connection, bytes);
-            if connection.role == Role::Pending && !worker.newcomers.admit() {
-                connection.unread.extend_from_slice(bytes);
-                connection.queued = true;
-                worker.newcomers.queue(key);
-                return;
+            if connection.role == Role::Pending {
+                let lane =
+                    if connection.shakes_hands_in_tls(bytes) { Lane::Tls } else { Lane::Plain };
+                if !worker.newcomers.admit(lane) {
+                    connection.unread.extend_from_slice(bytes);
+                    connection.queued = true;
+                    worker.newcomers.queue(lane, key);
+                    return;
+                }
             }
             if !connection.unread.is_empty() {
                 // Too few bytes had come to tell what they are.
@@ -60,7 +65,8 @@ impl Worker {
 
     /// Reads what this turn's share of newcomers have said.
     pub(super) fn hear_newcomers(&mut self, now: Duration) {
-        self.newcomers.begin_turn(self.limits.newcomers_per_turn);
+        let shares = [self.limits.newcomers_per_turn, self.limits.tls_handshakes_per_turn];
+        self.newcomers.begin_turn(shares);
         while let Some(key) = self.newcomers.next() {
             self.work(key, now, |worker, connection| {
                 connection.queued = false;
@@ -71,7 +77,8 @@ impl Worker {
 
     /// Goes on where a verdict had stopped the session.
     pub(super) fn resume(&mut self, connection: &mut Connection, now: Duration) {
-        if connection.unread.is_empty() {
+        let of_tls = connection.tls.as_ref().is_some_and(|tls| tls.has_unread());
+        if connection.unread.is_empty() && !of_tls {
             return;
         }
         let unread = std::mem::take(&mut connection.unread);

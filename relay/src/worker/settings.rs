@@ -5,9 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::hook_settings::HookSettings;
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
+use crate::reactor::ListenerKey;
 pub use crate::session::http_flv::Cors;
 
 /// Where a joining player starts.
@@ -53,11 +56,19 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
+<<<<<<< HEAD
     /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
     /// and expect to be told at once.
     pub flv_waits: bool,
     /// The back end that is asked and told.
     pub hooks: Arc<HookSettings>,
+=======
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
+    /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
+    /// and expect to be told at once.
+    pub flv_waits: bool,
+>>>>>>> main
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.
@@ -138,6 +149,25 @@ impl Exempt {
     }
 }
 
+/// What is spoken on a listener. Whatever else comes is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaks {
+    /// RTMP.
+    pub rtmp: bool,
+    /// RTMP inside TLS.
+    pub rtmps: bool,
+    /// HTTP: FLV and tunnels.
+    pub http: bool,
+    /// HTTP inside TLS.
+    pub https: bool,
+}
+
+impl Default for Speaks {
+    fn default() -> Self {
+        Self { rtmp: true, rtmps: true, http: true, https: true }
+    }
+}
+
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -156,9 +186,27 @@ pub struct Settings {
     pub exempt: Exempt,
     /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
     pub overflow: Vec<String>,
+    /// What is spoken on each listener, in the order in which they were added to a reactor; on those
+    /// that are not here, everything.
+    pub listeners: Vec<Speaks>,
+    /// Networks of proxies whose PROXY headers are believed.
+    pub proxy_from: Vec<IpNet>,
 }
 
 impl Settings {
+    /// Whether PROXY headers from an address are believed.
+    #[must_use]
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxy_from.iter().any(|network| network.contains(&address))
+    }
+
+    /// What is spoken on a listener.
+    #[must_use]
+    pub fn speaks(&self, listener: ListenerKey) -> Speaks {
+        let place = usize::try_from(listener.0).unwrap_or(usize::MAX);
+        self.listeners.get(place).copied().unwrap_or_default()
+    }
+
     /// The settings of an application: its own, else those of the longest beginning of its name,
     /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]

@@ -2,10 +2,12 @@
 //!
 //! Each worker adds its own changes; nobody waits for anybody.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::addresses::Addresses;
 use super::verdicts::Road;
+use crate::tls::ServerTls;
 
 /// Sums over the workers of one node.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Shared {
     addresses: Addresses,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// The certificates, if there are any.
+    tls: Option<Arc<ServerTls>>,
 }
 
 impl Shared {
@@ -41,6 +45,19 @@ impl Shared {
     #[must_use]
     pub fn hooks(&self) -> &Road {
         &self.hooks
+    }
+
+    /// The same with certificates.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// The certificates, if there are any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_deref()
     }
 
     /// Says what a worker sends, in bytes a second.

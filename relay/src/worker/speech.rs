@@ -225,8 +225,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
             // The other place may not speak HTTP.
-            Self::Flv(session) => session.reject_play(refusal),
-            Self::Unknown | Self::Http(_) => {}
+            _ => self.reject_play(message_stream, refusal),
         }
     }
 

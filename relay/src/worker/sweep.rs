@@ -190,7 +190,11 @@ impl Worker {
         let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
         set(MemoryKind::Connection, connections);
         set(MemoryKind::Partial, partial);
-        let share = connections + partial;
+        let of_tls =
+            |c: &super::connection::Connection| c.tls.as_ref().map_or(0, |t| t.held_bytes());
+        let tls = self.connections.iter().map(of_tls).sum::<usize>();
+        set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
+        let share = connections + partial + tls;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
         self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());

@@ -1,0 +1,352 @@
+//! One connection's TLS, of a server or of a client.
+//!
+//! It holds what of a record has come, and records of its own that wait to be sent: parts of the
+//! handshake, alerts. Plaintext goes to the caller's buffer, and sealed batches are the caller's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
+};
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
+
+use super::TlsError;
+use super::buffers::{SealBuffer, SealBuffers};
+
+/// Most plaintext bytes of one record (RFC 8446 section 5.1).
+const RECORD_BYTES: usize = 16_384;
+
+/// Bytes that a record of any version and suite has besides its plaintext, at most.
+const RECORD_OVERHEAD: usize = 32;
+
+/// Slices shorter than this on average are joined before they are sealed: a record of its own costs
+/// more than copying so much.
+const JOINED_BYTES: usize = 4_096;
+
+/// Bytes that rustls and the provider hold for a connection that is established, keys included, by
+/// measurement; what is told as held.
+const ESTABLISHED_BYTES: usize = 5 << 10;
+
+/// One connection.
+pub struct Layer {
+    side: Side,
+    /// The beginning of a record.
+    incoming: Vec<u8>,
+    /// Records to be sent before anything else.
+    outgoing: Vec<u8>,
+    established: Option<Established>,
+    peer_closed: bool,
+    said_close: bool,
+    failed: bool,
+}
+
+enum Side {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// TLS 1.3, not 1.2.
+    pub is_tls13: bool,
+    /// An earlier session goes on, without a signature.
+    pub resumed: bool,
+}
+
+/// Where a connection's machine stopped.
+enum Stop {
+    /// It needs more of the peer.
+    Starved,
+    /// It may send.
+    Ready,
+}
+
+impl Layer {
+    /// The server's side of a connection just accepted.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used, which is our fault.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self::new(Side::Server(Box::new(connection))))
+    }
+
+    /// The client's side. Its first bytes are to be taken at once ([`Self::take_output`]).
+    pub(super) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, TlsError> {
+        let connection = UnbufferedClientConnection::new(config, name)?;
+        let mut layer = Self::new(Side::Client(Box::new(connection)));
+        layer.receive(&[], &mut Vec::new())?;
+        Ok(layer)
+    }
+
+    fn new(side: Side) -> Self {
+        Self {
+            side,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            established: None,
+            peer_closed: false,
+            said_close: false,
+            failed: false,
+        }
+    }
+
+    /// Takes all of `input` and appends the plaintext of each record that is complete to `plain`.
+    /// What is to be answered waits in [`Self::take_output`].
+    ///
+    /// # Errors
+    /// When the peer broke the rules or they cannot be agreed on. What was appended is good; nothing
+    /// more can be received or sealed, and the output may hold an alert.
+    pub fn receive(&mut self, input: &[u8], plain: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.failed || self.peer_closed {
+            return Ok(());
+        }
+        let mut incoming = std::mem::take(&mut self.incoming);
+        incoming.extend_from_slice(input);
+        let mut used = 0;
+        let result = self.pump(&mut incoming, &mut used, plain);
+        if let Err(error) = result {
+            self.failed = true;
+            // The alert that tells the peer is handed out by the call after the one that failed. It
+            // fails too, which is known.
+            let _ = self.pump(&mut [], &mut 0, plain);
+            return Err(error);
+        }
+        if used < incoming.len() {
+            incoming.drain(..used);
+            self.incoming = incoming;
+        }
+        Ok(())
+    }
+
+    /// Records that wait to be sent, to go before whatever is sealed from now on.
+    pub fn take_output(&mut self) -> Option<Bytes> {
+        if self.outgoing.is_empty() {
+            return None;
+        }
+        Some(std::mem::take(&mut self.outgoing).into())
+    }
+
+    /// Whether [`Self::take_output`] or [`Self::seal`] would give records that wait.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Seals plaintext, behind records that wait, as one batch. The plaintext may be forgotten.
+    ///
+    /// # Errors
+    /// When the handshake is not complete, the connection failed, or its keys are used up.
+    pub fn seal(&mut self, slices: &[Bytes], buffers: &SealBuffers) -> Result<Bytes, TlsError> {
+        let plain: usize = slices.iter().map(Bytes::len).sum();
+        let joined;
+        let slices = if slices.len() > 1 && plain < slices.len() * JOINED_BYTES {
+            joined = [Bytes::from(slices.concat())];
+            &joined
+        } else {
+            slices
+        };
+        let records: usize = slices.iter().map(|slice| slice.len().div_ceil(RECORD_BYTES)).sum();
+        // One record more for a key update, which is due after many terabytes.
+        let room = plain + (records + 2) * RECORD_OVERHEAD + self.outgoing.len();
+        let mut out = buffers.take(room);
+        out.room()[..self.outgoing.len()].copy_from_slice(&self.outgoing);
+        out.fill(self.outgoing.len());
+        self.outgoing = Vec::new();
+        for slice in slices {
+            match &mut self.side {
+                Side::Server(connection) => {
+                    seal(connection.process_tls_records(&mut []), slice, &mut out)?;
+                }
+                Side::Client(connection) => {
+                    seal(connection.process_tls_records(&mut []), slice, &mut out)?;
+                }
+            }
+        }
+        Ok(out.freeze())
+    }
+
+    /// Says that nothing more will be sent (close_notify): once, and only when that can be read.
+    pub fn close(&mut self) {
+        if self.established.is_none() || self.failed || self.said_close {
+            return;
+        }
+        self.said_close = true;
+        let mut alert = [0; 64 + RECORD_OVERHEAD];
+        let written = match &mut self.side {
+            Side::Server(connection) => {
+                say_close(connection.process_tls_records(&mut []), &mut alert)
+            }
+            Side::Client(connection) => {
+                say_close(connection.process_tls_records(&mut []), &mut alert)
+            }
+        };
+        self.outgoing.extend_from_slice(&alert[..written]);
+    }
+
+    /// What was agreed on, once the handshake is complete.
+    #[must_use]
+    pub fn established(&self) -> Option<Established> {
+        self.established
+    }
+
+    /// Whether the peer said that it will send nothing more.
+    #[must_use]
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Whether it failed, so that nothing more can be sealed. An alert may wait.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Bytes held: a good estimate of what belongs to rustls and to keys, and exactly what is here.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + ESTABLISHED_BYTES + self.incoming.capacity() + self.outgoing.capacity()
+    }
+
+    /// Runs the machine until it needs more bytes, counting in `used` those that it is done with.
+    fn pump(
+        &mut self,
+        incoming: &mut [u8],
+        used: &mut usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), TlsError> {
+        let (out, closed) = (&mut self.outgoing, &mut self.peer_closed);
+        loop {
+            let left = incoming.get_mut(*used..).unwrap_or_default();
+            let step = match &mut self.side {
+                Side::Server(c) => step(c.process_tls_records(left), used, out, plain, closed),
+                Side::Client(c) => step(c.process_tls_records(left), used, out, plain, closed),
+            };
+            match step? {
+                None => {}
+                Some(Stop::Starved) => return Ok(()),
+                Some(Stop::Ready) => break,
+            }
+        }
+        if self.established.is_none() {
+            let (version, kind, handshaking) = match &self.side {
+                Side::Server(c) => (c.protocol_version(), c.handshake_kind(), c.is_handshaking()),
+                Side::Client(c) => (c.protocol_version(), c.handshake_kind(), c.is_handshaking()),
+            };
+            if !handshaking {
+                self.established = Some(Established {
+                    is_tls13: version == Some(ProtocolVersion::TLSv1_3),
+                    resumed: kind == Some(HandshakeKind::Resumed),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Layer").field("established", &self.established).finish()
+    }
+}
+
+/// One step of a connection's machine; what it stopped at, unless it goes on at once.
+fn step<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    used: &mut usize,
+    out: &mut Vec<u8>,
+    plain: &mut Vec<u8>,
+    peer_closed: &mut bool,
+) -> Result<Option<Stop>, TlsError> {
+    let UnbufferedStatus { mut discard, state } = status;
+    let stop = match state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                discard += record.discard;
+                plain.extend_from_slice(record.payload);
+            }
+            None
+        }
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            let (begin, mut room) = (out.len(), 4 << 10);
+            loop {
+                out.resize(begin + room, 0);
+                match data.encode(&mut out[begin..]) {
+                    Ok(written) => {
+                        out.truncate(begin + written);
+                        break;
+                    }
+                    Err(EncodeError::InsufficientSize(size)) => room = size.required_size,
+                    Err(error) => {
+                        out.truncate(begin);
+                        return Err(TlsError::Internal(error.to_string()));
+                    }
+                }
+            }
+            None
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            None
+        }
+        Ok(ConnectionState::BlockedHandshake) => Some(Stop::Starved),
+        Ok(ConnectionState::WriteTraffic(_)) => Some(Stop::Ready),
+        Ok(ConnectionState::PeerClosed) => {
+            *peer_closed = true;
+            None
+        }
+        Ok(ConnectionState::Closed) => Some(Stop::Ready),
+        // Early data is never offered.
+        Ok(state) => return Err(TlsError::Internal(format!("unexpected {state:?}"))),
+        Err(error) => {
+            *used += discard;
+            return Err(error.into());
+        }
+    };
+    *used += discard;
+    Ok(stop)
+}
+
+fn seal<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    slice: &[u8],
+    out: &mut SealBuffer,
+) -> Result<(), TlsError> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => {
+            let written = encrypt(&mut traffic, slice, out)?;
+            out.fill(written);
+            Ok(())
+        }
+        state => Err(TlsError::Internal(format!("nothing can be sent in {state:?}"))),
+    }
+}
+
+fn encrypt<Data>(
+    traffic: &mut WriteTraffic<'_, Data>,
+    slice: &[u8],
+    out: &mut SealBuffer,
+) -> Result<usize, TlsError> {
+    traffic.encrypt(slice, out.room()).map_err(|error| match error {
+        EncryptError::EncryptExhausted => TlsError::Internal("the keys are used up".to_owned()),
+        error => TlsError::Internal(error.to_string()),
+    })
+}
+
+fn say_close<Data>(status: UnbufferedStatus<'_, '_, Data>, out: &mut [u8]) -> usize {
+    match status.state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+            traffic.queue_close_notify(out).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}

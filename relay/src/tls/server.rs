@@ -1,0 +1,156 @@
+//! The certificates of a node, in the form in which connections use them, and their replacement.
+//!
+//! Files are compared with what they held, every few seconds and by whoever has time for it (the
+//! control thread). Certificates are renewed file by file, so a change counts when two looks in a
+//! row saw the same. A pair that cannot be used changes nothing: the one before goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use rustls::server::ServerSessionMemoryCache;
+use rustls::{ServerConfig, version};
+
+use super::certificates::{CertificateError, CertificateFiles, Chooser, Pair, PairText};
+use super::layer::Layer;
+use super::{TlsError, provider};
+
+/// The server's side of TLS, shared by all workers.
+#[derive(Debug)]
+pub struct ServerTls {
+    files: Vec<CertificateFiles>,
+    tickets: usize,
+    sessions: usize,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    facts: Vec<CertificateFacts>,
+}
+
+/// What an operator wants to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// The first of the names that it is for.
+    pub name: String,
+    /// Until when it is valid, since 1970.
+    pub expires: Duration,
+}
+
+/// What was seen of the files.
+#[derive(Debug)]
+pub struct Watch {
+    /// What is in use, or was judged and refused.
+    known: Result<Vec<PairText>, CertificateError>,
+    /// What was seen last, if it is something else.
+    seen: Option<Result<Vec<PairText>, CertificateError>>,
+}
+
+/// What came of looking at the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// New connections get the new certificates.
+    Yes,
+    /// There is something new that cannot be used. What was in use goes on.
+    Refused(CertificateError),
+}
+
+impl ServerTls {
+    /// Reads and judges the pairs, at `now` since 1970. `tickets` are sent to each client of TLS
+    /// 1.3; `sessions` are remembered for clients that come again.
+    ///
+    /// # Errors
+    /// The first pair that cannot be used.
+    pub fn load(
+        files: Vec<CertificateFiles>,
+        tickets: usize,
+        sessions: usize,
+        now: Duration,
+    ) -> Result<(Self, Watch), CertificateError> {
+        let texts = read(&files)?;
+        let current = Current::new(&files, &texts, tickets, sessions, now)?;
+        let current = RwLock::new(current);
+        Ok((Self { files, tickets, sessions, current }, Watch { known: Ok(texts), seen: None }))
+    }
+
+    /// A connection just accepted.
+    ///
+    /// # Errors
+    /// See [`Layer::server`].
+    pub fn accept(&self) -> Result<Layer, TlsError> {
+        // Held for as long as it takes to count a handle.
+        let config = Arc::clone(&self.current.read().config);
+        Layer::server(config)
+    }
+
+    /// What is in use, one for each pair of files, in order.
+    #[must_use]
+    pub fn facts(&self) -> Vec<CertificateFacts> {
+        self.current.read().facts.clone()
+    }
+
+    /// Looks at the files, and uses what is new in them once it was seen twice. `None` when there is
+    /// nothing to tell.
+    pub fn look(&self, watch: &mut Watch, now: Duration) -> Option<Reloaded> {
+        let found = read(&self.files);
+        if found == watch.known {
+            watch.seen = None;
+            return None;
+        }
+        if watch.seen.as_ref() != Some(&found) {
+            watch.seen = Some(found);
+            return None;
+        }
+        watch.seen = None;
+        let judged = found
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|texts| Current::new(&self.files, texts, self.tickets, self.sessions, now));
+        watch.known = found;
+        Some(match judged {
+            Ok(current) => {
+                *self.current.write() = current;
+                Reloaded::Yes
+            }
+            Err(error) => Reloaded::Refused(error),
+        })
+    }
+}
+
+impl Current {
+    fn new(
+        files: &[CertificateFiles],
+        texts: &[PairText],
+        tickets: usize,
+        sessions: usize,
+        now: Duration,
+    ) -> Result<Self, CertificateError> {
+        let pairs: Vec<Pair> = files
+            .iter()
+            .zip(texts)
+            .map(|(files, text)| Pair::judge(files, text, now))
+            .collect::<Result<_, _>>()?;
+        let facts = pairs
+            .iter()
+            .map(|pair| CertificateFacts {
+                name: pair.names.first().cloned().unwrap_or_default(),
+                expires: pair.expires,
+            })
+            .collect();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .expect("the provider has suites of both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Chooser::new(&pairs)));
+        config.send_tls13_tickets = tickets;
+        // Sessions do not outlive the certificates under which they began.
+        config.session_storage = ServerSessionMemoryCache::new(sessions);
+        Ok(Self { config: Arc::new(config), facts })
+    }
+}
+
+fn read(files: &[CertificateFiles]) -> Result<Vec<PairText>, CertificateError> {
+    files.iter().map(PairText::read).collect()
+}
