@@ -129,8 +129,9 @@
     if (known && known.video && wants.video) {
       const { name, plays } = judge(VIDEO, known.video.codec);
       if (!plays) {
+        const instead = known.audio ? ", choose audio only," : "";
         giveUp(`The video of this stream is ${name}, which this browser cannot play. ` +
-          "Play it with VLC or FFmpeg, choose audio only, or have it published as H.264.");
+          `Play it with VLC or FFmpeg${instead} or have it published as H.264.`);
         return;
       }
     }

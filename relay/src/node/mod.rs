@@ -49,12 +49,11 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let tls = fronts::certificates(&config)?;
     let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
-<<<<<<< HEAD
-    effective.config.listen.rtmp = rtmp_address;
-=======
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
     let addresses = fronts.addresses.clone();
->>>>>>> main
+    if let Some(chosen) = addresses.first() {
+        effective.config.listen.rtmp = *chosen;
+    }
     files.log();
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");

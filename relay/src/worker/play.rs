@@ -52,24 +52,15 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-<<<<<<< HEAD
-=======
-        if !self.settings.overflow.is_empty() {
-            connection.asked = Some(Box::new(permit.request.address.clone()));
-        }
->>>>>>> main
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
         };
-<<<<<<< HEAD
         if !self.settings.overflow.is_empty() {
             connection.asked = Some(Box::new(permit.request.address.clone()));
         }
-=======
->>>>>>> main
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -187,10 +178,7 @@ impl Worker {
                 None => connection.speech.reject_play(player.message_stream, &refusal),
             }
             if connection.speech.is_flv() {
-<<<<<<< HEAD
                 // It may ask for something else.
-=======
->>>>>>> main
                 worker.resume(connection, now);
             }
         });
