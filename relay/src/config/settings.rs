@@ -3,13 +3,13 @@
 //! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
 //! here.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, limiting, secrets, text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, secrets,
+    text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -49,18 +49,21 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "log"]
-        .into_iter()
+    [
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "http_flv",
+        "drain", "api", "log",
+    ]
+    .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS)
+    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS).chain(api::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[
@@ -207,6 +210,14 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "access",
+        name: "end_with_token",
+        why: "Whether a session ends when the signed URL or token expires with which it began (\"true\"), or may go on as long as it lasts (\"false\").",
+        flag: None,
+        set: |config, text| choose(&mut config.settings.end_with_token, SWITCHES, text),
+        get: |config| config.settings.end_with_token.to_string(),
+    },
+    Setting {
         section: "http_flv",
         name: "cors",
         why: "Whose pages may play FLV over HTTP and WebSockets: \"*\" (everybody's), \"off\" (nobody's), or a list of origins such as [\"https://example.org\"].",
@@ -340,7 +351,7 @@ const SYSTEM: &str = "system";
 const AUTO: &str = "auto";
 const OFF: &str = "off";
 
-const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
+pub(super) const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),
     ("io_uring", ReactorChoice::IoUring),
@@ -393,13 +404,8 @@ fn is_origin(text: &str) -> bool {
 
 /// A list of rules: an array as in the file, or texts with commas between them.
 fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
-    let listed: Vec<String> = if text.trim_start().starts_with('[') {
-        let table: HashMap<String, Vec<String>> = toml::from_str(&format!("rules = {text}"))
-            .map_err(|_| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
-        table.into_values().flatten().collect()
-    } else {
-        text.split(',').map(str::to_owned).collect()
-    };
+    let listed = text::list(text)
+        .ok_or_else(|| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
     let listed = listed.iter().map(String::as_str);
     *to = Rules::parse(listed, &mut secrets::read).map_err(|error| error.to_string())?;
     Ok(())
