@@ -15,6 +15,7 @@ mod case;
 mod cases;
 mod cycles;
 mod floor;
+mod flv;
 mod instructions;
 mod latency;
 mod load;
@@ -26,6 +27,7 @@ mod report;
 mod server;
 mod storm;
 mod streams;
+mod tls;
 mod turn;
 
 use std::io::{Write, stderr};
@@ -58,6 +60,10 @@ enum Command {
     Streams(streams::Arguments),
     /// Where the server's time goes with thousands of players.
     Cycles(cycles::Arguments),
+    /// RTMPS beside RTMP: CPU per delivered GB, handshakes, and a storm of them.
+    Tls(tls::Arguments),
+    /// What FLV over HTTP and WebSockets costs beside RTMP.
+    Flv(flv::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -108,6 +114,8 @@ fn main() -> ExitCode {
         Command::Storm(arguments) => storm::run(&arguments),
         Command::Streams(arguments) => streams::run(&arguments),
         Command::Cycles(arguments) => cycles::run(&arguments),
+        Command::Tls(arguments) => tls::run(&arguments),
+        Command::Flv(arguments) => flv::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

@@ -53,7 +53,7 @@ impl Client {
     }
 
     /// Shakes hands (RTMP 1.0 section 5.2) over a connection that is there.
-    fn over(mut socket: TcpStream) -> io::Result<Self> {
+    pub(crate) fn over(mut socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(ANSWER_MAX))?;
         let mut hello = vec![0; 1537];
