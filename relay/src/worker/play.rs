@@ -87,6 +87,8 @@ impl Worker {
                 return;
             }
             if connection.speech.only_asks() {
+                worker.hook_ended(connection, message_stream);
+                (connection.permit, connection.asked) = (None, None);
                 connection.speech.accept_play(message_stream);
                 return worker.resume(connection, now);
             }

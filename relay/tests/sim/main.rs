@@ -19,4 +19,5 @@ mod playing;
 mod publisher;
 mod rivals;
 mod viewer;
+mod web;
 mod world;
