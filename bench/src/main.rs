@@ -28,6 +28,7 @@ mod server;
 mod storm;
 mod streams;
 mod tls;
+mod tunnel;
 mod turn;
 
 use std::io::{Write, stderr};
@@ -64,6 +65,8 @@ enum Command {
     Tls(tls::Arguments),
     /// What FLV over HTTP and WebSockets costs beside RTMP.
     Flv(flv::Arguments),
+    /// Players inside HTTP beside plain ones: whether these notice, and what the tunnel costs.
+    Tunnel(tunnel::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
         Command::Flv(arguments) => flv::run(&arguments),
+        Command::Tunnel(arguments) => tunnel::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

@@ -24,7 +24,7 @@
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`control`] | one slow thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
@@ -60,6 +60,12 @@
 //! buffer that has to grow is copied once more, which happens to a frame twice as long as any that
 //! its publisher sent before, and beyond 1 MiB. All of it counts in `relay_copied_bytes_total`.
 //!
+//! A port takes everything: the first bytes of a connection decide what it speaks, layer by layer
+//! (PROXY header, TLS, then RTMP or HTTP). TLS lies under whatever is spoken: what comes is opened
+//! before anybody reads it; what goes is sealed from the same log when it is its turn, into one
+//! buffer per batch, and the cursor advances at once, so that a player holds at most one batch of
+//! its own.
+//!
 //! # Laws
 //!
 //! A test (`tests/tidy.rs`) and lints keep most of them.
@@ -79,6 +85,14 @@
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
 //!   else it ends the process, and whoever runs it starts it again.
+//!
+//! # Inside HTTP
+//!
+//! A tunnelled session (RTMPT) is a connection without a socket: whoever publishes and plays does
+//! not know. Its bytes come in the bodies of requests and leave when a request asks, straight from
+//! the log and no sooner. The HTTP connections that carry it belong to nobody: each serves one
+//! request at a time, whichever session it is for, and between two may go to another core, with
+//! what it has not read. That is the one exception to a connection's having one owner.
 //!
 //! # Where names are decided
 //!

@@ -32,7 +32,8 @@ const PLAYER_LICENSE: &str = concat!(
 );
 
 pub(super) async fn page(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
-    let place = &state.watch;
+    let base = state.in_force().effective.config.settings.flv_base.clone();
+    let place = &Place { base, port: state.port };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let base = place.base.as_deref().unwrap_or_default();
     let body = PAGE.replace("{{base}}", base).replace("{{port}}", &place.port.to_string());

@@ -115,9 +115,7 @@ impl Layer {
         let result = self.pump(&mut incoming, &mut used, plain);
         if let Err(error) = result {
             self.failed = true;
-            // The alert that tells the peer is handed out by the call after the one that failed. It
-            // fails too, which is known.
-            let _ = self.pump(&mut incoming, &mut used, plain);
+            self.take_alert(plain);
             return Err(error);
         }
         if used < incoming.len() {
@@ -211,6 +209,16 @@ impl Layer {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>() + ESTABLISHED_BYTES + self.incoming.capacity() + self.outgoing.capacity()
+    }
+
+    /// The alert that tells the peer why it failed is handed out by the next call of the machine,
+    /// the last one that may be made.
+    fn take_alert(&mut self, plain: &mut Vec<u8>) {
+        let (out, closed, used) = (&mut self.outgoing, &mut self.peer_closed, &mut 0);
+        let _ = match &mut self.side {
+            Side::Server(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
+            Side::Client(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
+        };
     }
 
     /// Runs the machine until it needs more bytes, counting in `used` those that it is done with.

@@ -1,15 +1,17 @@
 //! Queries of the control thread, answered from this worker's tables within the turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::labels::CloseReason;
+use super::labels::{CloseReason, Role};
 use super::local::{LocalStream, Place};
 use super::publish::app_of;
 use super::report::{
     ConnectionId, ConnectionShare, PAGE_MAX, Publisher, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
 };
+use super::settings::Settings;
 use super::{Ending, Worker};
 use crate::wire::amf0::Amf0Reader;
 use crate::wire::needs::Need;
@@ -35,10 +37,29 @@ impl Worker {
                     reply.send(self.connection_shares(after, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::Settings { settings, reply } => {
+                    self.go_by(settings);
+                    reply.send(());
+                }
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
+        }
+    }
+
+    /// New sessions, new streams and all that is judged from now on go by these settings. Sessions
+    /// keep the limits of their own protocol that they began with.
+    fn go_by(&mut self, settings: Arc<Settings>) {
+        self.limits = Arc::new(settings.limits.clone());
+        self.hub.set_limits(Arc::clone(&self.limits));
+        self.settings = settings;
+        for local in self.streams.locals() {
+            let Some(entry) = self.streams.get_mut(local) else { continue };
+            let app = self.settings.app(app_of(&entry.name));
+            entry.join = app.join;
+            entry.fixed_flush = app.flush;
+            self.set_level(local);
         }
     }
 
@@ -134,7 +155,10 @@ impl Worker {
 
     fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {
         let later = |connection: &&Connection| after.is_none_or(|after| connection.id > after);
-        let mut found: Vec<&Connection> = self.connections.iter().filter(later).collect();
+        // What a carrier carries is listed by itself, wherever its carriers are.
+        let listed = |connection: &&Connection| connection.role != Role::Carrier;
+        let found = self.connections.iter().filter(later).filter(listed);
+        let mut found: Vec<&Connection> = found.collect();
         keep_smallest(&mut found, limit.min(PAGE_MAX), |connection| connection.id);
         found.into_iter().map(|connection| self.connection_share(connection)).collect()
     }

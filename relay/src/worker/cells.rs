@@ -105,6 +105,15 @@ pub struct Cells {
     /// Fresh connections taken from a fuller worker.
     pub connections_taken: Cell64,
 
+    /// Tunnelled sessions (gauge).
+    pub tunnels: Cell64,
+    /// Requests of tunnels that were answered.
+    pub tunnel_polls: Cell64,
+    /// Those that brought nothing.
+    pub tunnel_empty_polls: Cell64,
+    /// Carriers of tunnels that went to the core of a session.
+    pub tunnel_moves: Cell64,
+
     /// Segments put into other workers' rings.
     pub mail_sent: Cell64,
     /// Segments that did not fit into another worker's ring; its subscription was marked lost.
@@ -146,6 +155,16 @@ impl Cells {
     pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
         self.connections.at((role, from)).subtract(1);
         self.connections.at((role, to)).increment();
+    }
+
+    /// A connection goes to another worker, which counts it from then on.
+    pub fn left(&self, role: Role, transport: Transport) {
+        self.connections.at((role, transport)).subtract(1);
+    }
+
+    /// A connection comes from another worker.
+    pub fn arrived(&self, role: Role, transport: Transport) {
+        self.connections.at((role, transport)).increment();
     }
 
     /// Counts the end of a connection that has the role `at_end`, and that was `last` before it

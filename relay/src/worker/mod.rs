@@ -19,7 +19,10 @@
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
+//!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
+//!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
@@ -31,6 +34,8 @@ mod addresses;
 mod answer;
 mod audience;
 mod balance;
+mod carriage;
+mod carrier;
 pub mod cells;
 pub mod clock;
 mod connection;
@@ -61,6 +66,7 @@ mod publish;
 mod receive;
 mod registrar;
 pub mod report;
+mod revoke;
 mod ring;
 mod secure;
 pub mod settings;
@@ -68,6 +74,8 @@ mod shared;
 mod speech;
 mod sweep;
 mod table;
+mod tunnel;
+mod tunnel_fill;
 pub mod turn;
 pub mod verdicts;
 mod waiting;
@@ -93,6 +101,8 @@ use self::settings::Settings;
 pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
+pub use self::tunnel::TunnelSource;
+use self::tunnel::Tunnels;
 use self::waiting::Waiting;
 use crate::access::FetchedKeys;
 use crate::limits::Limits;
@@ -121,7 +131,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// The listeners of its reactor.
     pub listeners: Vec<ListenerKey>,
-    /// Seed of all its randomness (handshakes only). The same seed gives the same run.
+    /// Ids of tunnelled sessions.
+    pub tunnel: TunnelSource,
+    /// Seed of all its other randomness (handshakes only). The same seed gives the same run.
     pub seed: u64,
 }
 
@@ -145,6 +157,8 @@ pub struct Worker {
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
     newcomers: Newcomers,
+    /// Sessions inside HTTP.
+    tunnels: Tunnels,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -225,6 +239,7 @@ impl Worker {
             told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
+            tunnels: Tunnels::new(parts.tunnel),
             pending: 0,
             players: 0,
             plays: 0,
@@ -268,6 +283,7 @@ impl Worker {
         self.flush(now);
         self.send_ring(now);
         self.hear_newcomers(now);
+        self.serve_tunnels(now);
     }
 
     /// Hands the operations over.
@@ -327,6 +343,9 @@ impl Worker {
         if let Some(due) = self.hub.next_flush() {
             until = until.min(due);
         }
+        if let Some(due) = self.tunnels.next_due() {
+            until = until.min(due.max(now));
+        }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
         if self.mailbox.waiting() > 0 || (self.reads_remote && is_fed) {
             until = until.min(now + self.limits.mail_poll);
@@ -369,6 +388,7 @@ impl Worker {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
         let left = self.connections.len()
             + self.balance.under_way()
+            + self.tunnels.carriage.under_way()
             + self.streams.len()
             + self.wanted.len()
             + names;

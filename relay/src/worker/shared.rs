@@ -25,6 +25,8 @@ pub struct Shared {
     connection_bytes: AtomicUsize,
     /// How often a worker found too many bytes in logs.
     log_cuts: AtomicUsize,
+    tunnels: AtomicUsize,
+    tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
     guesses: Mutex<Guesses>,
     /// Addresses in `guesses`: mostly none, and then nobody has to look.
@@ -163,6 +165,37 @@ impl Shared {
     #[must_use]
     pub fn connection_bytes(&self) -> usize {
         self.connection_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a tunnelled session unless there are `max`. Returns whether it was counted.
+    pub(super) fn enter_tunnel(&self, max: usize) -> bool {
+        let counted = self.tunnels.fetch_add(1, Ordering::Relaxed) < max;
+        if !counted {
+            self.leave_tunnel();
+        }
+        counted
+    }
+
+    /// Uncounts a tunnelled session.
+    pub(super) fn leave_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tunnelled sessions.
+    #[must_use]
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a worker's share of the bytes that tunnels hold, `before`, by `after`.
+    pub(super) fn move_tunnel_bytes(&self, before: usize, after: usize) {
+        move_share(&self.tunnel_bytes, before, after);
+    }
+
+    /// Bytes that the tunnels of all workers hold.
+    #[must_use]
+    pub fn tunnel_bytes(&self) -> usize {
+        self.tunnel_bytes.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.

@@ -241,16 +241,20 @@ fn play_behind(header: &[u8], relay: &Relay) -> Player {
 fn proxy_headers_are_believed_from_trusted_networks_and_refused_from_elsewhere() {
     let scratch = Scratch::new("proxy");
     let relay = start(&scratch, "[listen]\nproxy_from = \"10.0.0.0/8, 127.0.0.1\"\n");
-    let addresses = [192, 0, 2, 7, 127, 0, 0, 1, 0x12, 0x34, 7, 0x8F];
+    let addresses = [192, 168, 2, 7, 127, 0, 0, 1, 0x12, 0x34, 7, 0x8F];
     let players = [
-        play_behind(b"PROXY TCP4 192.0.2.1 127.0.0.1 1111 1935\r\n", &relay),
-        play_behind(b"PROXY TCP6 2001:db8::2 ::1 2222 1935\r\n", &relay),
+        play_behind(b"PROXY TCP4 192.168.2.1 127.0.0.1 1111 1935\r\n", &relay),
+        play_behind(b"PROXY TCP6 fd00::2 ::1 2222 1935\r\n", &relay),
         play_behind(&v2(1, &addresses), &relay),
     ];
-    for peer in ["192.0.2.1:1111", "[2001:db8::2]:2222", "192.0.2.7:4660"] {
+    for peer in ["192.168.2.1:1111", "[fd00::2]:2222", "192.168.2.7:4660"] {
         wait_for_peer(&relay, peer.parse().unwrap());
     }
     drop(players);
+    // Permission is asked for the client's address: by default only the neighbourhood may play.
+    let mut socket = TcpStream::connect(relay.rtmp).unwrap();
+    socket.write_all(b"PROXY TCP4 192.0.2.1 127.0.0.1 1111 1935\r\n").unwrap();
+    assert!(Player::join(Client::over(socket).unwrap(), "live", "a").is_err());
     // Those who speak for themselves, with and without a header.
     let own = [play_behind(&v2(0, &[]), &relay), play_behind(b"PROXY UNKNOWN\r\n", &relay)];
     drop((own, play_behind(b"", &relay)));

@@ -35,7 +35,7 @@ fn publish(version: Version, dir: &Path, name: &str, url: &str, trusted: Option<
     let mut command = version.command();
     command.args(["-re", "-i"]).arg(Clip::Plain.file()).args(["-map", "0", "-c", "copy"]);
     command.args(["-f", "flv"]);
-    trust(&mut command, trusted);
+    trust(&mut command, url, trusted);
     Process::start(dir, name, command.arg(url))
 }
 
@@ -48,15 +48,16 @@ fn play(
     trusted: Option<&Pair>,
 ) -> Process {
     let mut command = version.command();
-    trust(&mut command, trusted);
+    trust(&mut command, url, trusted);
     command.args(["-copyts", "-i", url, "-c", "copy", "-copyinkf", "-copypriorss", "1"]);
     command.args(["-flush_packets", "1", "-flvflags", "no_duration_filesize", "-f", "flv", "-y"]);
     Process::start(scratch.path(), name, command.arg(scratch.file(&format!("{name}.flv"))))
 }
 
 /// Verifies the relay's certificate, or verifies nothing.
-fn trust(command: &mut Command, trusted: Option<&Pair>) {
+fn trust(command: &mut Command, url: &str, trusted: Option<&Pair>) {
     match trusted {
+        _ if !url.starts_with("rtmps://") => command,
         Some(pair) => command.args(["-tls_verify", "1", "-ca_file"]).arg(&pair.certificate),
         None => command.args(["-tls_verify", "0"]),
     };

@@ -18,6 +18,7 @@ mod player;
 mod playing;
 mod publisher;
 mod rivals;
+mod tunnels;
 mod viewer;
 mod web;
 mod world;
