@@ -1,6 +1,10 @@
 //! Requests for FLV, the answers to them, and what players say.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::session::event::{PlayRefusal, PlayRefusalCode};
 use crate::session::http::HeadReader;
 
 const NOW: Duration = Duration::from_secs(5);
