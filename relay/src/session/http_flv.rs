@@ -2,8 +2,8 @@
 //! while it plays.
 //!
 //! ```text
-//!   RequestHead -> FlvRequest::read -> FlvSession --> verdict --> take_output -> 200 or 101, then FLV
-//!                                                           \--> take_output -> 404, 401, 403, 503
+//!   RequestHead -> FlvRequest::read -> FlvSession -> verdict --> take_output -> 200 or 101, then FLV
+//!                                                          \--> take_output -> 404, 401, 403, 503
 //! ```
 //!
 //! The stream itself never passes through here: it follows what [`FlvSession::take_output`] gave,

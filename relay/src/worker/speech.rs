@@ -198,7 +198,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.address_of(name),
             Self::Flv(session) => session.address_of(name),
-            Self::Unknown | Self::Http(_) => Err(NameError::Empty),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => Err(NameError::Empty),
         }
     }
 
@@ -239,7 +239,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.play_ended_by_server(message_stream, why),
             Self::Flv(session) => session.end(),
-            Self::Unknown | Self::Http(_) => {}
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 

@@ -95,7 +95,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
     ]
 }
 
-/// Sends a request and gives the status line's number; the connection must end or stay as HTTP says.
+/// Sends a request and gives the number in the status line of its answer.
 fn status(relay: SocketAddr, request: &[u8]) -> Option<u16> {
     let mut socket = TcpStream::connect(relay).ok()?;
     socket.set_read_timeout(Some(CLOSE_MAX)).ok()?;
