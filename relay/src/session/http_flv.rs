@@ -2,7 +2,7 @@
 //! while it plays.
 //!
 //! ```text
-//!   RequestHead -> FlvRequest::read -> FlvSession -> verdict --> take_output -> 200 or 101, then FLV
+//!   RequestHead -> FlvRequest::read -> FlvSession -> verdict --> take_output -> 200 or 101, FLV
 //!                                                          \--> take_output -> 404, 401, 403, 503
 //! ```
 //!
