@@ -50,6 +50,10 @@
 //!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
 //! ```
 //!
+//! Players of FLV, over HTTP or a WebSocket, read a *view* of the log: tags made of each segment
+//! when it is sealed, once per worker and kind, which is one copy for all of them. So do players
+//! without audio or without video, and those on another message stream.
+//!
 //! Data messages cost two copies more: they are put together plain, judged, and only then laid out
 //! as media is; the prelude of joining players keeps one more of metadata. The parts of aggregate
 //! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
