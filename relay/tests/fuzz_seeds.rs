@@ -39,9 +39,9 @@ bodies! {
     media_header: wire::fuzz::media_header,
     server_session: session::fuzz::server_session,
     stream: stream::fuzz::operations,
-    websocket: wire::fuzz::websocket,
     tunnel: session::fuzz::tunnel,
     tunnel_client: session::fuzz::tunnel_client,
+    websocket: wire::fuzz::websocket,
     wire_message: wire::fuzz::wire_message,
 }
 

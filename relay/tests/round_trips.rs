@@ -309,6 +309,7 @@ fn answers_and_statuses() {
             code: words[0].as_bytes(),
             description: words[1].as_bytes(),
             tc_url: detail.map(|(_, url)| url.as_bytes()),
+            redirect: None,
         };
         assert_eq!(call(&out), (0.0, "onStatus".to_owned(), Command::Status(expected)));
 

@@ -88,6 +88,18 @@ impl Rules {
         Ok(Self(Arc::new(parsed)))
     }
 
+    /// Whoever the hooks say.
+    #[must_use]
+    pub fn hook() -> Self {
+        Self(Arc::new(vec![Rule(vec![Condition::Hook])]))
+    }
+
+    /// Whether the hooks may be asked.
+    #[must_use]
+    pub fn asks_hook(&self) -> bool {
+        self.0.iter().any(|rule| rule.0.contains(&Condition::Hook))
+    }
+
     /// Whether these are the rules of a relay that nobody configured.
     #[must_use]
     pub fn is_private(&self) -> bool {

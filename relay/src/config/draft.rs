@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::variable;
@@ -10,8 +11,8 @@ use super::key::{Given, Key};
 use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
-    Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets, Source,
-    Tls, fronts, text,
+    Api, Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets,
+    Source, Tls, fronts, hooks, text,
 };
 use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
@@ -45,6 +46,7 @@ impl Draft {
             settings: Settings::default(),
             drain: Drain { window: Duration::ZERO },
             log: Log::DEFAULT,
+            api: Api::default(),
         };
         let apps = BTreeMap::from([(ANY_APP.to_owned(), AppSettings::default())]);
         Self { config, apps, sources: HashMap::new(), mistakes: Vec::new(), untold: 0 }
@@ -82,6 +84,10 @@ impl Draft {
             return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
         }
         self.inherit();
+        self.settle_hooks();
+        if !self.mistakes.is_empty() {
+            return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
+        }
         let rows = self.rows();
         let mut apps: HashMap<_, _> = self.apps.into_iter().collect();
         let settings = &mut self.config.settings;
@@ -89,7 +95,7 @@ impl Draft {
         settings.apps = apps;
         let further = self.config.listeners.iter().map(|listener| listener.speaks);
         settings.listeners = std::iter::once(Speaks::default()).chain(further).collect();
-        Ok(Effective { config: self.config, rows })
+        Ok(Effective { config: self.config, rows, origin: Arc::default() })
     }
 
     /// `None` when there is no such setting; otherwise done, or what is allowed.
@@ -216,6 +222,26 @@ impl Draft {
                 }
             }
         }
+    }
+
+    /// Names the hooks by their application, lets them decide where nobody wrote rules, and finds
+    /// what contradicts itself.
+    fn settle_hooks(&mut self) {
+        let mut apps = std::mem::take(&mut self.apps);
+        for (app, values) in &mut apps {
+            let ruled = |setting: &str| {
+                let from = giver(&self.sources, app, setting);
+                self.sources.contains_key(&Key::new(&[APPS, &from, setting]))
+            };
+            let ruled = hooks::Ruled { publish: ruled("publish"), play: ruled("play") };
+            for (name, text, allowed) in hooks::settle(app, values, &ruled) {
+                let from = giver(&self.sources, app, name);
+                if self.mistakes.len() < MISTAKES_MAX && from == *app {
+                    self.not_together(Key::new(&[APPS, app, name]), text, &allowed);
+                }
+            }
+        }
+        self.apps = apps;
     }
 
     /// Every setting, in the order of the documentation.

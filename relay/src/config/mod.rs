@@ -5,22 +5,29 @@
 //! setting, the value and what is allowed. Nothing here opens a socket or starts a thread; secrets
 //! are only ever named by the file they are in.
 
+mod api;
 mod arguments;
 mod draft;
 mod environment;
 mod file;
 mod fronts;
+mod hooks;
 mod key;
 mod limiting;
 mod listing;
 mod nearest;
+mod reload;
 mod secrets;
 mod settings;
 mod text;
 
+pub use self::api::{Api, Tokens};
+pub use self::reload::{Change, Origin};
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::fronts::{Listener, shown};
@@ -46,6 +53,8 @@ pub struct Config {
     pub drain: Drain,
     /// `[log]`
     pub log: Log,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// `[node]`: this process.
@@ -174,6 +183,8 @@ pub struct Effective {
     pub config: Config,
     /// One row per setting, in the order of the documentation.
     pub rows: Vec<Row>,
+    /// Where all of it can be read again.
+    pub origin: Arc<Origin>,
 }
 
 /// One setting with its value.
@@ -224,6 +235,9 @@ pub fn load(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, ConfigError> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let environment = environment.into_iter().collect();
+    let origin = Arc::new(Origin { arguments: arguments.clone(), environment });
     let arguments = match arguments::parse(arguments) {
         Ok(arguments::Parsed::Print(text)) => return Ok(Command::Print(text)),
         Ok(arguments::Parsed::Given(arguments)) => arguments,
@@ -236,12 +250,12 @@ pub fn load(
             Err(sentence) => draft.mistaken(sentence),
         }
     }
-    match environment::read(environment) {
+    match environment::read(origin.environment.clone()) {
         Ok(values) => draft.take(values),
         Err(sentence) => draft.mistaken(sentence),
     }
     draft.take(arguments.settings);
-    let effective = draft.finish()?;
+    let effective = Effective { origin, ..draft.finish()? };
     Ok(if arguments.check {
         Command::Print(listing::check(&effective.rows, &draft::Draft::new().rows()))
     } else {

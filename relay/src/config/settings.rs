@@ -9,11 +9,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, fronts, limiting, secrets, text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, secrets,
+    text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
-use crate::worker::settings::{AppSettings, Join, PublishConflict, UnknownStream};
+use crate::worker::settings::{AppSettings, Cors, Join, PublishConflict, UnknownStream};
 
 /// A setting that is there once.
 pub(super) struct Setting {
@@ -49,17 +50,21 @@ pub(super) const ANY_APP: &str = "*";
 
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
-    ["node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "drain", "log"].into_iter()
+    [
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "api",
+        "log",
+    ]
+    .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS)
+    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS).chain(api::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS)
+    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[
@@ -206,6 +211,50 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        section: "http_flv",
+        name: "cors",
+        why: "Whose pages may play FLV over HTTP and WebSockets: \"*\" (everybody's), \"off\" (nobody's), or a list of origins such as [\"https://example.org\"].",
+        flag: None,
+        set: |config, text| {
+            let cors = match text.trim() {
+                "*" => Some(Cors::Any),
+                "off" => Some(Cors::Off),
+                _ => text::list(text)
+                    .filter(|list| !list.is_empty() && list.iter().all(|one| is_origin(one)))
+                    .map(Cors::Origins),
+            };
+            let allowed = "\"*\", \"off\" or a list of origins such as [\"https://example.org\"]";
+            config.settings.cors = cors.ok_or_else(|| allowed.to_owned())?.into();
+            Ok(())
+        },
+        get: |config| match &*config.settings.cors {
+            Cors::Any => text::quoted("*"),
+            Cors::Off => text::quoted("off"),
+            Cors::Origins(origins) => {
+                let origins: Vec<String> = origins.iter().map(|one| text::quoted(one)).collect();
+                format!("[{}]", origins.join(", "))
+            }
+        },
+    },
+    Setting {
+        section: "http_flv",
+        name: "base",
+        why: "Where the pages at /watch find FLV: an origin such as \"https://live.example.org\", if a proxy stands before the relay. \"auto\": the port for publishers and players, on the host that the page was asked of.",
+        flag: None,
+        set: |config, text| {
+            config.settings.flv_base = match text {
+                AUTO => None,
+                _ if is_origin(text) => Some(text.to_owned()),
+                _ => {
+                    let allowed = "\"auto\" or an origin such as \"https://live.example.org\"";
+                    return Err(allowed.to_owned());
+                }
+            };
+            Ok(())
+        },
+        get: |config| text::quoted(config.settings.flv_base.as_deref().unwrap_or(AUTO)),
+    },
+    Setting {
         section: "drain",
         name: "window",
         why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short.",
@@ -265,6 +314,13 @@ const APP_SETTINGS: &[AppSetting] = &[
         inherit: |app, other| app.unknown_stream = other.unknown_stream,
     },
     AppSetting {
+        name: "unknown_flv",
+        why: "A player of FLV of a name that nobody publishes is answered 404 at once (\"reject\"), or gets its 200 and waits (\"wait\").",
+        set: |app, text| choose(&mut app.flv_waits, FLV_WAITS, text),
+        get: |app| chosen(app.flv_waits, FLV_WAITS),
+        inherit: |app, other| app.flv_waits = other.flv_waits,
+    },
+    AppSetting {
         name: "publish",
         why: "Who may publish: a list of rules, any of which suffices. A rule is \"everybody\", \"nobody\", \"private\" (loopback and private networks), an address or network, \"hook\" (whoever the hooks say), or several of these with \"and\" between them, which must all hold.",
         set: |app, text| rules(&mut app.publish, text),
@@ -288,7 +344,7 @@ const SYSTEM: &str = "system";
 const AUTO: &str = "auto";
 const OFF: &str = "off";
 
-const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
+pub(super) const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),
     ("io_uring", ReactorChoice::IoUring),
@@ -314,6 +370,8 @@ const CONFLICTS: Choices<PublishConflict> =
 const UNKNOWNS: Choices<UnknownStream> =
     &[("wait", UnknownStream::Wait), ("reject", UnknownStream::Reject)];
 
+const FLV_WAITS: Choices<bool> = &[("reject", false), ("wait", true)];
+
 pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Result<(), String> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         *to = *value;
@@ -327,6 +385,14 @@ pub(super) fn choose<T: Copy>(to: &mut T, choices: Choices<T>, text: &str) -> Re
 pub(super) fn chosen<T: Copy + PartialEq>(value: T, choices: Choices<T>) -> String {
     let name = choices.iter().find(|(_, choice)| *choice == value).map(|(name, _)| *name);
     text::quoted(name.unwrap_or_default())
+}
+
+/// Whether this is a scheme of the web with a host, and maybe a port (RFC 6454 section 6.2).
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let part =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']' | '_');
+    host.is_some_and(|host| !host.is_empty() && host.chars().all(part))
 }
 
 /// A list of rules: an array as in the file, or texts with commas between them.

@@ -53,7 +53,7 @@ fn value(effective: &Effective, section: &str, name: &str) -> (String, String) {
 
 #[test]
 fn nothing_given_means_the_defaults() {
-    let Effective { config, rows } = Start::default().effective();
+    let Effective { config, rows, .. } = Start::default().effective();
     assert_eq!(config.settings.limits, Limits::default());
     assert_eq!(config.listen.rtmp.to_string(), "[::]:1935");
     assert_eq!(config.listen.http.to_string(), "[::]:8935");
@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 10);
+    assert_eq!(choices, 15);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::wire::chunk_reader::ChunkError;
 use crate::wire::command::CommandError;
 use crate::wire::control::ShortControlMessage;
 use crate::wire::handshake::HandshakeError;
+use crate::wire::websocket::FrameError;
 
 /// Why a connection has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -75,6 +76,15 @@ pub enum SessionError {
         /// The limit in force.
         limit: usize,
     },
+    /// A player of FLV said more than `flv_input_bytes_max`.
+    #[error("a player that has nothing to say sent more than {limit} bytes")]
+    TooTalkative {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// A frame of a WebSocket that breaks its protocol, or is too long.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     /// More replies waiting than `output_bytes_max`.
     #[error("more than {limit} bytes of replies wait to be sent")]
     OutputFull {
@@ -119,6 +129,8 @@ impl SessionError {
             | Self::ConnectString { .. }
             | Self::TooManyStreams { .. }
             | Self::TooManyMessages { .. }
+            | Self::TooTalkative { .. }
+            | Self::Frame(FrameError::TooLong { .. })
             | Self::OutputFull { .. } => "limit",
             Self::Chunk(
                 ChunkError::NoEarlierHeader { .. }
@@ -127,6 +139,7 @@ impl SessionError {
             ) => "chunk",
             Self::Command(_) => "amf",
             Self::Control(_)
+            | Self::Frame(_)
             | Self::NotConnected { .. }
             | Self::ConnectedTwice
             | Self::BadAnswer { .. } => "protocol",

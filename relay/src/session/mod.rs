@@ -11,7 +11,7 @@
 //! clock. [`ServerSession`] is what a client connects to; [`ClientSession`] connects to a server,
 //! ours or another. Both stand on the same transport: chunks, assembly, acknowledgements and
 //! control messages. What a peer speaks is known by its first bytes ([`sniff`]); heads of HTTP
-//! requests are read by [`http`].
+//! requests are read by [`http`], and a player that asks for FLV is a [`http_flv::FlvSession`].
 
 mod client;
 mod error;
@@ -20,6 +20,7 @@ mod event;
 #[allow(clippy::unwrap_used)]
 mod event_tests;
 pub mod http;
+pub mod http_flv;
 mod output;
 mod parts;
 pub mod proxy;

@@ -95,7 +95,7 @@ impl Worker {
             query: &request.address.query,
             peer: connection.peer.ip(),
             login: connection.login.as_deref(),
-            bearer: None,
+            bearer: connection.speech.bearer(),
             unix: self.unix(now),
             is_guessing: false,
         };

@@ -17,8 +17,8 @@ use crate::limits::{NO_BYTES_LIMIT, is_sparse};
 /// second and is half a second old at most.
 const MEASURED_AFTER: Duration = Duration::from_millis(1_500);
 
-/// After a player was refused for what the node sends, it is not ready for so long: what is measured
-/// stays just below the limit while players are turned away.
+/// After a player was refused for what the node sends, it is not ready for so long: what is
+/// measured stays just below the limit while players are turned away.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
 /// Promises of the same tenth of a second are one.

@@ -254,7 +254,7 @@ impl Connection {
 
     /// What the client calls itself; empty before connect.
     pub(super) fn client(&self) -> &str {
-        self.speech.client().map_or("", |client| &client.flash_ver)
+        self.speech.client_name()
     }
 
     /// User-space bytes that it holds besides its unfinished messages.

@@ -61,6 +61,12 @@ impl Worker {
                         return;
                     }
                 }
+                Speech::Flv(_) => {
+                    self.hear_flv(connection, input, now);
+                    if matches!(connection.speech, Speech::Flv(_)) {
+                        return;
+                    }
+                }
                 Speech::Unknown => {
                     if connection.ended || connection.closing.is_some() {
                         *input = &[];

@@ -69,7 +69,8 @@ impl Worker {
             return;
         }
         if let Some(orphan) = self.hooks.orphan(number) {
-            let began = matches!(verdict, Verdict::Go { told: true } | Verdict::Rename(_));
+            let began =
+                matches!(verdict, Verdict::Go { told: true } | Verdict::Rename { told: true, .. });
             self.notify(orphan.ended.filter(|_| began));
             self.notify(orphan.closed.filter(|_| began || !orphan.of_connect));
             return;
@@ -102,8 +103,8 @@ impl Worker {
                 hooked.owes_close = told && hooked.settings.has_any(&ends);
                 None
             }
-            Verdict::Rename(app) => {
-                hooked.owes_close = hooked.settings.has_any(&ends);
+            Verdict::Rename { to: app, told } => {
+                hooked.owes_close = told && hooked.settings.has_any(&ends);
                 match connection.speech.rename_app(&app) {
                     Ok(()) => {
                         hooked.rename_app(&app);
@@ -194,9 +195,9 @@ fn heard(
     let (mut told, mut refusal) = (false, None);
     match verdict {
         Verdict::Go { told: yes } => told = yes,
-        Verdict::Rename(name) => {
-            told = true;
-            match connection.speech.address_of(&name) {
+        Verdict::Rename { to, told: yes } => {
+            told = yes;
+            match connection.speech.address_of(&to) {
                 Ok(address) => permit.grant.name = Some(address.name),
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }

@@ -37,6 +37,72 @@ pub enum Fail {
     Open,
 }
 
+/// Where a back end is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookUrl {
+    /// As the operator wrote it. May carry a secret.
+    pub text: String,
+    /// Whether TLS comes first.
+    pub tls: bool,
+    /// The name or address of the host, without brackets.
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+    /// Path and query; begins with a slash. May carry a secret.
+    pub target: String,
+}
+
+impl HookUrl {
+    /// Reads `http://host:port/path?query`, or `https://`; without a scheme it is http, as nginx
+    /// has it. No user, no fragment.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fine = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let (tls, port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ => return None,
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(address) => {
+                let (host, rest) = address.split_once(']')?;
+                let _: std::net::Ipv6Addr = host.parse().ok()?;
+                let port = match rest.strip_prefix(':') {
+                    Some(port) => port.parse().ok()?,
+                    None if rest.is_empty() => port,
+                    None => return None,
+                };
+                (host, port)
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, port.parse().ok()?),
+                None => (authority, port),
+            },
+        };
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        let is_address = authority.starts_with('[');
+        if !fine || port == 0 || host.is_empty() || !(is_address || host.bytes().all(named)) {
+            return None;
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        let target = format!("{slash}{target}");
+        Some(Self { text: text.to_owned(), tls, host: host.into(), port, target })
+    }
+
+    /// Host and port, for logs and metrics.
+    #[must_use]
+    pub fn server(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// The hooks of one application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookSettings {
@@ -45,7 +111,7 @@ pub struct HookSettings {
     /// The contract; `None` for no hooks at all.
     pub contract: Option<Contract>,
     /// The URLs of each event, in the order of [`HookName::ALL`]; called one after the other.
-    pub urls: [Vec<String>; HookName::COUNT],
+    pub urls: [Vec<HookUrl>; HookName::COUNT],
     /// How the nginx-rtmp contract sends its fields.
     pub method: Method,
     /// How long one call may take, its connection included; `None` for what the contract has.
@@ -104,7 +170,7 @@ impl Default for HookSettings {
 impl HookSettings {
     /// The URLs of an event; none where there are no hooks.
     #[must_use]
-    pub fn urls(&self, name: HookName) -> &[String] {
+    pub fn urls(&self, name: HookName) -> &[HookUrl] {
         if self.contract.is_none() {
             return &[];
         }
@@ -146,6 +212,48 @@ impl HookName {
             | Self::OnDone
             | Self::OnUpdate => Some(Contract::NginxRtmp),
             Self::OnClose | Self::OnUnpublish | Self::OnStop => Some(Contract::Srs),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        fn check(text: &str, expected: Option<(bool, &str, &str)>) {
+            let url = HookUrl::parse(text);
+            let found = url.as_ref().map(|url| (url.tls, url.server(), url.target.as_str()));
+            let expected = expected.map(|(tls, server, target)| (tls, server.to_owned(), target));
+            assert_eq!(found, expected, "{text}");
+        }
+        check("http://a/", Some((false, "a:80", "/")));
+        check("http://a", Some((false, "a:80", "/")));
+        check("HTTPS://a.example:8443/x/y?z=1&w", Some((true, "a.example:8443", "/x/y?z=1&w")));
+        check("https://a?b", Some((true, "a:443", "/?b")));
+        check("localhost:8080/on_publish", Some((false, "localhost:8080", "/on_publish")));
+        check("http://[::1]:81/", Some((false, "[::1]:81", "/")));
+        check("http://[::1]/", Some((false, "[::1]:80", "/")));
+        for bad in [
+            "",
+            "http://",
+            "ftp://a/",
+            "http://a:0/",
+            "http://a:x/",
+            "http://a:65536/",
+            "http://u:p@a/",
+            "http://a/#f",
+            "http://a /",
+            "http://[::1",
+            "http://[a]/",
+            "http://[::1]x/",
+            "http://a/\u{e9}",
+            "http://a\r\n/",
+            "http:///x",
+        ] {
+            check(bad, None);
         }
     }
 }

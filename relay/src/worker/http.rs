@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::connection::Connection;
-use super::labels::{RefuseReason, Transport};
+use super::labels::RefuseReason;
 use super::speech::Speech;
 use crate::limits::Limits;
 use crate::session::SessionError;
@@ -30,6 +30,8 @@ pub(super) struct HttpFront {
     deadline: Duration,
     output: VecDeque<Bytes>,
     refusal: Option<String>,
+    /// The last word is said.
+    over: bool,
 }
 
 /// Where a request goes.
@@ -45,20 +47,33 @@ impl HttpFront {
     /// Its first head must have ended at `deadline`.
     pub(super) fn new(limits: Arc<Limits>, deadline: Duration) -> Self {
         let output = VecDeque::new();
-        Self { limits, reader: HeadReader::default(), deadline, output, refusal: None }
+        Self { limits, reader: HeadReader::default(), deadline, output, refusal: None, over: false }
     }
 
     /// Refuses: the answer is sent, then the connection ends.
     pub(super) fn refuse(&mut self, status: (u16, &str), sentence: &str) {
-        self.output.push_back(plain_response(status, &[("Connection", "close")], sentence));
-        self.refusal = Some(sentence.to_owned());
+        let answer = plain_response(status, &[("Connection", "close")], sentence);
+        self.refuse_with(answer, sentence.to_owned());
+    }
+
+    /// The same with an answer of one's own.
+    pub(super) fn refuse_with(&mut self, answer: Bytes, sentence: String) {
+        self.output.push_back(answer);
+        self.refusal = Some(sentence);
+        self.over = true;
+    }
+
+    /// Answers. The head of another request must have ended at `next`; `None`: no other is taken.
+    pub(super) fn answer(&mut self, answer: Bytes, next: Option<Duration>) {
+        self.output.push_back(answer);
+        self.over = next.is_none();
+        self.deadline = next.unwrap_or(self.deadline);
     }
 
     /// Refuses with an answer that has no body, as the client of a tunnel expects it.
     pub(super) fn refuse_bare(&mut self, status: (u16, &str), reason: &str) {
         let fields = [("Content-Length", "0"), ("Connection", "close")];
-        self.output.push_back(response_head(status, &fields));
-        self.refusal = Some(reason.to_owned());
+        self.refuse_with(response_head(status, &fields), reason.to_owned());
     }
 
     /// Another head is to be read, which must have ended at `deadline`.
@@ -67,7 +82,7 @@ impl HttpFront {
     }
 
     pub(super) fn wants_close(&self) -> bool {
-        self.refusal.is_some()
+        self.over
     }
 
     pub(super) fn refusal(&self) -> Option<&str> {
@@ -79,7 +94,7 @@ impl HttpFront {
     }
 
     pub(super) fn check_deadline(&self, now: Duration) -> Result<(), SessionError> {
-        if self.refusal.is_none() && now >= self.deadline {
+        if !self.over && now >= self.deadline {
             return Err(SessionError::RequestTimeout);
         }
         Ok(())
@@ -125,20 +140,12 @@ impl Worker {
     fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead, now: Duration) {
         tracing::debug!(id = %connection.id, ?head, "request");
         match route(head) {
-            Route::Flv => {
-                self.set_transport(connection, Transport::Flv);
-                self.refuse_unserved(connection, "HTTP-FLV");
-            }
+            Route::Flv => self.ask_for_flv(connection, head, now),
             Route::Tunnel => self.begin_request(connection, head, now),
             Route::Nowhere(status, sentence, reason) => {
                 self.refuse_http(connection, status, sentence, reason);
             }
         }
-    }
-
-    fn refuse_unserved(&mut self, connection: &mut Connection, what: &str) {
-        let (status, reason) = ((404, "Not Found"), RefuseReason::HttpNotFound);
-        self.refuse_http(connection, status, &format!("{what} is not served here."), reason);
     }
 
     /// Answers that something is refused, counts it, and lets the connection end.

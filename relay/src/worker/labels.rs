@@ -160,6 +160,7 @@ labels! {
         TunnelBody = "tunnel_body", "A tunnel's request whose body is too long or does not tell its length.";
         HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
         HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
+        Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
         HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
         HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
     }

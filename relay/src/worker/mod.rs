@@ -11,6 +11,7 @@
 //!   receive.rs  bytes -> session events -> publish.rs, play.rs; newcomers.rs: a few in each turn
 //!   front.rs    what a connection speaks, by its first bytes; http.rs: who answers a request;
 //!               secure.rs: TLS under all of it
+//!   flv.rs      players of FLV over HTTP and WebSockets
 //!   publish.rs  asking for a name, media into the hub, handing a stream over
 //!   play.rs     asking for a stream, positions, the end of a stream; needs.rs: who may miss what
 //!   level.rs    how long messages gather; flow.rs: what another level would cost
@@ -41,6 +42,7 @@ mod dump;
 mod early;
 mod flow;
 mod flush;
+mod flv;
 mod front;
 pub mod handle;
 mod hook_answers;

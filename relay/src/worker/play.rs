@@ -9,7 +9,7 @@ use super::connection::{Connection, Parked, Play, PlayNumber};
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
-use super::settings;
+use super::settings::{self, UnknownStream};
 use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
@@ -52,10 +52,15 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        let unknown = self.settings.app(permit.name().app()).unknown_stream;
         if !self.settings.overflow.is_empty() {
             connection.asked = Some(Box::new(permit.request.address.clone()));
         }
+        let app = self.settings.app(permit.name().app());
+        let unknown = match (connection.speech.is_flv(), app.flv_waits) {
+            (false, _) => app.unknown_stream,
+            (true, false) => UnknownStream::Reject,
+            (true, true) => UnknownStream::Wait,
+        };
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -81,7 +86,11 @@ impl Worker {
             if connection.closing.is_some() {
                 return;
             }
-            let view = ViewKind { message_stream, ..ViewKind::default() };
+            if connection.speech.only_asks() {
+                connection.speech.accept_play(message_stream);
+                return worker.resume(connection, now);
+            }
+            let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played on too many message streams");
@@ -167,6 +176,9 @@ impl Worker {
                     connection.speech.redirect_play(player.message_stream, &refusal, &to);
                 }
                 None => connection.speech.reject_play(player.message_stream, &refusal),
+            }
+            if connection.speech.is_flv() {
+                worker.resume(connection, now);
             }
         });
     }

@@ -11,6 +11,7 @@ use super::hook_settings::HookSettings;
 use crate::access::{Action, Rules};
 use crate::limits::Limits;
 use crate::reactor::ListenerKey;
+pub use crate::session::http_flv::Cors;
 
 /// Where a joining player starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,9 @@ pub struct AppSettings {
     pub unknown_stream: UnknownStream,
     /// The back end that is asked and told.
     pub hooks: Arc<HookSettings>,
+    /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
+    /// and expect to be told at once.
+    pub flv_waits: bool,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.
@@ -165,6 +169,11 @@ pub struct Settings {
     pub apps: HashMap<String, AppSettings>,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
+    /// Which pages may play FLV.
+    pub cors: Arc<Cors>,
+    /// Where browsers find FLV, such as `https://live.example.org`; `None`: on the port for players
+    /// of the host that they were sent a page from.
+    pub flv_base: Option<String>,
     /// Whom the limits of each address do not judge.
     pub exempt: Exempt,
     /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.

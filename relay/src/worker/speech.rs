@@ -8,12 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
+use super::flv;
 use super::http::HttpFront;
 use crate::limits::Limits;
+use crate::session::http_flv::FlvSession;
 use crate::session::{
     ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
     ServerSession, SessionError,
 };
+use crate::stream::ViewKind;
 use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What is spoken on a connection, inside its TLS if it has any.
@@ -27,6 +30,8 @@ pub(super) enum Speech {
     Http(Box<HttpFront>),
     /// HTTP, with a request of a tunnel in hand.
     Carrier(Box<Carrier>),
+    /// A player of FLV, over HTTP or a WebSocket.
+    Flv(Box<FlvSession>),
 }
 
 impl Speech {
@@ -34,14 +39,14 @@ impl Speech {
     pub(super) fn rtmp(&mut self) -> Option<&mut ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Carrier(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
         }
     }
 
     fn session(&self) -> Option<&ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Carrier(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
         }
     }
 
@@ -50,9 +55,47 @@ impl Speech {
         self.session()?.client()
     }
 
+    /// What the client calls itself.
+    pub(super) fn client_name(&self) -> &str {
+        match self {
+            Self::Flv(session) => &session.request().client,
+            _ => self.client().map_or("", |client| &client.flash_ver),
+        }
+    }
+
+    /// The token that the client showed in a header of its request. A secret.
+    pub(super) fn bearer(&self) -> Option<&str> {
+        match self {
+            Self::Flv(session) => session.request().bearer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the client plays FLV, or would.
+    pub(super) fn is_flv(&self) -> bool {
+        matches!(self, Self::Flv(_))
+    }
+
+    /// Whether the client asks for a stream only to learn how it would be answered.
+    pub(super) fn only_asks(&self) -> bool {
+        matches!(self, Self::Flv(session) if session.request().head_only)
+    }
+
+    /// What a player on this message stream reads at first.
+    pub(super) fn view(&self, message_stream: u32) -> ViewKind {
+        match self {
+            Self::Flv(session) => flv::view(session),
+            _ => ViewKind { message_stream, ..ViewKind::default() },
+        }
+    }
+
     /// Whether a verdict is outstanding, so that nothing more may be received.
     pub(super) fn is_waiting(&self) -> bool {
-        self.session().is_some_and(ServerSession::is_waiting)
+        match self {
+            Self::Rtmp(session) => session.is_waiting(),
+            Self::Flv(session) => session.is_waiting(),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => false,
+        }
     }
 
     /// Whether the last word is said.
@@ -60,6 +103,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.wants_close(),
             Self::Http(http) => http.wants_close(),
+            Self::Flv(session) => session.wants_close(),
             Self::Unknown | Self::Carrier(_) => false,
         }
     }
@@ -69,6 +113,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.refusal(),
             Self::Http(http) => http.refusal(),
+            Self::Flv(session) => session.refusal(),
             Self::Unknown | Self::Carrier(_) => None,
         }
     }
@@ -78,6 +123,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.take_output(),
             Self::Http(http) => http.take_output(),
+            Self::Flv(session) => session.take_output(),
             Self::Unknown | Self::Carrier(_) => None,
         }
     }
@@ -93,6 +139,7 @@ impl Speech {
             Self::Rtmp(session) => session.check_deadline(now),
             Self::Http(http) => http.check_deadline(now),
             Self::Carrier(carrier) => carrier.check_deadline(now),
+            Self::Flv(session) => session.check_deadline(limits, now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -111,6 +158,7 @@ impl Speech {
             Self::Rtmp(session) => session.held_bytes(),
             Self::Http(http) => http.held_bytes(),
             Self::Carrier(carrier) => carrier.held_bytes(),
+            Self::Flv(session) => session.held_bytes(),
             Self::Unknown => 0,
         }
     }
@@ -144,15 +192,19 @@ impl Speech {
 
     /// Whether a play is granted.
     pub(super) fn accept_play(&mut self, message_stream: u32) {
-        if let Self::Rtmp(session) = self {
-            session.accept_play(message_stream);
+        match self {
+            Self::Rtmp(session) => session.accept_play(message_stream),
+            Self::Flv(session) => session.accept_play(),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 
     /// Or refused.
     pub(super) fn reject_play(&mut self, message_stream: u32, refusal: &PlayRefusal) {
-        if let Self::Rtmp(session) = self {
-            session.reject_play(message_stream, refusal);
+        match self {
+            Self::Rtmp(session) => session.reject_play(message_stream, refusal),
+            Self::Flv(session) => session.reject_play(refusal),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 
@@ -163,8 +215,9 @@ impl Speech {
         refusal: &PlayRefusal,
         to: &Redirect,
     ) {
-        if let Self::Rtmp(session) = self {
-            session.redirect_play(message_stream, refusal, to);
+        match self {
+            Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
+            _ => self.reject_play(message_stream, refusal),
         }
     }
 
@@ -184,8 +237,10 @@ impl Speech {
 
     /// A player's stream is gone for good.
     pub(super) fn unpublish_notify(&mut self, message_stream: u32) {
-        if let Self::Rtmp(session) = self {
-            session.unpublish_notify(message_stream);
+        match self {
+            Self::Rtmp(session) => session.unpublish_notify(message_stream),
+            Self::Flv(session) => session.end(),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 

@@ -146,8 +146,13 @@ pub enum Verdict {
         /// Whether it has.
         told: bool,
     },
-    /// Yes, under this name: of the application for connect, else of the stream within it.
-    Rename(String),
+    /// Yes, under another name.
+    Rename {
+        /// That of the application for connect, else that of the stream within it.
+        to: String,
+        /// As for `Go`.
+        told: bool,
+    },
     /// It should be fetched from, or sent to, another server.
     Elsewhere,
     /// No.

@@ -90,7 +90,8 @@ impl Tunnel {
             .collect();
         self.number += requests.len() as u64;
         self.requests += 1;
-        let nth = |every: Option<u64>| every.is_some_and(|every| self.requests.is_multiple_of(every));
+        let nth =
+            |every: Option<u64>| every.is_some_and(|every| self.requests.is_multiple_of(every));
         let (cut, twice) = (nth(self.manner.cut), nth(self.manner.twice));
         if cut {
             // The head and half of the body, and the connection is gone.
@@ -99,7 +100,7 @@ impl Tunnel {
             let whole = render(&self.manner, target, body);
             let until = whole.len() - body.len().div_ceil(2);
             socket.write_all(&whole[..until]).map_err(|error| error.to_string())?;
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(30));
         }
         let manner = self.manner;
         let mut socket = self.take_socket()?;
