@@ -24,7 +24,7 @@
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`control`] | one slow thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
@@ -55,6 +55,12 @@
 //! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
 //! buffer that has to grow is copied once more, which happens to a frame twice as long as any that
 //! its publisher sent before, and beyond 1 MiB. All of it counts in `relay_copied_bytes_total`.
+//!
+//! A port takes everything: the first bytes of a connection decide what it speaks, layer by layer
+//! (PROXY header, TLS, then RTMP or HTTP). TLS lies under whatever is spoken: what comes is opened
+//! before anybody reads it; what goes is sealed from the same log when it is its turn, into one
+//! buffer per batch, and the cursor advances at once, so that a player holds at most one batch of
+//! its own.
 //!
 //! # Laws
 //!

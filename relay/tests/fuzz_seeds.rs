@@ -37,6 +37,8 @@ bodies! {
     flv: wire::fuzz::flv,
     handshake: wire::fuzz::handshake,
     media_header: wire::fuzz::media_header,
+    proxy_header: session::fuzz::proxy_header,
+    request_heads: session::fuzz::request_heads,
     server_session: session::fuzz::server_session,
     stream: stream::fuzz::operations,
     tunnel: session::fuzz::tunnel,

@@ -178,8 +178,8 @@ pub struct Settings {
     pub exempt: Exempt,
     /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
     pub overflow: Vec<String>,
-    /// What is spoken on each listener, in the order in which they were added to a reactor; on those
-    /// that are not here, everything.
+    /// What is spoken on each listener, in the order in which they were added to a reactor; on
+    /// those that are not here, everything.
     pub listeners: Vec<Speaks>,
     /// Networks of proxies whose PROXY headers are believed.
     pub proxy_from: Vec<IpNet>,

@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod rtmpdump;
 pub(crate) mod scene;
+pub(crate) mod secure;
 pub(crate) mod tunnel;
 
 use std::path::{Path, PathBuf};
