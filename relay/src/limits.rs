@@ -209,6 +209,14 @@ limits! {
     directory_refresh: Time = secs(10), "How often a node repeats that what it announced still stands; after three such spans without a word its streams end.";
     link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
+    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. Right ones are not either, for guessing would go on; rules that need none still hold.";
+    auth_failure_window: Time = secs(60), "After so long without a wrong secret, those of an address are forgotten.";
+    auth_failure_addresses_max: Count = 10_000, "Addresses whose wrong secrets are remembered; a further one takes the place of the oldest.";
+    token_keys_wait_max: Time = secs(5), "How long a publish or play may wait for keys of tokens that are not there, or not the one that its token names, and how long fetching them may take.";
+    token_keys_waiting_max: Count = 1_024, "Publishes and plays of one worker that may wait for keys of tokens; further ones are refused.";
+    token_keys_refresh: Time = secs(300), "How often keys of tokens are fetched anew; a token that names an unknown key has it done at once, but not twice in 30s.";
+    token_keys_keep: Time = secs(24 * 3_600), "How long keys of tokens that were fetched are used while fetching them anew fails.";
+    token_keys_bytes_max: Bytes = 256 * KIB, "Longest answer that is read when keys of tokens are fetched.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

@@ -34,6 +34,7 @@ impl Worker {
                     reply.send(self.connection_shares(after, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }

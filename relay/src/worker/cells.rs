@@ -31,6 +31,8 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// How often somebody came whose token needs keys that are not there.
+    pub token_keys_wanted: Cell64,
     /// Calls of hooks that found the road to the control thread full.
     pub hooks_overloaded: Family<HookName, { HookName::COUNT }>,
     /// Handshakes by how they ended.

@@ -56,15 +56,15 @@ impl Worker {
                         return;
                     }
                 }
-                Speech::Carrier(_) => {
-                    self.hear_carrier(connection, input, now);
-                    if matches!(connection.speech, Speech::Carrier(_)) {
-                        return;
-                    }
-                }
                 Speech::Flv(_) => {
                     self.hear_flv(connection, input, now);
                     if matches!(connection.speech, Speech::Flv(_)) {
+                        return;
+                    }
+                }
+                Speech::Carrier(_) => {
+                    self.hear_carrier(connection, input, now);
+                    if matches!(connection.speech, Speech::Carrier(_)) {
                         return;
                     }
                 }

@@ -76,6 +76,7 @@ mod tunnel;
 mod tunnel_fill;
 pub mod turn;
 pub mod verdicts;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,6 +101,8 @@ use self::sweep::Sweep;
 use self::table::Table;
 pub use self::tunnel::TunnelSource;
 use self::tunnel::Tunnels;
+use self::waiting::Waiting;
+use crate::access::FetchedKeys;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
@@ -191,6 +194,10 @@ pub struct Worker {
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
+    /// The keys of tokens that were fetched.
+    fetched_keys: FetchedKeys,
+    /// Who waits for them.
+    waiting_for_keys: Vec<Waiting>,
 }
 
 /// How far a worker is on its way out.
@@ -252,6 +259,8 @@ impl Worker {
             seal_buffers: SealBuffers::default(),
             ending: Ending::No,
             epoch: Duration::ZERO,
+            fetched_keys: FetchedKeys::default(),
+            waiting_for_keys: Vec::new(),
         }
     }
 

@@ -1,9 +1,17 @@
 //! The few numbers that all workers of a node share: sums against limits of the node as a whole.
 //!
-//! Each worker adds its own changes; nobody waits for anybody.
+//! Each worker adds its own changes; nobody waits for anybody, but for the moment that looking up
+//! who guessed secrets takes, which is no part of the data path.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::access::{Answered, Guesses};
+use crate::limits::Limits;
 
 use super::addresses::Addresses;
 use super::verdicts::Road;
@@ -20,6 +28,10 @@ pub struct Shared {
     tunnels: AtomicUsize,
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
+    guesses: Mutex<Guesses>,
+    /// Addresses in `guesses`: mostly none, and then nobody has to look.
+    guessers: AtomicUsize,
+    answered: Mutex<Answered>,
     /// What back ends are to be asked and told.
     hooks: Road,
     addresses: Addresses,
@@ -60,6 +72,24 @@ impl Shared {
     #[must_use]
     pub fn tls(&self) -> Option<&ServerTls> {
         self.tls.as_deref()
+    }
+
+    /// Counts a wrong secret from an address.
+    pub(super) fn count_guess(&self, peer: IpAddr, now: Duration, limits: &Limits) {
+        let mut guesses = self.guesses.lock();
+        guesses.count(peer, now, limits);
+        self.guessers.store(guesses.len(), Ordering::Relaxed);
+    }
+
+    /// Whether too many wrong secrets came from an address.
+    pub(super) fn is_guessing(&self, peer: IpAddr, now: Duration, limits: &Limits) -> bool {
+        self.guessers.load(Ordering::Relaxed) > 0
+            && self.guesses.lock().is_guessing(peer, now, limits)
+    }
+
+    /// Runs `judge` with the challenges that were answered on any worker.
+    pub(super) fn with_answered<T>(&self, judge: impl FnOnce(&mut Answered) -> T) -> T {
+        judge(&mut self.answered.lock())
     }
 
     /// Says what a worker sends, in bytes a second.

@@ -28,10 +28,10 @@ pub(super) enum Speech {
     Rtmp(ServerSession),
     /// HTTP, between requests or within the head of one.
     Http(Box<HttpFront>),
-    /// HTTP, with a request of a tunnel in hand.
-    Carrier(Box<Carrier>),
     /// A player of FLV, over HTTP or a WebSocket.
     Flv(Box<FlvSession>),
+    /// HTTP, with a request of a tunnel in hand.
+    Carrier(Box<Carrier>),
 }
 
 impl Speech {
@@ -138,8 +138,8 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.check_deadline(now),
             Self::Http(http) => http.check_deadline(now),
-            Self::Carrier(carrier) => carrier.check_deadline(now),
             Self::Flv(session) => session.check_deadline(limits, now),
+            Self::Carrier(carrier) => carrier.check_deadline(now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -157,8 +157,8 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.held_bytes(),
             Self::Http(http) => http.held_bytes(),
-            Self::Carrier(carrier) => carrier.held_bytes(),
             Self::Flv(session) => session.held_bytes(),
+            Self::Carrier(carrier) => carrier.held_bytes(),
             Self::Unknown => 0,
         }
     }

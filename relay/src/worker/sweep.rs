@@ -54,6 +54,7 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.stop_waiting_for_keys(now);
         self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
