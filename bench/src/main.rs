@@ -27,6 +27,7 @@ mod server;
 mod storm;
 mod streams;
 mod tls;
+mod tunnel;
 mod turn;
 
 use std::io::{Write, stderr};
@@ -61,6 +62,8 @@ enum Command {
     Cycles(cycles::Arguments),
     /// RTMPS beside RTMP: CPU per delivered GB, handshakes, and a storm of them.
     Tls(tls::Arguments),
+    /// Players inside HTTP beside plain ones: whether these notice, and what the tunnel costs.
+    Tunnel(tunnel::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Command::Streams(arguments) => streams::run(&arguments),
         Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
+        Command::Tunnel(arguments) => tunnel::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

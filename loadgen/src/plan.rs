@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::config::ReactorChoice;
+use relay::tls::ClientTls;
 
 use crate::expect::Expectation;
 use crate::flv::FlvFile;
@@ -52,6 +53,10 @@ pub struct Plan {
     pub sweep: Option<Duration>,
     /// Whether connections lost are made again.
     pub reconnect: bool,
+    /// Whom connections inside TLS trust, if there are any.
+    pub tls: Option<ClientTls>,
+    /// The shortest time from one request of a tunnel to the next; `None` for the usual one.
+    pub poll: Option<Duration>,
     /// Whether connect names the capabilities of Enhanced RTMP.
     pub enhanced: bool,
     /// Decides everything that is drawn.

@@ -1,6 +1,6 @@
 //! Where the load goes: a URL, taken apart and looked up once.
 //!
-//! `rtmp://host[:port]/app[/name][?query]`. The last segment of two or more is the stream's name,
+//! `rtmp://host[:port]/app[/name][?query]`, or `rtmps`, `rtmpt`, `rtmpts`. The last segment of two or more is the stream's name,
 //! what stands before it the application. With several streams each gets a number: in the place of
 //! `{}`, or else behind the name.
 
@@ -8,12 +8,61 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::failure::Failure;
 
-/// RTMP's own port.
-const DEFAULT_PORT: u16 = 1935;
+/// How RTMP is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// By TCP.
+    Rtmp,
+    /// Inside TLS.
+    Rtmps,
+    /// Inside HTTP.
+    Rtmpt,
+    /// Inside HTTP, and that inside TLS.
+    Rtmpts,
+}
+
+impl Scheme {
+    /// Whether it begins with TLS.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::Rtmps | Self::Rtmpts)
+    }
+
+    /// Whether RTMP goes inside HTTP requests.
+    #[must_use]
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::Rtmpt | Self::Rtmpts)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Rtmp, Self::Rtmps, Self::Rtmpt, Self::Rtmpts];
+        all.into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.name()))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp => "rtmp",
+            Self::Rtmps => "rtmps",
+            Self::Rtmpt => "rtmpt",
+            Self::Rtmpts => "rtmpts",
+        }
+    }
+
+    /// What clients take when a URL names no port.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Rtmp => 1935,
+            Self::Rtmpt => 80,
+            Self::Rtmps | Self::Rtmpts => 443,
+        }
+    }
+}
 
 /// A server and the names of streams on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// How RTMP is carried.
+    pub scheme: Scheme,
     /// Every address that the host's name stands for; never empty. Connections take turns.
     pub addresses: Vec<SocketAddr>,
     /// Host and port as in the URL.
@@ -30,7 +79,7 @@ impl Target {
     /// # Errors
     /// One sentence when it is no URL of RTMP or the host is not known.
     pub fn parse(url: &str) -> Result<Self, Failure> {
-        let (host, port, path) = split(url)?;
+        let (scheme, host, port, path) = split(url)?;
         let addresses: Vec<SocketAddr> = (host, port)
             .to_socket_addrs()
             .map_err(|error| Failure::new(format!("the host of {url} is not known: {error}")))?
@@ -49,13 +98,25 @@ impl Target {
         let name = if query.is_empty() { name.to_owned() } else { format!("{name}?{query}") };
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let authority = format!("{bracketed}:{port}");
-        Ok(Self { addresses, authority, app: app.to_owned(), name })
+        Ok(Self { scheme, addresses, authority, app: app.to_owned(), name })
     }
 
     /// What connect says as `tcUrl`.
     #[must_use]
     pub fn tc_url(&self) -> String {
-        format!("rtmp://{}/{}", self.authority, self.app)
+        format!("{}://{}/{}", self.scheme.name(), self.authority, self.app)
+    }
+
+    /// Host and port as in the URL.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The host, of IPv6 in brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host)
     }
 
     /// The name of stream number `index` of `streams`.
@@ -81,9 +142,9 @@ impl Target {
     pub fn redirected(&self, tc_url: Option<&str>) -> Result<Self, Failure> {
         let Some(to) = tc_url.filter(|to| !to.is_empty()) else { return Ok(self.clone()) };
         let absolute = if let Some(rest) = to.strip_prefix("//") {
-            format!("rtmp://{rest}")
+            format!("{}://{rest}", self.scheme.name())
         } else if to.starts_with('/') {
-            format!("rtmp://{}{to}", self.authority)
+            format!("{}://{}{to}", self.scheme.name(), self.authority)
         } else {
             to.to_owned()
         };
@@ -94,18 +155,14 @@ impl Target {
     }
 }
 
-fn split(url: &str) -> Result<(&str, u16, &str), Failure> {
+fn split(url: &str) -> Result<(Scheme, &str, u16, &str), Failure> {
     let wrong = |why: &str| Err(Failure::new(format!("'{url}' is no target: {why}")));
     let Some((scheme, rest)) = url.split_once("://") else {
         return wrong("write rtmp://host/app/name");
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "rtmp" => {}
-        "rtmps" | "rtmpt" | "rtmpts" | "rtmpe" => {
-            return wrong(&format!("{scheme} is not spoken, only rtmp"));
-        }
-        _ => return wrong(&format!("'{scheme}' is not rtmp")),
-    }
+    let Some(scheme) = Scheme::parse(scheme) else {
+        return wrong(&format!("'{scheme}' is none of rtmp, rtmps, rtmpt and rtmpts"));
+    };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = if let Some(inner) = authority.strip_prefix('[') {
         let Some((host, port)) = inner.split_once(']') else {
@@ -121,8 +178,8 @@ fn split(url: &str) -> Result<(&str, u16, &str), Failure> {
     if host.is_empty() {
         return wrong("it has no host");
     }
-    match port.map_or(Ok(DEFAULT_PORT), str::parse) {
-        Ok(port) if port > 0 => Ok((host, port, path)),
+    match port.map_or(Ok(scheme.default_port()), str::parse) {
+        Ok(port) if port > 0 => Ok((scheme, host, port, path)),
         _ => wrong("its port is no number from 1 to 65535"),
     }
 }
@@ -146,6 +203,11 @@ mod tests {
         check("rtmp://127.0.0.1/live/a?k=v", 4, "rtmp://127.0.0.1:1935/live", "a-3?k=v");
         check("rtmp://127.0.0.1/live/a?k=v", 1, "rtmp://127.0.0.1:1935/live", "a?k=v");
         check("RTMP://[::1]:1936/live/a", 1, "rtmp://[::1]:1936/live", "a");
+        check("rtmpt://127.0.0.1/live/a", 1, "rtmpt://127.0.0.1:80/live", "a");
+        check("rtmps://127.0.0.1/live/a", 1, "rtmps://127.0.0.1:443/live", "a");
+        check("rtmpts://[::1]:9/live/a", 1, "rtmpts://[::1]:9/live", "a");
+        assert_eq!(Target::parse("rtmps://[::1]:9/live/a").unwrap().host(), "[::1]");
+        assert_eq!(Target::parse("rtmps://127.0.0.1/live/a").unwrap().host(), "127.0.0.1");
     }
 
     #[test]
@@ -155,8 +217,8 @@ mod tests {
             assert!(sentence.contains(part) && !sentence.contains('\n'), "{url}: {sentence}");
         };
         check("127.0.0.1/live/a", "write rtmp://");
-        check("http://127.0.0.1/live/a", "is not rtmp");
-        check("rtmps://127.0.0.1/live/a", "only rtmp");
+        check("http://127.0.0.1/live/a", "none of rtmp");
+        check("rtmpe://127.0.0.1/live/a", "none of rtmp");
         check("rtmp:///live/a", "no host");
         check("rtmp://127.0.0.1:0/live/a", "port");
         check("rtmp://127.0.0.1:x/live/a", "port");
@@ -177,5 +239,6 @@ mod tests {
         check(Some("rtmp://127.0.0.2:8/other/app"), "rtmp://127.0.0.2:8/other/app");
         check(Some("//127.0.0.2/live"), "rtmp://127.0.0.2:1935/live");
         check(Some("/moved"), "rtmp://127.0.0.1:9/moved");
+        check(Some("rtmps://127.0.0.2:8/live"), "rtmps://127.0.0.2:8/live");
     }
 }

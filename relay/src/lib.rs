@@ -82,6 +82,14 @@
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
 //!   else it ends the process, and whoever runs it starts it again.
 //!
+//! # Inside HTTP
+//!
+//! A tunnelled session (RTMPT) is a connection without a socket: whoever publishes and plays does
+//! not know. Its bytes come in the bodies of requests and leave when a request asks, straight from
+//! the log and no sooner. The HTTP connections that carry it belong to nobody: each serves one
+//! request at a time, whichever session it is for, and between two may go to another core, with
+//! what it has not read. That is the one exception to a connection's having one owner.
+//!
 //! # Where names are decided
 //!
 //! Worker 0 holds the registrar. Every publish and play asks it once, by mail. A stream's log is

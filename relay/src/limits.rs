@@ -181,6 +181,15 @@ limits! {
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
+    tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
+    tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";
+    tunnel_idle_timeout: Time = secs(15), "A tunnelled session that no request came for ends after this long, and so does a connection that carried one.";
+    tunnel_hold: Time = millis(100), "A tunnel's request that finds nothing is held this long at most before it is answered empty: librtmp asks again without any pause.";
+    tunnel_interval: Time = millis(40), "A tunnelled player is given media no more often than this; more often costs a request and an answer each and shows no one anything sooner than the next frame.";
+    tunnel_reply_bytes_max: Bytes = 256 * KIB, "RTMP bytes of one answer of a tunnel, after which one more batch may follow; the rest waits in the log for the next request.";
+    tunnel_body_bytes_max: Bytes = 32 * MIB, "Body of one request of a tunnel. It is read as it comes and not kept, so this bounds only what one request may claim.";
+    tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB of it, and the requests before it must have come.";
+    tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
     hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
@@ -200,6 +209,14 @@ limits! {
     directory_refresh: Time = secs(10), "How often a node repeats that what it announced still stands; after three such spans without a word its streams end.";
     link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
+    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. Right ones are not either, for guessing would go on; rules that need none still hold.";
+    auth_failure_window: Time = secs(60), "After so long without a wrong secret, those of an address are forgotten.";
+    auth_failure_addresses_max: Count = 10_000, "Addresses whose wrong secrets are remembered; a further one takes the place of the oldest.";
+    token_keys_wait_max: Time = secs(5), "How long a publish or play may wait for keys of tokens that are not there, or not the one that its token names, and how long fetching them may take.";
+    token_keys_waiting_max: Count = 1_024, "Publishes and plays of one worker that may wait for keys of tokens; further ones are refused.";
+    token_keys_refresh: Time = secs(300), "How often keys of tokens are fetched anew; a token that names an unknown key has it done at once, but not twice in 30s.";
+    token_keys_keep: Time = secs(24 * 3_600), "How long keys of tokens that were fetched are used while fetching them anew fails.";
+    token_keys_bytes_max: Bytes = 256 * KIB, "Longest answer that is read when keys of tokens are fetched.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }

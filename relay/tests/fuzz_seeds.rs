@@ -42,6 +42,8 @@ bodies! {
     server_session: session::fuzz::server_session,
     stream: stream::fuzz::operations,
     websocket: wire::fuzz::websocket,
+    tunnel: session::fuzz::tunnel,
+    tunnel_client: session::fuzz::tunnel_client,
     wire_message: wire::fuzz::wire_message,
 }
 

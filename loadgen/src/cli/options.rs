@@ -165,7 +165,7 @@ pub(super) struct HostileCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct TargetOptions {
-    /// rtmp://host[:port]/app[/name]; for several servers that share their streams it may be given
+    /// rtmp://host[:port]/app[/name], or rtmps, rtmpt, rtmpts; for several servers that share their streams it may be given
     /// several times, and all addresses of a host take turns. `{}` in the name becomes the number
     /// of the stream, which else stands behind it
     #[arg(long, value_name = "URL", required = true)]
@@ -173,6 +173,12 @@ pub(super) struct TargetOptions {
     /// How many streams there are; as many as publishers by default, else 1
     #[arg(long, value_name = "N", value_parser = units::count)]
     pub(super) streams: Option<usize>,
+    /// The authorities to trust inside TLS (a PEM file); those of the host by default
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// From one request of a tunnel (rtmpt, rtmpts) to the next at the least
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(super) poll: Option<Duration>,
     /// Name no capabilities of Enhanced RTMP in connect, for servers that refuse what they do not
     /// know
     #[arg(long)]

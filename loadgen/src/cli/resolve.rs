@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::config::ReactorChoice;
+use relay::tls::{ClientTls, Trust};
 
 use super::options::{
     Cli, Codec, Command, LoadOptions, PlayOptions, PublishOptions, Reactor, ReportOptions,
@@ -16,7 +17,7 @@ use crate::flv::FlvFile;
 use crate::payload::VideoCodec;
 use crate::plan::{Outputs, Plan};
 use crate::profile::Profile;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use crate::units;
 use crate::verify::Checks;
 
@@ -91,6 +92,13 @@ fn assemble(
     let publish_to = targets(&target.target)?;
     let play_from = if play_target.is_empty() { publish_to.clone() } else { targets(play_target)? };
     let asked_publishers = publish.as_ref().and_then(|publish| publish.publishers);
+    let all = || publish_to.iter().chain(&play_from);
+    let tls = if all().any(|target| target.scheme.is_tls()) {
+        let trust = target.ca_file.map_or(Trust::System, Trust::Authorities);
+        Some(ClientTls::new(&trust).map_err(|error| Failure::new(error.to_string()))?)
+    } else {
+        None
+    };
     let streams = target.streams.or(asked_publishers).unwrap_or(1);
     let publishers = if publish.is_some() { asked_publishers.unwrap_or(streams) } else { 0 };
     let players = play.as_ref().map_or(0, |play| play.players.unwrap_or(shape.players));
@@ -121,6 +129,9 @@ fn assemble(
     }
     let automatic = if players as f64 <= VERIFYING { 1.0 } else { VERIFYING / players as f64 };
     let verify = play.as_ref().and_then(|play| play.verify).unwrap_or(automatic);
+    // The kernel can count bytes, but cannot open them.
+    let plain = play_from.iter().all(|target| target.scheme == Scheme::Rtmp);
+    let verify = if plain { verify } else { 1.0 };
     let file = publish.as_ref().and_then(|publish| publish.file.as_deref());
     let file = file.map(FlvFile::read).transpose()?.map(Arc::new);
     let profile = match &publish {
@@ -154,6 +165,8 @@ fn assemble(
         verify,
         sweep: load.sweep,
         reconnect: load.reconnect,
+        tls,
+        poll: target.poll,
         enhanced: !target.legacy,
         seed: load.seed,
         stay: None,

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use relay::reactor::{Batch, ConnectionKey, SLICES_MAX};
 
 use super::attack::Attacker;
+use super::lane::Lane;
 use super::player::Player;
 use super::publisher::Publisher;
-use super::task::Task;
+use super::task::{Loss, Task};
 
 /// A connection made or being made.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Client {
     pub(super) leaving: bool,
     /// Our direction is ended, so that the server can end its own in order.
     pub(super) ended: bool,
+    /// What lies below RTMP, unless it is TCP.
+    pub(super) lane: Option<Box<Lane>>,
     sending: bool,
     outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
@@ -43,6 +48,7 @@ impl Client {
             key: None,
             leaving: false,
             ended: false,
+            lane: None,
             sending: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -51,11 +57,16 @@ impl Client {
 
     /// Bytes that wait for the kernel to take them.
     pub(super) fn outbox_bytes(&self) -> usize {
-        self.outbox_bytes
+        self.outbox_bytes + self.lane.as_ref().map_or(0, |lane| lane.waiting_bytes())
     }
 
     /// Puts bytes behind those that wait.
     pub(super) fn push(&mut self, bytes: Bytes) {
+        let bytes = match &mut self.lane {
+            Some(lane) => lane.push(bytes),
+            None => Some(bytes),
+        };
+        let Some(bytes) = bytes else { return };
         self.outbox_bytes += bytes.len();
         self.outbox.push_back(bytes);
     }
@@ -73,18 +84,28 @@ impl Client {
     }
 
     /// The next batch, unless one is on its way.
-    pub(super) fn next_batch(&mut self) -> Option<Batch> {
-        if self.sending || self.outbox.is_empty() {
-            return None;
+    pub(super) fn next_batch(&mut self, now: Duration) -> Result<Option<Batch>, Loss> {
+        if self.sending {
+            return Ok(None);
         }
-        self.sending = true;
-        let count = self.outbox.len().min(SLICES_MAX);
-        let mut slices: Vec<Bytes> = self.outbox.drain(..count).collect();
-        self.outbox_bytes -= slices.iter().map(Bytes::len).sum::<usize>();
-        match slices.len() {
+        let mut slices = match &mut self.lane {
+            Some(lane) => lane.next_batch(&mut self.outbox, now)?,
+            None => {
+                let count = self.outbox.len().min(SLICES_MAX);
+                let slices: Vec<Bytes> = self.outbox.drain(..count).collect();
+                self.outbox_bytes -= slices.iter().map(Bytes::len).sum::<usize>();
+                slices
+            }
+        };
+        if self.outbox.is_empty() {
+            self.outbox_bytes = 0;
+        }
+        self.sending = !slices.is_empty();
+        Ok(match slices.len() {
+            0 => None,
             1 => slices.pop().map(Batch::One),
             _ => Some(Batch::Many(slices)),
-        }
+        })
     }
 
     /// The batch is gone.
@@ -94,7 +115,8 @@ impl Client {
 
     /// Nothing waits and nothing is on its way.
     pub(super) fn is_silent(&self) -> bool {
-        !self.sending && self.outbox.is_empty()
+        let lane = self.lane.as_ref().is_none_or(|lane| lane.is_silent());
+        !self.sending && self.outbox.is_empty() && lane
     }
 
     /// Whether the server let it begin.

@@ -12,6 +12,7 @@ mod attack;
 mod client;
 mod crowd;
 mod dialogue;
+mod lane;
 mod player;
 mod publisher;
 mod sources;

@@ -15,6 +15,7 @@ use super::attack::Attacker;
 use super::client::{Client, Role};
 use super::crowd::Crowd;
 use super::dialogue::{Dialogue, Opening};
+use super::lane::Lane;
 use super::player::{Player, Turn};
 use super::publisher::Publisher;
 use super::task::{Job, Loss, REDIRECTS_MAX, Task};
@@ -170,6 +171,7 @@ impl State {
                     self.timers.set(due + TENTH, Event::Beat);
                 }
                 Event::Read(id) => self.read(id),
+                Event::Poll(id) => self.poll(id),
                 Event::Attack(id, tenth) => self.attack(id, tenth, now),
                 Event::Leave(id) => self.leave(id, now),
                 Event::Deadline(id) => self.judge_deadline(id, now),
@@ -333,6 +335,12 @@ impl State {
             self.timers.set(deadline, Event::Deadline(id));
         }
         client.role = role;
+        if !matches!(client.role, Role::Attacker(_)) {
+            match Lane::new(&target, plan.tls.as_ref(), plan.poll, now) {
+                Ok(lane) => client.lane = lane.map(Box::new),
+                Err(loss) => return self.lost(id, &loss),
+            }
+        }
         client.push_output();
         self.timers.set(leaves, Event::Leave(id));
         self.operations.push(Operation::Receive { connection });
@@ -342,12 +350,23 @@ impl State {
     fn received(&mut self, connection: ConnectionKey, bytes: &[u8]) {
         let Some(id) = self.id_of(connection) else { return };
         let Some(client) = self.clients.get_mut(&id) else { return };
+        let now = clock::now();
+        let opened = client.lane.as_mut().map(|lane| lane.receive(bytes, now));
         if client.leaving {
             self.meter.of(client.task.is_slow()).0.bytes_received += wide(bytes.len());
             self.operations.push(Operation::Receive { connection });
+            if opened.is_some() {
+                // The last requests of a tunnel go out.
+                self.flush(id);
+            }
             return;
         }
-        let now = clock::now();
+        let rtmp = match opened {
+            Some(Ok(rtmp)) => Some(rtmp),
+            Some(Err(loss)) => return self.lost(id, &loss),
+            None => None,
+        };
+        let (carried, bytes) = (bytes.len(), rtmp.as_deref().unwrap_or(bytes));
         let began = client.began();
         let turn = match &mut client.role {
             Role::Opening => Ok(None),
@@ -361,9 +380,9 @@ impl State {
             }
         };
         let counters = self.meter.of(client.task.is_slow()).0;
-        counters.bytes_received += wide(bytes.len());
+        counters.bytes_received += wide(carried);
         counters.reads += 1;
-        counters.full_reads += u64::from(bytes.len() >= self.shared.limits.receive_bytes);
+        counters.full_reads += u64::from(carried >= self.shared.limits.receive_bytes);
         let turn = match turn {
             Ok(turn) => turn,
             Err(error) => return self.refused(id, &error),
@@ -377,7 +396,7 @@ impl State {
             self.timers.set(due, Event::Frame(id));
         }
         self.flush(id);
-        self.rearm(id, connection, bytes.len(), now);
+        self.rearm(id, connection, carried, now);
         self.take_over(id, now);
         match turn {
             Some(Turn::Ended(code)) => self.lost(id, &Loss::ended(&code)),
@@ -447,7 +466,18 @@ impl State {
     fn flush(&mut self, id: u64) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let Some(connection) = client.key else { return };
-        if let Some(batch) = client.next_batch() {
+        let batch = match client.next_batch(clock::now()) {
+            Ok(batch) => batch,
+            Err(loss) => return self.lost(id, &loss),
+        };
+        if let Some(lane) = &mut client.lane
+            && let Some(due) = lane.next_due()
+            && lane.watched.is_none_or(|watched| due < watched)
+        {
+            lane.watched = Some(due);
+            self.timers.set(due, Event::Poll(id));
+        }
+        if let Some(batch) = batch {
             self.operations.push(Operation::Send { connection, batch });
         } else if client.leaving && client.is_silent() {
             if client.task.is_slow() || matches!(client.role, Role::Attacker(_)) {
@@ -459,12 +489,24 @@ impl State {
         }
     }
 
+    fn poll(&mut self, id: u64) {
+        if let Some(lane) = self.clients.get_mut(&id).and_then(|client| client.lane.as_mut()) {
+            lane.watched = None;
+            self.flush(id);
+        }
+    }
+
     fn close(&mut self, id: u64) {
         self.remove(id);
     }
 
     fn remove(&mut self, id: u64) -> Option<Client> {
         let client = self.clients.remove(&id)?;
+        if let Some(lane) = &client.lane {
+            let (polls, empty) = lane.polls();
+            self.meter.counters.polls += polls;
+            self.meter.counters.empty_polls += empty;
+        }
         if let Some(connection) = client.key {
             if let Some(entry) = self.by_slot.get_mut(connection.slot()) {
                 *entry = None;

@@ -24,6 +24,8 @@ pub(super) enum Event {
     Leave(u64),
     /// A session ought to have begun.
     Deadline(u64),
+    /// A tunnelled client may have to ask its server for more.
+    Poll(u64),
     /// A client that said goodbye is closed whatever it still had to say.
     Close(u64),
 }

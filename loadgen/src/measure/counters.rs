@@ -65,5 +65,7 @@ counters! {
     counted_reads: "Reads of players that only count.";
     late_timers: "Timers that fired more than 10 ms late.";
     timers: "Timers that fired.";
+    polls: "Requests of tunnels that were answered and could bring something.";
+    empty_polls: "Of those, requests that brought nothing.";
     unsent: "Frames that had to wait because the server took no more bytes.";
 }

@@ -26,6 +26,8 @@ fn plan(players: usize) -> Plan {
         verify: 1.0,
         sweep: None,
         reconnect: false,
+        tls: None,
+        poll: None,
         enhanced: true,
         seed: 7,
         stay: None,

@@ -8,17 +8,37 @@
 //! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither
 //! those of the files nor those of the peers.
 
+mod authmod;
+mod connecting;
+mod guesses;
+mod key_set;
 mod network;
+mod parameter;
+mod pattern;
 mod rules;
+mod signed;
+mod stream_keys;
+mod token;
+mod users;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::wire::stream_name::StreamName;
 
+pub use self::authmod::{Answered, CHALLENGE_SECONDS};
+pub use self::connecting::{ConnectJudgement, Connecting};
+pub use self::guesses::Guesses;
+pub use self::key_set::{Fetched, FetchedKeys, KeySet};
 pub use self::network::{Network, is_private};
-pub use self::rules::{ReadFile, Rules, RulesError};
+pub use self::rules::{ReadFile, Rules, RulesError, Verdict};
+pub use self::signed::{Claim, SECRET_BYTES_MIN, signed_name, signing_secrets};
+pub use self::stream_keys::key_line;
+pub use self::token::REFETCH_SECONDS;
+pub use self::users::password_hash;
 
 /// What somebody wants to do with a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,10 +64,15 @@ pub struct Inquiry<'a> {
     pub login: Option<&'a Login>,
     /// The token of an HTTP `Authorization: Bearer` header.
     pub bearer: Option<&'a str>,
+    /// The keys of tokens that were fetched.
+    pub fetched: &'a FetchedKeys,
     /// Seconds since 1970.
     pub unix: u64,
     /// Whether this address has shown too many wrong secrets of late: none is looked at.
     pub is_guessing: bool,
+    /// Whether it may be asked to wait for keys of tokens. If not, what cannot be checked is
+    /// refused.
+    pub may_wait: bool,
 }
 
 /// The answer to an [`Inquiry`].
@@ -135,6 +160,8 @@ pub enum Reason {
     WrongSignature,
     /// The token is wrong.
     WrongToken,
+    /// The password is wrong, or there is no such user.
+    WrongPassword,
     /// Too many wrong secrets came from this address.
     Guessing,
 }
@@ -143,7 +170,10 @@ impl Reason {
     /// Whether it counts as a wrong guess of a secret.
     #[must_use]
     pub fn is_wrong_secret(self) -> bool {
-        matches!(self, Self::WrongKey | Self::WrongSignature | Self::WrongToken)
+        matches!(
+            self,
+            Self::WrongKey | Self::WrongSignature | Self::WrongToken | Self::WrongPassword
+        )
     }
 
     /// Whether showing something else may help: HTTP's 401 rather than 403.
@@ -174,8 +204,34 @@ impl Reason {
             Self::WrongKey => "The stream key is wrong",
             Self::WrongSignature => "The signature of the URL is wrong",
             Self::WrongToken => "The token is wrong",
+            Self::WrongPassword => "User or password is wrong",
             Self::Guessing => "Too many wrong secrets came from your address; try again later",
         }
+    }
+}
+
+impl Grant {
+    /// What holds when both hold.
+    fn and(self, other: Self) -> Self {
+        let until = match (self.until, other.until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        Self { until, key: self.key.or(other.key), name: self.name.or(other.name) }
+    }
+}
+
+impl KeyId {
+    /// Of something secret, or that stands for it, by its kind.
+    fn of(kind: &str, parts: &[&[u8]]) -> Self {
+        let mut digest = Sha256::new_with_prefix(kind);
+        for part in parts {
+            digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(part);
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest.finalize()[..16]);
+        Self(id)
     }
 }
 

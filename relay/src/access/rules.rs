@@ -10,30 +10,50 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::authmod::{Answered, Method};
+use super::connecting::{ConnectJudgement, Connecting};
 use super::network::{Network, is_private};
-use super::{Grant, Inquiry, Judgement, Question, Reason};
-use crate::wire::stream_name::StreamAddress;
+use super::parameter::parameter;
+use super::signed::Secrets;
+use super::stream_keys::StreamKeys;
+use super::token::Tokens;
+use super::users::Users;
+use super::{Grant, Inquiry, Judgement, KeyId, Question, Reason};
+use crate::wire::stream_name::{StreamAddress, StreamName};
 
 /// Reads a whole file of secrets, for [`Rules::parse`]; `Err` says in words why it cannot be read.
 pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<u8>, String>;
 
-/// Most rules in one list.
+/// Most rules in one list, and conditions in one rule.
 const RULES_MAX: usize = 256;
 
 /// Who may do one thing in one application. Cheap to clone. The default is [`Rules::private`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rules(Arc<Vec<Rule>>);
 
+/// A judgement, and whether a wrong secret was shown on the way to it. If it grants, none was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The answer.
+    pub judgement: Judgement,
+    /// To be counted, even when somebody else is asked.
+    pub wrong_secret: bool,
+}
+
 /// Conditions that must all hold.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Rule(Vec<Condition>);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Condition {
     Everybody,
     Nobody,
     Private,
     Network(Network),
+    Key(StreamKeys),
+    Signed(Secrets),
+    Token(Tokens),
+    Password(Users, Method),
     Hook,
 }
 
@@ -42,12 +62,10 @@ enum Condition {
 #[error("{0}")]
 pub struct RulesError(String);
 
-/// What one condition says.
-enum Verdict {
-    Holds,
-    Ask(Question),
-    Fails(Reason),
-}
+/// What rules look like, for who wrote another one.
+const FORMS: &str = "\"everybody\", \"nobody\", \"private\", an address or network such as \
+    \"203.0.113.0/24\", \"key FILE\", \"signed FILE\", \"jwt RS256 FILE\", \"password FILE\", \"password FILE llnw\" \
+    or \"hook\", or several of these with \"and\" between them";
 
 impl Rules {
     /// Loopback and private networks, and nobody else.
@@ -106,46 +124,124 @@ impl Rules {
         *self == Self::private()
     }
 
-    /// The name under which a request is logged and listed before it is granted.
-    #[must_use]
-    pub fn shown_name(&self, address: &StreamAddress) -> Arc<str> {
-        address.name.as_str().into()
-    }
-
     /// The first rule that grants decides; else whoever has to be asked; else the reason that says
-    /// most.
+    /// most. A key at the end of the name is taken off even if a rule before it grants without.
     #[must_use]
-    pub fn judge(&self, inquiry: &Inquiry<'_>) -> Judgement {
+    pub fn judge(&self, inquiry: &Inquiry<'_>) -> Verdict {
         let mut reason = Reason::Nobody;
-        let mut question = None;
+        let (mut granted, mut question) = (None::<Grant>, None);
+        let mut wrong_secret = false;
         for rule in self.0.iter() {
+            if granted.is_some() && !rule.takes_key() {
+                continue;
+            }
             match rule.judge(inquiry) {
-                Judgement::Granted(grant) => return Judgement::Granted(grant),
+                Judgement::Granted(grant) => {
+                    let named = granted.as_ref().is_some_and(|granted| granted.name.is_some());
+                    if granted.is_none() || (!named && grant.name.is_some()) {
+                        granted = Some(grant);
+                    }
+                }
+                // Keys of tokens come soon, and decide without anybody else.
+                Judgement::Ask(Question::Keys) => question = Some(Question::Keys),
                 Judgement::Ask(asked) => question = question.or(Some(asked)),
-                Judgement::Refused(why) => reason = reason.max(why),
+                Judgement::Refused(why) => {
+                    wrong_secret |= why.is_wrong_secret();
+                    reason = reason.max(why);
+                }
             }
         }
-        question.map_or(Judgement::Refused(reason), Judgement::Ask)
+        let judgement = match (granted, question) {
+            (Some(grant), _) => return Verdict::from(Judgement::Granted(grant)),
+            (None, Some(question)) => Judgement::Ask(question),
+            (None, None) => Judgement::Refused(reason),
+        };
+        Verdict { judgement, wrong_secret }
+    }
+
+    /// Where keys of tokens are to be fetched.
+    pub fn key_urls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|rule| &rule.0).filter_map(|condition| match condition {
+            Condition::Token(tokens) => tokens.url(),
+            _ => None,
+        })
+    }
+
+    /// Whether users with passwords are among them, so that connects have to be judged.
+    #[must_use]
+    pub fn have_users(&self) -> bool {
+        let mut conditions = self.0.iter().flat_map(|rule| &rule.0);
+        conditions.any(|condition| matches!(condition, Condition::Password(..)))
+    }
+
+    /// Judges a connect: whether it has to prove a user and password first.
+    #[must_use]
+    pub fn judge_connect(
+        &self,
+        connecting: &Connecting<'_>,
+        answered: &mut Answered,
+    ) -> ConnectJudgement {
+        let conditions = self.0.iter().flat_map(|rule| &rule.0);
+        let files: Vec<_> = conditions
+            .filter_map(|condition| match condition {
+                Condition::Password(users, method) => Some((users, *method)),
+                _ => None,
+            })
+            .collect();
+        let lets = |condition: &Condition| match condition {
+            Condition::Everybody => true,
+            Condition::Private => is_private(connecting.peer),
+            Condition::Network(network) => network.contains(connecting.peer),
+            _ => false,
+        };
+        let is_let_in = self.0.iter().any(|rule| rule.0.iter().all(lets));
+        connecting.judge(&files, is_let_in, answered)
+    }
+
+    /// The name under which a request is logged and listed before it is granted: where a key may be
+    /// its last part, that is left out.
+    #[must_use]
+    pub fn shown_name(&self, address: &StreamAddress) -> Arc<str> {
+        let name = address.name.as_str();
+        let is_key = self.0.iter().any(Rule::takes_key) && key_parameter(&address.query).is_none();
+        match name.rsplit_once('/') {
+            Some((rest, _)) if is_key => format!("{rest}/***").into(),
+            None if is_key => "***".into(),
+            _ => name.into(),
+        }
     }
 }
 
 impl Rule {
     fn parse(text: &str, read: ReadFile<'_>) -> Result<Self, String> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let conditions = words.split(|word| *word == "and");
+        let conditions = words.split(|word| *word == "and").take(RULES_MAX);
         conditions.map(|words| Condition::parse(words, read)).collect::<Result<_, _>>().map(Self)
     }
 
+    fn takes_key(&self) -> bool {
+        self.0.iter().any(|condition| matches!(condition, Condition::Key(_)))
+    }
+
     fn judge(&self, inquiry: &Inquiry<'_>) -> Judgement {
-        let grant = Grant::default();
-        let mut asks_hook = false;
-        let mut waits = false;
+        let mut grant = Grant::default();
+        if self.takes_key() {
+            match self.judge_key(inquiry) {
+                Ok(granted) => grant = granted,
+                // Whoever else this rule keeps out is told that, and has guessed nothing.
+                Err(reason) => {
+                    return Judgement::Refused(self.keeps_out(inquiry).unwrap_or(reason));
+                }
+            }
+        }
+        let (mut asks_hook, mut waits) = (false, false);
         for condition in &self.0 {
-            match condition.judge(inquiry) {
-                Verdict::Holds => {}
-                Verdict::Ask(Question::Hook(_)) => asks_hook = true,
-                Verdict::Ask(Question::Keys) => waits = true,
-                Verdict::Fails(reason) => return Judgement::Refused(reason),
+            let name = grant.name.as_ref().unwrap_or(inquiry.name);
+            match condition.judge(inquiry, name) {
+                Judgement::Granted(further) => grant = grant.and(further),
+                Judgement::Ask(Question::Hook(_)) => asks_hook = true,
+                Judgement::Ask(Question::Keys) => waits = true,
+                Judgement::Refused(reason) => return Judgement::Refused(reason),
             }
         }
         match (waits, asks_hook) {
@@ -154,41 +250,113 @@ impl Rule {
             (false, false) => Judgement::Granted(grant),
         }
     }
+
+    /// Why an address is kept out whatever it shows.
+    fn keeps_out(&self, inquiry: &Inquiry<'_>) -> Option<Reason> {
+        let refused = |condition: &Condition| match condition.judge(inquiry, inquiry.name) {
+            Judgement::Refused(reason @ (Reason::Nobody | Reason::Address)) => Some(reason),
+            _ => None,
+        };
+        let needs_none = |condition: &&Condition| condition.needs_no_secret();
+        self.0.iter().filter(needs_none).find_map(refused)
+    }
+
+    /// The key is the parameter `key`, or else the last part of the name, which it is taken off.
+    fn judge_key(&self, inquiry: &Inquiry<'_>) -> Result<Grant, Reason> {
+        let parameter = key_parameter(inquiry.query);
+        let split = inquiry.name.split_last();
+        let (key, name) = match (&parameter, &split) {
+            (Some(key), _) => (&**key, None),
+            (None, Some((name, key))) => (*key, Some(name)),
+            (None, None) => return Err(Reason::NoKey),
+        };
+        if inquiry.is_guessing {
+            return Err(Reason::Guessing);
+        }
+        let stream = name.unwrap_or(inquiry.name).stream();
+        let mut grant = Grant { name: name.cloned(), ..Grant::default() };
+        for condition in &self.0 {
+            if let Condition::Key(keys) = condition {
+                let found = keys.find(stream, key).ok_or(Reason::WrongKey)?;
+                grant.key = grant.key.or(Some(found));
+            }
+        }
+        Ok(grant)
+    }
+}
+
+fn key_parameter(query: &str) -> Option<std::borrow::Cow<'_, str>> {
+    parameter(query, "key")
 }
 
 impl Condition {
-    fn parse(words: &[&str], _read: ReadFile<'_>) -> Result<Self, String> {
+    fn parse(words: &[&str], read: ReadFile<'_>) -> Result<Self, String> {
+        let mut file = |file: &str| read(file).map_err(|why| format!("a rule whose file {why}"));
         match words {
             ["everybody"] => Ok(Self::Everybody),
             ["nobody"] => Ok(Self::Nobody),
             ["private"] => Ok(Self::Private),
             ["hook"] => Ok(Self::Hook),
-            [word] if word.parse::<Network>().is_ok() => {
-                word.parse().map(Self::Network).map_err(|_| String::new())
+            ["key", path] => StreamKeys::parse(path, &file(path)?).map(Self::Key),
+            ["signed", path] => Secrets::parse(path, &file(path)?).map(Self::Signed),
+            ["jwt", words @ ..] => Tokens::parse(words, &mut file).map(Self::Token),
+            ["password", path] | ["password", path, "adobe"] => {
+                Ok(Self::Password(Users::parse(path, &file(path)?)?, Method::Adobe))
             }
-            _ => Err(format!(
-                "made of rules, which \"{}\" is not: they are \"everybody\", \"nobody\", \
-                 \"private\", an address or network such as \"203.0.113.0/24\", or \"hook\"",
-                words.join(" ")
-            )),
+            ["password", path, "llnw"] => {
+                Ok(Self::Password(Users::parse(path, &file(path)?)?, Method::Limelight))
+            }
+            [word] => word.parse().map(Self::Network).map_err(|_| no_rule(words)),
+            _ => Err(no_rule(words)),
         }
     }
 
-    fn judge(&self, inquiry: &Inquiry<'_>) -> Verdict {
-        let address = |holds| if holds { Verdict::Holds } else { Verdict::Fails(Reason::Address) };
-        match self {
-            Self::Everybody => Verdict::Holds,
-            Self::Nobody => Verdict::Fails(Reason::Nobody),
-            Self::Private => address(is_private(inquiry.peer)),
-            Self::Network(network) => address(network.contains(inquiry.peer)),
-            Self::Hook => Verdict::Ask(Question::Hook(Grant::default())),
-        }
+    fn needs_no_secret(&self) -> bool {
+        matches!(self, Self::Everybody | Self::Nobody | Self::Private | Self::Network(_))
     }
+
+    fn judge(&self, inquiry: &Inquiry<'_>, name: &StreamName) -> Judgement {
+        let holds = |holds, reason| {
+            if holds { Ok(Grant::default()) } else { Err(reason) }
+        };
+        let found = match self {
+            // Keys were judged before, since the others need the name without one.
+            Self::Everybody | Self::Key(_) => Ok(Grant::default()),
+            Self::Nobody => Err(Reason::Nobody),
+            Self::Private => holds(is_private(inquiry.peer), Reason::Address),
+            Self::Network(network) => holds(network.contains(inquiry.peer), Reason::Address),
+            Self::Signed(_) if inquiry.is_guessing => Err(Reason::Guessing),
+            Self::Signed(secrets) => secrets.judge(inquiry, name.as_str()),
+            Self::Token(tokens) => return tokens.judge(inquiry, name.as_str()),
+            Self::Password(users, _) => match inquiry.login {
+                Some(login) if login.file == users.file => {
+                    let user = login.user.as_bytes();
+                    let key = Some(KeyId::of("user", &[users.file.as_bytes(), user]));
+                    holds(users.may_use(&login.user, name.stream()), Reason::User)
+                        .map(|grant| Grant { key, ..grant })
+                }
+                _ => Err(Reason::NoPassword),
+            },
+            Self::Hook => return Judgement::Ask(Question::Hook(Grant::default())),
+        };
+        found.map_or_else(Judgement::Refused, Judgement::Granted)
+    }
+}
+
+/// Says what rules are there. The words are the operator's own; those of files stay in the files.
+fn no_rule(words: &[&str]) -> String {
+    format!("made of rules, which \"{}\" is not: they are {FORMS}", words.join(" "))
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self::private()
+    }
+}
+
+impl From<Judgement> for Verdict {
+    fn from(judgement: Judgement) -> Self {
+        Self { judgement, wrong_secret: false }
     }
 }
 
@@ -198,7 +366,7 @@ impl fmt::Display for Rules {
         formatter.write_str("[")?;
         for (place, rule) in self.0.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
-            write!(formatter, "{comma}\"{rule}\"")?;
+            write!(formatter, "{comma}{:?}", rule.to_string())?;
         }
         formatter.write_str("]")
     }
@@ -221,6 +389,13 @@ impl fmt::Display for Condition {
             Self::Nobody => formatter.write_str("nobody"),
             Self::Private => formatter.write_str("private"),
             Self::Network(network) => network.fmt(formatter),
+            Self::Key(keys) => write!(formatter, "key {}", keys.file),
+            Self::Signed(secrets) => write!(formatter, "signed {}", secrets.file),
+            Self::Token(tokens) => tokens.fmt(formatter),
+            Self::Password(users, Method::Adobe) => write!(formatter, "password {}", users.file),
+            Self::Password(users, method) => {
+                write!(formatter, "password {} {}", users.file, method.name())
+            }
             Self::Hook => formatter.write_str("hook"),
         }
     }
@@ -231,3 +406,7 @@ impl fmt::Debug for Rules {
         fmt::Display::fmt(self, formatter)
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

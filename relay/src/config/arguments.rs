@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::draft::Draft;
 use super::key::{Given, Key};
-use super::{Log, LogFormat, Source, listing, settings};
+use super::{Log, LogFormat, Source, listing, settings, tools};
 
 pub(super) enum Parsed {
     /// Help or version: print it and end well.
@@ -39,6 +39,10 @@ pub(super) fn parse(
             };
         }
     };
+    if let Some((name, matches)) = matches.subcommand() {
+        let run = tools::run(name, matches).map(Parsed::Print);
+        return run.map_err(|sentence| (sentence, log(&arguments)));
+    }
     let mut given = Vec::new();
     for setting in settings::all() {
         let Some((flag, _)) = setting.flag else { continue };
@@ -75,6 +79,9 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("An RTMP relay")
         .no_binary_name(true)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .subcommands(tools::commands())
         .arg(config)
         .arg(check)
         .args(flags)

@@ -20,6 +20,7 @@ mod reload;
 mod secrets;
 mod settings;
 mod text;
+mod tools;
 
 pub use self::api::{Api, Tokens};
 pub use self::reload::{Change, Origin};

@@ -3,7 +3,6 @@
 //! The limits bring their own table (`limits.rs`); only what may be set beyond their unit is said
 //! here.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -51,8 +50,8 @@ pub(super) const ANY_APP: &str = "*";
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     [
-        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "http_flv", "drain", "api",
-        "log",
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "http_flv",
+        "drain", "api", "log",
     ]
     .into_iter()
 }
@@ -209,6 +208,14 @@ const SETTINGS: &[Setting] = &[
                 &config.sockets.zero_copy_bytes_min.map_or(OFF.to_owned(), text::show_bytes),
             )
         },
+    },
+    Setting {
+        section: "access",
+        name: "end_with_token",
+        why: "Whether a session ends when the signed URL or token expires with which it began (\"true\"), or may go on as long as it lasts (\"false\").",
+        flag: None,
+        set: |config, text| choose(&mut config.settings.end_with_token, SWITCHES, text),
+        get: |config| config.settings.end_with_token.to_string(),
     },
     Setting {
         section: "http_flv",
@@ -397,13 +404,8 @@ fn is_origin(text: &str) -> bool {
 
 /// A list of rules: an array as in the file, or texts with commas between them.
 fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
-    let listed: Vec<String> = if text.trim_start().starts_with('[') {
-        let table: HashMap<String, Vec<String>> = toml::from_str(&format!("rules = {text}"))
-            .map_err(|_| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
-        table.into_values().flatten().collect()
-    } else {
-        text.split(',').map(str::to_owned).collect()
-    };
+    let listed = text::list(text)
+        .ok_or_else(|| "a list of texts such as [\"private\", \"203.0.113.0/24\"]".to_owned())?;
     let listed = listed.iter().map(String::as_str);
     *to = Rules::parse(listed, &mut secrets::read).map_err(|error| error.to_string())?;
     Ok(())

@@ -212,7 +212,7 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         ("relay_reactor_busy_seconds_total", |c| &c.busy_ns, "Time spent working."),
         ("relay_reactor_poll_wait_seconds_total", |c| &c.wait_ns, "Time spent waiting."),
     ];
-    const COUNTS: [Row; 10] = [
+    const COUNTS: [Row; 13] = [
         ("relay_reactor_turns_total", |c| &c.turns, "Turns of the loop."),
         ("relay_io_submissions_total", |c| &c.submissions, "Operations given to the reactor."),
         ("relay_syscalls_total", |c| &c.syscalls, "System calls of the reactor."),
@@ -224,6 +224,13 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         ),
         ("relay_connections_given_total", |c| &c.connections_given, "Given to an emptier core."),
         ("relay_connections_taken_total", |c| &c.connections_taken, "Taken from a fuller core."),
+        ("relay_tunnel_polls_total", |c| &c.tunnel_polls, "Requests of tunnels answered."),
+        (
+            "relay_tunnel_empty_polls_total",
+            |c| &c.tunnel_empty_polls,
+            "Those that brought nothing.",
+        ),
+        ("relay_tunnel_moves_total", |c| &c.tunnel_moves, "Carriers sent to another core."),
         ("relay_mail_segments_total", |c| &c.mail_sent, "Segments mailed to other cores."),
         ("relay_mail_segments_lost_total", |c| &c.mail_lost, "Segments that found a ring full."),
         ("relay_mail_snapshots_total", |c| &c.mail_snapshots, "Snapshots given to other cores."),
@@ -239,6 +246,10 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         for (core, cells) in cells.by_core() {
             family.value(&[&core], float(cell(cells).get()));
         }
+    }
+    let mut tunnels = out.gauge("relay_tunnel_sessions", &["core"], "Tunnelled sessions.");
+    for (core, cells) in cells.by_core() {
+        tunnels.value(&[&core], float(cells.tunnels.get()));
     }
     let help = "The flush age that a core asks for.";
     let mut flush = out.gauge("relay_flush_level_seconds", &["core"], help);

@@ -70,6 +70,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                     reply.send(script.connections.len() < before);
                 }
                 Query::Drain { .. } if script.panics => panic!("as the script says"),
+                Query::TokenKeys(_) => {}
                 Query::Drain { .. } if script.clings => {}
                 Query::Drain { .. } | Query::Stop => return,
             }

@@ -9,6 +9,7 @@
 //! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
+mod chance;
 mod files;
 mod fronts;
 mod processors;
@@ -148,6 +149,8 @@ struct Said {
     /// Further listeners, and what each takes.
     further: Vec<(SocketAddr, String)>,
     has_tls: bool,
+    /// Nobody said who may publish and play.
+    default_access: bool,
 }
 
 impl Said {
@@ -165,7 +168,8 @@ impl Said {
         let takes = config.listeners.iter().map(|listener| shown(listener.speaks));
         let further = addresses.iter().skip(1).copied().zip(takes).collect();
         let has_tls = !config.tls.certificates.is_empty();
-        Self { node, workers: workers.len(), backend, rtmp, http, further, has_tls }
+        let default_access = config.settings.access_is_default();
+        Self { node, workers: workers.len(), backend, rtmp, http, further, has_tls, default_access }
     }
 
     /// Programs read the lines `rtmp`, `http` and `listener`.
@@ -181,7 +185,7 @@ impl Said {
              http  http://{http}/\n\
              {further}\
              Publish to the rtmp address and play from it{secured}; \
-             the http address has health, metrics and API.\n",
+             the http address has health, metrics and API.\n{access}",
             version = env!("CARGO_PKG_VERSION"),
             node = self.node,
             count = self.workers,
@@ -190,6 +194,7 @@ impl Said {
             secured = if self.has_tls { ", or as rtmps://" } else { "" },
             rtmp = reachable(self.rtmp),
             http = reachable(self.http),
+            access = if self.default_access { DEFAULT_ACCESS } else { "" },
         )
     }
 
@@ -203,8 +208,15 @@ impl Said {
             http = %self.http,
             "started"
         );
+        if self.default_access {
+            tracing::info!("{}", DEFAULT_ACCESS.trim_end_matches(['.', '\n']));
+        }
     }
 }
+
+/// What holds unless somebody configures it.
+const DEFAULT_ACCESS: &str = "Loopback and private networks may publish and play, nobody else; \
+    settings publish and play of [apps.\"*\"] say who.\n";
 
 /// An address to type: every address of the host is written as `localhost`.
 fn reachable(address: SocketAddr) -> String {

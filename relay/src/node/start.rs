@@ -7,21 +7,24 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::NodeError;
-use super::processors;
+use super::{chance, processors};
 use crate::config::{Config, ReactorChoice};
 use crate::control::ending::EndingGuard;
 use crate::reactor::socket::SocketOptions;
 use crate::reactor::uring::{self, Unavailable, UringOptions, UringReactor};
 use crate::reactor::{ListenerKey, PollReactor, Reactor};
+use crate::session::tunnel::TunnelIds;
 use crate::worker::cells::Cells;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::mailbox::{Mailbox, mailboxes};
 use crate::worker::settings::Settings;
-use crate::worker::{self, Shared, Worker, turn};
+use crate::worker::{self, Shared, TunnelSource, Worker, turn};
 
 /// How many workers, where, on which reactor.
 pub(super) struct Plan {
+    /// The node's name.
+    name: String,
     pub(super) workers: usize,
     /// The processor of each worker, if they are pinned.
     places: Option<Vec<usize>>,
@@ -65,7 +68,8 @@ impl Plan {
         let places = processors::places(&processors, workers, quota);
         tracing::debug!(workers, ?processors, ?quota, pinned = places.is_some(), "planned");
         let zero_copy_bytes_min = config.sockets.zero_copy_bytes_min;
-        Ok(Self { workers, places, backend, zero_copy_bytes_min })
+        let name = config.node.name.clone();
+        Ok(Self { name, workers, places, backend, zero_copy_bytes_min })
     }
 
     /// Says in one line what was not to be had.
@@ -108,6 +112,7 @@ struct Seat {
     options: SocketOptions,
     clock: Clock,
     seed: u64,
+    tunnel_ids: TunnelIds,
     backend: Backend,
     zero_copy_bytes_min: Option<usize>,
 }
@@ -132,6 +137,7 @@ pub(super) fn workers(
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
+    let tunnel_ids = TunnelIds::new(&plan.name, chance::bytes());
     let mailboxes = mailboxes(plan.workers, settings.limits.mail_ring_max);
     for (core, ((listeners, guard), mailbox)) in
         sockets.into_iter().zip(guards).zip(mailboxes).enumerate()
@@ -146,6 +152,7 @@ pub(super) fn workers(
             options: options.clone(),
             clock,
             seed: seeds.u64(..),
+            tunnel_ids: tunnel_ids.clone(),
             backend: plan.backend.clone(),
             zero_copy_bytes_min: plan.zero_copy_bytes_min,
         };
@@ -222,6 +229,7 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
         queries,
         shared: seat.shared,
         listeners,
+        tunnel: TunnelSource { ids: seat.tunnel_ids, random: Box::new(chance::bytes) },
         seed: seat.seed,
     });
     Ok((worker, reactor, handle))

@@ -204,6 +204,8 @@ pub struct ConnectRequest {
     pub video_codecs: u32,
     /// Video functions (E-RTMP): 2 is HDR, 4 video metadata.
     pub video_function: u32,
+    /// Whether it says that it came to publish (`type` is `nonprivate`), as encoders do.
+    pub is_encoder: bool,
     /// What it said of E-RTMP; `None` from legacy clients, and from OBS.
     pub enhanced: Option<EnhancedClient>,
     raw_app: Vec<u8>,
@@ -270,6 +272,7 @@ impl ConnectRequest {
             audio_codecs: properties.audio_codecs,
             video_codecs: properties.video_codecs,
             video_function: properties.video_function,
+            is_encoder: properties.kind == b"nonprivate",
             enhanced: properties.enhanced.as_ref().map(EnhancedClient::new),
             raw_app: properties.app.to_vec(),
             raw_tc_url: properties.tc_url.to_vec(),

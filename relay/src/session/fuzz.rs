@@ -12,7 +12,11 @@ use bytes::BytesMut;
 use super::http::HeadReader;
 use super::proxy;
 use super::sniff::{Sniffed, sniff};
-use super::{ClientRole, ClientSession, ClientSettings, ServerEvent, ServerSession};
+use super::tunnel::{Numbered, Order, TunnelIds, TunnelRequest, Turn, Verb};
+use super::{
+    ClientRole, ClientSession, ClientSettings, ServerEvent, ServerSession, TunnelClient,
+    TunnelSettings,
+};
 use crate::limits::Limits;
 use crate::wire::amf::{Budget, Input, Value};
 use crate::wire::amf0::{Amf0Reader, write_value};
@@ -106,6 +110,75 @@ pub fn client_session(data: &[u8]) {
             drop(session.take_output());
         }
     }
+}
+
+/// Requests of a tunnel: their targets and ids, and then as operations on the order of a session's
+/// requests, three bytes each. Every number is answered once, in turn.
+pub fn tunnel(data: &[u8]) {
+    if let Some(TunnelRequest::Session { id, .. }) = TunnelRequest::parse(data) {
+        assert!(!id.contains(&b'/'));
+        assert!(TunnelIds::new("node", [1; 32]).read(id).is_err(), "nobody made it");
+    }
+    let mut order: Order<u8> = Order::default();
+    let mut next = None;
+    for operation in data.chunks_exact(3) {
+        let [what, number, carrier] = *operation else { return };
+        let now = Duration::from_millis(u64::from(what) * 10);
+        match what % 4 {
+            0 | 1 => {
+                let number = u64::from(number % 16);
+                let request = Numbered { number, verb: Verb::Send, length: number % 3 };
+                if let Turn::Now { instead_of } = order.begin(request, carrier, now) {
+                    assert_eq!(*next.get_or_insert(number), number);
+                    assert_ne!(instead_of, Some(carrier));
+                }
+            }
+            2 => {
+                let length = usize::from(number % 4);
+                assert!(order.take(length) <= length);
+            }
+            _ if number.is_multiple_of(2) => order.lost(carrier, now),
+            _ if order.asking().is_some() => {
+                assert_eq!(order.current().map(|current| current.number), next);
+                order.answered(Vec::new(), now);
+                next = next.map(|next| next + 1);
+            }
+            _ => {}
+        }
+        // The fault ends a session; here the order goes on, and must stay in order.
+        let _ = order.check(now);
+        assert!(order.carriers().count() <= 5);
+    }
+}
+
+/// What a server answers to the client of a tunnel, whole and cut as the first byte says.
+pub fn tunnel_client(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else { return };
+    let whole = answer(data, data.len().max(1));
+    let cut = answer(data, usize::from(cut % 64) + 1);
+    assert_eq!(whole, cut, "the same however the bytes are cut");
+}
+
+/// The RTMP bytes in answers to requests made one after the other, and the fault at the end.
+fn answer(data: &[u8], piece_bytes: usize) -> (Vec<u8>, Option<String>) {
+    let mut client = TunnelClient::new(TunnelSettings::new("host".to_owned()), Duration::ZERO);
+    let later = Duration::from_secs(1);
+    let mut heard = Vec::new();
+    drop(client.take_request(later));
+    for mut input in data.chunks(piece_bytes) {
+        loop {
+            // Whenever there is something left there was a request.
+            drop(client.take_request(later));
+            match client.receive_one(&mut input, later) {
+                Ok(piece) => heard.extend_from_slice(piece),
+                Err(error) => return (heard, Some(error.to_string())),
+            }
+            if input.is_empty() {
+                break;
+            }
+        }
+    }
+    (heard, None)
 }
 
 /// Events, drops and replies in numbers, and the fault at the end.

@@ -270,31 +270,42 @@ impl TunnelClient {
         now: Duration,
     ) -> Result<Option<&'a [u8]>, TunnelError> {
         while !input.is_empty() {
-            match &mut self.reading {
-                Reading::Head(head) => {
-                    if self.flight.is_none() {
-                        return Err(TunnelError::Unasked);
-                    }
-                    if let Some(answer) = read_head(head, input)? {
-                        self.begin_body(&answer, now)?;
-                    }
-                }
-                Reading::Body { left } => {
-                    let (piece, rest) = input.split_at(input.len().min(*left));
-                    *input = rest;
-                    *left -= piece.len();
-                    let whole = *left == 0;
-                    let rtmp = self.read_body(piece)?;
-                    if whole {
-                        self.end_body(now)?;
-                    }
-                    if !rtmp.is_empty() {
-                        return Ok(Some(rtmp));
-                    }
-                }
+            let rtmp = self.receive_one(input, now)?;
+            if !rtmp.is_empty() {
+                return Ok(Some(rtmp));
             }
         }
         Ok(None)
+    }
+
+    /// Takes bytes up to the end of a head or of a body, and gives the RTMP in them.
+    pub(super) fn receive_one<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        now: Duration,
+    ) -> Result<&'a [u8], TunnelError> {
+        match &mut self.reading {
+            Reading::Head(head) => {
+                if self.flight.is_none() {
+                    return Err(TunnelError::Unasked);
+                }
+                if let Some(answer) = read_head(head, input)? {
+                    self.begin_body(&answer, now)?;
+                }
+                Ok(&[])
+            }
+            Reading::Body { left } => {
+                let (piece, rest) = input.split_at(input.len().min(*left));
+                *input = rest;
+                *left -= piece.len();
+                let whole = *left == 0;
+                let rtmp = self.read_body(piece)?;
+                if whole {
+                    self.end_body(now)?;
+                }
+                Ok(rtmp)
+            }
+        }
     }
 
     fn begin_body(&mut self, answer: &Answer, now: Duration) -> Result<(), TunnelError> {

@@ -58,6 +58,14 @@ impl StreamName {
         self.0.split_once('/').map(|(app, _)| app).unwrap_or_default()
     }
 
+    /// The name without its last segment, and that segment; `None` unless at least two remain. For
+    /// clients that have but one field for a name and a key.
+    #[must_use]
+    pub fn split_last(&self) -> Option<(Self, &str)> {
+        let (name, last) = self.0.rsplit_once('/')?;
+        name.contains('/').then(|| (Self(name.into()), last))
+    }
+
     /// What follows the first segment.
     #[must_use]
     pub fn stream(&self) -> &str {

@@ -193,7 +193,11 @@ impl Worker {
         );
         dump::log_opening(connection);
         self.say_tls_goodbye(connection);
-        self.operations.push(Operation::Close { connection: connection.key });
+        match connection.tunnel.take() {
+            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
+            None => self.operations.push(Operation::Close { connection: connection.key }),
+        }
+        self.carrier_ended(connection);
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
@@ -264,15 +268,18 @@ impl Worker {
             None
         };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
-        if queued > self.limits.output_bytes_max {
+        // A carrier has one answer at a time, which is bounded elsewhere.
+        if queued > self.limits.output_bytes_max && connection.role != Role::Carrier {
             let detail = "it asks and does not read the replies";
             self.close(connection, CloseReason::Slow, Some(&detail), now);
             return;
         }
+        if connection.tunnel.is_some() {
+            self.note_tunnelled(connection);
+            return;
+        }
         self.send_replies(connection, now);
-        let is_waiting = connection.queued || connection.speech.is_waiting();
-        let is_paused = is_waiting || connection.throttled;
-        let may_receive = !connection.receiving && !is_paused;
+        let may_receive = !connection.receiving && !connection.is_paused();
         if may_receive {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });

@@ -12,9 +12,12 @@ use super::connection::Connection;
 use super::hook_answers::HookRefusal;
 use super::hooks::HookStep;
 use super::labels::RefuseReason;
-use crate::access::{Action, Grant, Inquiry, Judgement, Question, Reason};
+use crate::access::{
+    Action, ConnectJudgement, Connecting, Grant, Inquiry, Judgement, Question, Reason,
+};
 use crate::session::{
-    PlayRefusal, PlayRefusalCode, PublishRefusal, PublishRefusalCode, StreamRequest,
+    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
+    PublishRefusalCode, StreamRequest,
 };
 use crate::wire::stream_name::StreamName;
 
@@ -45,12 +48,63 @@ impl Permit {
 
 impl Worker {
     /// A client wants to connect.
-    pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, _now: Duration) {
+    pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
+        if let Some(refusal) = self.judge_connect(connection, now) {
+            if let Some(session) = connection.speech.rtmp() {
+                session.reject_connect(&refusal);
+            }
+            return;
+        }
         match self.hook_connect(connection) {
             HookStep::Go => connection.speech.accept_connect(),
             HookStep::Wait => {}
             HookStep::Failed => self.refuse_connect_by_hook(connection, HookRefusal::Failed),
         }
+    }
+
+    /// Where encoders have to prove a user and password, they do it when they connect: the refusal
+    /// is the next question, or the last word.
+    fn judge_connect(
+        &mut self,
+        connection: &mut Connection,
+        now: Duration,
+    ) -> Option<ConnectRefusal> {
+        let peer = connection.peer.ip();
+        let client = connection.speech.client()?;
+        let app = &client.app;
+        let settings = self.settings.app(app.split('/').next().unwrap_or_default());
+        if !settings.publish.have_users() {
+            return None;
+        }
+        let query = client.query();
+        let connecting = Connecting {
+            app,
+            query: &query,
+            is_encoder: client.is_encoder,
+            peer,
+            unix: self.unix(now),
+            chance: self.random.u64(..),
+            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+        };
+        let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);
+        let description = match self.shared.with_answered(judge) {
+            ConnectJudgement::Accepted(login) => {
+                connection.login = login.map(Box::new);
+                return None;
+            }
+            ConnectJudgement::Challenged(question) => question,
+            ConnectJudgement::Refused(reason, description) => {
+                if reason.is_wrong_secret() {
+                    self.shared.count_guess(peer, now, &self.limits);
+                }
+                let reason = RefuseReason::from(reason);
+                self.cells.refused.at(reason).increment();
+                tracing::warn!(id = %connection.id, %peer, reason = reason.label(), "connect refused");
+                description
+            }
+        };
+        let code = ConnectRefusalCode::Rejected;
+        Some(ConnectRefusal { code, description: description.into() })
     }
 
     /// Judges a publish or play that the node has room for, and goes on with it.
@@ -61,7 +115,20 @@ impl Worker {
         request: StreamRequest,
         now: Duration,
     ) {
-        match self.authorise(connection, action, &request, now) {
+        let judgement = self.authorise(connection, action, &request, now);
+        self.follow(connection, action, request, judgement, now);
+    }
+
+    /// Goes on with what was judged.
+    pub(super) fn follow(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        judgement: Judgement,
+        now: Duration,
+    ) {
+        match judgement {
             Judgement::Granted(grant) => {
                 self.tell_hook(connection, action, &request, now);
                 self.permitted(connection, Permit { action, request, grant });
@@ -72,10 +139,8 @@ impl Worker {
             Judgement::Refused(reason) => {
                 self.not_permitted(connection, action, request.message_stream, reason);
             }
-            // Nobody can be asked.
             Judgement::Ask(Question::Keys) => {
-                let reason = Reason::Unavailable;
-                self.not_permitted(connection, action, request.message_stream, reason);
+                self.wait_for_keys(connection, action, request, now);
             }
         }
     }
@@ -89,17 +154,46 @@ impl Worker {
         request: &StreamRequest,
         now: Duration,
     ) -> Judgement {
+        self.authorise_now(connection, action, request, now, true)
+    }
+
+    /// The same; unless it may wait, what cannot be checked is refused.
+    pub(super) fn authorise_now(
+        &mut self,
+        connection: &Connection,
+        action: Action,
+        request: &StreamRequest,
+        now: Duration,
+        may_wait: bool,
+    ) -> Judgement {
+        let peer = connection.peer.ip();
         let inquiry = Inquiry {
             action,
             name: &request.address.name,
             query: &request.address.query,
-            peer: connection.peer.ip(),
+            peer,
             login: connection.login.as_deref(),
             bearer: connection.speech.bearer(),
+            fetched: &self.fetched_keys,
             unix: self.unix(now),
-            is_guessing: false,
+            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            may_wait,
         };
-        self.settings.app(request.address.name.app()).rules(action).judge(&inquiry)
+        let rules = self.settings.app(request.address.name.app()).rules(action);
+        let verdict = rules.judge(&inquiry);
+        if verdict.wrong_secret {
+            self.shared.count_guess(peer, now, &self.limits);
+        }
+        let keeps_end = self.settings.end_with_token;
+        match verdict.judgement {
+            Judgement::Granted(grant) if !keeps_end => {
+                Judgement::Granted(Grant { until: None, ..grant })
+            }
+            Judgement::Ask(Question::Hook(grant)) if !keeps_end => {
+                Judgement::Ask(Question::Hook(Grant { until: None, ..grant }))
+            }
+            judgement => judgement,
+        }
     }
 
     /// The client may: its name comes next.
@@ -156,7 +250,7 @@ impl From<Reason> for RefuseReason {
             Reason::NoKey | Reason::WrongKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
             Reason::NoToken | Reason::WrongToken => Self::Token,
-            Reason::NoPassword => Self::Password,
+            Reason::NoPassword | Reason::WrongPassword => Self::Password,
             Reason::Unavailable => Self::Unavailable,
             Reason::User | Reason::Scope => Self::Scope,
             Reason::Expired | Reason::Early => Self::Expired,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::labels::CloseReason;
+use super::labels::{CloseReason, Role};
 use super::local::{LocalStream, Place};
 use super::publish::app_of;
 use super::report::{
@@ -34,6 +34,7 @@ impl Worker {
                     reply.send(self.connection_shares(after, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
@@ -124,7 +125,10 @@ impl Worker {
 
     fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {
         let later = |connection: &&Connection| after.is_none_or(|after| connection.id > after);
-        let mut found: Vec<&Connection> = self.connections.iter().filter(later).collect();
+        // What a carrier carries is listed by itself, wherever its carriers are.
+        let listed = |connection: &&Connection| connection.role != Role::Carrier;
+        let found = self.connections.iter().filter(later).filter(listed);
+        let mut found: Vec<&Connection> = found.collect();
         keep_smallest(&mut found, limit.min(PAGE_MAX), |connection| connection.id);
         found.into_iter().map(|connection| self.connection_share(connection)).collect()
     }

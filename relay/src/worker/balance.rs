@@ -41,6 +41,12 @@ pub(super) struct Balance {
 }
 
 impl Balance {
+    /// A token for an adoption that no other has.
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
+    }
+
     /// Connections between two workers, as far as this one holds them.
     pub(super) fn under_way(&self) -> usize {
         self.giving.len() + self.taking.len()
@@ -74,6 +80,7 @@ impl Worker {
 
     /// A connection is no longer this reactor's.
     pub(super) fn released(&mut self, key: ConnectionKey, socket: LooseSocket) {
+        let Some(socket) = self.departed(key, socket) else { return };
         let Some((to, speaks)) = self.balance.giving.remove(&key) else { return };
         self.cells.connections_given.increment();
         self.mailbox.send(to, Mail::Socket { socket, speaks });
@@ -93,8 +100,7 @@ impl Worker {
             self.shared.leave_connection();
             return;
         }
-        self.balance.token += 1;
-        let token = self.balance.token;
+        let token = self.balance.next_token();
         self.balance.taking.insert(token, speaks);
         self.operations.push(Operation::Adopt { token, socket });
     }
@@ -107,6 +113,9 @@ impl Worker {
         peer: SocketAddr,
         now: Duration,
     ) {
+        if self.carrier_adopted(token, key, now) {
+            return;
+        }
         let speaks = self.balance.taking.remove(&token).unwrap_or_default();
         self.cells.connections_taken.increment();
         let address = peer.ip();
@@ -122,6 +131,9 @@ impl Worker {
     pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error) {
         self.balance.taking.remove(&token);
         tracing::debug!(%error, "a connection ended on its way from one core to another");
+        if self.carrier_lost(token) {
+            return;
+        }
         self.shared.leave_connection();
     }
 }

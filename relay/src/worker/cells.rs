@@ -31,6 +31,8 @@ pub struct Cells {
     >,
     /// What was turned away, before or after accept.
     pub refused: Family<RefuseReason, { RefuseReason::COUNT }>,
+    /// How often somebody came whose token needs keys that are not there.
+    pub token_keys_wanted: Cell64,
     /// Calls of hooks that found the road to the control thread full.
     pub hooks_overloaded: Family<HookName, { HookName::COUNT }>,
     /// Handshakes by how they ended.
@@ -103,6 +105,15 @@ pub struct Cells {
     /// Fresh connections taken from a fuller worker.
     pub connections_taken: Cell64,
 
+    /// Tunnelled sessions (gauge).
+    pub tunnels: Cell64,
+    /// Requests of tunnels that were answered.
+    pub tunnel_polls: Cell64,
+    /// Those that brought nothing.
+    pub tunnel_empty_polls: Cell64,
+    /// Carriers of tunnels that went to the core of a session.
+    pub tunnel_moves: Cell64,
+
     /// Segments put into other workers' rings.
     pub mail_sent: Cell64,
     /// Segments that did not fit into another worker's ring; its subscription was marked lost.
@@ -144,6 +155,16 @@ impl Cells {
     pub fn changed_transport(&self, role: Role, from: Transport, to: Transport) {
         self.connections.at((role, from)).subtract(1);
         self.connections.at((role, to)).increment();
+    }
+
+    /// A connection goes to another worker, which counts it from then on.
+    pub fn left(&self, role: Role, transport: Transport) {
+        self.connections.at((role, transport)).subtract(1);
+    }
+
+    /// A connection comes from another worker.
+    pub fn arrived(&self, role: Role, transport: Transport) {
+        self.connections.at((role, transport)).increment();
     }
 
     /// Counts the end of a connection that has the role `at_end`, and that was `last` before it

@@ -17,6 +17,7 @@ use super::report::ConnectionId;
 use super::secure::Secured;
 use super::settings::Speaks;
 use super::speech::Speech;
+use super::tunnel::Tunnelled;
 use crate::access::Login;
 use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey};
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     pub(super) counted: Option<IpAddr>,
     pub(super) since: Duration,
     pub(super) speech: Speech,
+    /// It has no socket: it lives inside HTTP requests.
+    pub(super) tunnel: Option<Box<Tunnelled>>,
     pub(super) transport: Transport,
     /// What its listener takes.
     pub(super) speaks: Speaks,
@@ -206,6 +209,7 @@ impl Connection {
             counted: None,
             since: now,
             speech: Speech::Unknown,
+            tunnel: None,
             transport: Transport::Rtmp,
             tls: None,
             speaks,
@@ -339,6 +343,20 @@ impl Connection {
     pub(super) fn others_at_boundary(&self, number: PlayNumber) -> bool {
         let mut others = self.plays.iter().filter(|play| play.number != number);
         others.all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+    }
+
+    /// Whether nothing more may be received for now. What comes of a tunnel waits behind what came
+    /// before it; what nobody has recognised waits for more of it.
+    pub(super) fn is_paused(&self) -> bool {
+        let carries = match &self.speech {
+            Speech::Carrier(carrier) if carrier.is_paused() => return true,
+            Speech::Carrier(_) => true,
+            _ => self.tunnel.is_some(),
+        };
+        let waits = self.queued || self.throttled || self.speech.is_waiting();
+        let unread =
+            || !self.unread.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_unread());
+        waits || (carries && unread())
     }
 
     /// Takes replies over, in order.

@@ -8,11 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Worker;
-use super::connection::{Connection, Parked, Sending, What};
-use super::labels::{CloseReason, DropReason, Hop, JoinSource, JumpReason, MessageKind};
+use super::cells::Cells;
+use super::connection::{Connection, Parked, PlayNumber, Sending, What};
+use super::labels::{CloseReason, DropReason, Hop, JoinSource, JumpReason, MessageKind, Role};
 use super::local::Place;
 use super::mail::Mail;
 use super::ring::{Entry, Share};
+use super::speech::Speech;
+use super::table;
 use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 use crate::tls::TlsError;
@@ -71,6 +74,9 @@ impl Worker {
 
     /// Sends a play what there is for it. `false` when the play is over.
     fn send_media(&mut self, (key, number): Entry, at_head: bool, now: Duration) -> bool {
+        if table::is_own(key) {
+            return self.media_ready(key, number);
+        }
         let Some(connection) = self.connections.get_mut(key) else { return false };
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
@@ -133,7 +139,7 @@ impl Worker {
         });
     }
 
-    fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
+    pub(super) fn count_batch(&mut self, key: ConnectionKey, batch: &stream::Batch) {
         if batch.joined {
             self.judge_needs(key);
         }
@@ -173,29 +179,27 @@ impl Worker {
         }
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         connection.bytes_out += count;
-        self.cells.egress_bytes.at(connection.role).add(count);
+        let carries = match (connection.role, &connection.speech) {
+            (Role::Carrier | Role::Pending, Speech::Carrier(carrier)) => {
+                Some(carrier.overhead(count))
+            }
+            _ => None,
+        };
+        // What a carrier carries was counted as its session's.
+        self.cells.egress_bytes.at(connection.role).add(carries.unwrap_or(count));
         if let What::Media { play, ingested } = sending.what {
-            if let Some(ingested) = ingested {
-                self.cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
-            }
-            let sealed = connection.tls.is_some();
-            if let Some(play) = connection.play_numbered(play)
-                && let Some(cursor) = play.cursor.as_mut()
-            {
-                if !sealed {
-                    cursor.advance(bytes);
-                }
-                if !std::mem::replace(&mut play.started, true) {
-                    let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
-                    let took = now.saturating_sub(play.asked);
-                    self.cells.join_time.at(source).observe(took);
-                }
-            }
+            // A cursor advances when its bytes are sealed.
+            let bytes = if connection.tls.is_some() { 0 } else { bytes };
+            media_sent(&self.cells, connection, play, ingested, bytes, now);
         }
         if connection.has_replies() {
             self.work(key, now, |worker, connection| worker.send_replies(connection, now));
         }
-        self.queue_again(key);
+        if carries.is_some() {
+            self.answer_gone(key, now);
+        } else {
+            self.queue_again(key);
+        }
     }
 
     /// Queues the plays of a connection that nothing else will queue.
@@ -250,8 +254,35 @@ impl Worker {
     }
 }
 
+/// A batch of a play is gone; `bytes` of it have not left the cursor yet.
+#[inline]
+pub(super) fn media_sent(
+    cells: &Cells,
+    connection: &mut Connection,
+    play: PlayNumber,
+    ingested: Option<Duration>,
+    bytes: usize,
+    now: Duration,
+) {
+    if let Some(ingested) = ingested {
+        cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+    }
+    if let Some(play) = connection.play_numbered(play)
+        && let Some(cursor) = play.cursor.as_mut()
+    {
+        if bytes > 0 {
+            cursor.advance(bytes);
+        }
+        if !std::mem::replace(&mut play.started, true) {
+            let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
+            let took = now.saturating_sub(play.asked);
+            cells.join_time.at(source).observe(took);
+        }
+    }
+}
+
 /// Whether a playing cursor has everything that was sealed.
-fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
+pub(super) fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
     let next = log.and_then(|log| hub.log(log)).map(stream::Log::next);
     cursor.at_boundary() && cursor.is_playing() && next == Some(cursor.segment())
 }

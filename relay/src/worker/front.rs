@@ -62,6 +62,12 @@ impl Worker {
                         return;
                     }
                 }
+                Speech::Carrier(_) => {
+                    self.hear_carrier(connection, input, now);
+                    if matches!(connection.speech, Speech::Carrier(_)) {
+                        return;
+                    }
+                }
                 Speech::Unknown => {
                     if connection.ended || connection.closing.is_some() {
                         *input = &[];

@@ -16,11 +16,11 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::connection::Connection;
-use super::labels::{RefuseReason, Transport};
+use super::labels::RefuseReason;
 use super::speech::Speech;
 use crate::limits::Limits;
 use crate::session::SessionError;
-use crate::session::http::{HeadReader, HttpError, RequestHead, plain_response};
+use crate::session::http::{HeadReader, HttpError, RequestHead, plain_response, response_head};
 
 /// A connection that speaks HTTP and was not passed on.
 pub(super) struct HttpFront {
@@ -68,6 +68,17 @@ impl HttpFront {
         self.output.push_back(answer);
         self.over = next.is_none();
         self.deadline = next.unwrap_or(self.deadline);
+    }
+
+    /// Refuses with an answer that has no body, as the client of a tunnel expects it.
+    pub(super) fn refuse_bare(&mut self, status: (u16, &str), reason: &str) {
+        let fields = [("Content-Length", "0"), ("Connection", "close")];
+        self.refuse_with(response_head(status, &fields), reason.to_owned());
+    }
+
+    /// Another head is to be read, which must have ended at `deadline`.
+    pub(super) fn go_on(&mut self, deadline: Duration) {
+        self.deadline = deadline;
     }
 
     pub(super) fn wants_close(&self) -> bool {
@@ -130,19 +141,11 @@ impl Worker {
         tracing::debug!(id = %connection.id, ?head, "request");
         match route(head) {
             Route::Flv => self.ask_for_flv(connection, head, now),
-            Route::Tunnel => {
-                self.set_transport(connection, Transport::Rtmpt);
-                self.refuse_unserved(connection, "RTMPT");
-            }
+            Route::Tunnel => self.begin_request(connection, head, now),
             Route::Nowhere(status, sentence, reason) => {
                 self.refuse_http(connection, status, sentence, reason);
             }
         }
-    }
-
-    fn refuse_unserved(&mut self, connection: &mut Connection, what: &str) {
-        let (status, reason) = ((404, "Not Found"), RefuseReason::HttpNotFound);
-        self.refuse_http(connection, status, &format!("{what} is not served here."), reason);
     }
 
     /// Answers that something is refused, counts it, and lets the connection end.

@@ -79,6 +79,7 @@ labels! {
         Pending = "pending", "It has neither asked to publish nor to play yet.";
         Publisher = "publisher", "It publishes a stream.";
         Player = "player", "It plays a stream.";
+        Carrier = "carrier", "It carries the requests of tunnels. The sessions inside count by themselves.";
     }
 
     /// How a client speaks to us.
@@ -151,6 +152,12 @@ labels! {
         NotSpoken = "not_spoken", "A connection that speaks what its listener does not take.";
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
         ProxyHeader = "proxy_header", "A connection of a trusted proxy whose PROXY header is malformed.";
+        TunnelSessions = "tunnel_sessions", "A tunnel, since its worker or the node has as many as it may.";
+        TunnelId = "tunnel_id", "A tunnel's request with an id that nobody has: guessed, or expired.";
+        TunnelNode = "tunnel_node", "A tunnel's request with the id of another node: the balancer is at fault.";
+        TunnelStale = "tunnel_stale", "A tunnel's request that was answered long ago, that came by another connection too, or whose session ended.";
+        TunnelOrder = "tunnel_order", "A tunnel, since requests before one that came are missing, or one came twice with two bodies.";
+        TunnelBody = "tunnel_body", "A tunnel's request whose body is too long or does not tell its length.";
         HttpMalformed = "http_malformed", "An HTTP request that is malformed or ambiguous.";
         HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
         Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
@@ -301,6 +308,7 @@ labels! {
         View = "view", "Logs rendered for readers that need other bytes.";
         Tls = "tls", "TLS of connections: keys, buffers, and batches that are being sent.";
         Connection = "connection", "Connections themselves, their input and their replies.";
+        Tunnel = "tunnel", "Connections that carry tunnels, and the last answers of those.";
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::carriage::Parcel;
 use super::level::Step;
 use super::settings::{PublishConflict, Speaks, UnknownStream};
 use crate::reactor::{ConnectionKey, LooseSocket};
@@ -120,6 +121,8 @@ pub(super) enum Mail {
     Lost { stream: StreamId },
     /// A fresh connection, for whoever has room, and what its listener takes.
     Socket { socket: LooseSocket, speaks: Speaks },
+    /// A connection with a request of a tunnel whose session lives on the other worker.
+    Carrier { parcel: Box<Parcel> },
     /// To every other worker: this one asks for another flush level.
     Step { worker: WorkerIndex, step: Step },
     /// From the old home to the new one.

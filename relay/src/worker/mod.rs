@@ -19,6 +19,8 @@
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
+//!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
@@ -31,6 +33,8 @@ mod addresses;
 mod answer;
 mod audience;
 mod balance;
+mod carriage;
+mod carrier;
 pub mod cells;
 pub mod clock;
 mod connection;
@@ -68,8 +72,11 @@ mod shared;
 mod speech;
 mod sweep;
 mod table;
+mod tunnel;
+mod tunnel_fill;
 pub mod turn;
 pub mod verdicts;
+mod waiting;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,6 +99,10 @@ use self::settings::Settings;
 pub use self::shared::Shared;
 use self::sweep::Sweep;
 use self::table::Table;
+pub use self::tunnel::TunnelSource;
+use self::tunnel::Tunnels;
+use self::waiting::Waiting;
+use crate::access::FetchedKeys;
 use crate::limits::Limits;
 use crate::reactor::{Completion, ConnectionKey, ListenerKey, Operation, Reactor, ReactorCounters};
 use crate::stream::{Hub, StreamKey};
@@ -118,7 +129,9 @@ pub struct Parts {
     pub shared: Arc<Shared>,
     /// The listeners of its reactor.
     pub listeners: Vec<ListenerKey>,
-    /// Seed of all its randomness (handshakes only). The same seed gives the same run.
+    /// Ids of tunnelled sessions.
+    pub tunnel: TunnelSource,
+    /// Seed of all its other randomness (handshakes only). The same seed gives the same run.
     pub seed: u64,
 }
 
@@ -142,6 +155,8 @@ pub struct Worker {
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
     newcomers: Newcomers,
+    /// Sessions inside HTTP.
+    tunnels: Tunnels,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -179,6 +194,10 @@ pub struct Worker {
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
+    /// The keys of tokens that were fetched.
+    fetched_keys: FetchedKeys,
+    /// Who waits for them.
+    waiting_for_keys: Vec<Waiting>,
 }
 
 /// How far a worker is on its way out.
@@ -218,6 +237,7 @@ impl Worker {
             told_refusal: None,
             balance: Balance::default(),
             newcomers: Newcomers::default(),
+            tunnels: Tunnels::new(parts.tunnel),
             pending: 0,
             players: 0,
             plays: 0,
@@ -239,6 +259,8 @@ impl Worker {
             seal_buffers: SealBuffers::default(),
             ending: Ending::No,
             epoch: Duration::ZERO,
+            fetched_keys: FetchedKeys::default(),
+            waiting_for_keys: Vec::new(),
         }
     }
 
@@ -259,6 +281,7 @@ impl Worker {
         self.flush(now);
         self.send_ring(now);
         self.hear_newcomers(now);
+        self.serve_tunnels(now);
     }
 
     /// Hands the operations over.
@@ -318,6 +341,9 @@ impl Worker {
         if let Some(due) = self.hub.next_flush() {
             until = until.min(due);
         }
+        if let Some(due) = self.tunnels.next_due() {
+            until = until.min(due.max(now));
+        }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
         if self.mailbox.waiting() > 0 || (self.reads_remote && is_fed) {
             until = until.min(now + self.limits.mail_poll);
@@ -360,6 +386,7 @@ impl Worker {
         let names = self.registrar.as_ref().map_or(0, Registrar::names);
         let left = self.connections.len()
             + self.balance.under_way()
+            + self.tunnels.carriage.under_way()
             + self.streams.len()
             + self.wanted.len()
             + names;

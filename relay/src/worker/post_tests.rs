@@ -9,7 +9,7 @@ use crate::worker::handle::WorkerHandle;
 use crate::worker::mail::Party;
 use crate::worker::mailbox::{Mailbox, mailboxes};
 use crate::worker::settings::Settings;
-use crate::worker::{Parts, Shared};
+use crate::worker::{Parts, Shared, TunnelSource};
 
 /// Worker 1 without connections, and the mailbox of worker 0.
 fn home() -> (Worker, Mailbox) {
@@ -20,7 +20,8 @@ fn home() -> (Worker, Mailbox) {
     let (_, queries) = WorkerHandle::new(1, "none", String::new(), Arc::clone(&cells), waker);
     let (settings, shared) = (Arc::<Settings>::default(), Arc::<Shared>::default());
     let listeners = Vec::new();
-    let parts = Parts { settings, mailbox, cells, queries, shared, listeners, seed: 1 };
+    let tunnel = TunnelSource::seeded(1);
+    let parts = Parts { settings, mailbox, cells, queries, shared, listeners, tunnel, seed: 1 };
     (Worker::new(parts), other)
 }
 

@@ -33,34 +33,45 @@ impl Worker {
     pub(super) fn received(&mut self, key: ConnectionKey, bytes: &[u8], now: Duration) {
         self.work(key, now, |worker, connection| {
             connection.receiving = false;
-            connection.last_received = now;
-            let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            connection.bytes_in += count;
-            worker.cells.ingest_bytes.at(connection.role).add(count);
-            if let Some(ingest) = &mut connection.ingest {
-                connection.throttled |= !ingest.received(count);
-            }
-            dump::keep_opening(connection, bytes);
-            if connection.role == Role::Pending {
-                let lane =
-                    if connection.shakes_hands_in_tls(bytes) { Lane::Tls } else { Lane::Plain };
-                if !worker.newcomers.admit(lane) {
-                    connection.unread.extend_from_slice(bytes);
-                    connection.queued = true;
-                    worker.newcomers.queue(lane, key);
-                    return;
-                }
-            }
-            if !connection.unread.is_empty() {
-                // Too few bytes had come to tell what they are.
+            worker.came(connection, bytes, now);
+        });
+    }
+
+    /// Bytes came on a connection, or for a tunnelled one in the body of a request.
+    pub(super) fn came(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
+        connection.last_received = now;
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        connection.bytes_in += count;
+        if let Some(ingest) = &mut connection.ingest {
+            connection.throttled |= !ingest.received(count);
+        }
+        let (role, fed) = (connection.role, self.tunnels.fed);
+        self.listen(connection, bytes, now);
+        // What a carrier carries was counted as its session's.
+        let carried = if role == Role::Carrier { self.tunnels.fed.wrapping_sub(fed) } else { 0 };
+        self.cells.ingest_bytes.at(role).add(count.saturating_sub(carried));
+    }
+
+    fn listen(&mut self, connection: &mut Connection, bytes: &[u8], now: Duration) {
+        dump::keep_opening(connection, bytes);
+        if connection.role == Role::Pending {
+            let lane = if connection.shakes_hands_in_tls(bytes) { Lane::Tls } else { Lane::Plain };
+            if !self.newcomers.admit(lane) {
                 connection.unread.extend_from_slice(bytes);
-                worker.resume(connection, now);
+                connection.queued = true;
+                self.newcomers.queue(lane, connection.key);
                 return;
             }
-            let mut input = bytes;
-            worker.take_in(connection, &mut input, now);
-            connection.unread.extend_from_slice(input);
-        });
+        }
+        if !connection.unread.is_empty() {
+            // Too few bytes had come to tell what they are, or a request is in hand.
+            connection.unread.extend_from_slice(bytes);
+            self.resume(connection, now);
+            return;
+        }
+        let mut input = bytes;
+        self.take_in(connection, &mut input, now);
+        connection.unread.extend_from_slice(input);
     }
 
     /// Reads what this turn's share of newcomers have said.

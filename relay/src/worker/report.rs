@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{Role, Transport};
+use crate::access::FetchedKeys;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -52,6 +53,8 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<bool>,
     },
+    /// The keys of tokens, as fetched just now.
+    TokenKeys(FetchedKeys),
     /// Take no more connections; let those that are there go over this time, then end the thread.
     Drain {
         /// The time there is, from now.

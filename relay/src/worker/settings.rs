@@ -167,6 +167,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Applications by name, or by how their names begin: `live*`.
     pub apps: HashMap<String, AppSettings>,
+    /// Whether a session ends when what it was granted by expires; otherwise it may go on.
+    pub end_with_token: bool,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
     /// Which pages may play FLV.
@@ -197,6 +199,13 @@ impl Settings {
     pub fn speaks(&self, listener: ListenerKey) -> Speaks {
         let place = usize::try_from(listener.0).unwrap_or(usize::MAX);
         self.listeners.get(place).copied().unwrap_or_default()
+    }
+
+    /// Whether no application was given rules of who may publish or play.
+    #[must_use]
+    pub fn access_is_default(&self) -> bool {
+        let mut apps = self.apps.values().chain([&self.other_apps]);
+        apps.all(|app| app.publish.is_private() && app.play.is_private())
     }
 
     /// The settings of an application: its own, else those of the longest beginning of its name,

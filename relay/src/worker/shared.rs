@@ -1,9 +1,17 @@
 //! The few numbers that all workers of a node share: sums against limits of the node as a whole.
 //!
-//! Each worker adds its own changes; nobody waits for anybody.
+//! Each worker adds its own changes; nobody waits for anybody, but for the moment that looking up
+//! who guessed secrets takes, which is no part of the data path.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::access::{Answered, Guesses};
+use crate::limits::Limits;
 
 use super::addresses::Addresses;
 use super::verdicts::Road;
@@ -17,7 +25,13 @@ pub struct Shared {
     connection_bytes: AtomicUsize,
     /// How often a worker found too many bytes in logs.
     log_cuts: AtomicUsize,
+    tunnels: AtomicUsize,
+    tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
+    guesses: Mutex<Guesses>,
+    /// Addresses in `guesses`: mostly none, and then nobody has to look.
+    guessers: AtomicUsize,
+    answered: Mutex<Answered>,
     /// What back ends are to be asked and told.
     hooks: Road,
     addresses: Addresses,
@@ -58,6 +72,24 @@ impl Shared {
     #[must_use]
     pub fn tls(&self) -> Option<&ServerTls> {
         self.tls.as_deref()
+    }
+
+    /// Counts a wrong secret from an address.
+    pub(super) fn count_guess(&self, peer: IpAddr, now: Duration, limits: &Limits) {
+        let mut guesses = self.guesses.lock();
+        guesses.count(peer, now, limits);
+        self.guessers.store(guesses.len(), Ordering::Relaxed);
+    }
+
+    /// Whether too many wrong secrets came from an address.
+    pub(super) fn is_guessing(&self, peer: IpAddr, now: Duration, limits: &Limits) -> bool {
+        self.guessers.load(Ordering::Relaxed) > 0
+            && self.guesses.lock().is_guessing(peer, now, limits)
+    }
+
+    /// Runs `judge` with the challenges that were answered on any worker.
+    pub(super) fn with_answered<T>(&self, judge: impl FnOnce(&mut Answered) -> T) -> T {
+        judge(&mut self.answered.lock())
     }
 
     /// Says what a worker sends, in bytes a second.
@@ -133,6 +165,37 @@ impl Shared {
     #[must_use]
     pub fn connection_bytes(&self) -> usize {
         self.connection_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a tunnelled session unless there are `max`. Returns whether it was counted.
+    pub(super) fn enter_tunnel(&self, max: usize) -> bool {
+        let counted = self.tunnels.fetch_add(1, Ordering::Relaxed) < max;
+        if !counted {
+            self.leave_tunnel();
+        }
+        counted
+    }
+
+    /// Uncounts a tunnelled session.
+    pub(super) fn leave_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tunnelled sessions.
+    #[must_use]
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a worker's share of the bytes that tunnels hold, `before`, by `after`.
+    pub(super) fn move_tunnel_bytes(&self, before: usize, after: usize) {
+        move_share(&self.tunnel_bytes, before, after);
+    }
+
+    /// Bytes that the tunnels of all workers hold.
+    #[must_use]
+    pub fn tunnel_bytes(&self) -> usize {
+        self.tunnel_bytes.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::carrier::Carrier;
 use super::flv;
 use super::http::HttpFront;
 use crate::limits::Limits;
@@ -29,6 +30,8 @@ pub(super) enum Speech {
     Http(Box<HttpFront>),
     /// A player of FLV, over HTTP or a WebSocket.
     Flv(Box<FlvSession>),
+    /// HTTP, with a request of a tunnel in hand.
+    Carrier(Box<Carrier>),
 }
 
 impl Speech {
@@ -36,14 +39,14 @@ impl Speech {
     pub(super) fn rtmp(&mut self) -> Option<&mut ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Flv(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
         }
     }
 
     fn session(&self) -> Option<&ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Flv(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
         }
     }
 
@@ -91,7 +94,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.is_waiting(),
             Self::Flv(session) => session.is_waiting(),
-            Self::Unknown | Self::Http(_) => false,
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => false,
         }
     }
 
@@ -101,7 +104,7 @@ impl Speech {
             Self::Rtmp(session) => session.wants_close(),
             Self::Http(http) => http.wants_close(),
             Self::Flv(session) => session.wants_close(),
-            Self::Unknown => false,
+            Self::Unknown | Self::Carrier(_) => false,
         }
     }
 
@@ -111,7 +114,7 @@ impl Speech {
             Self::Rtmp(session) => session.refusal(),
             Self::Http(http) => http.refusal(),
             Self::Flv(session) => session.refusal(),
-            Self::Unknown => None,
+            Self::Unknown | Self::Carrier(_) => None,
         }
     }
 
@@ -121,7 +124,7 @@ impl Speech {
             Self::Rtmp(session) => session.take_output(),
             Self::Http(http) => http.take_output(),
             Self::Flv(session) => session.take_output(),
-            Self::Unknown => None,
+            Self::Unknown | Self::Carrier(_) => None,
         }
     }
 
@@ -136,6 +139,7 @@ impl Speech {
             Self::Rtmp(session) => session.check_deadline(now),
             Self::Http(http) => http.check_deadline(now),
             Self::Flv(session) => session.check_deadline(limits, now),
+            Self::Carrier(carrier) => carrier.check_deadline(now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -154,6 +158,7 @@ impl Speech {
             Self::Rtmp(session) => session.held_bytes(),
             Self::Http(http) => http.held_bytes(),
             Self::Flv(session) => session.held_bytes(),
+            Self::Carrier(carrier) => carrier.held_bytes(),
             Self::Unknown => 0,
         }
     }
@@ -190,7 +195,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.accept_play(message_stream),
             Self::Flv(session) => session.accept_play(),
-            Self::Unknown | Self::Http(_) => {}
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 
@@ -199,7 +204,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.reject_play(message_stream, refusal),
             Self::Flv(session) => session.reject_play(refusal),
-            Self::Unknown | Self::Http(_) => {}
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 
@@ -235,7 +240,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.unpublish_notify(message_stream),
             Self::Flv(session) => session.end(),
-            Self::Unknown | Self::Http(_) => {}
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 

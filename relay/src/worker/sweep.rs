@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::labels::{CloseReason, MemoryKind, Source};
+use super::labels::{CloseReason, MemoryKind, Role, Source};
 use super::local::Place;
 use super::mail::{Mail, Request};
 use super::{Ending, Worker};
@@ -54,6 +54,7 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.stop_waiting_for_keys(now);
         self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
             let mailbox = &mut self.mailbox;
@@ -105,6 +106,7 @@ impl Worker {
 
     /// Closes a connection whose time is over.
     fn check_deadlines(&mut self, key: crate::reactor::ConnectionKey, now: Duration) {
+        self.check_tunnel(key, now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let stalled = connection
             .sending_since()
@@ -180,21 +182,24 @@ impl Worker {
             // joining players need and no more, so as not to hold on to what homes let go of.
             self.hub.shrink_remote(0);
         }
+        let tunnels = self.watch_tunnels();
         let set = |kind, bytes: usize| {
             self.cells.memory.at(kind).set(u64::try_from(bytes).unwrap_or(u64::MAX));
         };
         set(MemoryKind::Log, held.home);
         set(MemoryKind::View, held.views);
         let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
-        let connections: usize = self.connections.iter().map(of_connection).sum();
+        let others = self.connections.iter().filter(|connection| connection.role != Role::Carrier);
+        let connections: usize = others.map(of_connection).sum();
         let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
         set(MemoryKind::Connection, connections);
         set(MemoryKind::Partial, partial);
+        set(MemoryKind::Tunnel, tunnels);
         let of_tls =
             |c: &super::connection::Connection| c.tls.as_ref().map_or(0, |t| t.held_bytes());
         let tls = self.connections.iter().map(of_tls).sum::<usize>();
         set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
-        let share = connections + partial + tls;
+        let share = connections + partial + tls + tunnels;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
         self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());

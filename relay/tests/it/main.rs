@@ -22,3 +22,4 @@ mod relaying;
 mod support;
 mod time;
 mod tls;
+mod tunnel;

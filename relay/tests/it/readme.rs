@@ -38,7 +38,7 @@ fn the_sample_of_the_start_is_what_is_printed() {
     let printed = wait_for("the relay to say where it is", START, || {
         process.must_run();
         let said = fs::read_to_string(&said).unwrap();
-        (said.lines().count() == 4 && said.ends_with('\n')).then_some(said)
+        (said.lines().count() == 5 && said.ends_with('\n')).then_some(said)
     });
     process.stop(rustix::process::Signal::INT);
     // The ports were the kernel's choice, and the reactor is what it allows.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use relay::limits::Limits;
 use relay::reactor::sim::{SimEndpoint, SimNet, SimRead};
-use relay::session::{ClientEvent, ClientRole, ClientSession, ClientSettings, SessionError};
+use relay::session::{
+    ClientEvent, ClientRole, ClientSession, ClientSettings, SessionError, TunnelClient,
+    TunnelSettings,
+};
 use relay::wire::amf::Value;
 use relay::wire::chunk_writer::write_message;
 use relay::wire::control::ControlMessage;
@@ -20,12 +23,28 @@ use relay::wire::timestamp::Timestamp;
 pub(crate) struct Line {
     pub(crate) endpoint: SimEndpoint,
     session: ClientSession,
+    /// RTMP goes inside HTTP.
+    tunnel: Option<Tunnel>,
     /// Written to the session's peer, as far as there is room.
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     /// Every byte that was read, for tests that look below the session.
     pub(crate) tape: Option<Vec<u8>>,
 }
+
+/// A session inside HTTP, over as many connections as it takes.
+struct Tunnel {
+    client: TunnelClient,
+    net: SimNet,
+    from: IpAddr,
+    to: SocketAddr,
+    /// The server refused a request, or none was answered.
+    over: bool,
+    reconnects: u32,
+}
+
+/// Connections that a tunnel may lose.
+const RECONNECTS_MAX: u32 = 50;
 
 /// How a read of everything at hand ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +77,33 @@ impl Line {
         let limits = Arc::new(Limits::default());
         let session = ClientSession::new(settings, limits, seed, net.now());
         let endpoint = net.connect_from(from, to);
-        Self { endpoint, session, outgoing: Vec::new(), incoming: Vec::new(), tape: None }
+        let (outgoing, incoming) = (Vec::new(), Vec::new());
+        Self { endpoint, session, tunnel: None, outgoing, incoming, tape: None }
+    }
+
+    /// From here on RTMP goes inside HTTP, to `to`, where each further connection goes too.
+    pub(crate) fn tunnel(&mut self, net: &SimNet, from: IpAddr, to: SocketAddr) {
+        let client = TunnelClient::new(TunnelSettings::new("relay.test".to_owned()), net.now());
+        let net = net.clone();
+        self.tunnel = Some(Tunnel { client, net, from, to, over: false, reconnects: 0 });
+    }
+
+    /// When it next has something to say although nothing happens.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.tunnel.as_ref().filter(|tunnel| !tunnel.over)?.client.next_due()
+    }
+
+    /// The connection is gone: whether the session goes on by another one.
+    fn reconnects(&mut self) -> bool {
+        let Some(tunnel) = &mut self.tunnel else { return false };
+        if tunnel.over || tunnel.reconnects >= RECONNECTS_MAX {
+            return false;
+        }
+        tunnel.reconnects += 1;
+        self.endpoint = tunnel.net.connect_from(tunnel.from, tunnel.to);
+        tunnel.client.reconnected();
+        self.outgoing = tunnel.client.repeat_request().unwrap_or_default().concat();
+        true
     }
 
     /// Bytes that wait for room.
@@ -164,6 +209,13 @@ impl Line {
     /// Writes what there is room for, at most `most` bytes; whether anything was written.
     pub(crate) fn write(&mut self, most: usize) -> bool {
         self.collect();
+        if let Some(tunnel) = &mut self.tunnel {
+            let now = tunnel.net.now();
+            tunnel.over |= tunnel.client.check_deadline(now).is_err();
+            if let Some(request) = tunnel.client.take_request(now).filter(|_| !tunnel.over) {
+                self.outgoing.extend_from_slice(&request.concat());
+            }
+        }
         let length = self.outgoing.len().min(most);
         let written = if length > 0 { self.endpoint.write(&self.outgoing[..length]) } else { 0 };
         self.outgoing.drain(..written);
@@ -183,15 +235,26 @@ impl Line {
             tape.extend_from_slice(&self.incoming);
         }
         let mut input = self.incoming.as_slice();
-        loop {
-            match self.session.next_event(&mut input, now) {
-                Ok(None) => break,
-                Ok(Some(event)) => each(Ok(event)),
-                Err(error) => {
-                    each(Err(error));
-                    break;
+        if let Some(tunnel) = &mut self.tunnel {
+            loop {
+                match tunnel.client.receive(&mut input, now) {
+                    Ok(None) => break,
+                    Ok(Some(piece)) => hear(&mut self.session, piece, now, each),
+                    Err(_) => {
+                        tunnel.over = true;
+                        break;
+                    }
                 }
             }
+            if tunnel.over {
+                return Heard::Eof;
+            }
+            let lost = matches!(outcome, SimRead::Eof | SimRead::Reset);
+            if (lost || tunnel.client.needs_connection()) && self.reconnects() {
+                return Heard::Bytes(1);
+            }
+        } else {
+            hear(&mut self.session, input, now, each);
         }
         match outcome {
             SimRead::Data(bytes) => Heard::Bytes(bytes),
@@ -202,8 +265,33 @@ impl Line {
     }
 
     fn collect(&mut self) {
+        if let Some(tunnel) = &mut self.tunnel {
+            while let Some(bytes) = self.session.take_output() {
+                tunnel.client.push(bytes);
+            }
+            return;
+        }
         while let Some(bytes) = self.session.take_output() {
             self.outgoing.extend_from_slice(&bytes);
+        }
+    }
+}
+
+/// Gives bytes to a session, and what they say to whoever wants to know.
+fn hear(
+    session: &mut ClientSession,
+    mut input: &[u8],
+    now: Duration,
+    each: &mut dyn FnMut(Result<ClientEvent<'_>, SessionError>),
+) {
+    loop {
+        match session.next_event(&mut input, now) {
+            Ok(None) => return,
+            Ok(Some(event)) => each(Ok(event)),
+            Err(error) => {
+                each(Err(error));
+                return;
+            }
         }
     }
 }

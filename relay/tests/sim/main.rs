@@ -18,5 +18,6 @@ mod player;
 mod playing;
 mod publisher;
 mod rivals;
+mod tunnels;
 mod viewer;
 mod world;

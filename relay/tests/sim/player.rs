@@ -45,6 +45,8 @@ pub(crate) struct Player {
     /// A player that loses its connection calls again after so long.
     pub(crate) again_after: Option<Duration>,
     pub(crate) splits: bool,
+    /// Plays inside HTTP.
+    pub(crate) tunnelled: bool,
     /// Goes on when it is told that a play has ended: it has another one.
     pub(crate) stays: bool,
     /// It asked to play anew on the message stream that it plays on: what comes behind the answer
@@ -81,6 +83,7 @@ impl Player {
             bytes: 0,
             again_after: None,
             splits: false,
+            tunnelled: false,
             stays: false,
             plays_anew: false,
             retry_at: None,
@@ -100,7 +103,11 @@ impl Player {
         }
         let name = format!("s{}", self.stream);
         let seed = self.random.u64(..);
-        self.line = Some(Line::new(net, self.host, self.door, &name, ClientRole::Play, seed));
+        let mut line = Line::new(net, self.host, self.door, &name, ClientRole::Play, seed);
+        if self.tunnelled {
+            line.tunnel(net, self.host, self.door);
+        }
+        self.line = Some(line);
     }
 
     /// Closes its connection at once.
@@ -136,7 +143,8 @@ impl Player {
     /// When it next does something by itself.
     pub(crate) fn next(&self) -> Option<Duration> {
         let paced = matches!(self.pace, Pace::Slow { .. }) && self.line.is_some();
-        paced.then_some(self.next_read).into_iter().chain(self.retry_at).min()
+        let asks = self.line.as_ref().and_then(Line::next);
+        paced.then_some(self.next_read).into_iter().chain(self.retry_at).chain(asks).min()
     }
 
     /// Does what is to be done now; whether anything was.

@@ -30,6 +30,9 @@ impl State {
             }
         }
         client.push_output();
+        if let Some(lane) = &mut client.lane {
+            lane.finish();
+        }
         self.timers.set(now + Duration::from_secs(1), Event::Close(id));
         self.flush(id);
     }
@@ -115,6 +118,9 @@ impl State {
             Role::Opening | Role::Attacker(_) => {}
         }
         old_client.push_output();
+        if let Some(lane) = &mut old_client.lane {
+            lane.finish();
+        }
         self.timers.set(now + Duration::from_secs(1), Event::Close(old));
         self.flush(old);
     }

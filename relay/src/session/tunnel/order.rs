@@ -112,7 +112,8 @@ impl<K: Copy + PartialEq> Order<K> {
                     return Turn::Fault(OrderFault::Changed);
                 }
                 current.brought = 0;
-                return Turn::Now { instead_of: current.carrier.replace(carrier) };
+                let other = current.carrier.replace(carrier).filter(|other| *other != carrier);
+                return Turn::Now { instead_of: other };
             }
             return if number > turn {
                 self.wait(number, turn, carrier)
@@ -127,10 +128,9 @@ impl<K: Copy + PartialEq> Order<K> {
         if number > next {
             return self.wait(number, next, carrier);
         }
-        let instead_of = self.unwait(number);
-        let carrier = Some(carrier);
-        self.current = Some(Current { request, taken: 0, brought: 0, carrier });
-        Turn::Now { instead_of: instead_of.filter(|old| Some(*old) != carrier) }
+        let instead_of = self.unwait(number, carrier);
+        self.current = Some(Current { request, taken: 0, brought: 0, carrier: Some(carrier) });
+        Turn::Now { instead_of }
     }
 
     fn answered_before(&self, number: u64) -> Turn<K> {
@@ -144,14 +144,15 @@ impl<K: Copy + PartialEq> Order<K> {
         if number - turn > AHEAD_MAX {
             return Turn::Fault(OrderFault::Gap);
         }
-        let instead_of = self.unwait(number);
+        let instead_of = self.unwait(number, carrier);
         self.ahead.push((number, carrier));
         Turn::Wait { instead_of }
     }
 
-    fn unwait(&mut self, number: u64) -> Option<K> {
+    /// Takes a request from those that wait, and gives its carrier unless it is this one.
+    fn unwait(&mut self, number: u64, carrier: K) -> Option<K> {
         let place = self.ahead.iter().position(|(waiting, _)| *waiting == number)?;
-        Some(self.ahead.swap_remove(place).1)
+        Some(self.ahead.swap_remove(place).1).filter(|other| *other != carrier)
     }
 
     /// The carrier of the current request brings so many more bytes of its body. Returns how many

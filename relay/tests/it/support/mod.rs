@@ -20,6 +20,7 @@ pub(crate) mod relay;
 pub(crate) mod rtmpdump;
 pub(crate) mod scene;
 pub(crate) mod secure;
+pub(crate) mod tunnel;
 
 use std::path::{Path, PathBuf};
 use std::thread;

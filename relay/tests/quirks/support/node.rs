@@ -9,7 +9,7 @@ use relay::worker::cells::Cells;
 use relay::worker::handle::WorkerHandle;
 use relay::worker::mailbox::mailboxes;
 use relay::worker::settings::Settings;
-use relay::worker::{Parts, Shared, Worker, turn};
+use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
 use super::script::{HELLO, Script};
 use super::shown::{Message, Reader};
@@ -58,7 +58,9 @@ impl Node {
         let shared = Arc::new(Shared::default());
         let listeners = vec![listener];
         let own = Arc::clone(&cells);
-        let parts = Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1 };
+        let tunnel = TunnelSource::seeded(1);
+        let parts =
+            Parts { settings, mailbox, cells: own, queries, shared, listeners, tunnel, seed: 1 };
         let mut worker = Worker::new(parts);
         worker.start();
         let watch = reactor.watch();
