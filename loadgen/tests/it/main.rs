@@ -11,5 +11,6 @@ mod faults;
 mod figures;
 mod machine;
 mod redirects;
+mod reload;
 mod servers;
 mod support;

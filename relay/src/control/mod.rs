@@ -12,7 +12,8 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   api       /api/v1: lists from workers, in pages
+//!   api       /api/v1: lists from workers, in pages; guard: who may ask
+//!   reload    a changed configuration, without a restart
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -21,6 +22,7 @@ mod ask;
 mod certificates;
 pub mod ending;
 mod families;
+mod guard;
 mod health;
 mod http;
 mod life;
@@ -28,8 +30,10 @@ pub mod log;
 mod metrics;
 mod page;
 mod places;
+pub mod reload;
 mod server;
 mod state;
+mod usage;
 
 #[cfg(test)]
 mod testing;
@@ -58,8 +62,12 @@ pub struct Control {
     pub effective: Effective,
     /// The clock of all workers.
     pub clock: Clock,
-    /// What was logged so far.
+    /// What was logged so far, and how much is.
     pub log: log::LogCounts,
+    /// What else a reload reads again.
+    pub rereads: Vec<Box<dyn reload::Reread>>,
+    /// Fits limits to this host.
+    pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
 }
@@ -86,17 +94,17 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log, tls } = control;
+    let Control { listener, workers, endings, effective, clock, log, rereads, fit, tls } = control;
     let (tls, watch) = tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let state = Arc::new(State::new(workers, &effective, clock, log, tls));
+    let reloader = reload::Reloader { parts: rereads, fit };
+    let state = Arc::new(State::new(workers, effective, clock, log, reloader, tls));
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
-        let bounds = server::Bounds::of(&state.limits);
+        let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         if let Some(watch) = watch {
@@ -105,7 +113,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         }
         state.set_phase(Phase::Running);
         ready();
-        Ok(life::live(&state, endings, wishes, times).await)
+        Ok(life::live(&state, endings, wishes, STOP_PATIENCE).await)
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::LogCounts;
+use super::reload::Reloader;
 use super::state::State;
 use crate::config::{self, Command, Effective};
 use crate::reactor::Waker;
@@ -11,6 +12,7 @@ use crate::worker::cells::Cells;
 use crate::worker::clock::Clock;
 use crate::worker::handle::{QueryInbox, WorkerHandle};
 use crate::worker::report::{ConnectionShare, Query, StreamShare};
+use crate::worker::settings::Settings;
 
 /// Workers that answer nothing; the inboxes are theirs.
 pub(super) fn workers(count: usize) -> (Vec<WorkerHandle>, Vec<QueryInbox>) {
@@ -31,7 +33,13 @@ pub(super) fn effective() -> Effective {
 
 /// The state over these workers.
 pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
-    State::new(workers, &effective(), Clock::start(), LogCounts::unused(), None)
+    state_of(workers, effective())
+}
+
+/// The same under another configuration.
+pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> State {
+    let (log, reloader) = (LogCounts::unused(), Reloader::default());
+    State::new(workers, effective, Clock::start(), log, reloader, None)
 }
 
 /// What a scripted worker knows, in any order.
@@ -39,6 +47,8 @@ pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
 pub(super) struct Script {
     pub(super) streams: Vec<StreamShare>,
     pub(super) connections: Vec<ConnectionShare>,
+    /// What it was told to go by.
+    pub(super) settings: Option<Arc<Settings>>,
     /// Ends its thread by a panic when told to drain.
     pub(super) panics: bool,
     /// Does not end when told to drain.
@@ -68,6 +78,10 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                     let before = script.connections.len();
                     script.connections.retain(|row| row.id != connection);
                     reply.send(script.connections.len() < before);
+                }
+                Query::Settings { settings, reply } => {
+                    script.settings = Some(settings);
+                    reply.send(());
                 }
                 Query::Drain { .. } if script.panics => panic!("as the script says"),
                 Query::TokenKeys(_) => {}

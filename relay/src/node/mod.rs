@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Effective, Log, LogFormat, shown};
-use crate::control::{self, Control, Outcome, ending, log};
+use crate::control::{self, Control, Outcome, ending, log, reload};
 use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::Shared;
 use crate::worker::clock::Clock;
@@ -45,6 +45,10 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let count = plan.workers;
+    let fit: reload::Fit = Box::new(move |limits| {
+        files::Files::prepare(limits, count);
+    });
     let config = effective.config.clone();
     let options = socket_options(&config);
     let tls = fronts::certificates(&config)?;
@@ -66,7 +70,9 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let said = Said::new(&config, &workers.handles, &addresses, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
-    let control = Control { listener, workers: handles, endings, effective, clock, log, tls };
+    let rereads = Vec::new();
+    let control =
+        Control { listener, workers: handles, endings, effective, clock, log, rereads, fit, tls };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.

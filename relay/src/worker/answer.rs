@@ -1,5 +1,6 @@
 //! Queries of the control thread, answered from this worker's tables within the turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -10,6 +11,7 @@ use super::report::{
     ConnectionId, ConnectionShare, PAGE_MAX, Publisher, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
 };
+use super::settings::Settings;
 use super::{Ending, Worker};
 use crate::wire::amf0::Amf0Reader;
 
@@ -34,10 +36,29 @@ impl Worker {
                     reply.send(self.connection_shares(after, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::Settings { settings, reply } => {
+                    self.go_by(settings);
+                    reply.send(());
+                }
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
+        }
+    }
+
+    /// New sessions, new streams and all that is judged from now on go by these settings. Sessions
+    /// keep the limits of their own protocol that they began with.
+    fn go_by(&mut self, settings: Arc<Settings>) {
+        self.limits = Arc::new(settings.limits.clone());
+        self.hub.set_limits(Arc::clone(&self.limits));
+        self.settings = settings;
+        for local in self.streams.locals() {
+            let Some(entry) = self.streams.get_mut(local) else { continue };
+            let app = self.settings.app(app_of(&entry.name));
+            entry.join = app.join;
+            entry.fixed_flush = app.flush;
+            self.set_level(local);
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{Role, Transport};
+use super::settings::Settings;
 use crate::access::FetchedKeys;
 
 /// Most rows of one page.
@@ -52,6 +53,13 @@ pub enum Query {
         connection: ConnectionId,
         /// Where the answer goes.
         reply: Reply<bool>,
+    },
+    /// Go by these settings from now on.
+    Settings {
+        /// All of them.
+        settings: Arc<Settings>,
+        /// Told when it does.
+        reply: Reply<()>,
     },
     /// The keys of tokens, as fetched just now.
     TokenKeys(FetchedKeys),

@@ -68,6 +68,7 @@ impl Worker {
                 self.check_deadlines(key, now);
                 self.hook_updates(key, now);
                 self.check_session(key, now);
+                self.check_permits(key, now);
             }
         }
         if part == 0 {

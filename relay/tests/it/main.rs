@@ -14,6 +14,7 @@ mod fanout;
 mod faults;
 mod fronts;
 mod harness;
+mod limits;
 mod memory;
 mod obs;
 mod reactor;

@@ -8,6 +8,7 @@ use relay::reactor::sim::{SimEndpoint, SimFaults, SimNet, SimReactor, SimRead, S
 use relay::worker::cells::Cells;
 use relay::worker::handle::WorkerHandle;
 use relay::worker::mailbox::mailboxes;
+use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
 use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
@@ -23,8 +24,7 @@ pub(crate) struct Node {
     watch: SimWatch,
     address: std::net::SocketAddr,
     due: Duration,
-    /// Keeps the worker's ring of queries open.
-    _handle: WorkerHandle,
+    handle: WorkerHandle,
 }
 
 /// A client of the node, who reads all that comes.
@@ -55,7 +55,7 @@ impl Node {
         let (handle, queries) =
             WorkerHandle::new(0, backend, String::new(), Arc::clone(&cells), waker);
         mailbox.set_waker(reactor.waker());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::of(1));
         let listeners = vec![listener];
         let own = Arc::clone(&cells);
         let tunnel = TunnelSource::seeded(1);
@@ -65,7 +65,14 @@ impl Node {
         worker.start();
         let watch = reactor.watch();
         let due = Duration::ZERO;
-        Self { cells, net, worker, reactor, watch, address, due, _handle: handle }
+        Self { cells, net, worker, reactor, watch, address, due, handle }
+    }
+
+    /// Goes by other settings from the next turn on.
+    pub(crate) fn go_by(&mut self, settings: Settings) {
+        let (settings, reply) = (Arc::new(settings), Reply::new(|()| {}));
+        self.handle.ask(Query::Settings { settings, reply }).unwrap();
+        self.run(&mut [], 1);
     }
 
     /// A client that has connected and said nothing.
