@@ -377,6 +377,13 @@ impl Cluster {
         })
     }
 
+    /// What the machine knows of a stream, for a failing test to show.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn describe(&self, name: &str) -> String {
+        format!("{:?}", self.streams.get(name))
+    }
+
     fn reception(&mut self, name: &str) -> Option<&mut super::reception::Reception> {
         self.streams.get_mut(name)?.reception.as_mut()
     }

@@ -490,7 +490,9 @@ impl Members {
             match due {
                 Due::Beat(key) => self.beat(key, now, out),
                 Due::Greeting(line) => {
-                    let payload = Some(refused(Refusal::Timeout));
+                    let state = self.lines.get(&line);
+                    let open = matches!(state, Some(LineState::Greeting { greeting: Some(_), .. }));
+                    let payload = open.then(|| refused(Refusal::Timeout));
                     self.refuse(line, Refusal::Timeout, payload, now, out);
                 }
                 Due::Silence(key) => {

@@ -100,11 +100,7 @@ impl Cluster {
                 is_touched = true;
             }
             if let Some(reception) = &mut entry.reception {
-                is_touched |= reception.from() == Some(key) || reception.offers() > 0;
-                if reception.from() == Some(key) {
-                    ctx.drop_link(name, key);
-                }
-                reception.unfed(key);
+                is_touched |= reception.lose(name, key, &mut ctx);
             }
             is_touched |= entry.feeds.iter().any(|feed| feed.to == key);
             if entry.tree.as_ref().is_some_and(|tree| tree.contains(key)) {

@@ -1,0 +1,1 @@
+//! Fixed stories, one subject each.
