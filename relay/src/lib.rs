@@ -20,6 +20,7 @@
 //! | [`wire`] | RTMP as bytes and values | - |
 //! | [`session`] | one connection as a state machine, bytes in, events out | `wire` |
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
+//! | [`cluster`] | who is there, who has which stream, who feeds whom; moves no media | - |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | the slow side, one thread: HTTP, metrics, signals, logs | `worker`, `config` |
@@ -59,10 +60,10 @@
 //! A test (`tests/tidy.rs`) and lints keep most of them.
 //!
 //! - **Imports run one way**, as in the table.
-//! - **Time and chance enter at one door.** `wire`, `session` and `stream` name no clock, socket,
-//!   thread, lock, random source or logger. The worker reads the clock three times a turn and owns
-//!   one seeded generator; so whole nodes run on one thread under virtual time, and the same seed
-//!   gives the same run.
+//! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `cluster` name no
+//!   clock, socket, thread, lock, random source or logger. The worker reads the clock three times a
+//!   turn and owns one seeded generator; so whole nodes run on one thread under virtual time, and
+//!   the same seed gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
 //!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
@@ -80,6 +81,26 @@
 //! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
+
+//!
+//! # The cluster
+//!
+//! [`cluster`] decides, and moves no media: nodes greet, keep one control connection per pair,
+//! announce their streams to all, and ask a stream's origin who feeds them. What it asks for is
+//! carried out by whoever drives it:
+//!
+//! ```text
+//!   control connections (link port)           one thread drives Cluster, beside the registrar
+//!     bytes -> session -> data message  --->  Cluster::received
+//!     data message <- session           <---  Command::Send
+//!   registrar (names of this node)      --->  claim, live, resting, released, wanted, unwanted
+//!                                       <---  Appeared, Vanished, Yield
+//!   a stream's home                     <---  Feed, Repath, StopFeed: reads its log through a view
+//!                                             with a message stream id of its own, and writes that
+//!                                             to the media link that its worker has to the peer
+//!   who takes a peer's link             --->  fed, quiet, unfed
+//!                                       <---  Adopt, Drop: which link is read into the log
+//! ```
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

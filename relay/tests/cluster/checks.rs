@@ -70,9 +70,9 @@ impl World {
     pub(crate) fn unsettled(&self) -> Option<String> {
         let running = self.running().count();
         for process in self.running() {
-            let connected = process.cluster.peers().filter(|peer| peer.connected).count();
+            let connected = process.cluster.connected();
             let slot = process.station.slot;
-            let known = process.cluster.peers().count();
+            let known = process.cluster.usage().peers;
             if connected + 1 != running || known + 1 != running {
                 return Some(format!("relay-{slot} knows {known} and reaches {connected} nodes"));
             }
@@ -214,8 +214,8 @@ impl World {
                 return Some(format!("relay-{slot} still has links"));
             }
         }
-        let connections = self.connections.values();
-        let open = connections.filter(|connection| connection.ends.iter().any(|end| end.open));
+        let connections = self.connections.iter();
+        let open = connections.filter(|(_, it)| it.ends.iter().any(|end| end.open));
         let (open, pairs) = (open.count(), running * (running - 1) / 2);
         (open != pairs).then(|| format!("{open} connections for {pairs} pairs"))
     }

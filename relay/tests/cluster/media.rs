@@ -65,7 +65,7 @@ impl World {
     }
 
     pub(crate) fn stop_feed(&mut self, slot: Slot, stream: Stream, to: NodeKey) {
-        if self.planted == Planted::Forgetful {
+        if matches!(self.planted, Planted::Forgetful | Planted::Clinging) {
             return;
         }
         let process = self.nodes[slot].as_mut().unwrap();
@@ -112,13 +112,9 @@ impl World {
         }
         let heard = self.now;
         let process = self.nodes[to.slot].as_mut().unwrap();
-        let shown: Path = match self.planted {
-            Planted::Circle => [from_key].into(),
-            _ => Arc::clone(&path),
-        };
         let before = process.links.get(&(stream, from_key)).map(|incoming| incoming.term);
         let incoming =
-            Incoming { link: number, term, path: Arc::clone(&shown), heard, quiet: false };
+            Incoming { link: number, term, path: Arc::clone(&path), heard, quiet: false };
         process.links.insert((stream, from_key), incoming);
         let name = Arc::clone(&self.names[stream]);
         if before.is_some_and(|before| before != term) {
@@ -127,7 +123,7 @@ impl World {
             }
             self.act(to.slot, |cluster, now| cluster.unfed(&name, from_key, now));
         }
-        self.act(to.slot, |cluster, now| cluster.fed(&name, from_key, term, &shown, now));
+        self.act(to.slot, |cluster, now| cluster.fed(&name, from_key, term, &path, now));
     }
 
     pub(crate) fn link_gone(&mut self, number: u64) {
@@ -186,7 +182,28 @@ impl World {
         self.check_circle(slot, stream);
     }
 
+    /// Makes a feeder read from one that it feeds.
+    pub(crate) fn turn_round(&mut self, stream: Stream) {
+        let pairs = self.running().flat_map(|process| {
+            let readers = process.feeds.keys().filter(|(of, _)| *of == stream);
+            readers.map(|(_, to)| (process.station.slot, *to))
+        });
+        let Some((feeder, reader)) = pairs.last() else { return };
+        let slot = self.by_key[&reader];
+        let Some((from, term)) = self.nodes[slot].as_ref().unwrap().adopted.get(&stream).copied()
+        else {
+            return;
+        };
+        if self.by_key.get(&from) == Some(&feeder) {
+            self.nodes[feeder].as_mut().unwrap().adopted.insert(stream, (reader, term));
+            self.check_circle(feeder, stream);
+        }
+    }
+
     pub(crate) fn drop_link(&mut self, slot: Slot, stream: Stream, from: NodeKey) {
+        if self.planted == Planted::Clinging {
+            return;
+        }
         let process = self.nodes[slot].as_mut().unwrap();
         if process.adopted.get(&stream).is_some_and(|(key, _)| *key == from) {
             process.adopted.remove(&stream);

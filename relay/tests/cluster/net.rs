@@ -41,6 +41,33 @@ pub(crate) enum Carried {
     Closed,
 }
 
+/// All connections, by their numbers, which are not used twice.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Vec<Option<Connection>>);
+
+impl Connections {
+    pub(crate) fn insert(&mut self, connection: Connection) -> u64 {
+        self.0.push(Some(connection));
+        u64::try_from(self.0.len() - 1).unwrap()
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Connection> {
+        self.0.get(usize::try_from(number).unwrap())?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Connection> {
+        self.0.get_mut(usize::try_from(number).unwrap())?.as_mut()
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) {
+        self.0[usize::try_from(number).unwrap()] = None;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Connection)> {
+        (0..).zip(&self.0).filter_map(|(number, it)| Some((number, it.as_ref()?)))
+    }
+}
+
 /// Who can reach whom, and how fast.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {

@@ -63,7 +63,7 @@ pub(crate) struct Incoming {
 pub(crate) fn limits(nodes: usize) -> Limits {
     Limits {
         nodes_max: nodes.max(2) * 2,
-        stream_grace: Duration::from_secs(5),
+        stream_grace: Duration::from_secs(if nodes > 40 { 2 } else { 5 }),
         cluster_strangers_max: (nodes * 2).max(64),
         dials_max: 64,
         ..Limits::default()

@@ -11,8 +11,8 @@ use relay::cluster::{Cluster, Command, Conflict, Line, NodeKey, Note, Path};
 use relay::limits::Limits;
 
 use super::media::{Link, MEDIA_TICK};
-use super::net::{Carried, Connection, End, Slot, Station, Weather};
-use super::process::{PORT, Plan, Process, Publisher, Stream, limits};
+use super::net::{Carried, Connection, Connections, End, Slot, Station, Weather};
+use super::process::{Plan, Process, Publisher, Stream, limits};
 
 /// Everything there is.
 pub(crate) struct World {
@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) ips: Vec<Ipv4Addr>,
     pub(crate) by_key: BTreeMap<NodeKey, Slot>,
     pub(crate) by_address: BTreeMap<SocketAddr, Slot>,
-    pub(crate) connections: BTreeMap<u64, Connection>,
+    pub(crate) connections: Connections,
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) weather: Weather,
     pub(crate) names: Vec<Arc<str>>,
@@ -46,12 +46,15 @@ pub(crate) struct World {
 pub(crate) enum Planted {
     #[default]
     Nothing,
-    /// Whoever is fed is told a way that leaves out where it came from, and by whom is not asked.
+    /// A node is made to read from one that reads from it, whatever its machine says.
     Circle,
     /// A publisher that should give way stays.
     Stubborn,
-    /// What a node is to stop feeding it goes on feeding.
+    /// Feeders do not stop when they should. Readers that have changed over refuse what they still
+    /// send, so this is mended.
     Forgetful,
+    /// The same, and readers refuse nothing.
+    Clinging,
     /// Links are never heard of.
     Deaf,
     /// A limit is thought to be smaller than it is.
@@ -142,7 +145,7 @@ impl World {
             ips: vec![Ipv4Addr::UNSPECIFIED; nodes],
             by_key: BTreeMap::new(),
             by_address: BTreeMap::new(),
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
             links: BTreeMap::new(),
             weather: Weather::default(),
             names,
@@ -216,7 +219,7 @@ impl World {
         let Some(process) = self.nodes[slot].take() else { return };
         self.by_key.remove(&process.key);
         for (connection, end) in process.lines.into_values() {
-            self.connections.get_mut(&connection).unwrap().ends[end].open = false;
+            self.connections.get_mut(connection).unwrap().ends[end].open = false;
             if silently {
                 self.sweep(connection);
             } else {
@@ -239,7 +242,7 @@ impl World {
 
     /// A control connection breaks at both ends.
     pub(crate) fn reset(&mut self, connection: u64) {
-        if self.connections.contains_key(&connection) {
+        if self.connections.get(connection).is_some() {
             self.carry(connection, 0, Carried::Closed);
             self.carry(connection, 1, Carried::Closed);
         }
@@ -251,11 +254,11 @@ impl World {
             .connections
             .iter()
             .filter(|(_, connection)| connection.ends.iter().any(|end| !end.held.is_empty()))
-            .map(|(number, _)| *number)
+            .map(|(number, _)| number)
             .collect();
         for number in waiting {
             for end in 0..2 {
-                let Some(connection) = self.connections.get_mut(&number) else { break };
+                let Some(connection) = self.connections.get_mut(number) else { break };
                 let held: VecDeque<Carried> = std::mem::take(&mut connection.ends[end].held);
                 for carried in held {
                     self.carry(number, end, carried);
@@ -324,7 +327,7 @@ impl World {
             }
             Event::Dial { from, line, address, tries } => self.dial(from, line, address, tries),
             Event::Opened(number) => {
-                let Some(connection) = self.connections.get(&number) else { return };
+                let Some(connection) = self.connections.get(number) else { return };
                 let end = &connection.ends[0];
                 let (station, line) = (end.station, end.line);
                 if end.open && self.process(station).is_some() {
@@ -400,9 +403,6 @@ impl World {
         process.accepted += 1;
         let accepted = Line::Accepted(process.accepted);
         let to = process.station;
-        self.issued += 1;
-        let number = self.issued;
-        process.lines.insert(accepted, (number, 1));
         let end = |station, line| End {
             station,
             line,
@@ -411,7 +411,8 @@ impl World {
             last: Duration::ZERO,
         };
         let ends = [end(from, line), end(to, accepted)];
-        self.connections.insert(number, Connection { ends });
+        let number = self.connections.insert(Connection { ends });
+        process.lines.insert(accepted, (number, 1));
         let dialler = self.nodes[from.slot].as_mut().unwrap();
         dialler.lines.insert(line, (number, 0));
         let source = SocketAddr::new(dialler.address.ip(), 40_000);
@@ -421,7 +422,7 @@ impl World {
 
     /// Sends something to an end of a connection.
     fn carry(&mut self, number: u64, end: usize, carried: Carried) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let Some(connection) = self.connections.get_mut(number) else { return };
         let [a, b] = [connection.ends[0].station.slot, connection.ends[1].station.slot];
         let to = &mut connection.ends[end];
         if !self.weather.reaches(a, b) || !to.held.is_empty() {
@@ -434,7 +435,7 @@ impl World {
     }
 
     fn arrive(&mut self, number: u64, end: usize, carried: Carried) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let Some(connection) = self.connections.get_mut(number) else { return };
         let [a, b] = [connection.ends[0].station.slot, connection.ends[1].station.slot];
         let to = &mut connection.ends[end];
         if !self.weather.reaches(a, b) {
@@ -450,7 +451,7 @@ impl World {
                 self.act(station.slot, |cluster, now| cluster.received(line, &payload, now));
             }
             Carried::Closed => {
-                self.connections.get_mut(&number).unwrap().ends[end].open = false;
+                self.connections.get_mut(number).unwrap().ends[end].open = false;
                 self.nodes[station.slot].as_mut().unwrap().lines.remove(&line);
                 self.sweep(number);
                 self.act(station.slot, |cluster, now| cluster.closed(line, now));
@@ -461,8 +462,8 @@ impl World {
     /// Forgets a connection that is closed at both ends.
     fn sweep(&mut self, number: u64) {
         let over = |connection: &Connection| connection.ends.iter().all(|end| !end.open);
-        if self.connections.get(&number).is_some_and(over) {
-            self.connections.remove(&number);
+        if self.connections.get(number).is_some_and(over) {
+            self.connections.remove(number);
         }
     }
 
@@ -502,7 +503,7 @@ impl World {
             Command::Send { line, payload } => self.send(slot, line, payload),
             Command::Close { line } => {
                 if let Some((connection, end)) = process.lines.remove(&line) {
-                    let ends = &mut self.connections.get_mut(&connection).unwrap().ends;
+                    let ends = &mut self.connections.get_mut(connection).unwrap().ends;
                     ends[end].open = false;
                     if ends[1 - end].open {
                         self.carry(connection, 1 - end, Carried::Closed);
@@ -596,8 +597,3 @@ impl World {
 
 /// After the first one, at intervals of a second.
 const DIAL_TRIES: u32 = 3;
-
-/// The address that nobody has.
-pub(crate) fn nowhere() -> SocketAddr {
-    SocketAddr::new(Ipv4Addr::new(10, 255, 255, 255).into(), PORT)
-}
