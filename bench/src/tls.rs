@@ -5,7 +5,7 @@
 //! handshakes does to those who play already.
 
 mod handshakes;
-mod players;
+pub(crate) mod players;
 mod raw;
 mod storm;
 
@@ -143,7 +143,7 @@ fn certificate(
     Ok(files)
 }
 
-fn cannot(what: &str, why: &dyn std::fmt::Display) -> CannotRun {
+pub(crate) fn cannot(what: &str, why: &dyn std::fmt::Display) -> CannotRun {
     CannotRun(format!("{what}: {why}"))
 }
 

@@ -16,6 +16,7 @@
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
 //!   token     keys that tokens are checked by, fetched for the workers
+//!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -39,6 +40,7 @@ mod state;
 mod token_fetch;
 mod token_keys;
 mod usage;
+mod watch;
 
 #[cfg(test)]
 mod testing;

@@ -56,11 +56,11 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
-    /// The back end that is asked and told.
-    pub hooks: Arc<HookSettings>,
     /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
     /// and expect to be told at once.
     pub flv_waits: bool,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.

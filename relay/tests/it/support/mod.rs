@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod clip;
 pub(crate) mod continuity;
 pub(crate) mod ffmpeg;
+pub(crate) mod flv;
 pub(crate) mod gstreamer;
 pub(crate) mod http;
 pub(crate) mod nginx;
