@@ -72,8 +72,8 @@ impl Places {
         for place in self.places.values_mut() {
             place.listed = false;
         }
-        // The more there are, the longer it takes until all are dialled: whoever is dialled first by
-        // the other side need not be dialled at all.
+        // The more there are, the longer it takes until all are dialled: whoever dials first need
+        // not be dialled at all.
         let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
         let spread = PER_ADDRESS.saturating_mul(count).clamp(FIRST_DIAL, limits.redial_max);
         for address in named {

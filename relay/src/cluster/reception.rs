@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   Unsent --connected--> Sent --Parent(p)--> Expecting(p) --p delivers--> Content
-//!                          ^ |                     |                          |
-//!                          | +--Parent(none)--> Waiting      not in PATIENCE  | source quiet or gone
-//!                          +-----------------------+--------------------------+
+//!                         ^ |                      | not in PATIENCE          |
+//!                         | +--Parent(none)--> Waiting                        | quiet or gone
+//!                         +------------------------+--------------------------+
 //! ```
 //!
 //! The old source is read until the new one delivers. A link that comes before the answer that
