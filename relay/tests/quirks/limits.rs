@@ -52,12 +52,7 @@ fn player_of(name: &str) -> Script {
 
 /// What a client was told last, of the commands on its message stream or connection.
 fn last_status(client: &mut Client) -> String {
-    client
-        .said()
-        .into_iter()
-        .filter(|line| line.contains("onStatus"))
-        .next_back()
-        .unwrap_or_default()
+    client.said().into_iter().rfind(|line| line.contains("onStatus")).unwrap_or_default()
 }
 
 const KEY_FRAME: &[u8] = &[0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65];
