@@ -76,6 +76,11 @@ impl Place {
         Ok(place)
     }
 
+    /// The load's core.
+    pub(crate) fn load(&self) -> usize {
+        self.load
+    }
+
     /// The relay on each reactor to measure.
     pub(crate) fn relays(&self) -> impl Iterator<Item = Kind> {
         self.reactors.iter().map(|reactor| Kind::Relay(reactor))

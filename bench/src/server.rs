@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,10 +57,21 @@ const START: Duration = Duration::from_secs(20);
 impl Server {
     /// Starts one on the server's core.
     pub(crate) fn start(kind: Kind, flush: Flush, place: &Place) -> Result<Self, CannotRun> {
+        Self::start_with(kind, flush, place, &[])
+    }
+
+    /// The same with settings in its environment.
+    pub(crate) fn start_with(
+        kind: Kind,
+        flush: Flush,
+        place: &Place,
+        settings: &[(&str, &Path)],
+    ) -> Result<Self, CannotRun> {
         let mut command = match kind {
             Kind::Bare => bare(flush)?,
             Kind::Relay(reactor) => relay(reactor, flush, place)?,
         };
+        command.envs(settings.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = place.spawn_on_server_core(&mut command)?;
         let output = child.stdout.take();

@@ -353,6 +353,16 @@ impl Reception {
         self.source = self.source.take().filter(|source| source.from != from);
     }
 
+    /// A node is gone, and with it what it feeds or would feed. Whether that was anything.
+    pub(super) fn lose(&mut self, name: &Arc<str>, key: NodeKey, ctx: &mut Context<'_>) -> bool {
+        let feeds = self.from() == Some(key) || self.offers.iter().any(|offer| offer.from == key);
+        if feeds {
+            ctx.drop_link(name, key);
+            self.unfed(key);
+        }
+        feeds
+    }
+
     /// What its origin is to be told.
     fn report(&self, name: &Arc<str>, ctx: &mut Context<'_>) {
         let Some(ask) = &self.ask else { return };

@@ -220,3 +220,8 @@ fn network(text: &str) -> Option<ipnet::IpNet> {
     let whole = || text.parse::<std::net::IpAddr>().ok().map(ipnet::IpNet::from);
     text.parse().ok().or_else(whole)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "fronts_tests.rs"]
+mod tests;

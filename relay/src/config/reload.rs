@@ -76,17 +76,29 @@ impl Effective {
                 let _ = limits.set(row.name, row.value);
             }
         }
+        // Numbered tables, certificates and listeners, may be there on one side only.
+        let found = |rows: &[Row], row: &Row| rows.iter().find(|other| same(other, row)).cloned();
+        self.rows.retain(|row| row.is_live() || found(&old.rows, row).is_some());
         for row in &mut self.rows {
             if !row.is_live()
-                && let Some(old) = old.rows.iter().find(|old| same(old, row))
+                && let Some(old) = found(&old.rows, row)
             {
-                *row = old.clone();
+                *row = old;
+            }
+        }
+        for row in old.rows.iter().filter(|row| !row.is_live()) {
+            if found(&self.rows, row).is_none() {
+                self.rows.push(row.clone());
             }
         }
         let old = &old.config;
         let config = &mut self.config;
         config.node = old.node.clone();
         config.listen = old.listen.clone();
+        config.listeners.clone_from(&old.listeners);
+        config.tls = old.tls.clone();
+        config.settings.listeners.clone_from(&old.settings.listeners);
+        config.settings.proxy_from.clone_from(&old.settings.proxy_from);
         config.sockets = old.sockets.clone();
         config.log.format = old.log.format;
         self
@@ -145,6 +157,7 @@ fn is_live_limit(name: &str) -> bool {
         "hook_reply_bytes_max",
         "hook_cache_max",
         "hook_idle_connections_max",
+        "tls_sessions_max",
     ];
     !made_once.contains(&name)
 }

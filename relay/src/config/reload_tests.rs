@@ -50,6 +50,22 @@ fn what_differs_is_listed_and_what_needs_a_restart_stays_as_it_was() {
 }
 
 #[test]
+fn listeners_and_certificates_stay_as_they_were() {
+    let old = read(
+        "[listen]\nproxy_from = \"10.0.0.0/8\"\n[[listeners]]\naddress = \"[::]:443\"\nspeaks = \
+         \"rtmp\"\n",
+    );
+    let new = read("[tls]\ntickets = 2\n[[tls.certificates]]\ncertificate = \"a\"\nkey = \"b\"\n");
+    let force = new.clone().as_far_as_live(&old);
+    assert_eq!(force.config.listeners, old.config.listeners);
+    assert_eq!(force.config.tls, old.config.tls);
+    assert_eq!(force.config.settings.listeners, old.config.settings.listeners);
+    assert_eq!(force.config.settings.proxy_from, old.config.settings.proxy_from);
+    assert_eq!(old.changes(&force), []);
+    assert!(force.changes(&new).iter().all(|change| !change.live));
+}
+
+#[test]
 fn every_section_is_decided() {
     let effective = read("[apps.live]\n");
     let mut sections: Vec<_> = effective.rows.iter().map(|row| row.section.as_str()).collect();

@@ -59,6 +59,9 @@ pub(super) struct StreamReport {
     last_key_ms: Option<u64>,
     /// Between the last two key frames.
     gop_ms: Option<u64>,
+    /// What its headers ask of players: codecs by the names of log lines, `multitrack`,
+    /// `video metadata`.
+    needs: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -324,6 +327,7 @@ impl Merged {
             audio: home.and_then(|home| home.audio.clone()).map(|codec| AudioReport { codec }),
             last_key_ms: home.and_then(|home| home.last_key).map(age),
             gop_ms: home.and_then(|home| home.gop).map(millis),
+            needs: home.map(|home| home.needs.clone()).unwrap_or_default(),
         }
     }
 }

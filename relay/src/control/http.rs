@@ -1,7 +1,7 @@
 //! Routes, who may use them, and how errors look.
 //!
-//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is guarded
-//! (`guard.rs`). Errors are `{"error":{"code","message"}}`.
+//! `/startupz`, `/readyz`, `/livez`, `/metrics` and the pages at `/watch` are open. Everything else
+//! is guarded (`guard.rs`). Errors are `{"error":{"code","message"}}`.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, guard, health};
+use super::{api, guard, health, watch};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -27,6 +27,12 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/startupz", get(health::started))
         .route("/readyz", get(health::ready))
         .route("/livez", get(health::live))
+        .route("/watch/{app}/{*name}", get(watch::page))
+        .route("/watch/{app}", get(watch::page))
+        .route("/web/watch.css", get(watch::style))
+        .route("/web/watch.js", get(watch::script))
+        .route("/web/mpegts.js", get(watch::player))
+        .route("/web/mpegts.js.LICENSE", get(watch::player_license))
         .with_state(Arc::clone(&state))
         .route("/metrics", get(exposition).with_state(metrics));
     let guarded = Router::new()
@@ -121,7 +127,8 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> String {
          {workers}, {connections}, {streams}, {players}\n\n\
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
          /api/v1/config\n\
-         /metrics  /startupz  /readyz  /livez\n",
+         /metrics  /startupz  /readyz  /livez\n\
+         /watch/{{app}}/{{name}}  in a browser\n",
         version = env!("CARGO_PKG_VERSION"),
         node = state.node,
         phase = match state.phase() {

@@ -126,6 +126,7 @@ fn home(epoch: u64) -> StreamHome {
         audio: None,
         last_key: Some(Duration::ZERO),
         gop: Some(Duration::from_millis(2_000)),
+        needs: vec!["avc".to_owned(), "multitrack".to_owned()],
     }
 }
 
@@ -173,7 +174,7 @@ fn a_stream_is_the_sum_of_its_shares() {
         },
         "players": 5, "bytes_in": 99, "bytes_out": 2_000, "log_bytes": 55,
         "video": { "codec": "avc1", "width": 1280, "height": 720 }, "audio": null,
-        "last_key_ms": 0, "gop_ms": 2_000,
+        "last_key_ms": 0, "gop_ms": 2_000, "needs": ["avc", "multitrack"],
     });
     assert_eq!(stream, expected);
 }

@@ -15,6 +15,8 @@
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
+//!   token     keys that tokens are checked by, fetched for the workers
+//!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -35,7 +37,10 @@ mod places;
 pub mod reload;
 mod server;
 mod state;
+mod token_fetch;
+mod token_keys;
 mod usage;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -43,7 +48,7 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Effective;
 use crate::tls::{ServerTls, Watch};
@@ -122,6 +127,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        tokio::spawn(keep_token_keys(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
@@ -133,6 +139,16 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         state.hooks.settle(LAST_CALLS).await;
         Ok(outcome)
     })
+}
+
+async fn keep_token_keys(state: Arc<State>) {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let fetch = |url: String, bytes_max| async move { token_fetch::fetch(&url, bytes_max).await };
+    let in_force = || {
+        let now = state.in_force();
+        (token_keys::urls(&now.effective.config.settings), now.limits.clone())
+    };
+    token_keys::keep(in_force, state.workers.clone(), unix, fetch).await;
 }
 
 async fn sample_heartbeats(state: Arc<State>) {

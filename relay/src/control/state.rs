@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
+    /// The port for players.
+    pub(super) port: u16,
     in_force: Mutex<Arc<InForce>>,
     /// Held while a reload is under way.
     pub(super) reloader: tokio::sync::Mutex<Reloader>,
@@ -106,6 +108,7 @@ impl State {
             workers,
             log,
             node: effective.config.node.name.clone(),
+            port: effective.config.listen.rtmp.port(),
             in_force: Mutex::new(Arc::new(InForce::new(effective))),
             reloader: tokio::sync::Mutex::new(reloader),
             reloads: Reloads::default(),

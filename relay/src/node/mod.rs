@@ -56,6 +56,9 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
     let addresses = fronts.addresses.clone();
+    if let Some(chosen) = addresses.first() {
+        effective.config.listen.rtmp = *chosen;
+    }
     files.log();
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");

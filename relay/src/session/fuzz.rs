@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::http::HeadReader;
+use super::proxy;
+use super::sniff::{Sniffed, sniff};
 use super::tunnel::{Numbered, Order, TunnelIds, TunnelRequest, Turn, Verb};
 use super::{
     ClientRole, ClientSession, ClientSettings, ServerEvent, ServerSession, TunnelClient,
@@ -239,6 +242,43 @@ impl Verdict {
             ServerEvent::Play(request) => Some(Self::Play(request.message_stream)),
             _ => None,
         }
+    }
+}
+
+/// A PROXY header: what it is does not depend on how much of what follows is there.
+pub fn proxy_header(data: &[u8]) {
+    let Ok(Some(header)) = proxy::read(data) else { return };
+    let (whole, _) = data.split_at(header.length);
+    assert_eq!(proxy::read(whole), Ok(Some(header)));
+    assert_eq!(proxy::read(&whole[..whole.len() - 1]), Ok(None));
+    assert_eq!(sniff(data), Sniffed::Proxy);
+}
+
+/// Heads of requests, one after the other, whole and byte by byte.
+pub fn request_heads(data: &[u8]) {
+    let limits = Limits::default();
+    let heads = |pieces: std::slice::Chunks<'_, u8>| {
+        let (mut reader, mut heads, mut taken) = (HeadReader::default(), Vec::new(), 0);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let before = piece.len();
+                let found = reader.read(&mut piece, &limits);
+                taken += before - piece.len();
+                match found {
+                    Ok(None) => {}
+                    Ok(Some(head)) => heads.push(head),
+                    Err(error) => return (heads, taken, Some(error)),
+                }
+            }
+        }
+        assert!(reader.held_bytes() <= 4 * limits.request_head_bytes_max, "bounded");
+        (heads, taken, None)
+    };
+    let whole = heads(data.chunks(data.len().max(1)));
+    assert_eq!(whole, heads(data.chunks(1)));
+    for head in whole.0 {
+        assert!(head.target.bytes().all(|byte| byte.is_ascii_graphic()));
+        let _ = (head.keeps_alive(), head.body_bytes(), head.path(), head.query());
     }
 }
 

@@ -103,8 +103,8 @@ impl Layer {
     /// What is to be answered waits in [`Self::take_output`].
     ///
     /// # Errors
-    /// When the peer broke the rules or they cannot be agreed on. What was appended is good; nothing
-    /// more can be received or sealed, and the output may hold an alert.
+    /// When the peer broke the rules or they cannot be agreed on. What was appended is good;
+    /// nothing more can be received or sealed, and the output may hold an alert.
     pub fn receive(&mut self, input: &[u8], plain: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.failed || self.peer_closed {
             return Ok(());
@@ -115,9 +115,7 @@ impl Layer {
         let result = self.pump(&mut incoming, &mut used, plain);
         if let Err(error) = result {
             self.failed = true;
-            // The alert that tells the peer is handed out by the call after the one that failed. It
-            // fails too, which is known.
-            let _ = self.pump(&mut [], &mut 0, plain);
+            self.take_alert(plain);
             return Err(error);
         }
         if used < incoming.len() {
@@ -162,14 +160,14 @@ impl Layer {
         out.fill(self.outgoing.len());
         self.outgoing = Vec::new();
         for slice in slices {
-            match &mut self.side {
-                Side::Server(connection) => {
-                    seal(connection.process_tls_records(&mut []), slice, &mut out)?;
-                }
-                Side::Client(connection) => {
-                    seal(connection.process_tls_records(&mut []), slice, &mut out)?;
-                }
-            }
+            // The machine wants to see the beginning of a record again, if it knows of one.
+            let mut incoming = std::mem::take(&mut self.incoming);
+            let used = match &mut self.side {
+                Side::Server(c) => seal(c.process_tls_records(&mut incoming), slice, &mut out),
+                Side::Client(c) => seal(c.process_tls_records(&mut incoming), slice, &mut out),
+            };
+            incoming.drain(..used?);
+            self.incoming = incoming;
         }
         Ok(out.freeze())
     }
@@ -181,13 +179,10 @@ impl Layer {
         }
         self.said_close = true;
         let mut alert = [0; 64 + RECORD_OVERHEAD];
+        let incoming = &mut self.incoming;
         let written = match &mut self.side {
-            Side::Server(connection) => {
-                say_close(connection.process_tls_records(&mut []), &mut alert)
-            }
-            Side::Client(connection) => {
-                say_close(connection.process_tls_records(&mut []), &mut alert)
-            }
+            Side::Server(c) => say_close(c.process_tls_records(incoming), &mut alert),
+            Side::Client(c) => say_close(c.process_tls_records(incoming), &mut alert),
         };
         self.outgoing.extend_from_slice(&alert[..written]);
     }
@@ -214,6 +209,16 @@ impl Layer {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>() + ESTABLISHED_BYTES + self.incoming.capacity() + self.outgoing.capacity()
+    }
+
+    /// The alert that tells the peer why it failed is handed out by the next call of the machine,
+    /// the last one that may be made.
+    fn take_alert(&mut self, plain: &mut Vec<u8>) {
+        let (out, closed, used) = (&mut self.outgoing, &mut self.peer_closed, &mut 0);
+        let _ = match &mut self.side {
+            Side::Server(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
+            Side::Client(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
+        };
     }
 
     /// Runs the machine until it needs more bytes, counting in `used` those that it is done with.
@@ -316,16 +321,17 @@ fn step<Data>(
     Ok(stop)
 }
 
+/// Seals a slice. Gives the bytes of what came that are done with.
 fn seal<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     slice: &[u8],
     out: &mut SealBuffer,
-) -> Result<(), TlsError> {
+) -> Result<usize, TlsError> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
             let written = encrypt(&mut traffic, slice, out)?;
             out.fill(written);
-            Ok(())
+            Ok(status.discard)
         }
         state => Err(TlsError::Internal(format!("nothing can be sent in {state:?}"))),
     }

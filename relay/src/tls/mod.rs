@@ -5,12 +5,13 @@
 //!   log, replies -> Layer::seal    -> records, one contiguous batch -> socket
 //! ```
 //!
-//! Nothing here knows a socket, a thread or what is spoken inside. [`ServerTls`] is what a node has:
-//! certificates, chosen by the name that the client asks for, and replaced while connections run;
-//! [`ClientTls`] is what a client has: whom it trusts. A [`Layer`] is one connection of either side.
+//! Nothing here knows a socket, a thread or what is spoken inside. [`ServerTls`] is what a node
+//! has: certificates, chosen by the name that the client asks for, and replaced while connections
+//! run; [`ClientTls`] is what a client has: whom it trusts. A [`Layer`] is one connection of either
+//! side.
 //!
-//! The provider is aws-lc: beside ring it encrypts as cheaply (0.11 to 0.13 s/GB raw with AES-NI and
-//! AVX-512) and signs three times as fast with RSA. Records are as long as they may be, 16 KiB:
+//! The provider is aws-lc: beside ring it encrypts as cheaply (0.11 to 0.13 s/GB raw with AES-NI
+//! and AVX-512) and signs three times as fast with RSA. Records are as long as they may be, 16 KiB:
 //! shorter ones cost up to a third more.
 
 mod buffers;
@@ -28,8 +29,8 @@ pub use self::client::{ClientTls, Trust};
 pub use self::layer::{Established, Layer};
 pub use self::server::{CertificateFacts, Reloaded, ServerTls, Watch};
 
-/// Why a connection's TLS failed. The connection is to be closed after [`Layer::take_output`], which
-/// may hold an alert.
+/// Why a connection's TLS failed. The connection is to be closed after [`Layer::take_output`],
+/// which may hold an alert.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum TlsError {
     /// The peer cannot speak any version or suite that we speak, or none of its names is ours.

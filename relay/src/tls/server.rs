@@ -91,8 +91,8 @@ impl ServerTls {
         self.current.read().facts.clone()
     }
 
-    /// Looks at the files, and uses what is new in them once it was seen twice. `None` when there is
-    /// nothing to tell.
+    /// Looks at the files, and uses what is new in them once it was seen twice. `None` when there
+    /// is nothing to tell.
     pub fn look(&self, watch: &mut Watch, now: Duration) -> Option<Reloaded> {
         let found = read(&self.files);
         if found == watch.known {

@@ -171,7 +171,7 @@ fn what_is_no_tls_is_answered_with_an_alert_and_nothing_follows() {
     let dir = TempDir::new().unwrap();
     let (server, _) = server(&[pair(dir.path(), "a", &["localhost"])], 0);
     for bytes in
-        [&b"\x16\x03\x01\x00\x02\xFF\xFF"[..], b"\x16\x03\x01\xFF\xFF", b"GET / HTTP/1.1\r\n"]
+        [&b"\x16\x03\x01\x00\x04\xFF\0\0\0"[..], b"\x16\x03\x01\xFF\xFF", b"GET / HTTP/1.1\r\n"]
     {
         let mut layer = server.accept().unwrap();
         let mut plain = Vec::new();

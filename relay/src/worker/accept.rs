@@ -61,8 +61,8 @@ impl Worker {
         Err(RefuseReason::Connections)
     }
 
-    /// Counts a connection for its address, unless that is exempt or stands for others: what a proxy
-    /// passes on is counted when it says whose it is.
+    /// Counts a connection for its address, unless that is exempt or stands for others: what a
+    /// proxy passes on is counted when it says whose it is.
     ///
     /// # Errors
     /// The address has as many as it may, or opens them too fast.

@@ -14,6 +14,7 @@ use super::report::{
 use super::settings::Settings;
 use super::{Ending, Worker};
 use crate::wire::amf0::Amf0Reader;
+use crate::wire::needs::Need;
 
 /// Queries answered in one turn: a list looks at every stream or connection once, and must not keep
 /// players waiting for many of its kind.
@@ -132,7 +133,15 @@ impl Worker {
             audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
             last_key: stats.last_key,
             gop: stats.gop,
+            needs: self.needs_of(entry),
         })
+    }
+
+    /// What the newest headers ask of players.
+    fn needs_of(&self, entry: &LocalStream) -> Vec<String> {
+        let newest = entry.log.and_then(|log| self.hub.log(log)?.newest());
+        let needs = newest.map(|newest| newest.prelude.needs()).unwrap_or_default();
+        needs.iter().map(Need::to_string).collect()
     }
 
     /// Width and height in pixels, as the publisher's metadata tells them.

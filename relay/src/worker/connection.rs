@@ -33,6 +33,8 @@ use crate::wire::stream_name::StreamAddress;
 pub(super) struct Connection {
     pub(super) key: ConnectionKey,
     pub(super) bytes_out: u64,
+    /// What everything else is in, if it began so.
+    pub(super) tls: Option<Box<Secured>>,
     pub(super) sending: Option<Sending>,
     pub(super) closing: Option<Closing>,
     pub(super) role: Role,
@@ -61,8 +63,6 @@ pub(super) struct Connection {
     /// It has no socket: it lives inside HTTP requests.
     pub(super) tunnel: Option<Box<Tunnelled>>,
     pub(super) transport: Transport,
-    /// What everything else is in, if it began so.
-    pub(super) tls: Option<Box<Secured>>,
     /// What its listener takes.
     pub(super) speaks: Speaks,
     /// A proxy passes it on and has said whose it is.

@@ -41,7 +41,7 @@ impl Worker {
         let over = if request.websocket.is_some() { Transport::WsFlv } else { Transport::Flv };
         self.set_transport(connection, over);
         let stream = request.stream.clone();
-        let session = FlvSession::new(request, cors, &self.limits);
+        let session = FlvSession::new(request, cors, Arc::clone(&self.limits));
         connection.speech = Speech::Flv(Box::new(session));
         self.ask_to_play(connection, stream, now);
     }

@@ -25,9 +25,10 @@ use crate::session::sniff::{Sniffed, sniff};
 const TLS_ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2, 40];
 
 impl Worker {
-    /// What came on a connection goes through its TLS, if it has any, to whoever speaks on it, until
-    /// the bytes are used up, a verdict is outstanding, too few have come to tell what they are, or
-    /// the connection ends. What is left of `input` is to be shown again, with what follows it.
+    /// What came on a connection goes through its TLS, if it has any, to whoever speaks on it,
+    /// until the bytes are used up, a verdict is outstanding, too few have come to tell what they
+    /// are, or the connection ends. What is left of `input` is to be shown again, with what follows
+    /// it.
     pub(super) fn take_in(
         &mut self,
         connection: &mut Connection,

@@ -420,6 +420,15 @@ fn hooked<'a>(
             client.host.clone_from(&said.host);
             client.page_url.clone_from(&said.page_url);
         }
+        if let Some(asked) = speech.flv_request() {
+            let address = &asked.stream.address;
+            client.name_app(address.name.app());
+            client.query.clone_from(&address.query);
+            client.flash_ver.clone_from(&asked.client);
+            client.tc_url = format!("http://{}/{}", address.host, address.name.app());
+            client.host.clone_from(&address.host);
+            client.page_url.clone_from(&asked.page);
+        }
         if client.app.is_empty() {
             app.clone_into(&mut client.app);
         }

@@ -358,7 +358,9 @@ mod tests {
                 assert_eq!(L::at(index).index(), index);
                 let mut texts = Vec::new();
                 L::at(index).texts(&mut texts);
-                let plain = |text: &&str| text.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+                let plain = |text: &&str| {
+                    text.bytes().all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
+                };
                 assert!(texts.iter().all(plain), "{texts:?}");
                 assert!(seen.insert(texts), "two values of one text");
             }

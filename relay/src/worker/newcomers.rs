@@ -3,8 +3,8 @@
 //! What they say costs much more than a send: a handshake is hashed, a connect is parsed, and a
 //! handshake of TLS is signed, which costs ten times as much again. When thousands join at once,
 //! those who play already must not wait for all of that. Whoever is not heard at once keeps what it
-//! said, is not received from meanwhile, and is heard in order of arrival. TLS has a lane of its own,
-//! so that those who come without do not wait behind it.
+//! said, is not received from meanwhile, and is heard in order of arrival. TLS has a lane of its
+//! own, so that those who come without do not wait behind it.
 
 use std::collections::VecDeque;
 

@@ -188,6 +188,8 @@ pub struct StreamHome {
     pub last_key: Option<Duration>,
     /// From the key frame before that to the newest.
     pub gop: Option<Duration>,
+    /// What its headers ask of players, as in log lines: `enhanced hevc`, `multitrack`.
+    pub needs: Vec<String>,
 }
 
 /// Whether a stream has its publisher.

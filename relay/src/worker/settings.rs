@@ -56,11 +56,11 @@ pub struct AppSettings {
     pub publish_conflict: PublishConflict,
     /// Players of unknown names.
     pub unknown_stream: UnknownStream,
-    /// The back end that is asked and told.
-    pub hooks: Arc<HookSettings>,
     /// Whether players of FLV wait for a publisher. Nearly all of them take no answer for a fault,
     /// and expect to be told at once.
     pub flv_waits: bool,
+    /// The back end that is asked and told.
+    pub hooks: Arc<HookSettings>,
     /// Who may publish.
     pub publish: Rules,
     /// Who may play.
@@ -180,8 +180,8 @@ pub struct Settings {
     pub exempt: Exempt,
     /// Where players are sent that find no room here: `rtmp://host:port`, nothing behind it.
     pub overflow: Vec<String>,
-    /// What is spoken on each listener, in the order in which they were added to a reactor; on those
-    /// that are not here, everything.
+    /// What is spoken on each listener, in the order in which they were added to a reactor; on
+    /// those that are not here, everything.
     pub listeners: Vec<Speaks>,
     /// Networks of proxies whose PROXY headers are believed.
     pub proxy_from: Vec<IpNet>,

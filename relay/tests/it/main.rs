@@ -7,11 +7,16 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
+mod bad_http;
 mod bad_input;
+mod browser;
 mod config;
 mod enhanced;
 mod fanout;
 mod faults;
+mod flv;
+mod fronts;
 mod harness;
 mod hooks;
 mod limits;
@@ -22,4 +27,5 @@ mod readme;
 mod relaying;
 mod support;
 mod time;
+mod tls;
 mod tunnel;

@@ -159,10 +159,11 @@ fn what_is_published_over_many_connections_arrives_once_and_in_order() {
         thread::sleep(Duration::from_millis(10));
     }
     let end = Instant::now() + Duration::from_secs(20);
-    player.read(end, |player| player.recording.0.len() >= 150).unwrap();
-    let times: Vec<u32> = player.recording.0.iter().map(|packet| packet.time_ms).collect();
+    player.read(end, |player| player.recording.coded().len() >= 150).unwrap();
+    let frames = player.recording.coded();
+    let times: Vec<u32> = frames.iter().map(|packet| packet.time_ms).collect();
     assert!(times.len() >= 150, "{} frames came", times.len());
-    for (packet, time) in player.recording.0.iter().zip(&times) {
+    for (packet, time) in frames.iter().zip(&times) {
         let want = crate::support::packets::Packet::new(9, *time, &frame(time / 20));
         assert!(packet.same_payload(&want), "{packet:?}");
     }
@@ -231,7 +232,7 @@ fn what_is_no_request_of_a_session_is_refused_and_counted() {
     let number = session.number;
     let mut half = tunnel::connect(relay.rtmp).unwrap();
     let head = format!("POST /send/{}/{number} HTTP/1.1\r\nHost: x\r\n", session.id);
-    write!(half, "{head}Content-Length: 100\r\n\r\nabc").unwrap();
+    write!(half, "{head}Content-Length: 100\r\n\r\n\x03bc").unwrap();
     thread::sleep(Duration::from_millis(100));
     assert_eq!(status(relay.rtmp, &format!("/send/{}/{number}", session.id), b"x"), 404);
     assert_eq!(status(relay.rtmp, &format!("/idle/{}/{number}", session.id), &[0]), 404);

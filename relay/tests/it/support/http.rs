@@ -59,6 +59,11 @@ impl Metrics {
         Self(page)
     }
 
+    /// The page as it came.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// The sum of all series of `name` that carry all of `labels`; `None` when there is none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let wanted: Vec<_> = labels.iter().map(|(key, of)| format!("{key}=\"{of}\"")).collect();

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod clip;
 pub(crate) mod continuity;
 pub(crate) mod ffmpeg;
+pub(crate) mod flv;
 pub(crate) mod gstreamer;
 pub(crate) mod http;
 pub(crate) mod nginx;
@@ -20,6 +21,7 @@ pub(crate) mod process;
 pub(crate) mod relay;
 pub(crate) mod rtmpdump;
 pub(crate) mod scene;
+pub(crate) mod secure;
 pub(crate) mod tunnel;
 
 use std::path::{Path, PathBuf};

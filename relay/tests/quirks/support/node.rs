@@ -10,7 +10,7 @@ use relay::worker::handle::WorkerHandle;
 use relay::worker::mailbox::mailboxes;
 use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
-use relay::worker::{Parts, Shared, Worker, turn};
+use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
 use super::script::{HELLO, Script};
 use super::shown::{Message, Reader};
@@ -57,8 +57,9 @@ impl Node {
         mailbox.set_waker(reactor.waker());
         let shared = Arc::new(Shared::of(1));
         let listeners = vec![listener];
-        let own = Arc::clone(&cells);
-        let parts = Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1 };
+        let (own, tunnel) = (Arc::clone(&cells), TunnelSource::seeded(1));
+        let parts =
+            Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1, tunnel };
         let mut worker = Worker::new(parts);
         worker.start();
         let watch = reactor.watch();
