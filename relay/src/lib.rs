@@ -73,18 +73,19 @@
 //!
 //! - **Imports run one way**, as in the table.
 //! - **Time and chance enter at one door.** `wire`, `session`, `stream`, `access` and `cluster`
-//! name no clock, socket, thread, lock, random source or logger. The worker reads the clock three
-//! times a turn and owns one seeded generator; so whole nodes run on one thread under virtual time,
-//! and the same seed gives the same run. - **One owner.** A connection belongs to one worker for
-//! life; one that was just accepted may be given to a much emptier worker before its first byte is
-//! read. Workers share nothing but mail, cells that one writes and others read, and a few sums. -
-//! **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
-//! does work per player except the send itself. - **`unsafe` is denied** but in `reactor/uring.rs`,
-//! the io_uring backend's face to the kernel. - **Everything has a limit**, named in [`limits`] and
-//! judged where the number first appears. - **Two kinds of wrong.** A peer's fault is a typed error
-//! that closes one connection and counts in one metric. Ours is a panic: in a session it is caught
-//! and costs that connection; anywhere else it ends the process, and whoever runs it starts it
-//! again.
+//!   name no clock, socket, thread, lock, random source or logger. The worker reads the clock three
+//!   times a turn and owns one seeded generator; so whole nodes run on one thread under virtual
+//!   time, and the same seed gives the same run.
+//! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
+//!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
+//!   cells that one writes and others read, and a few sums.
+//! - **Nothing on the data path** takes a lock, looks up a string, reads the clock per message, or
+//!   does work per player except the send itself.
+//! - **`unsafe` is denied** but in `reactor/uring.rs`, the io_uring backend's face to the kernel.
+//! - **Everything has a limit**, named in [`limits`] and judged where the number first appears.
+//! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
+//!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
+//!   else it ends the process, and whoever runs it starts it again.
 //!
 //! # Who is asked
 //!
