@@ -72,6 +72,10 @@ impl Worker {
         now: Duration,
     ) {
         let Speech::Flv(session) = &mut connection.speech else { return };
+        if session.is_waiting() {
+            // What follows a request is for whoever reads on after the verdict.
+            return;
+        }
         if session.is_answered() {
             connection.collect_replies();
             let deadline = now + self.limits.connect_timeout;
