@@ -41,6 +41,7 @@ fn every_lane_carries_publishers_and_players() {
     let url = format!("rtmps://{}/live/a", server.address);
     let run = ["play", "--target", &url, "--duration", "1s", "--players", "1", "--ca-file"];
     let ended = tester::program(&[&run[..], &[other.to_str().unwrap()]].concat());
-    assert_eq!(ended.code, 1, "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("certificate"), "{}", ended.stdout);
+    assert_ne!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    let said = ended.stdout + &ended.stderr;
+    assert!(said.contains("certificate"), "{said}");
 }
