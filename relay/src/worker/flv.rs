@@ -42,6 +42,8 @@ impl Worker {
         self.set_transport(connection, over);
         let stream = request.stream.clone();
         let session = FlvSession::new(request, cors, Arc::clone(&self.limits));
+        // Answers to what was asked before go first.
+        connection.collect_replies();
         connection.speech = Speech::Flv(Box::new(session));
         self.ask_to_play(connection, stream, now);
     }

@@ -13,7 +13,7 @@ use crate::support::relay::{Options, Relay};
 use crate::support::{Scratch, ffmpeg, wait_for};
 
 /// How long a page is watched.
-const WATCHED: u32 = 12;
+const WATCHED: u32 = 18;
 
 /// Starting a browser on a busy host, and watching.
 const PASS_MAX: Duration = Duration::from_secs(120);
