@@ -75,6 +75,7 @@ impl Worker {
     ) {
         let Speech::Flv(session) = &mut connection.speech else { return };
         if session.is_waiting() {
+            // What follows a request is for whoever reads on after the verdict.
             return;
         }
         if session.is_answered() {

@@ -451,7 +451,9 @@ fn an_unconfigured_relay_refuses_public_addresses_and_says_so() {
          && for host in 203.0.113.7 '[2001:db8::7]' 127.0.0.1 '[::1]'; do \
             echo \"from $host\"; ffmpeg -nostdin -hide_banner -loglevel error -re -i \"$clip\" \
             -t 1 -c copy -f flv \"rtmp://$host/live/a\" 2>&1; echo \"ended $?\"; \
-            done; curl -s http://127.0.0.1:8935/metrics | grep '^relay_refused_total'";
+            done; exec 3<> /dev/tcp/127.0.0.1/8935 \
+         && printf 'GET /metrics HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n' >&3 \
+         && grep '^relay_refused_total' <&3";
     let said = scratch.file("said");
     let mut shell = Command::new("unshare");
     shell.args(["--map-root-user", "--net", "bash", "-c", script]);
