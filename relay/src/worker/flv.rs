@@ -40,6 +40,8 @@ impl Worker {
         };
         let over = if request.websocket.is_some() { Transport::WsFlv } else { Transport::Flv };
         self.set_transport(connection, over);
+        // Answers to requests before this one.
+        connection.collect_replies();
         let stream = request.stream.clone();
         let session = FlvSession::new(request, cors, Arc::clone(&self.limits));
         // Answers to what was asked before go first.
