@@ -44,8 +44,6 @@ impl Worker {
         connection.collect_replies();
         let stream = request.stream.clone();
         let session = FlvSession::new(request, cors, Arc::clone(&self.limits));
-        // Answers to what was asked before go first.
-        connection.collect_replies();
         connection.speech = Speech::Flv(Box::new(session));
         self.ask_to_play(connection, stream, now);
     }
