@@ -12,8 +12,9 @@ use crate::support::process::Process;
 use crate::support::relay::{Options, Relay};
 use crate::support::{Scratch, ffmpeg, wait_for};
 
-/// How long a page is watched.
-const WATCHED: u32 = 18;
+/// How many seconds a page is watched. On a busy host a browser without a graphics card skips
+/// pictures.
+const WATCHED: u32 = 24;
 
 /// Starting a browser on a busy host, and watching.
 const PASS_MAX: Duration = Duration::from_secs(120);
@@ -61,8 +62,7 @@ fn check_plays(page: &Value, relay: &Relay) {
     assert!(played > 9.0, "only {played} s were played: {page:#}");
     let steps = playing.windows(2).filter(|two| number(&two[1], "time") > number(&two[0], "time"));
     assert!(steps.count() + 2 >= playing.len(), "it stands still: {page:#}");
-    // A busy host lets a browser without a graphics card skip pictures, and not stand still.
-    assert!(number(end, "frames") > 100.0, "{end:#}");
+    assert!(number(end, "frames") > 200.0, "{end:#}");
     assert!(number(end, "audio_bytes") > 50_000.0, "{end:#}");
     assert_eq!((end["width"].as_u64(), end["height"].as_u64()), (Some(640), Some(360)));
     assert_eq!(end["errors"], Value::Array(Vec::new()));
