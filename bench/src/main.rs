@@ -15,6 +15,7 @@ mod case;
 mod cases;
 mod cycles;
 mod floor;
+mod flv;
 mod instructions;
 mod latency;
 mod load;
@@ -62,6 +63,8 @@ enum Command {
     Cycles(cycles::Arguments),
     /// RTMPS beside RTMP: CPU per delivered GB, handshakes, and a storm of them.
     Tls(tls::Arguments),
+    /// What FLV over HTTP and WebSockets costs beside RTMP.
+    Flv(flv::Arguments),
     /// Players inside HTTP beside plain ones: whether these notice, and what the tunnel costs.
     Tunnel(tunnel::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::Streams(arguments) => streams::run(&arguments),
         Command::Cycles(arguments) => cycles::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
+        Command::Flv(arguments) => flv::run(&arguments),
         Command::Tunnel(arguments) => tunnel::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),

@@ -22,9 +22,10 @@
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
 //! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
+//! | [`cluster`] | who is there, who has which stream, who feeds whom; moves no media | - |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
-//! | [`control`] | one slow thread: HTTP, metrics, signals, logs | `worker`, `config`, `access`, `tls` |
+//! | [`control`] | one slow thread: HTTP, metrics, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
@@ -50,6 +51,10 @@
 //!   Completion::Sent -> Cursor::advance -> the ring, or wait for the next seal
 //! ```
 //!
+//! Players of FLV, over HTTP or a WebSocket, read a *view* of the log: tags made of each segment
+//! when it is sealed, once per worker and kind, which is one copy for all of them. So do players
+//! without audio or without video, and those on another message stream.
+//!
 //! Data messages cost two copies more: they are put together plain, judged, and only then laid out
 //! as media is; the prelude of joining players keeps one more of metadata. The parts of aggregate
 //! messages (type 22) cost one more, because they are laid out one by one out of the whole. A
@@ -67,10 +72,10 @@
 //! A test (`tests/tidy.rs`) and lints keep most of them.
 //!
 //! - **Imports run one way**, as in the table.
-//! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `access` name no clock,
-//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn
-//!   and owns one seeded generator; so whole nodes run on one thread under virtual time, and the
-//!   same seed gives the same run.
+//! - **Time and chance enter at one door.** `wire`, `session`, `stream`, `access` and `cluster`
+//!   name no clock, socket, thread, lock, random source or logger. The worker reads the clock three
+//!   times a turn and owns one seeded generator; so whole nodes run on one thread under virtual
+//!   time, and the same seed gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
 //!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
@@ -81,6 +86,15 @@
 //! - **Two kinds of wrong.** A peer's fault is a typed error that closes one connection and counts
 //!   in one metric. Ours is a panic: in a session it is caught and costs that connection; anywhere
 //!   else it ends the process, and whoever runs it starts it again.
+//!
+//! # Who is asked
+//!
+//! A publish or play is judged by the rules of its application ([`access`]). Where they say so, the
+//! application's back end is asked: the worker sends the question down a bounded road
+//! ([`worker::verdicts`]) and the session takes no bytes until the control thread brings the
+//! verdict back; the worker goes on. The control thread speaks HTTP in the contract of nginx's RTMP
+//! module or of SRS, bounds what waits, leaves a server alone that fails, and tells it in order of
+//! every end that followed a beginning.
 //!
 //! # Inside HTTP
 //!
@@ -96,6 +110,34 @@
 //! filled on the worker of its publisher, its *home*; workers with players of it subscribe there
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
+//!
+//! # What is too much, and what changes meanwhile
+//!
+//! Addresses are judged when a connection comes, in one table for all workers whose locks only
+//! accept and close take; names, players, keys and what the node sends by the registrar; rates and
+//! spans of sessions by the sweep of their worker, twice a second. How much of each limit is used
+//! lies in cells. A reload reads and judges everything on the control thread, then gives each
+//! worker the whole of its settings by a query: new sessions go by them, and nobody is ended by
+//! it. Permissions with an end are asked for again when it comes, by the same rules.
+//!
+//! # The cluster
+//!
+//! [`cluster`] decides, and moves no media: nodes greet, keep one control connection per pair,
+//! announce their streams to all, and ask a stream's origin who feeds them. What it asks for is
+//! carried out by whoever drives it:
+//!
+//! ```text
+//!   control connections (link port)           one thread drives Cluster, beside the registrar
+//!     bytes -> session -> data message  --->  Cluster::received
+//!     data message <- session           <---  Command::Send
+//!   registrar (names of this node)      --->  claim, live, resting, released, wanted, unwanted
+//!                                       <---  Appeared, Vanished, Yield
+//!   a stream's home                     <---  Feed, Repath, StopFeed: reads its log through a view
+//!                                             with a message stream id of its own, and writes that
+//!                                             to the media link that its worker has to the peer
+//!   who takes a peer's link             --->  fed, quiet, unfed
+//!                                       <---  Adopt, Drop: which link is read into the log
+//! ```
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relay::{session, stream, wire};
+use relay::{access, cluster, session, stream, wire};
 
 macro_rules! bodies {
     ($($name:ident: $body:path,)*) => {
@@ -26,11 +26,16 @@ macro_rules! bodies {
 }
 
 bodies! {
+    access: access::fuzz::access,
+    access_files: access::fuzz::access_files,
     aggregate: wire::fuzz::aggregate,
     amf0: session::fuzz::amf0,
     amf3: session::fuzz::amf3,
     chunk_reader: wire::fuzz::chunk_reader,
     client_session: session::fuzz::client_session,
+    cluster_greeting: cluster::fuzz::greeting,
+    cluster_message: cluster::fuzz::message,
+    cluster_peer: cluster::fuzz::peer,
     command: session::fuzz::command,
     control: wire::fuzz::control,
     data_message: session::fuzz::data_message,
@@ -41,9 +46,9 @@ bodies! {
     request_heads: session::fuzz::request_heads,
     server_session: session::fuzz::server_session,
     stream: stream::fuzz::operations,
-    websocket: wire::fuzz::websocket,
     tunnel: session::fuzz::tunnel,
     tunnel_client: session::fuzz::tunnel_client,
+    websocket: wire::fuzz::websocket,
     wire_message: wire::fuzz::wire_message,
 }
 

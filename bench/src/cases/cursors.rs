@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use relay::limits::Limits;
 use relay::session::ServerSession;
-use relay::stream::{Cursor, Hub, Join, Next, StreamKey, ViewKind};
+use relay::stream::{Cursor, FlvForm, Hub, Join, Next, StreamKey, ViewKind, ViewTracks};
 use relay::wire::message::MediaMessage;
 
 use super::material;
 use super::segments::WINDOW;
 use crate::case::{Aim, Case, Per, Work};
 
-pub(super) fn cases() -> [Case; 5] {
+pub(super) fn cases() -> [Case; 6] {
     const PER: Per = Per::Each("player and flush");
     const AIM: Option<Aim> = Some(Aim::Below(100.0));
     [
@@ -27,7 +27,7 @@ pub(super) fn cases() -> [Case; 5] {
             per: PER,
             aim: AIM,
             counted: Some((5, 25)),
-            prepare: || fan_out(64, 1, Caches::Warm),
+            prepare: || fan_out(64, 1, Caches::Warm, ViewKind::default()),
         },
         Case {
             name: "cursor-1000",
@@ -35,7 +35,15 @@ pub(super) fn cases() -> [Case; 5] {
             per: PER,
             aim: AIM,
             counted: Some((5, 25)),
-            prepare: || fan_out(1, 1_000, Caches::Warm),
+            prepare: || fan_out(1, 1_000, Caches::Warm, ViewKind::default()),
+        },
+        Case {
+            name: "cursor-flv",
+            what: "one stream with 1,000 players of FLV",
+            per: PER,
+            aim: AIM,
+            counted: Some((5, 25)),
+            prepare: || fan_out(1, 1_000, Caches::Warm, flv()),
         },
         Case {
             name: "cursor-5000",
@@ -43,7 +51,7 @@ pub(super) fn cases() -> [Case; 5] {
             per: PER,
             aim: AIM,
             counted: None,
-            prepare: || fan_out(1, 5_000, Caches::Warm),
+            prepare: || fan_out(1, 5_000, Caches::Warm, ViewKind::default()),
         },
         Case {
             name: "cursor-5000-cold",
@@ -51,7 +59,7 @@ pub(super) fn cases() -> [Case; 5] {
             per: PER,
             aim: None,
             counted: None,
-            prepare: || fan_out(1, 5_000, Caches::Emptied),
+            prepare: || fan_out(1, 5_000, Caches::Emptied, ViewKind::default()),
         },
         Case {
             name: "cursor-streams",
@@ -59,7 +67,7 @@ pub(super) fn cases() -> [Case; 5] {
             per: PER,
             aim: None,
             counted: None,
-            prepare: || fan_out(2_000, 1, Caches::Warm),
+            prepare: || fan_out(2_000, 1, Caches::Warm, ViewKind::default()),
         },
     ]
 }
@@ -79,11 +87,22 @@ struct Player {
     _session: [u8; size_of::<ServerSession>()],
 }
 
-fn fan_out(streams: usize, players: usize, caches: Caches) -> Work {
+/// FLV over HTTP.
+fn flv() -> ViewKind {
+    ViewKind::flv(ViewTracks::Both, FlvForm { websocket: false, extras: false })
+}
+
+fn fan_out(streams: usize, players: usize, caches: Caches, view: ViewKind) -> Work {
     // a short log: what a player at the head costs does not depend on it, and many streams' memory
     // does
     let short = Duration::from_millis(100);
-    let limits = Limits { log_span: short, gop_span_max: short, ..Limits::default() };
+    // a stream without audio is not waited for
+    let limits = Limits {
+        log_span: short,
+        gop_span_max: short,
+        flv_header_wait: Duration::ZERO,
+        ..Limits::default()
+    };
     let mut hub = Hub::new(Arc::new(limits));
     let streams: Vec<_> = (0..streams).map(|_| hub.create()).collect();
     streams.iter().for_each(|&stream| hub.begin_publish(stream));
@@ -94,7 +113,7 @@ fn fan_out(streams: usize, players: usize, caches: Caches) -> Work {
     let mut joined = Vec::new();
     for &stream in &streams {
         for _ in 0..players {
-            let cursor = hub.open(stream, Join::Gop, ViewKind::default(), publisher.now);
+            let cursor = hub.open(stream, Join::Gop, view, publisher.now);
             let mut cursor = cursor.expect("the stream is there");
             while let Next::Send { bytes } =
                 hub.next_batch(stream, &mut cursor, publisher.now, &mut out).next
@@ -111,6 +130,8 @@ fn fan_out(streams: usize, players: usize, caches: Caches) -> Work {
     fastrand::Rng::with_seed(2).shuffle(&mut order);
 
     let mut frame = material::video(false, 0, 5_900).assembled();
+    // A tag has 15 bytes besides its payload, a message in one chunk 12.
+    let longer = if view == ViewKind::default() { 0 } else { 3 };
     let mut other = vec![0_u8; if caches == Caches::Emptied { 48 << 20 } else { 0 }];
     Work::new(order.len(), move |meter| {
         publisher.send(&mut hub, &streams, &mut frame);
@@ -128,7 +149,11 @@ fn fan_out(streams: usize, players: usize, caches: Caches) -> Work {
             }
         });
         assert!(out.is_empty(), "one slice each");
-        assert_eq!(sent, order.len() * frame.wire_bytes(), "every player has everything");
+        assert_eq!(
+            sent,
+            order.len() * (frame.wire_bytes() + longer),
+            "every player has everything"
+        );
     })
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Delivered {
 }
 
 /// From the players' coming to the measuring, so that all have caught up.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 
 /// RTMP and RTMPS, and encrypting by itself, in turns.
 pub(super) fn measure(
@@ -79,7 +79,9 @@ pub(super) fn measure(
     let mut raws = Vec::new();
     for _ in 0..fanout.turns {
         for (secure, turns) in [None, Some(&tls)].into_iter().zip(&mut turns) {
-            turns.push(one_turn(fanout, &server, secure)?);
+            let join = |_| player(server.address, secure);
+            let sockets = (0..fanout.players).map(join).collect::<Result<_, _>>()?;
+            turns.push(one_turn(&server, sockets, fanout.window)?);
         }
         let bytes = turns[1].last().map_or(16_384.0, |turn| turn.bytes_per_send);
         let core = OnCore::enter(place.server, place.load())?;
@@ -100,18 +102,18 @@ pub(super) fn measure(
     Ok((delivered.into_iter().enumerate().map(row).collect(), raw))
 }
 
-struct Turn {
-    cpu_per_gb: f64,
-    bytes_per_send: f64,
+/// What a server took for players that counted for a while.
+pub(crate) struct Turn {
+    pub(crate) cpu_per_gb: f64,
+    pub(crate) bytes_per_send: f64,
 }
 
-fn one_turn(
-    fanout: &Fanout,
+/// Counts what comes to players whose streams have begun.
+pub(crate) fn one_turn(
     server: &Server,
-    secure: Option<&ClientTls>,
+    sockets: Vec<TcpStream>,
+    window: Duration,
 ) -> Result<Turn, CannotRun> {
-    let join = |_| player(server.address, secure);
-    let sockets: Vec<TcpStream> = (0..fanout.players).map(join).collect::<Result<_, _>>()?;
     let mut discarder = Discarder::default();
     let mut read = |until: Instant| -> Result<usize, CannotRun> {
         let mut bytes = 0;
@@ -133,7 +135,7 @@ fn one_turn(
     read(Instant::now() + SETTLE)?;
     let sends = server.sends().unwrap_or(0.0);
     let cpu = cpu_of(server.id());
-    let bytes = read(Instant::now() + fanout.window)?;
+    let bytes = read(Instant::now() + window)?;
     let cpu = cpu_of(server.id()).saturating_sub(cpu);
     let sends = server.sends().unwrap_or(0.0) - sends;
     if bytes == 0 {
@@ -146,7 +148,10 @@ fn one_turn(
 }
 
 /// A player whose stream has begun, on a socket that does not block.
-fn player(address: SocketAddr, secure: Option<&ClientTls>) -> Result<TcpStream, CannotRun> {
+pub(crate) fn player(
+    address: SocketAddr,
+    secure: Option<&ClientTls>,
+) -> Result<TcpStream, CannotRun> {
     let wrong = |error: std::io::Error| cannot("a player cannot come", &error);
     let mut socket = TcpStream::connect(address).map_err(wrong)?;
     socket.set_read_timeout(Some(Duration::from_secs(20))).map_err(wrong)?;
@@ -215,7 +220,7 @@ fn say(
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -9,7 +9,9 @@
 mod bad_input;
 mod faults;
 mod figures;
+mod lanes;
 mod machine;
 mod redirects;
+mod reload;
 mod servers;
 mod support;

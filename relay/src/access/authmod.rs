@@ -75,16 +75,18 @@ impl Method {
         format!("[ AccessManager.Reject ] : [ authmod={} ] : ?reason=authfailed", self.name())
     }
 
-    /// Clients look for what begins with the question mark; some compare what goes before it.
+    /// Clients look for what begins with the question mark; some compare what goes before it. The
+    /// ampersand at the end is for librtmp, which reads its last parameter until it finds one, and
+    /// else on into whatever lies behind it.
     fn challenge(self, user: &str, salt: &str, challenge: &str) -> String {
         let name = self.name();
         match self {
             Self::Adobe => format!(
                 "authmod={name} ?reason=needauth&user={user}&salt={salt}\
-                 &challenge={challenge}&opaque={challenge}"
+                 &challenge={challenge}&opaque={challenge}&"
             ),
             Self::Limelight => {
-                format!("authmod={name} ?reason=needauth&user={user}&nonce={challenge}")
+                format!("authmod={name} ?reason=needauth&user={user}&nonce={challenge}&")
             }
         }
     }

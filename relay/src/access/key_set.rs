@@ -70,8 +70,8 @@ impl KeySet {
         }
     }
 
-    /// Reads a set of keys that was fetched. Secret ones are passed over: whoever can fetch it could
-    /// make tokens with them.
+    /// Reads a set of keys that was fetched. Secret ones are passed over: whoever can fetch it
+    /// could make tokens with them.
     ///
     /// # Errors
     /// Why it is none.

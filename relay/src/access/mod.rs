@@ -10,6 +10,8 @@
 
 mod authmod;
 mod connecting;
+#[doc(hidden)]
+pub mod fuzz;
 mod guesses;
 mod key_set;
 mod network;

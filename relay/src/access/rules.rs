@@ -25,7 +25,7 @@ use crate::wire::stream_name::{StreamAddress, StreamName};
 pub type ReadFile<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<u8>, String>;
 
 /// Most rules in one list, and conditions in one rule.
-const RULES_MAX: usize = 256;
+const RULES_MAX: usize = 64;
 
 /// Who may do one thing in one application. Cheap to clone. The default is [`Rules::private`].
 #[derive(Clone, PartialEq, Eq)]

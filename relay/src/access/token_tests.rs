@@ -108,12 +108,11 @@ impl Asker<'_> {
 
 #[test]
 fn tokens_of_every_algorithm_are_good_for_their_own_key() {
-    let files =
-        [("HS", "secret"), ("RS", "rsa"), ("PS", "rsa"), ("ES256", "ec"), ("ES384", "ec384")];
+    let files = [("HS", "secret"), ("RSPS", "rsa"), ("ES256", "ec"), ("ES384", "ec384")];
     for (name, algorithm) in ALGORITHMS {
         let token = sign(*algorithm, None, &claims());
         for (kind, file) in files {
-            let fits = name.starts_with(kind);
+            let fits = kind == *name || (kind.len() < 5 && kind.contains(&name[..2]));
             match rule(&format!("{name} {file}")) {
                 Ok(_) if fits => asker().check(&format!("{name} {file}"), &token, None),
                 Ok(_) => {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
 use super::draft::Draft;
@@ -105,6 +105,11 @@ fn sentence(error: &clap::Error) -> String {
     let report = error.to_string();
     let first = report.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first).trim_end_matches(['.', ':']);
+    if let (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        return format!("The arguments are wrong: {} is missing; see --help.", missing.join(", "));
+    }
     match error.get(ContextKind::SuggestedArg) {
         Some(near) => format!("The arguments are wrong: {first}; the nearest is {near}."),
         None => format!("The arguments are wrong: {first}; see --help."),

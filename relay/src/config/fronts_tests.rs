@@ -78,7 +78,7 @@ fn mistakes_are_told_by_table_and_setting() {
     check(&listener("0.0.0.0:8935", "rtmp"), "another address or port than listen.http");
     let twice = listener("[::]:80", "http") + &listener("127.0.0.1:80", "rtmp");
     check(&twice, "another address or port than listeners.1.address");
-    check("[[listeners]]\nport = 1\n", "the nearest is listeners.1.");
+    check("[[listeners]]\nspeak = 1\n", "the nearest is listeners.1.speaks");
     check("[listeners.0]\naddress = \"[::]:80\"\n", "a table with a number from 1 to 64");
     check("[listeners.65]\naddress = \"[::]:80\"\n", "a table with a number from 1 to 64");
     check("[listen]\nproxy_from = \"10.0.0.0/33\"\n", "listen.proxy_from is \"10.0.0.0/33\"");

@@ -334,3 +334,8 @@ fn header(to: &mut String, text: &str) -> Result<(), String> {
     text.clone_into(to);
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "hooks_tests.rs"]
+mod tests;

@@ -111,7 +111,8 @@ impl Row {
     pub fn is_live(&self) -> bool {
         match (self.section.as_str(), self.name.as_str()) {
             (LIMITS, name) => is_live_limit(name),
-            ("overflow" | "api" | "drain", _) | ("log", "level") => true,
+            ("overflow" | "api" | "drain" | "http_flv" | "access", _) | ("log", "level") => true,
+            // Listeners, TLS and sockets are made at the start; files of certificates are watched.
             (section, _) => section.starts_with(APPS),
         }
     }
@@ -150,6 +151,12 @@ fn is_live_limit(name: &str) -> bool {
         "http_header_timeout",
         "http_header_bytes_max",
         "http_body_bytes_max",
+        "hook_calls_max",
+        "hook_questions_max",
+        "hook_notices_max",
+        "hook_reply_bytes_max",
+        "hook_cache_max",
+        "hook_idle_connections_max",
         "tls_sessions_max",
     ];
     !made_once.contains(&name)

@@ -329,7 +329,7 @@ const APP_SETTINGS: &[AppSetting] = &[
     },
     AppSetting {
         name: "publish",
-        why: "Who may publish: a list of rules, any of which suffices. A rule is \"everybody\", \"nobody\", \"private\" (loopback and private networks), an address or network, \"hook\" (whoever the hooks say), or several of these with \"and\" between them, which must all hold.",
+        why: "Who may publish: a list of rules, any of which suffices. A rule is \"everybody\", \"nobody\", \"private\" (loopback and private networks), an address or network, \"key FILE\" (stream keys), \"signed FILE\" (signed URLs), \"jwt ALGORITHMS FILE-OR-URL\" (tokens), \"password FILE\" (users; encoders are asked for one when they connect), \"hook\" (whoever the hooks say), or several of these with \"and\" between them, which must all hold. The README tells more.",
         set: |app, text| rules(&mut app.publish, text),
         get: |app| app.publish.to_string(),
         inherit: |app, other| app.publish = other.publish.clone(),

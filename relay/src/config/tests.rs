@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 15);
+    assert_eq!(choices, 16);
 }
 
 #[test]
@@ -468,7 +468,7 @@ fn bad_arguments_and_variables_are_one_sentence() {
     check(
         &[],
         &["file.toml"],
-        "The arguments are wrong: unexpected argument 'file.toml' found; see --help.",
+        "The arguments are wrong: unrecognized subcommand 'file.toml'; see --help.",
     );
 }
 

@@ -14,7 +14,10 @@ use serde::Serialize;
 use super::ask::{ask, ask_all};
 use super::http::{ApiError, JsonLine};
 use super::page::{Page, PageQuery, after};
+use super::reload::{self, Reloaded};
 use super::state::State;
+use super::usage;
+use crate::config::Row;
 use crate::limits::{Limit, Limits, Value};
 use crate::worker::labels::{Role, Source, Transport};
 use crate::worker::report::{
@@ -56,6 +59,9 @@ pub(super) struct StreamReport {
     last_key_ms: Option<u64>,
     /// Between the last two key frames.
     gop_ms: Option<u64>,
+    /// What its headers ask of players: codecs by the names of log lines, `multitrack`,
+    /// `video metadata`.
+    needs: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +112,21 @@ pub(super) struct LimitReport {
     default: serde_json::Number,
     unit: &'static str,
     why: &'static str,
+    /// How much of it is used, where that is known: the most of those that it is for.
+    used: Option<u64>,
+}
+
+/// One setting of `GET /api/v1/config`.
+#[derive(Debug, Serialize)]
+pub(super) struct SettingReport {
+    section: String,
+    name: String,
+    /// As the file has it; what is secret is left out.
+    value: String,
+    source: String,
+    why: &'static str,
+    /// Whether a reload changes it.
+    live: bool,
 }
 
 /// `GET /api/v1/streams`
@@ -189,12 +210,45 @@ pub(super) async fn close(
 
 /// `GET /api/v1/limits`; all of them are one page.
 pub(super) async fn limits(Shared(state): Shared<Arc<State>>) -> JsonLine<Page<LimitReport>> {
+    let usage = usage::of(&state);
     let report = |(row, default): (Limit, Limit)| {
         let ((value, unit), (default, _)) = (in_unit(row.value), in_unit(default.value));
-        LimitReport { name: row.name, value, default, unit, why: row.why }
+        let used = usage.iter().find(|(name, _)| *name == row.name).map(|(_, used)| *used);
+        LimitReport { name: row.name, value, default, unit, why: row.why, used }
     };
-    let rows = state.limits.table().into_iter().zip(Limits::default().table());
+    let rows = state.in_force().limits.table().into_iter().zip(Limits::default().table());
     JsonLine(Page { items: rows.map(report).collect(), next: None })
+}
+
+/// `GET /api/v1/config`; all of it is one page.
+pub(super) async fn config(Shared(state): Shared<Arc<State>>) -> JsonLine<Page<SettingReport>> {
+    let force = state.in_force();
+    let report = |row: &Row| SettingReport {
+        section: row.section.clone(),
+        name: row.name.clone(),
+        value: row.shown_value(),
+        source: row.source.to_string(),
+        why: row.why,
+        live: row.is_live(),
+    };
+    JsonLine(Page { items: force.effective.rows.iter().map(report).collect(), next: None })
+}
+
+/// `POST /api/v1/reload`
+pub(super) async fn reload(Shared(state): Shared<Arc<State>>) -> Answer<Reloaded> {
+    // On its own, so that an asker who leaves does not leave half of it done.
+    let done = tokio::spawn(async move { reload::reload(&state).await }).await;
+    match done {
+        Ok(Ok(reloaded)) => Ok(JsonLine(reloaded)),
+        Ok(Err(mistakes)) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Err(ApiError::new(status, "bad_configuration", mistakes.join("\n")))
+        }
+        Err(error) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Err(ApiError::new(status, "internal", format!("{error}.")))
+        }
+    }
 }
 
 fn in_unit(value: Value) -> (serde_json::Number, &'static str) {
@@ -273,6 +327,7 @@ impl Merged {
             audio: home.and_then(|home| home.audio.clone()).map(|codec| AudioReport { codec }),
             last_key_ms: home.and_then(|home| home.last_key).map(age),
             gop_ms: home.and_then(|home| home.gop).map(millis),
+            needs: home.map(|home| home.needs.clone()).unwrap_or_default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::worker::handle::WorkerHandle;
 use crate::worker::report::{Query, Reply};
 
 /// A worker answers within a turn; one that takes longer is as good as gone.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A worker gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::state::{Phase, State};
 use crate::worker::handle::WorkerHandle;
+use crate::worker::labels::Full;
 
 /// When each worker was last seen to have turned.
 pub(super) struct Heartbeats(Mutex<Vec<Heartbeat>>);
@@ -55,7 +56,7 @@ type Answer = (StatusCode, String);
 /// `/livez`
 pub(super) async fn live(Shared(state): Shared<Arc<State>>) -> Answer {
     state.heartbeats.sample(&state.workers);
-    match state.heartbeats.hanging(Instant::now(), state.limits.worker_hang_max) {
+    match state.heartbeats.hanging(Instant::now(), state.in_force().limits.worker_hang_max) {
         None => ok(),
         Some((core, still)) => {
             no(format!("worker {core} has not turned for {} s", still.as_secs()))
@@ -76,15 +77,24 @@ pub(super) async fn started(Shared(state): Shared<Arc<State>>) -> Answer {
 /// `/readyz`
 pub(super) async fn ready(shared: Shared<Arc<State>>) -> Answer {
     let state = Arc::clone(&shared.0);
-    let limit = u64::try_from(state.limits.connections_max).unwrap_or(u64::MAX);
+    let limit = u64::try_from(state.in_force().limits.connections_max).unwrap_or(u64::MAX);
     match state.phase() {
         Phase::Starting => no("starting".to_owned()),
         Phase::Draining => no("draining".to_owned()),
         Phase::Running if state.connections() >= limit => {
             no(format!("connections_max ({limit}) is reached"))
         }
-        Phase::Running => started(shared).await,
+        Phase::Running => match full(&state) {
+            Some(limit) => no(format!("{limit} is reached", limit = limit.label())),
+            None => started(shared).await,
+        },
     }
+}
+
+/// The limit of players or of what is sent that is reached, if one is.
+fn full(state: &State) -> Option<Full> {
+    let is = |full: &&Full| state.workers.iter().any(|w| w.cells.full.at(**full).get() > 0);
+    Full::ALL.iter().find(is).copied()
 }
 
 fn ok() -> Answer {

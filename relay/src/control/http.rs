@@ -1,34 +1,38 @@
 //! Routes, who may use them, and how errors look.
 //!
-//! `/startupz`, `/readyz`, `/livez` and `/metrics` are open. Everything else is for connections
-//! that come from loopback themselves; forwarded headers count for nothing. Errors are
-//! `{"error":{"code","message"}}`.
+//! `/startupz`, `/readyz`, `/livez`, `/metrics` and the pages at `/watch` are open. Everything else
+//! is guarded (`guard.rs`). Errors are `{"error":{"code","message"}}`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State as Shared};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use serde::Serialize;
 use serde_json::json;
 
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, health};
+use super::{api, guard, health, watch};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
-    let body_bytes_max = state.limits.http_body_bytes_max;
+    let body_bytes_max = state.in_force().limits.http_body_bytes_max;
     let metrics = Arc::new(Metrics::new(Arc::clone(&state)));
     let open = Router::new()
         .route("/startupz", get(health::started))
         .route("/readyz", get(health::ready))
         .route("/livez", get(health::live))
+        .route("/watch/{app}/{*name}", get(watch::page))
+        .route("/watch/{app}", get(watch::page))
+        .route("/web/watch.css", get(watch::style))
+        .route("/web/watch.js", get(watch::script))
+        .route("/web/mpegts.js", get(watch::player))
+        .route("/web/mpegts.js.LICENSE", get(watch::player_license))
         .with_state(Arc::clone(&state))
         .route("/metrics", get(exposition).with_state(metrics));
     let guarded = Router::new()
@@ -42,9 +46,13 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/connections/{id}/", delete(api::close))
         .route("/api/v1/limits", get(api::limits))
         .route("/api/v1/limits/", get(api::limits))
+        .route("/api/v1/config", get(api::config))
+        .route("/api/v1/config/", get(api::config))
+        .route("/api/v1/reload", post(api::reload))
+        .route("/api/v1/reload/", post(api::reload))
         .fallback(nothing_here)
-        .with_state(state)
-        .layer(middleware::from_fn(guard));
+        .with_state(Arc::clone(&state))
+        .layer(middleware::from_fn_with_state(state, guard::guard));
     open.merge(guarded)
         .method_not_allowed_fallback(not_that_way)
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -76,6 +84,10 @@ impl ApiError {
         Self { status, code, message: message.into() }
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
@@ -98,44 +110,6 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Lets only this host through.
-async fn guard(request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let refused = match peer {
-        Some(peer) if peer.ip().to_canonical().is_loopback() => {
-            foreign_host(request.headers(), request.uri())
-        }
-        _ => Some(
-            "This answers only to the machine that the relay runs on; ask there, or through a \
-             tunnel such as ssh -L 8935:localhost:8935."
-                .to_owned(),
-        ),
-    };
-    match refused {
-        None => next.run(request).await,
-        Some(why) => ApiError::new(StatusCode::FORBIDDEN, "forbidden", why).into_response(),
-    }
-}
-
-/// A page in a browser on this host can reach loopback under a name of its own, by giving that name
-/// our address (DNS rebinding), and a proxy on this host can bring anybody. Both give themselves
-/// away by the host they ask for.
-fn foreign_host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    let host = uri.authority().map(|authority| authority.as_str());
-    let host = host.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
-    let Some(host) = host else {
-        return Some("The request names no host.".to_owned());
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let ours =
-        name.eq_ignore_ascii_case("localhost") || address.parse::<std::net::IpAddr>().is_ok();
-    (!ours).then(|| "The host asked for must be an address or localhost.".to_owned())
-}
-
 async fn exposition(Shared(metrics): Shared<Arc<Metrics>>) -> Result<Response, ApiError> {
     let text = metrics.text().map_err(|error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
@@ -152,7 +126,9 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> String {
         "relay {version}, node {node}, {phase}, up {up}\n\
          {workers}, {connections}, {streams}, {players}\n\n\
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
-         /metrics  /startupz  /readyz  /livez\n",
+         /api/v1/config\n\
+         /metrics  /startupz  /readyz  /livez\n\
+         /watch/{{app}}/{{name}}  in a browser\n",
         version = env!("CARGO_PKG_VERSION"),
         node = state.node,
         phase = match state.phase() {

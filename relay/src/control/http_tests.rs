@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -18,6 +20,9 @@ use crate::worker::report::{
     ConnectionId, ConnectionShare, Publisher, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
 };
+
+#[path = "operating_tests.rs"]
+mod operating;
 
 /// A router over scripted workers, whose threads end with it.
 struct Site {
@@ -36,7 +41,11 @@ impl Site {
     }
 
     fn over(workers: Vec<WorkerHandle>) -> Self {
-        let state = Arc::new(testing::state(workers));
+        Self::of(testing::state(workers))
+    }
+
+    fn of(state: State) -> Self {
+        let state = Arc::new(state);
         state.set_phase(Phase::Running);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
@@ -44,8 +53,22 @@ impl Site {
     }
 
     fn request(&self, method: &str, path: &str, peer: &str, host: &str) -> (StatusCode, String) {
+        self.request_with(method, path, peer, host, &[])
+    }
+
+    fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        peer: &str,
+        host: &str,
+        headers: &[(&str, &str)],
+    ) -> (StatusCode, String) {
         let peer: SocketAddr = peer.parse().unwrap();
-        let builder = Request::builder().method(method).uri(path).header(header::HOST, host);
+        let mut builder = Request::builder().method(method).uri(path).header(header::HOST, host);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
         let request = builder.extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await.unwrap();
@@ -103,6 +126,7 @@ fn home(epoch: u64) -> StreamHome {
         audio: None,
         last_key: Some(Duration::ZERO),
         gop: Some(Duration::from_millis(2_000)),
+        needs: vec!["avc".to_owned(), "multitrack".to_owned()],
     }
 }
 
@@ -150,7 +174,7 @@ fn a_stream_is_the_sum_of_its_shares() {
         },
         "players": 5, "bytes_in": 99, "bytes_out": 2_000, "log_bytes": 55,
         "video": { "codec": "avc1", "width": 1280, "height": 720 }, "audio": null,
-        "last_key_ms": 0, "gop_ms": 2_000,
+        "last_key_ms": 0, "gop_ms": 2_000, "needs": ["avc", "multitrack"],
     });
     assert_eq!(stream, expected);
 }
@@ -244,7 +268,7 @@ fn limits_are_listed_with_their_units() {
     let site = Site::new(vec![]);
     let list = site.json("/api/v1/limits");
     let items = list["items"].as_array().unwrap();
-    assert_eq!(items.len(), site.state.limits.table().len());
+    assert_eq!(items.len(), site.state.in_force().limits.table().len());
     let find = |name: &str| items.iter().find(|item| item["name"] == name).unwrap();
     let parts = |name: &str| (find(name)["value"].as_f64().unwrap(), find(name)["unit"].clone());
     assert_eq!(parts("mail_poll"), (0.005, "seconds".into()));

@@ -4,6 +4,7 @@
 //! makes it hang.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,17 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ending::{Ending, Endings};
 use super::state::{Phase, State};
-use super::{Outcome, ask};
+use super::{Outcome, ask, reload};
 use crate::worker::report::Query;
-
-/// How long the way out may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// How long connections are given to go; zero for none.
-    pub(super) window: Duration,
-    /// After the window, and after being told to stop, workers have this long to end.
-    pub(super) patience: Duration,
-}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +23,7 @@ pub(super) enum Wish {
     Drain,
     /// SIGINT: end now.
     Stop,
-    /// SIGHUP: read the configuration again. There is nothing that could be reloaded.
+    /// SIGHUP: read the configuration again.
     Reload,
 }
 
@@ -53,12 +45,13 @@ pub(super) fn wishes() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
 }
 
 /// From running to ended. The first SIGTERM drains, if there is a window for it; everything
-/// further, or a failing worker, stops.
+/// further, or a failing worker, stops. After the window, and after being told to stop, workers
+/// have `patience` to end.
 pub(super) async fn live(
-    state: &State,
+    state: &Arc<State>,
     mut endings: Endings,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
-    Times { window, patience }: Times,
+    patience: Duration,
 ) -> Outcome {
     let mut outcome = Outcome::InOrder;
     let mut running = state.workers.len();
@@ -73,8 +66,10 @@ pub(super) async fn live(
         };
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
+                let window = state.in_force().effective.config.drain.window;
                 if wish == Wish::Reload {
-                    tracing::warn!("nothing to reload; a changed configuration needs a restart");
+                    let state = Arc::clone(state);
+                    tokio::spawn(async move { reload::reload(&state).await.is_ok() });
                     false
                 } else if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
                     tracing::info!(seconds = window.as_secs_f64(), "draining");

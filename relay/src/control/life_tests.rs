@@ -12,6 +12,19 @@ use super::*;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
+/// How long the way out may take.
+struct Times {
+    window: Duration,
+    patience: Duration,
+}
+
+/// The state over these workers, with a drain window that a reload reads again.
+fn state(workers: Vec<crate::worker::handle::WorkerHandle>, window: Duration) -> Arc<State> {
+    let window = format!("{}ms", window.as_millis());
+    let effective = testing::effective_with([("RELAY_DRAIN__WINDOW", window.as_str())]);
+    Arc::new(testing::state_of(workers, effective))
+}
+
 /// Runs a node of these workers. The wishes come one after the other, 100 ms apart.
 fn run(scripts: Vec<Script>, wishes: &[Wish], times: Times) -> (Outcome, Duration) {
     let (workers, inboxes) = testing::workers(scripts.len());
@@ -23,7 +36,7 @@ fn run(scripts: Vec<Script>, wishes: &[Wish], times: Times) -> (Outcome, Duratio
             testing::work(&worker, &inbox, script);
         });
     }
-    let state = Arc::new(testing::state(workers));
+    let state = state(workers, times.window);
     state.set_phase(Phase::Running);
     let (sender, receiver) = mpsc::unbounded_channel();
     let wishes = wishes.to_vec();
@@ -38,7 +51,7 @@ fn run(scripts: Vec<Script>, wishes: &[Wish], times: Times) -> (Outcome, Duratio
             // Signals may come at any time, so the sender lives on.
             std::future::pending::<()>().await;
         });
-        tokio::time::timeout(LONG, live(&state, endings, receiver, times)).await.unwrap()
+        tokio::time::timeout(LONG, live(&state, endings, receiver, times.patience)).await.unwrap()
     });
     assert_eq!(state.phase(), Phase::Draining);
     (outcome, begun.elapsed())
@@ -65,7 +78,7 @@ fn sigterm_drains_and_the_node_ends_with_its_last_worker() {
 }
 
 #[test]
-fn sighup_changes_nothing() {
+fn sighup_ends_nothing() {
     let times = Times { window: LONG, patience: LONG };
     let wishes = [Wish::Reload, Wish::Drain, Wish::Reload, Wish::Stop];
     let (outcome, took) = run(vec![clinging()], &wishes, times);
@@ -109,12 +122,11 @@ fn a_worker_that_ends_unasked_fails_the_node() {
         let _guard = guard;
         testing::work(&worker, &inbox, Script::default());
     });
-    let state = testing::state(workers);
+    let state = state(workers, LONG);
     state.set_phase(Phase::Running);
     let (_sender, receiver) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let times = Times { window: LONG, patience: LONG };
-    let outcome = runtime.block_on(live(&state, endings, receiver, times));
+    let outcome = runtime.block_on(live(&state, endings, receiver, LONG));
     assert_eq!(outcome, Outcome::Failed);
 }
 
@@ -122,12 +134,11 @@ fn a_worker_that_ends_unasked_fails_the_node() {
 fn a_worker_that_does_not_end_makes_the_node_fail_and_not_hang() {
     let (workers, _inboxes) = testing::workers(1);
     let (_guards, endings) = ending::channel(1);
-    let state = testing::state(workers);
+    let state = state(workers, LONG);
     let (sender, receiver) = mpsc::unbounded_channel();
     sender.send(Wish::Stop).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let times = Times { window: LONG, patience: SHORT };
-    assert_eq!(runtime.block_on(live(&state, endings, receiver, times)), Outcome::Failed);
+    assert_eq!(runtime.block_on(live(&state, endings, receiver, SHORT)), Outcome::Failed);
 }
 
 #[test]
@@ -141,10 +152,9 @@ fn an_order_reaches_a_worker_whose_ring_was_full() {
         thread::sleep(Duration::from_millis(200));
         testing::work(&worker, &inbox, clinging());
     });
-    let state = testing::state(workers);
+    let state = state(workers, LONG);
     let (sender, receiver) = mpsc::unbounded_channel();
     sender.send(Wish::Stop).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let times = Times { window: LONG, patience: LONG };
-    assert_eq!(runtime.block_on(live(&state, endings, receiver, times)), Outcome::InOrder);
+    assert_eq!(runtime.block_on(live(&state, endings, receiver, LONG)), Outcome::InOrder);
 }

@@ -12,6 +12,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -34,6 +35,7 @@ pub struct Logging {
 pub struct LogCounts {
     messages: Arc<[AtomicU64; LEVELS.len()]>,
     lost: ErrorCounter,
+    level: Option<reload::Handle<LevelFilter, Registry>>,
 }
 
 /// Makes standard error the log of this process.
@@ -62,17 +64,22 @@ fn subscriber(
     let builder = NonBlockingBuilder::default();
     let builder = builder.lossy(true).buffered_lines_limit(LINES_MAX).thread_name("relay-log");
     let (writer, guard) = builder.finish(writer);
-    let counts = LogCounts { messages: Arc::default(), lost: writer.error_counter() };
-    let level = match log.level {
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let lost = writer.error_counter();
+    let counts = LogCounts { messages: Arc::default(), lost, level: Some(handle) };
+    let subscriber =
+        Registry::default().with(level).with(lines(log.format, writer)).with(counts.clone());
+    (subscriber, Logging { counts, _writer: guard })
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let subscriber =
-        Registry::default().with(level).with(lines(log.format, writer)).with(counts.clone());
-    (subscriber, Logging { counts, _writer: guard })
+    }
 }
 
 fn lines<S>(format: LogFormat, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
@@ -93,6 +100,12 @@ impl LogCounts {
         self.messages[position(level)].load(Ordering::Relaxed)
     }
 
+    /// Writes lines of this level and above from now on.
+    pub(super) fn set_level(&self, level: LogLevel) {
+        // Where the log is gone there is nothing to set.
+        let _ = self.level.as_ref().map(|handle| handle.modify(|now| *now = filter(level)));
+    }
+
     /// Lines dropped since they could not be written in time.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -105,7 +118,7 @@ impl LogCounts {
     /// Counts of a log that nobody writes to.
     pub(super) fn unused() -> Self {
         let (writer, _) = NonBlockingBuilder::default().finish(std::io::sink());
-        Self { messages: Arc::default(), lost: writer.error_counter() }
+        Self { messages: Arc::default(), lost: writer.error_counter(), level: None }
     }
 }
 

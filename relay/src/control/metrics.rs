@@ -3,7 +3,6 @@
 //! Every series that can exist does so from 0 at the start. A `core` label is only where a core
 //! matters; histograms are merged over cores. No name chosen by a peer becomes a label.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,9 +14,10 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use super::families::{Families, float, seconds};
 use super::log::LEVELS;
 use super::state::{Phase, State};
+use super::usage;
 use crate::limits::Value;
 use crate::worker::cells::{Cell64, Cells, Family, HistogramReading};
-use crate::worker::labels::{Label, MemoryKind, MessageKind};
+use crate::worker::labels::{Label, MessageKind};
 
 /// Everything `/metrics` shows.
 pub(super) struct Metrics {
@@ -85,7 +85,9 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     traffic(&mut out, &cells);
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
-    limits(&mut out, state, &cells);
+    limits(&mut out, state);
+    let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
+    state.hooks.expose(&mut out, &overloaded);
     state.certificates.collect(&mut out);
     out.into_inner()
 }
@@ -98,12 +100,16 @@ fn node(out: &mut Families, state: &State) {
     out.gauge("relay_node_info", &["node"], "The node's name; always 1.")
         .value(&[&state.node], 1.0);
     out.gauge("relay_config_hash_info", &["hash"], "Digest of all settings in force; always 1.")
-        .value(&[&state.config_hash], 1.0);
+        .value(&[&state.in_force().hash], 1.0);
     let labels = &["core", "backend", "reason"];
     let mut info = out.gauge("relay_reactor_info", labels, "Each core's reactor; always 1.");
     for worker in &state.workers {
         info.value(&[&worker.core.to_string(), worker.backend, &worker.backend_reason], 1.0);
     }
+    let help = "Readings of the configuration while the node runs.";
+    out.counter("relay_config_reloads_total", &["result"], help)
+        .value(&["ok"], float(state.reloads.good.get()))
+        .value(&["error"], float(state.reloads.bad.get()));
     let draining = if state.phase() == Phase::Draining { 1.0 } else { 0.0 };
     out.gauge("relay_draining", &[], "1 while the node is on its way out.").value(&[], draining);
     out.gauge("relay_scrape_duration_seconds", &[], "Time spent on the scrape before this one.")
@@ -134,7 +140,8 @@ fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {
         .cells(&[], cells.sum(|cells| &cells.connections_closed));
     out.counter("relay_refused_total", &["reason"], "Connections and requests turned away.")
         .cells(&[], cells.sum(|cells| &cells.refused))
-        .value(&["http"], float(state.http_refused.get()));
+        .value(&["http"], float(state.http_refused.get()))
+        .value(&["api"], float(state.api_refused.get()));
     out.counter("relay_handshakes_total", &["result", "transport"], "Handshakes by result.")
         .cells(&[], cells.sum(|cells| &cells.handshakes));
     let help = "Handshakes of TLS by result.";
@@ -185,6 +192,9 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players closed by the relay, or lost through an error.";
     out.counter("relay_players_dropped_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.players_dropped));
+    let help = "Players that found no room and were told where there is some.";
+    out.counter("relay_players_redirected_total", &[], help)
+        .value(&[], cells.total(|cells| &cells.players_redirected));
     let help = "Players that did not announce what their stream asks for; they are sent it.";
     out.counter("relay_players_unannounced_total", &["need"], help)
         .cells(&[], cells.sum(|cells| &cells.players_unannounced));
@@ -260,10 +270,10 @@ fn reactor(out: &mut Families, cells: &AllCells<'_>) {
         .reading(&[], &cells.merge(|cells| cells.turn_duration.read()));
 }
 
-fn limits(out: &mut Families, state: &State, cells: &AllCells<'_>) {
+fn limits(out: &mut Families, state: &State) {
     let help = "Limits in force, in seconds, bytes or things.";
     let mut limits = out.gauge("relay_limit", &["name"], help);
-    for row in state.limits.table() {
+    for row in state.in_force().limits.table() {
         let value = match row.value {
             Value::Time(time) => time.as_secs_f64(),
             Value::Bytes(number) | Value::Count(number) => {
@@ -272,19 +282,12 @@ fn limits(out: &mut Families, state: &State, cells: &AllCells<'_>) {
         };
         limits.value(&[row.name], value);
     }
-    let memory: BTreeMap<_, _> = cells.sum(|cells| &cells.memory).collect();
-    let held =
-        |kinds: [MemoryKind; 2]| -> u64 { kinds.iter().filter_map(|kind| memory.get(kind)).sum() };
-    let streams = cells.sum(|cells| &cells.streams).map(|(_, count)| count).sum();
-    let help = "How much of a limit of the whole node is used.";
-    out.gauge("relay_limit_used", &["name"], help)
-        .value(&["connections_max"], float(state.connections()))
-        .value(&["streams_max"], float(streams))
-        .value(&["log_bytes_total"], float(held([MemoryKind::Log, MemoryKind::View])))
-        .value(
-            &["connection_bytes_total"],
-            float(held([MemoryKind::Connection, MemoryKind::Partial])),
-        );
+    let help = "How much of a limit is used: of one of the node by all, of others by the one \
+                that uses most.";
+    let mut used = out.gauge("relay_limit_used", &["name"], help);
+    for (name, number) in usage::of(state) {
+        used.value(&[name], float(number));
+    }
 }
 
 /// The cells of all cores.

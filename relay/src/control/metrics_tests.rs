@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::testing;
 use super::*;
+use crate::worker::labels::MemoryKind;
 use crate::worker::labels::{
     CloseReason, DropReason, Hop, JoinSource, MessageKind, Role, Source, Transport,
 };

@@ -12,7 +12,11 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   api       /api/v1: lists from workers, in pages
+//!   api       /api/v1: lists from workers, in pages; guard: who may ask
+//!   reload    a changed configuration, without a restart
+//!   hooks     back ends that are asked and told
+//!   token     keys that tokens are checked by, fetched for the workers
+//!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```
 
@@ -21,15 +25,22 @@ mod ask;
 mod certificates;
 pub mod ending;
 mod families;
+mod guard;
 mod health;
+mod hooks;
 mod http;
 mod life;
 pub mod log;
 mod metrics;
 mod page;
 mod places;
+pub mod reload;
 mod server;
 mod state;
+mod token_fetch;
+mod token_keys;
+mod usage;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -37,13 +48,15 @@ mod testing;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config::Effective;
 use crate::tls::{ServerTls, Watch};
+use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
+use hooks::Hooks;
 use state::{Phase, State};
 
 /// Everything that the control thread is started with.
@@ -52,14 +65,20 @@ pub struct Control {
     pub listener: TcpListener,
     /// Every worker, by number.
     pub workers: Vec<WorkerHandle>,
+    /// What all workers share, and by which they send calls of hooks.
+    pub shared: Arc<Shared>,
     /// Where the ends of workers' threads are told.
     pub endings: Endings,
     /// The configuration in force.
     pub effective: Effective,
     /// The clock of all workers.
     pub clock: Clock,
-    /// What was logged so far.
+    /// What was logged so far, and how much is.
     pub log: log::LogCounts,
+    /// What else a reload reads again.
+    pub rereads: Vec<Box<dyn reload::Reread>>,
+    /// Fits limits to this host.
+    pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
 }
@@ -76,6 +95,9 @@ pub enum Outcome {
 /// After the drain window, and after being told to stop, workers have this long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// When all workers have ended, back ends have this long to hear of it.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
 /// How often the heartbeats of workers are looked at.
 const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 
@@ -86,27 +108,47 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 ///
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
-    let Control { listener, workers, endings, effective, clock, log, tls } = control;
-    let (tls, watch) = tls.unzip();
+    let Control { listener, workers, shared, endings, effective, clock, log, .. } = control;
+    let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let times = life::Times { window: effective.config.drain.window, patience: STOP_PATIENCE };
-    let state = Arc::new(State::new(workers, &effective, clock, log, tls));
+    let (settings, node) = (&effective.config.settings, &effective.config.node.name);
+    let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
+    let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
+    let mut parts = control.rereads;
+    parts.push(Box::new(hooks::Files::new(&hooks)));
+    let reloader = reload::Reloader { parts, fit: control.fit };
+    let state = State::new(workers, effective, clock, log, reloader, tls, hooks);
+    let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes()?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
-        let bounds = server::Bounds::of(&state.limits);
+        let bounds = server::Bounds::of(&state.in_force().limits);
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
+        tokio::spawn(keep_token_keys(Arc::clone(&state)));
+        tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state.certificates.watch(watch).await });
         }
         state.set_phase(Phase::Running);
         ready();
-        Ok(life::live(&state, endings, wishes, times).await)
+        let outcome = life::live(&state, endings, wishes, STOP_PATIENCE).await;
+        state.hooks.settle(LAST_CALLS).await;
+        Ok(outcome)
     })
+}
+
+async fn keep_token_keys(state: Arc<State>) {
+    let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let fetch = |url: String, bytes_max| async move { token_fetch::fetch(&url, bytes_max).await };
+    let in_force = || {
+        let now = state.in_force();
+        (token_keys::urls(&now.effective.config.settings), now.limits.clone())
+    };
+    token_keys::keep(in_force, state.workers.clone(), unix, fetch).await;
 }
 
 async fn sample_heartbeats(state: Arc<State>) {

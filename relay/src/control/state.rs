@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::certificates::Certificates;
 use super::health::Heartbeats;
+use super::hooks::Hooks;
 use super::log::LogCounts;
+use super::reload::Reloader;
 use crate::config::Effective;
 use crate::limits::Limits;
 use crate::tls::ServerTls;
@@ -18,12 +21,18 @@ use crate::worker::handle::WorkerHandle;
 pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
-    pub(super) limits: Limits,
+    pub(super) hooks: Arc<Hooks>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
-    /// A few digits that differ when any setting does.
-    pub(super) config_hash: String,
+    /// The port for players.
+    pub(super) port: u16,
+    in_force: Mutex<Arc<InForce>>,
+    /// Held while a reload is under way.
+    pub(super) reloader: tokio::sync::Mutex<Reloader>,
+    pub(super) reloads: Reloads,
+    /// Requests to the API that were turned away.
+    pub(super) api_refused: Count,
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
     pub(super) certificates: Certificates,
@@ -32,6 +41,28 @@ pub(super) struct State {
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
     started: Duration,
     scrape_ns: AtomicU64,
+}
+
+/// What the node goes by; a reload replaces it whole.
+pub(super) struct InForce {
+    pub(super) effective: Effective,
+    /// All limits.
+    pub(super) limits: Limits,
+    /// A few digits that differ when any setting does.
+    pub(super) hash: String,
+}
+
+/// How reloads went.
+#[derive(Debug, Default)]
+pub(super) struct Reloads {
+    pub(super) good: Count,
+    pub(super) bad: Count,
+}
+
+impl Reloads {
+    pub(super) fn count(&self, good: bool) {
+        if good { &self.good } else { &self.bad }.increment();
+    }
 }
 
 /// A number that only grows.
@@ -63,19 +94,25 @@ pub(super) enum Phase {
 impl State {
     pub(super) fn new(
         workers: Vec<WorkerHandle>,
-        effective: &Effective,
+        effective: Effective,
         clock: Clock,
         log: LogCounts,
+        reloader: Reloader,
         tls: Option<Arc<ServerTls>>,
+        hooks: Arc<Hooks>,
     ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
+            hooks,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
-            limits: effective.config.settings.limits.clone(),
             log,
             node: effective.config.node.name.clone(),
-            config_hash: hash(effective),
+            port: effective.config.listen.rtmp.port(),
+            in_force: Mutex::new(Arc::new(InForce::new(effective))),
+            reloader: tokio::sync::Mutex::new(reloader),
+            reloads: Reloads::default(),
+            api_refused: Count::default(),
             http_refused: Arc::default(),
             certificates: Certificates::new(tls),
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -83,6 +120,15 @@ impl State {
             started: wall.saturating_sub(clock.now()),
             scrape_ns: AtomicU64::new(0),
         }
+    }
+
+    /// What the node goes by at this moment.
+    pub(super) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.lock())
+    }
+
+    pub(super) fn put_in_force(&self, new: InForce) {
+        *self.in_force.lock() = Arc::new(new);
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -123,7 +169,7 @@ impl State {
     }
 }
 
-fn hash(effective: &Effective) -> String {
+pub(super) fn hash(effective: &Effective) -> String {
     let mut hash = Sha256::new();
     for row in &effective.rows {
         hash.update(format!("{}.{} = {}\n", row.section, row.name, row.value));

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hooks::{self, Hooks};
 use super::log::LogCounts;
+use super::reload::Reloader;
 use super::state::State;
 use crate::config::{self, Command, Effective};
 use crate::reactor::Waker;
@@ -11,6 +13,7 @@ use crate::worker::cells::Cells;
 use crate::worker::clock::Clock;
 use crate::worker::handle::{QueryInbox, WorkerHandle};
 use crate::worker::report::{ConnectionShare, Query, StreamShare};
+use crate::worker::settings::Settings;
 
 /// Workers that answer nothing; the inboxes are theirs.
 pub(super) fn workers(count: usize) -> (Vec<WorkerHandle>, Vec<QueryInbox>) {
@@ -23,7 +26,12 @@ pub(super) fn workers(count: usize) -> (Vec<WorkerHandle>, Vec<QueryInbox>) {
 
 /// The default configuration.
 pub(super) fn effective() -> Effective {
-    match config::load([], []) {
+    effective_with([])
+}
+
+/// The same with variables of the environment.
+pub(super) fn effective_with<const N: usize>(variables: [(&str, &str); N]) -> Effective {
+    match config::load([], variables.map(|(name, value)| (name.into(), value.into()))) {
         Ok(Command::Run(effective)) => *effective,
         other => panic!("the defaults are good: {other:?}"),
     }
@@ -31,7 +39,22 @@ pub(super) fn effective() -> Effective {
 
 /// The state over these workers.
 pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
-    State::new(workers, &effective(), Clock::start(), LogCounts::unused(), None)
+    state_of(workers, effective())
+}
+
+/// The same under another configuration.
+pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> State {
+    let (log, reloader) = (LogCounts::unused(), Reloader::default());
+    let clock = Clock::start();
+    let hooks = hooks::Parts {
+        workers: workers.clone(),
+        shared: Arc::default(),
+        settings: &effective.config.settings,
+        clock,
+        node: "test",
+    };
+    let hooks = Hooks::new(hooks).unwrap();
+    State::new(workers, effective, clock, log, reloader, None, hooks)
 }
 
 /// What a scripted worker knows, in any order.
@@ -39,6 +62,8 @@ pub(super) fn state(workers: Vec<WorkerHandle>) -> State {
 pub(super) struct Script {
     pub(super) streams: Vec<StreamShare>,
     pub(super) connections: Vec<ConnectionShare>,
+    /// What it was told to go by.
+    pub(super) settings: Option<Arc<Settings>>,
     /// Ends its thread by a panic when told to drain.
     pub(super) panics: bool,
     /// Does not end when told to drain.
@@ -68,6 +93,10 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                     let before = script.connections.len();
                     script.connections.retain(|row| row.id != connection);
                     reply.send(script.connections.len() < before);
+                }
+                Query::Settings { settings, reply } => {
+                    script.settings = Some(settings);
+                    reply.send(());
                 }
                 Query::Drain { .. } if script.panics => panic!("as the script says"),
                 Query::TokenKeys(_) => {}

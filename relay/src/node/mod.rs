@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Effective, Log, LogFormat, shown};
-use crate::control::{self, Control, Outcome, ending, log};
+use crate::control::{self, Control, Outcome, ending, log, reload};
 use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::Shared;
 use crate::worker::clock::Clock;
@@ -45,6 +45,10 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let count = plan.workers;
+    let fit: reload::Fit = Box::new(move |limits| {
+        files::Files::prepare(limits, count);
+    });
     let config = effective.config.clone();
     let options = socket_options(&config);
     let tls = fronts::certificates(&config)?;
@@ -52,6 +56,9 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
     let addresses = fronts.addresses.clone();
+    if let Some(chosen) = addresses.first() {
+        effective.config.listen.rtmp = *chosen;
+    }
     files.log();
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");
@@ -61,12 +68,25 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
-    let parts = start::Parts { settings, shared: Arc::new(shared), guards, options, clock };
+    let shared = Arc::new(shared);
+    let parts = start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address);
     let log = logging.counts.clone();
     let handles = workers.handles;
-    let control = Control { listener, workers: handles, endings, effective, clock, log, tls };
+    let rereads = Vec::new();
+    let control = Control {
+        listener,
+        workers: handles,
+        shared,
+        endings,
+        effective,
+        clock,
+        log,
+        rereads,
+        fit,
+        tls,
+    };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {
             // Whoever started us may not be listening; that is no reason not to run.

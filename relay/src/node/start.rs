@@ -235,6 +235,9 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
     Ok((worker, reactor, handle))
 }
 
+/// A reactor, its listeners, and why it is this one.
+type Made = (Box<dyn Reactor>, Vec<ListenerKey>, String);
+
 /// A worker's reactor with its listeners, and why it is this one. A ring may be refused to one
 /// worker after others had theirs, by a limit on memory.
 fn reactor(
@@ -243,7 +246,7 @@ fn reactor(
     sockets: Vec<TcpListener>,
     uring: &UringOptions,
     options: &SocketOptions,
-) -> Result<(Box<dyn Reactor>, Vec<ListenerKey>, String), NodeError> {
+) -> Result<Made, NodeError> {
     let mut reason = backend.reason;
     if let Kind::IoUring { only } = backend.kind {
         match UringReactor::new(uring, options.clone()) {

@@ -2,43 +2,29 @@
 //! while it plays.
 //!
 //! ```text
-//!   RequestHead -> FlvRequest::read -> FlvSession --> verdict --> take_output -> 200 or 101, and then FLV
-//!                                                           \--> take_output -> 404, 401, 403, 503
+//!   RequestHead -> FlvRequest::read -> FlvSession -> verdict --> take_output -> 200 or 101, FLV
+//!                                                          \--> take_output -> 404, 401, 403, 503
 //! ```
 //!
 //! The stream itself never passes through here: it follows what [`FlvSession::take_output`] gave,
 //! and ends with the connection. After any other answer the connection may carry another request.
 
-use std::collections::VecDeque;
+mod cors;
+mod player;
+
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut, Bytes, BytesMut};
 use sha1::{Digest as _, Sha1};
 
-use super::error::SessionError;
-use super::event::{PlayRefusal, PlayRefusalCode, StreamRequest, StreamWords, printable};
-use super::http::{RequestHead, plain_response, response_head};
+pub use self::cors::{Cors, preflight};
+pub use self::player::FlvSession;
+use super::event::{StreamRequest, StreamWords, printable};
+use super::http::RequestHead;
 use crate::limits::Limits;
 use crate::wire::message::MEDIA_STREAM;
 use crate::wire::stream_name::{NameError, StreamAddress};
-use crate::wire::websocket::{ClientFrame, FrameReader, Opcode, write_header};
-
-/// Which pages may play: the origins that browsers let read what they are sent, and from which
-/// WebSockets are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Cors {
-    /// Those of every origin.
-    #[default]
-    Any,
-    /// Only those of our own, which no page of ours has: none.
-    Off,
-    /// Those of these origins, such as `https://example.org`.
-    Origins(Vec<String>),
-}
 
 /// Which kinds of media are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +53,8 @@ pub struct FlvRequest {
     pub head_only: bool,
     /// What it calls itself; no control characters.
     pub client: String,
+    /// The page that it plays on, if it says so (Referer). May carry secrets.
+    pub page: String,
     /// The token of `Authorization: Bearer`, a secret.
     pub bearer: Option<String>,
     origin: Option<String>,
@@ -123,59 +111,6 @@ impl RequestError {
     }
 }
 
-impl Cors {
-    /// Whether a page of this origin may read the answers.
-    #[must_use]
-    pub fn allows(&self, origin: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Off => false,
-            Self::Origins(origins) => origins.iter().any(|one| one.eq_ignore_ascii_case(origin)),
-        }
-    }
-
-    /// The fields of an answer to a request of this origin.
-    fn fields<'a>(&self, origin: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
-        let mut fields = Vec::new();
-        match (self, origin) {
-            (Self::Any, _) => fields.push(("Access-Control-Allow-Origin", "*")),
-            (Self::Off, _) => return fields,
-            (Self::Origins(_), Some(origin)) if self.allows(origin) => {
-                fields.push(("Access-Control-Allow-Origin", origin));
-                fields.push(("Vary", "Origin"));
-            }
-            (Self::Origins(_), _) => {
-                fields.push(("Vary", "Origin"));
-                return fields;
-            }
-        }
-        fields.push(("Access-Control-Expose-Headers", "*"));
-        fields
-    }
-}
-
-/// The answer to OPTIONS, by which browsers ask whether a page may send a request.
-#[must_use]
-pub fn preflight(head: &RequestHead, cors: &Cors) -> Bytes {
-    let mut fields = vec![("Allow", METHODS)];
-    let shared = cors.fields(head.header("origin"));
-    if shared.iter().any(|(name, _)| *name == "Access-Control-Allow-Origin") {
-        fields.push(("Access-Control-Allow-Methods", METHODS));
-        // The asterisk does not stand for Authorization.
-        fields.push(("Access-Control-Allow-Headers", "*, Authorization"));
-        fields.push(("Access-Control-Max-Age", "86400"));
-    }
-    fields.extend(shared);
-    fields.push(("Connection", persistence(head.keeps_alive())));
-    response_head((204, "No Content"), &fields)
-}
-
-const METHODS: &str = "GET, HEAD, OPTIONS";
-
-fn persistence(keeps_alive: bool) -> &'static str {
-    if keeps_alive { "keep-alive" } else { "close" }
-}
-
 impl FlvRequest {
     /// Reads a GET or HEAD of `/{app}/{name}.flv`; a name may have slashes.
     ///
@@ -211,15 +146,18 @@ impl FlvRequest {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
-        let agent = head.header("user-agent").unwrap_or_default();
-        let end = agent.floor_char_boundary(AGENT_BYTES_MAX);
+        let text = |name, most| {
+            let text = head.header(name).unwrap_or_default();
+            printable(&text.as_bytes()[..text.floor_char_boundary(most)])
+        };
         Ok(Self {
             stream: StreamRequest { message_stream: MEDIA_STREAM, address, words: words(head) },
             only,
             extras,
             websocket,
             head_only,
-            client: printable(&agent.as_bytes()[..end]),
+            client: text("user-agent", AGENT_BYTES_MAX),
+            page: text("referer", limits.url_bytes_max),
             bearer,
             origin: origin.map(str::to_owned),
             keeps_alive: head.keeps_alive(),
@@ -314,273 +252,6 @@ fn accept(key: &str) -> String {
     hash.update(key.as_bytes());
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     STANDARD.encode(hash.finalize())
-}
-
-/// How far a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The verdict is outstanding.
-    Asked,
-    /// FLV follows.
-    Playing,
-    /// Answered by other than FLV: another request may come on the connection.
-    Answered,
-    /// Nothing more is to come.
-    Closing,
-}
-
-/// A player's connection from its request on.
-#[derive(Debug)]
-pub struct FlvSession {
-    request: FlvRequest,
-    cors: Arc<Cors>,
-    state: State,
-    /// Since when it is known to be answered.
-    answered: Option<Duration>,
-    /// Reads what the client says, if it opens a WebSocket.
-    frames: FrameReader,
-    /// Bytes that a player over HTTP said, who has nothing to say.
-    said: usize,
-    input_bytes_max: usize,
-    pings: Budget,
-    messages: Budget,
-    output: VecDeque<Bytes>,
-    refusal: Option<String>,
-}
-
-/// So many a second.
-#[derive(Debug)]
-struct Budget {
-    most: usize,
-    second: u64,
-    used: usize,
-}
-
-impl Budget {
-    fn new(most: usize) -> Self {
-        Self { most, second: 0, used: 0 }
-    }
-
-    fn take(&mut self, now: Duration) -> bool {
-        if std::mem::replace(&mut self.second, now.as_secs()) != now.as_secs() {
-            self.used = 0;
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= self.most
-    }
-}
-
-impl FlvSession {
-    /// A session that waits for the verdict on its request.
-    #[must_use]
-    pub fn new(request: FlvRequest, cors: Arc<Cors>, limits: &Limits) -> Self {
-        Self {
-            request,
-            cors,
-            state: State::Asked,
-            answered: None,
-            frames: FrameReader::new(limits.flv_input_bytes_max),
-            said: 0,
-            input_bytes_max: limits.flv_input_bytes_max,
-            pings: Budget::new(limits.pings_per_second_max),
-            messages: Budget::new(limits.messages_per_second_max),
-            output: VecDeque::new(),
-            refusal: None,
-        }
-    }
-
-    /// What was asked for.
-    #[must_use]
-    pub fn request(&self) -> &FlvRequest {
-        &self.request
-    }
-
-    /// Whether the verdict is outstanding, so that nothing more may be received.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.state == State::Asked
-    }
-
-    /// Whether it is over and the connection open for another request.
-    #[must_use]
-    pub fn is_answered(&self) -> bool {
-        self.state == State::Answered
-    }
-
-    /// Whether the last word is said.
-    #[must_use]
-    pub fn wants_close(&self) -> bool {
-        self.state == State::Closing
-    }
-
-    /// What the client was told when it was refused and has to go.
-    #[must_use]
-    pub fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
-    }
-
-    /// The stream is there: what follows the output is FLV, unless only this was asked.
-    pub fn accept_play(&mut self) {
-        if self.state != State::Asked {
-            return;
-        }
-        let mut fields = Vec::new();
-        let status = match &self.request.websocket {
-            Some(opening) => {
-                fields.push(("Upgrade", "websocket"));
-                fields.push(("Connection", "Upgrade"));
-                fields.push(("Sec-WebSocket-Accept", &*opening.accept));
-                if let Some(protocol) = &opening.protocol {
-                    fields.push(("Sec-WebSocket-Protocol", protocol));
-                }
-                (101, "Switching Protocols")
-            }
-            None => {
-                let is_kept = self.request.head_only && self.request.keeps_alive;
-                fields.push(("Content-Type", "video/x-flv"));
-                fields.push(("Cache-Control", "no-store"));
-                fields.push(("Connection", persistence(is_kept)));
-                // A proxy is to pass on what it has.
-                fields.push(("X-Accel-Buffering", "no"));
-                fields.push(("X-Content-Type-Options", "nosniff"));
-                fields.extend(self.cors.fields(self.request.origin.as_deref()));
-                (200, "OK")
-            }
-        };
-        self.output.push_back(response_head(status, &fields));
-        self.state = match (self.request.head_only, self.request.keeps_alive) {
-            (false, _) => State::Playing,
-            (true, true) => State::Answered,
-            (true, false) => State::Closing,
-        };
-    }
-
-    /// The stream is not to be had.
-    pub fn reject_play(&mut self, refusal: &PlayRefusal) {
-        if self.state != State::Asked {
-            return;
-        }
-        let (status, more) = match refusal.code {
-            PlayRefusalCode::StreamNotFound => ((404, "Not Found"), None),
-            PlayRefusalCode::Unauthorized => {
-                ((401, "Unauthorized"), Some(("WWW-Authenticate", "Bearer realm=\"relay\"")))
-            }
-            PlayRefusalCode::Forbidden => ((403, "Forbidden"), None),
-            PlayRefusalCode::Failed => ((503, "Service Unavailable"), Some(("Retry-After", "1"))),
-        };
-        let keeps_alive = self.request.keeps_alive;
-        let mut fields = vec![("Connection", persistence(keeps_alive))];
-        fields.extend(more);
-        fields.extend(self.cors.fields(self.request.origin.as_deref()));
-        let sentence = format!("{}.", refusal.description.trim_end_matches('.'));
-        let mut answer = plain_response(status, &fields, &sentence);
-        if self.request.head_only {
-            // What would follow is told, and does not follow.
-            answer.truncate(answer.len() - sentence.len() - 1);
-        }
-        self.output.push_back(answer);
-        if keeps_alive {
-            self.state = State::Answered;
-        } else {
-            self.state = State::Closing;
-            self.refusal = Some(sentence);
-        }
-    }
-
-    /// The stream is gone for good.
-    pub fn end(&mut self) {
-        self.close(1000);
-    }
-
-    /// Takes all that the client says.
-    ///
-    /// # Errors
-    /// When the client broke the protocol of WebSockets, or says more than it may.
-    pub fn receive(&mut self, input: &mut &[u8], now: Duration) -> Result<(), SessionError> {
-        if self.request.websocket.is_none() {
-            self.said = self.said.saturating_add(input.len());
-            *input = &[];
-            let limit = self.input_bytes_max;
-            return if self.said > limit {
-                Err(SessionError::TooTalkative { limit })
-            } else {
-                Ok(())
-            };
-        }
-        while self.state == State::Playing {
-            let frame = match self.frames.next(input) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    self.close(error.status());
-                    return Err(error.into());
-                }
-            };
-            if !self.messages.take(now) {
-                self.close(1008);
-                return Err(SessionError::TooManyMessages { limit: self.messages.most });
-            }
-            match frame {
-                ClientFrame::Ping(payload) => {
-                    if self.pings.take(now) {
-                        self.output.push_back(frame_of(Opcode::Pong, &payload));
-                    }
-                }
-                ClientFrame::Close(status) => self.close(status.unwrap_or(1000)),
-                ClientFrame::Other => {}
-            }
-        }
-        *input = &[];
-        Ok(())
-    }
-
-    /// Judges whether the next request takes too long, at the latest `connect_timeout` after it was
-    /// first asked.
-    ///
-    /// # Errors
-    /// [`SessionError::RequestTimeout`].
-    pub fn check_deadline(&mut self, limits: &Limits, now: Duration) -> Result<(), SessionError> {
-        if self.state != State::Answered {
-            return Ok(());
-        }
-        let since = *self.answered.get_or_insert(now);
-        if now.saturating_sub(since) >= limits.connect_timeout {
-            return Err(SessionError::RequestTimeout);
-        }
-        Ok(())
-    }
-
-    /// What is to be sent, in order.
-    pub fn take_output(&mut self) -> Option<Bytes> {
-        self.output.pop_front()
-    }
-
-    /// Bytes held.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        let request = &self.request;
-        let address = &request.stream.address;
-        let texts = request.client.capacity() + address.query.capacity() + address.host.capacity();
-        size_of::<Self>() + texts + self.output.capacity() * size_of::<Bytes>()
-    }
-
-    /// Says goodbye over a WebSocket, and ends. Clients may not be sent every status, so what they
-    /// said is not simply said back.
-    fn close(&mut self, status: u16) {
-        if self.state == State::Playing && self.request.websocket.is_some() {
-            let sendable = matches!(status, 1000..=1003 | 1007..=1011 | 3000..=4999);
-            let status = if sendable { status } else { 1000 };
-            self.output.push_back(frame_of(Opcode::Close, &status.to_be_bytes()));
-        }
-        self.state = State::Closing;
-    }
-}
-
-fn frame_of(opcode: Opcode, payload: &[u8]) -> Bytes {
-    let mut out = BytesMut::new();
-    write_header(&mut out, opcode, payload.len());
-    out.put_slice(payload);
-    out.freeze()
 }
 
 #[cfg(test)]

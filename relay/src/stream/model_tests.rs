@@ -167,15 +167,25 @@ impl Reading {
     fn go_on(&self, model: &Model, seen: &Seen) -> Option<Self> {
         if let Some((first, rest)) = self.headers.split_first() {
             let stamped = model.messages[self.at?].timestamp;
-            let due = *first == seen.id && stamped == seen.timestamp;
+            let due =
+                *first == seen.id && self.shown_time(model, seen.id, stamped) == seen.timestamp;
             return due.then(|| Self { headers: rest.to_vec(), ..self.clone() });
         }
         let seq = model.shown(self.at?, self.view)?;
         let kept = &model.messages[seq];
-        let due = kept.id == seen.id && kept.timestamp == seen.timestamp;
+        let stamped = self.shown_time(model, kept.id, kept.timestamp);
+        let due = kept.id == seen.id && stamped == seen.timestamp;
         let lost = self.needs_key && kept.role == Role::InterFrame;
         let needs_key = self.needs_key && kept.role != Role::KeyFrame;
         (due && !lost).then(|| Self { at: Some(seq + 1), needs_key, ..self.clone() })
+    }
+
+    /// When a message is shown: metadata in FLV always at 0.
+    fn shown_time(&self, model: &Model, id: u32, timestamp: u32) -> u32 {
+        let is = |kept: &&Kept| kept.id == id;
+        let metadata =
+            || model.messages.iter().find(is).map(|kept| kept.role) == Some(Role::Metadata);
+        if self.view.flv_form().is_some() && metadata() { 0 } else { timestamp }
     }
 }
 

@@ -86,6 +86,8 @@ pub(super) fn put(
     pieces: PayloadPieces<'_>,
 ) {
     let start = out.len();
+    // FFmpeg takes metadata at any other time for a track of subtitles.
+    let timestamp = if role == Role::Metadata { Timestamp(0) } else { timestamp };
     let head = pieces.clone().next().unwrap_or_default();
     let plain = if form.extras { Plain::Whole } else { Plain::of(media, head, length) };
     match plain {

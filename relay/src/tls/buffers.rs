@@ -45,7 +45,7 @@ impl SealBuffers {
     pub(super) fn take(&self, room: usize) -> SealBuffer {
         let (home, size) = match room {
             ..=SHORT => (Some(&self.short), SHORT),
-            ..=LONG => (Some(&self.long), LONG),
+            _ if room <= LONG => (Some(&self.long), LONG),
             _ => (None, room),
         };
         let kept = home.and_then(|home| home.pop());

@@ -1,5 +1,6 @@
 //! Queries of the control thread, answered from this worker's tables within the turn.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
@@ -10,8 +11,10 @@ use super::report::{
     ConnectionId, ConnectionShare, PAGE_MAX, Publisher, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
 };
+use super::settings::Settings;
 use super::{Ending, Worker};
 use crate::wire::amf0::Amf0Reader;
+use crate::wire::needs::Need;
 
 /// Queries answered in one turn: a list looks at every stream or connection once, and must not keep
 /// players waiting for many of its kind.
@@ -34,10 +37,29 @@ impl Worker {
                     reply.send(self.connection_shares(after, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
+                Query::Settings { settings, reply } => {
+                    self.go_by(settings);
+                    reply.send(());
+                }
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
+        }
+    }
+
+    /// New sessions, new streams and all that is judged from now on go by these settings. Sessions
+    /// keep the limits of their own protocol that they began with.
+    fn go_by(&mut self, settings: Arc<Settings>) {
+        self.limits = Arc::new(settings.limits.clone());
+        self.hub.set_limits(Arc::clone(&self.limits));
+        self.settings = settings;
+        for local in self.streams.locals() {
+            let Some(entry) = self.streams.get_mut(local) else { continue };
+            let app = self.settings.app(app_of(&entry.name));
+            entry.join = app.join;
+            entry.fixed_flush = app.flush;
+            self.set_level(local);
         }
     }
 
@@ -111,7 +133,15 @@ impl Worker {
             audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
             last_key: stats.last_key,
             gop: stats.gop,
+            needs: self.needs_of(entry),
         })
+    }
+
+    /// What the newest headers ask of players.
+    fn needs_of(&self, entry: &LocalStream) -> Vec<String> {
+        let newest = entry.log.and_then(|log| self.hub.log(log)?.newest());
+        let needs = newest.map(|newest| newest.prelude.needs()).unwrap_or_default();
+        needs.iter().map(Need::to_string).collect()
     }
 
     /// Width and height in pixels, as the publisher's metadata tells them.

@@ -23,7 +23,7 @@ use super::tunnel::Todo;
 use crate::reactor::ConnectionKey;
 use crate::session::SessionError;
 use crate::session::http::{RequestHead, response_head};
-use crate::session::tunnel::{CONTENT_TYPE, IdFault, Numbered, TunnelRequest, Turn, Verb};
+use crate::session::tunnel::{CONTENT_TYPE, IdFault, Numbered, Repeat, TunnelRequest, Turn, Verb};
 
 /// A connection with a tunnel's request in hand.
 pub(super) struct Carrier {
@@ -48,8 +48,8 @@ enum Purpose {
     Nothing,
     /// A session of this worker.
     Session { session: ConnectionKey, request: Numbered },
-    /// The same, to be answered as it was before.
-    Repeat { session: ConnectionKey },
+    /// The same, which came before.
+    Repeat { session: ConnectionKey, request: Numbered },
     /// A session of another worker, which is to read the head again.
     Elsewhere { to: WorkerIndex, head: Box<RequestHead> },
 }
@@ -184,7 +184,7 @@ impl Worker {
         match turn {
             Some(Turn::Now { .. }) => Ok((Purpose::Session { session, request }, Step::Body)),
             Some(Turn::Wait { .. }) => Ok((Purpose::Session { session, request }, Step::Turn)),
-            Some(Turn::Again) => Ok((Purpose::Repeat { session }, Step::Body)),
+            Some(Turn::Again) => Ok((Purpose::Repeat { session, request }, Step::Body)),
             Some(Turn::Stale) => Err(RefuseReason::TunnelStale),
             Some(Turn::Fault(fault)) => {
                 self.tunnels.note(Todo::Fault(session, fault));
@@ -318,13 +318,8 @@ impl Worker {
                     }
                 });
             }
-            Purpose::Repeat { session } => {
-                let tunnel = self.connections.get(session).and_then(|s| s.tunnel.as_ref());
-                let held = tunnel.map(|tunnel| tunnel.order.held_answer().to_vec());
-                match held.filter(|held| !held.is_empty()) {
-                    Some(held) => self.answer_request(connection, &held, 0),
-                    None => self.give_up(connection, NOT_FOUND, RefuseReason::TunnelStale),
-                }
+            Purpose::Repeat { session, request } => {
+                self.repeat_request(connection, session, request);
             }
             Purpose::Open => match self.open_tunnel(connection, now) {
                 Ok(id) => {
@@ -343,6 +338,36 @@ impl Worker {
                 connection.outbox.push_back(head);
             }
             Purpose::Elsewhere { .. } => {}
+        }
+    }
+
+    /// A request that came before has come again, whole.
+    fn repeat_request(
+        &mut self,
+        connection: &mut Connection,
+        session: ConnectionKey,
+        request: Numbered,
+    ) {
+        let found = self.connections.get_mut(session).and_then(|found| found.tunnel.as_mut());
+        let repeat = found.map(|tunnel| {
+            let repeat = tunnel.order.repeat(request.number, connection.key);
+            (repeat, tunnel.order.held_answer().to_vec())
+        });
+        match repeat {
+            Some((Repeat::Held, held)) => self.answer_request(connection, &held, 0),
+            Some((Repeat::InsteadOf(other), _)) => {
+                if let Speech::Carrier(carrier) = &mut connection.speech {
+                    carrier.purpose = Purpose::Session { session, request };
+                    carrier.step = Step::Asked;
+                }
+                if let Some(other) = other {
+                    self.tunnels.note(Todo::Orphan(other));
+                }
+                self.tunnels.note(Todo::Look(session));
+            }
+            Some((Repeat::Stale, _)) | None => {
+                self.give_up(connection, NOT_FOUND, RefuseReason::TunnelStale);
+            }
         }
     }
 

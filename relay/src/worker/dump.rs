@@ -39,9 +39,15 @@ pub(super) fn describe(error: &SessionError, next: &[u8]) -> String {
     }
 }
 
-/// Keeps the first bytes of a connection, if anybody wants to see them.
+/// Keeps the first bytes of a connection, if anybody wants to see them; not those of requests of
+/// HTTP, which may hold tokens and begin with a capital letter, as no handshake does.
 pub(super) fn keep_opening(connection: &mut Connection, bytes: &[u8]) {
     let room = OPENING_BYTES.saturating_sub(connection.opening.len());
+    let is_first = u64::try_from(bytes.len()).is_ok_and(|count| connection.bytes_in == count);
+    let is_text = bytes.first().is_some_and(u8::is_ascii_uppercase);
+    if connection.opening.is_empty() && (!is_first || is_text) {
+        return;
+    }
     let pending = connection.purpose == Role::Pending;
     if room > 0 && pending && tracing::enabled!(tracing::Level::DEBUG) {
         connection.opening.extend_from_slice(&bytes[..bytes.len().min(room)]);

@@ -40,7 +40,7 @@ pub enum Fail {
 /// Where a back end is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookUrl {
-    /// As the operator wrote it. May carry a secret.
+    /// As the operator wrote it, with a scheme. May carry a secret.
     pub text: String,
     /// Whether TLS comes first.
     pub tls: bool,
@@ -58,7 +58,8 @@ impl HookUrl {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fine = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let (scheme, rest) = text.split_once("://")?;
         let (tls, port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (false, 80),
             "https" => (true, 443),
@@ -89,7 +90,7 @@ impl HookUrl {
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         let target = format!("{slash}{target}");
-        Some(Self { text: text.to_owned(), tls, host: host.into(), port, target })
+        Some(Self { tls, host: host.into(), port, target, text })
     }
 
     /// Host and port, for logs and metrics.

@@ -138,7 +138,8 @@ impl Worker {
 
     /// The one place where a request finds who answers it.
     fn dispatch(&mut self, connection: &mut Connection, head: &RequestHead, now: Duration) {
-        tracing::debug!(id = %connection.id, ?head, "request");
+        // The path may end in a stream key.
+        tracing::debug!(id = %connection.id, method = %head.method, "request");
         match route(head) {
             Route::Flv => self.ask_for_flv(connection, head, now),
             Route::Tunnel => self.begin_request(connection, head, now),

@@ -117,6 +117,7 @@ impl Worker {
         let key = connection.key;
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
+            self.hook_ended(connection, publish.message_stream);
             let end = PublishEnd::Stopped(why.into());
             connection.speech.publish_ended(publish.message_stream, end);
         }
@@ -124,6 +125,7 @@ impl Worker {
             leave_rest(connection, &mut play);
             let message_stream = play.message_stream;
             self.play_ended(key, play, now);
+            self.hook_ended(connection, message_stream);
             connection.speech.play_ended(message_stream, why);
             if reason == CloseReason::Limit {
                 self.cells.players_dropped.at(PlayerDropReason::Limit).increment();

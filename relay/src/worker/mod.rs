@@ -22,6 +22,7 @@
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
+//!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
@@ -65,6 +66,7 @@ mod publish;
 mod receive;
 mod registrar;
 pub mod report;
+mod revoke;
 mod ring;
 mod secure;
 pub mod settings;

@@ -52,15 +52,15 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
-        if !self.settings.overflow.is_empty() {
-            connection.asked = Some(Box::new(permit.request.address.clone()));
-        }
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
         };
+        if !self.settings.overflow.is_empty() {
+            connection.asked = Some(Box::new(permit.request.address.clone()));
+        }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown });
     }
@@ -87,6 +87,8 @@ impl Worker {
                 return;
             }
             if connection.speech.only_asks() {
+                worker.hook_ended(connection, message_stream);
+                (connection.permit, connection.asked) = (None, None);
                 connection.speech.accept_play(message_stream);
                 return worker.resume(connection, now);
             }
@@ -170,6 +172,7 @@ impl Worker {
             worker.hook_ended(connection, player.message_stream);
             connection.permit = None;
             let to = if lacks_room { worker.elsewhere(connection) } else { None };
+            connection.asked = None;
             match to {
                 Some(to) => {
                     worker.cells.players_redirected.increment();
@@ -178,6 +181,7 @@ impl Worker {
                 None => connection.speech.reject_play(player.message_stream, &refusal),
             }
             if connection.speech.is_flv() {
+                // It may ask for something else.
                 worker.resume(connection, now);
             }
         });

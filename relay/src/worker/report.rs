@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{Role, Transport};
+use super::settings::Settings;
 use crate::access::FetchedKeys;
 
 /// Most rows of one page.
@@ -52,6 +53,13 @@ pub enum Query {
         connection: ConnectionId,
         /// Where the answer goes.
         reply: Reply<bool>,
+    },
+    /// Go by these settings from now on.
+    Settings {
+        /// All of them.
+        settings: Arc<Settings>,
+        /// Told when it does.
+        reply: Reply<()>,
     },
     /// The keys of tokens, as fetched just now.
     TokenKeys(FetchedKeys),
@@ -180,6 +188,8 @@ pub struct StreamHome {
     pub last_key: Option<Duration>,
     /// From the key frame before that to the newest.
     pub gop: Option<Duration>,
+    /// What its headers ask of players, as in log lines: `enhanced hevc`, `multitrack`.
+    pub needs: Vec<String>,
 }
 
 /// Whether a stream has its publisher.

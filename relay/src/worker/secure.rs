@@ -29,15 +29,15 @@ pub(super) struct Secured {
 impl Secured {
     /// Seals plaintext behind what TLS itself has to say.
     pub(super) fn seal(&mut self, plain: &Batch, buffers: &SealBuffers) -> Result<Batch, TlsError> {
-        self.seal_slices(plain.slices(), buffers)
+        self.seal_slices(plain.slices(), buffers).map(Batch::One)
     }
 
-    fn seal_slices(&mut self, plain: &[Bytes], buffers: &SealBuffers) -> Result<Batch, TlsError> {
+    fn seal_slices(&mut self, plain: &[Bytes], buffers: &SealBuffers) -> Result<Bytes, TlsError> {
         let layer = &mut self.layer;
         let sealed = catch_unwind(AssertUnwindSafe(|| layer.seal(plain, buffers)))
             .unwrap_or_else(|_| Err(TlsError::Internal("a panic was caught".to_owned())))?;
         self.sealed = sealed.len();
-        Ok(Batch::One(sealed))
+        Ok(sealed)
     }
 
     /// The batch under way is gone.
@@ -181,9 +181,7 @@ impl Worker {
         let Some(tls) = connection.tls.as_deref_mut() else { return Ok(None) };
         let mut sealed = Vec::new();
         if let Some(replies) = &replies {
-            if let Batch::One(bytes) = tls.seal(replies, &self.seal_buffers)? {
-                sealed.push(bytes);
-            }
+            sealed.push(tls.seal_slices(replies.slices(), &self.seal_buffers)?);
         }
         if last {
             tls.layer.close();

@@ -11,7 +11,7 @@ use super::carrier::Carrier;
 use super::flv;
 use super::http::HttpFront;
 use crate::limits::Limits;
-use crate::session::http_flv::FlvSession;
+use crate::session::http_flv::{FlvRequest, FlvSession};
 use crate::session::{
     ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
     ServerSession, SessionError,
@@ -66,6 +66,14 @@ impl Speech {
     pub(super) fn bearer(&self) -> Option<&str> {
         match self {
             Self::Flv(session) => session.request().bearer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a player of FLV asked for.
+    pub(super) fn flv_request(&self) -> Option<&FlvRequest> {
+        match self {
+            Self::Flv(session) => Some(session.request()),
             _ => None,
         }
     }
@@ -186,7 +194,11 @@ impl Speech {
 
     /// The stream that this name means on this connection.
     pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        self.session().map_or(Err(NameError::Empty), |session| session.address_of(name))
+        match self {
+            Self::Rtmp(session) => session.address_of(name),
+            Self::Flv(session) => session.address_of(name),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => Err(NameError::Empty),
+        }
     }
 
     /// Whether a play is granted.
@@ -216,14 +228,17 @@ impl Speech {
     ) {
         match self {
             Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
+            // The other place may not speak HTTP.
             _ => self.reject_play(message_stream, refusal),
         }
     }
 
     /// A play is over though its stream goes on.
     pub(super) fn play_ended(&mut self, message_stream: u32, why: &str) {
-        if let Self::Rtmp(session) = self {
-            session.play_ended_by_server(message_stream, why);
+        match self {
+            Self::Rtmp(session) => session.play_ended_by_server(message_stream, why),
+            Self::Flv(session) => session.end(),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 

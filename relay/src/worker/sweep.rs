@@ -107,6 +107,7 @@ impl Worker {
                 self.check_deadlines(key, now);
                 self.hook_updates(key, now);
                 self.check_session(key, now);
+                self.check_permits(key, now);
                 if let Some(connection) = self.connections.get(key) {
                     self.sweep.seeing.add(connection, now);
                 }

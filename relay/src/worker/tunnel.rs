@@ -308,11 +308,11 @@ impl Worker {
         } else if !blocked {
             // A request that is next, or more of the one under way.
             let next = tunnel.order.next();
-            let carrier = next.or_else(|| tunnel.order.carriers().next());
+            let carrier = next.or_else(|| tunnel.order.bringing());
             let is_paused = |carrier: &ConnectionKey| {
                 self.connections.get(*carrier).is_some_and(|c| !c.receiving)
             };
-            if let Some(carrier) = carrier.filter(|_| asking.is_none()).filter(is_paused) {
+            if let Some(carrier) = carrier.filter(is_paused) {
                 self.tunnels.note(Todo::Wake(carrier));
             }
         }

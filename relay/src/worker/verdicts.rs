@@ -171,8 +171,8 @@ impl Road {
     }
 
     /// Who is woken when a call comes; the first one that is named stays.
-    pub fn set_waker(&self, waker: Waker) {
-        let _ = self.waker.set(waker);
+    pub fn set_waker(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.waker.set(Waker::new(wake));
     }
 
     /// Sends a call.

@@ -162,7 +162,7 @@ fn sighup_ends_nothing() {
     std::thread::sleep(Duration::from_millis(300));
     relay.must_run();
     assert_eq!(http::get(relay.http, "/readyz").unwrap().status, 200);
-    assert!(relay.log_at_end(END_MAX).contains("nothing to reload"));
+    assert!(relay.log_at_end(END_MAX).contains("reloaded"));
 }
 
 #[test]

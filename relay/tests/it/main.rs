@@ -7,13 +7,19 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
+mod bad_http;
 mod bad_input;
+mod browser;
 mod config;
 mod enhanced;
 mod fanout;
 mod faults;
+mod flv;
 mod fronts;
 mod harness;
+mod hooks;
+mod limits;
 mod memory;
 mod obs;
 mod reactor;

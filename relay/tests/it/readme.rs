@@ -88,4 +88,9 @@ fn the_sample_of_a_file_is_a_configuration() {
     let mut process = Process::start(scratch.path(), "relay", &mut command);
     process.succeed(Duration::from_secs(20));
     assert!(process.log().contains("\nwindow = \"30s\" # "), "{}", process.log());
+    let hooks = scratch.file("hooks.toml");
+    fs::write(&hooks, block("toml", "hooks_fail")).unwrap();
+    let mut command = self::command();
+    command.arg("--check").arg("--config").arg(hooks);
+    Process::start(scratch.path(), "hooks", &mut command).succeed(Duration::from_secs(20));
 }

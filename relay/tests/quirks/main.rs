@@ -16,6 +16,7 @@ mod floods;
 mod gstreamer;
 mod independent;
 mod librtmp;
+mod limits;
 mod obs;
 mod phones;
 mod refusals;

@@ -20,4 +20,5 @@ mod publisher;
 mod rivals;
 mod tunnels;
 mod viewer;
+mod web;
 mod world;

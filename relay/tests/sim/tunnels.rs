@@ -21,7 +21,8 @@ fn settings() -> Settings {
 /// A publisher, plain players, and as many inside HTTP, on any worker.
 fn rig(seed: u64, workers: usize, capacity: usize) -> World {
     let mut world = World::new(seed, settings(), workers, capacity);
-    world.publish(0, Some(0), Plan::default());
+    let publisher = world.publish(0, Some(0), Plan::default());
+    world.publishers[publisher].again_after = Some(millis(300));
     for number in 0..8 {
         let player = world.add_player(0, None);
         world.players[player].tunnelled = number % 2 == 0;

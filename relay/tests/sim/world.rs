@@ -239,7 +239,7 @@ impl World {
     }
 }
 
-fn door(worker: Option<u16>) -> SocketAddr {
+pub(crate) fn door(worker: Option<u16>) -> SocketAddr {
     on(worker.map_or(ANY_WORKER, |worker| FIRST_WORKER + worker))
 }
 

@@ -28,7 +28,13 @@ pub(crate) fn nginx(dir: &Path) -> Server {
 
 /// nginx that sends every stream of `live` on to another server.
 pub(crate) fn nginx_that_pushes(dir: &Path, to: SocketAddr) -> Server {
-    nginx_with(dir, &format!("push rtmp://{to}/live;"))
+    nginx_that_pushes_to(dir, &[to])
+}
+
+/// The same to several others.
+pub(crate) fn nginx_that_pushes_to(dir: &Path, to: &[SocketAddr]) -> Server {
+    let pushes: Vec<_> = to.iter().map(|to| format!("push rtmp://{to}/live;")).collect();
+    nginx_with(dir, &pushes.join(" "))
 }
 
 fn nginx_with(dir: &Path, live: &str) -> Server {

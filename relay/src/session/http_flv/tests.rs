@@ -1,6 +1,10 @@
 //! Requests for FLV, the answers to them, and what players say.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::*;
+use crate::session::event::{PlayRefusal, PlayRefusalCode};
 use crate::session::http::HeadReader;
 
 const NOW: Duration = Duration::from_secs(5);
@@ -27,7 +31,7 @@ const WEBSOCKET: &str = "Upgrade: websocket\nConnection: keep-alive, Upgrade\n\
 fn session(head: &RequestHead, cors: Cors) -> FlvSession {
     let limits = Limits::default();
     let request = FlvRequest::read(head, &cors, &limits).unwrap();
-    FlvSession::new(request, Arc::new(cors), &limits)
+    FlvSession::new(request, Arc::new(cors), Arc::new(limits))
 }
 
 /// All that is to be sent, as text.
@@ -119,6 +123,8 @@ fn who_asks_is_told_without_his_secrets() {
     let request = read(&get("/live/a.flv?token=secret", fields)).unwrap();
     assert_eq!(request.client, "Lavf/\u{e9}");
     assert_eq!(request.bearer.as_deref(), Some("abc.def"));
+    let referred = read(&get("/live/a.flv", "Referer: https://a.b/c?d")).unwrap();
+    assert_eq!(referred.page, "https://a.b/c?d");
     let shown = format!("{request:?}");
     assert!(!shown.contains("secret") && !shown.contains("abc.def"), "{shown}");
     let basic = read(&get("/live/a.flv", "Authorization: Basic abc")).unwrap();

@@ -22,7 +22,7 @@ mod pace;
 mod request;
 
 pub use id::{IdFault, TUNNEL_ID_CHARS, TunnelId, TunnelIds};
-pub use order::{AHEAD_MAX, Numbered, Order, OrderFault, Turn};
+pub use order::{AHEAD_MAX, Numbered, Order, OrderFault, Repeat, Turn};
 pub use pace::{Pace, Ready};
 pub use request::{TunnelRequest, Verb};
 

@@ -44,12 +44,24 @@ pub enum Turn<K> {
         /// As above.
         instead_of: Option<K>,
     },
-    /// It was answered: [`Order::held_answer`] is to be said again, once its body is read over.
+    /// It came before, and was answered or is about to be. Its body is to be read over; then
+    /// [`Order::repeat`] says what to do.
     Again,
     /// It was answered long ago.
     Stale,
     /// The session cannot go on.
     Fault(OrderFault),
+}
+
+/// What to do with a request that came again, once its body is read over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat<K> {
+    /// [`Order::held_answer`] is to be said again.
+    Held,
+    /// It is to be answered in the place of the carrier that brought it before.
+    InsteadOf(Option<K>),
+    /// It was answered long ago.
+    Stale,
 }
 
 /// Why a session cannot go on.
@@ -111,6 +123,10 @@ impl<K: Copy + PartialEq> Order<K> {
                 if request != current.request {
                     return Turn::Fault(OrderFault::Changed);
                 }
+                if current.carrier.is_some() && current.brought >= request.length {
+                    // Whoever comes late may have been sent early, and never bring all of it.
+                    return Turn::Again;
+                }
                 current.brought = 0;
                 let other = current.carrier.replace(carrier).filter(|other| *other != carrier);
                 return Turn::Now { instead_of: other };
@@ -131,6 +147,22 @@ impl<K: Copy + PartialEq> Order<K> {
         let instead_of = self.unwait(number, carrier);
         self.current = Some(Current { request, taken: 0, brought: 0, carrier: Some(carrier) });
         Turn::Now { instead_of }
+    }
+
+    /// A carrier has brought again the whole of a request that had come before.
+    pub fn repeat(&mut self, number: u64, carrier: K) -> Repeat<K> {
+        let held = self.answered_before(number) == Turn::Again;
+        match &mut self.current {
+            Some(current)
+                if current.request.number == number && current.taken >= current.request.length =>
+            {
+                current.brought = current.taken;
+                let other = current.carrier.replace(carrier);
+                Repeat::InsteadOf(other.filter(|other| *other != carrier))
+            }
+            _ if held => Repeat::Held,
+            _ => Repeat::Stale,
+        }
     }
 
     fn answered_before(&self, number: u64) -> Turn<K> {
@@ -177,6 +209,13 @@ impl<K: Copy + PartialEq> Order<K> {
     pub fn asking(&self) -> Option<K> {
         let current = self.current.as_ref()?;
         current.carrier.filter(|_| current.brought >= current.request.length)
+    }
+
+    /// The carrier of the current request, as long as some of the body is missing.
+    #[must_use]
+    pub fn bringing(&self) -> Option<K> {
+        let current = self.current.as_ref()?;
+        current.carrier.filter(|_| current.brought < current.request.length)
     }
 
     /// The current request is answered, with these bytes. Returns the carrier whose turn is next,

@@ -111,11 +111,30 @@ fn one_that_was_cut_off_goes_on_where_it_stopped() {
     order.lost(3, at(0));
     assert_eq!(order.asking(), None);
     assert_eq!(order.begin(send(0, 10), 4, at(0)), now());
+    assert_eq!((order.bringing(), order.asking()), (Some(4), None));
     assert_eq!(order.take(10), 10);
+    assert_eq!((order.bringing(), order.asking()), (None, Some(4)));
+    // One more, which may be what the network had kept back.
+    assert_eq!(order.begin(send(0, 10), 5, at(0)), Turn::Again);
     assert_eq!(order.asking(), Some(4));
+    assert_eq!(order.repeat(0, 5), Repeat::InsteadOf(Some(4)));
+    assert_eq!(order.asking(), Some(5));
     for other in [send(0, 9), Numbered { verb: Verb::Idle, ..send(0, 10) }] {
         assert_eq!(order.begin(other, 5, at(0)), Turn::Fault(OrderFault::Changed));
     }
+}
+
+#[test]
+fn what_came_again_is_answered_like_the_first() {
+    let mut order = Order::default();
+    assert_eq!(order.begin(send(0, 1), 1, at(0)), now());
+    order.take(1);
+    assert_eq!(order.begin(send(0, 1), 2, at(0)), Turn::Again);
+    order.answered(vec![Bytes::from("0")], at(0));
+    assert_eq!(order.repeat(0, 2), Repeat::Held);
+    assert_eq!(order.begin(send(0, 1), 3, at(0)), Turn::Again);
+    serve(&mut order, send(1, 1), 1);
+    assert_eq!(order.repeat(0, 3), Repeat::Stale);
 }
 
 /// Clients on a bad network: every request may be cut, repeated, brought by another carrier or
@@ -161,6 +180,11 @@ fn what_is_taken_is_what_was_sent() {
                 }
                 Turn::Wait { .. } => {
                     assert!(index > done && index - done <= 4, "seed {seed}");
+                    order.lost(carrier, at(0));
+                }
+                Turn::Again if index == done => {
+                    // The one before has brought all of it, and was not answered.
+                    assert!(matches!(order.repeat(request.number, carrier), Repeat::InsteadOf(_)));
                     order.lost(carrier, at(0));
                 }
                 Turn::Again => {

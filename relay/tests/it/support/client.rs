@@ -104,16 +104,20 @@ impl Client {
 
     /// Connects to the application `app` and makes message stream 1.
     pub(crate) fn enter(&mut self, app: &str) -> Result<(), String> {
-        let size = u32::try_from(CHUNK_BYTES).expect("small");
-        self.message(1, 0, 0, &size.to_be_bytes());
         let url = format!("rtmp://127.0.0.1/{app}");
-        let properties = [
+        self.enter_with(&[
             ("app", Value::String(app)),
             ("type", Value::String("nonprivate")),
             ("flashVer", Value::String("LNX 9,0,124,2")),
             ("tcUrl", Value::String(&url)),
-        ];
-        let connect = [Value::String("connect"), Value::Number(1.0), Value::Object(&properties)];
+        ])
+    }
+
+    /// The same with properties of the test's own.
+    pub(crate) fn enter_with(&mut self, properties: &[(&str, Value<'_>)]) -> Result<(), String> {
+        let size = u32::try_from(CHUNK_BYTES).expect("small");
+        self.message(1, 0, 0, &size.to_be_bytes());
+        let connect = [Value::String("connect"), Value::Number(1.0), Value::Object(properties)];
         self.message(20, 0, 0, &amf::bytes(&connect));
         self.answer("NetConnection.Connect.Success")?;
         let create = [Value::String("createStream"), Value::Number(2.0), Value::Null];
@@ -124,12 +128,23 @@ impl Client {
     }
 
     pub(crate) fn play(&mut self, name: &str) -> Result<(), String> {
-        let play = [Value::String("play"), Value::Number(3.0), Value::Null, Value::String(name)];
-        self.message(20, 0, 1, &amf::bytes(&play));
+        self.play_with(&[Value::String(name)])
+    }
+
+    /// The same with arguments of the test's own.
+    pub(crate) fn play_with(&mut self, arguments: &[Value<'_>]) -> Result<(), String> {
+        let play = [Value::String("play"), Value::Number(3.0), Value::Null];
+        self.message(20, 0, 1, &amf::bytes(&[&play, arguments].concat()));
         self.answer("NetStream.Play.Start")
     }
 
     pub(crate) fn publish(&mut self, name: &str) -> Result<(), String> {
+        self.ask_to_publish(name);
+        self.answer("NetStream.Publish.Start")
+    }
+
+    /// The same without waiting for the answer.
+    pub(crate) fn ask_to_publish(&mut self, name: &str) {
         let name = Value::String(name);
         let values = [
             Value::String("publish"),
@@ -139,7 +154,22 @@ impl Client {
             Value::String("live"),
         ];
         self.message(20, 0, 1, &amf::bytes(&values));
-        self.answer("NetStream.Publish.Start")
+    }
+
+    /// Everything that a client says up to `play`, for one that waits for no answer.
+    pub(crate) fn eager_play(app: &str, name: &str) -> Vec<u8> {
+        let url = format!("rtmp://127.0.0.1/{app}");
+        let properties = [("app", Value::String(app)), ("tcUrl", Value::String(&url))];
+        let connect = [Value::String("connect"), Value::Number(1.0), Value::Object(&properties)];
+        let create = [Value::String("createStream"), Value::Number(2.0), Value::Null];
+        let play = [Value::String("play"), Value::Number(3.0), Value::Null, Value::String(name)];
+        let mut bytes = vec![0; 1 + 1536 + 1536];
+        bytes[0] = 3;
+        for (stream, values) in [(0, &connect[..]), (0, &create[..]), (1, &play[..])] {
+            // Chunks of the size that holds before anything was said.
+            bytes.extend(chunk::write(3, 0, 20, stream, &amf::bytes(values), 128));
+        }
+        bytes
     }
 
     /// Waits for a message with the status `code`.

@@ -13,21 +13,27 @@ pub(crate) struct Response {
 
 /// Asks for `path`. Any failure to get an answer within 5 s is an error of one sentence.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Response, String> {
-    let answer = ask(address, path).map_err(|error| format!("GET {path}: {error}"))?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(format!("GET {path}: no header"))?;
+    ask(address, "GET", path)
+}
+
+/// The same by another method.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Response, String> {
+    let fail = |why: &str| format!("{method} {path}: {why}");
+    let answer = exchange(address, method, path).map_err(|error| fail(&error.to_string()))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| fail("no header"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| format!("GET {path}: no status in {head:?}"))?;
+    let status = status.ok_or_else(|| fail(&format!("no status in {head:?}")))?;
     if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return Ok(Response { status, body: unchunk(body) });
     }
     Ok(Response { status, body: body.to_owned() })
 }
 
-fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
     let limit = Duration::from_secs(5);
     let mut socket = TcpStream::connect_timeout(&address, limit)?;
     socket.set_read_timeout(Some(limit))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     Ok(answer)
@@ -51,6 +57,11 @@ pub(crate) struct Metrics(String);
 impl Metrics {
     pub(crate) fn parse(page: String) -> Self {
         Self(page)
+    }
+
+    /// The page as it came.
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 
     /// The sum of all series of `name` that carry all of `labels`; `None` when there is none.

@@ -5,11 +5,13 @@
 //! output.
 
 pub(crate) mod amf;
+pub(crate) mod backend;
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod clip;
 pub(crate) mod continuity;
 pub(crate) mod ffmpeg;
+pub(crate) mod flv;
 pub(crate) mod gstreamer;
 pub(crate) mod http;
 pub(crate) mod nginx;

@@ -22,8 +22,18 @@ pub(crate) struct Obs {
 impl Obs {
     /// Starts OBS, publishing to `rtmp://<server>/<app>` under `key`.
     pub(crate) fn publish(dir: &Path, server: &str, key: &str) -> Self {
+        Self::publish_as(dir, server, key, None)
+    }
+
+    /// The same with a user and password.
+    pub(crate) fn publish_as(
+        dir: &Path,
+        server: &str,
+        key: &str,
+        login: Option<Login<'_>>,
+    ) -> Self {
         let home = dir.join("obs");
-        write_settings(&home, server, key);
+        write_settings(&home, server, key, login);
         let (display, number) = display(dir);
         let mut command = Command::new("obs");
         command.args(["--multi", "--minimize-to-tray", "--startstreaming"]);
@@ -37,6 +47,12 @@ impl Obs {
         let process = Process::start(dir, "obs", &mut command);
         Self { process, _display: display }
     }
+}
+
+/// What is typed into the fields of "use authentication".
+pub(crate) struct Login<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a str,
 }
 
 /// Starts a display on the first free number, which Xvfb itself picks and writes out.
@@ -53,7 +69,7 @@ fn display(dir: &Path) -> (Process, u32) {
     (process, number)
 }
 
-fn write_settings(home: &Path, server: &str, key: &str) {
+fn write_settings(home: &Path, server: &str, key: &str, login: Option<Login<'_>>) {
     let base = home.join("config/obs-studio");
     let profile = base.join("basic/profiles/it");
     let scenes = base.join("basic/scenes");
@@ -62,9 +78,12 @@ fn write_settings(home: &Path, server: &str, key: &str) {
     }
     // Qt refuses a runtime directory that others may read.
     fs::set_permissions(home.join("run"), Permissions::from_mode(0o700)).expect("it is ours");
+    let login = login.map_or("\"use_auth\":false".to_owned(), |Login { user, password }| {
+        format!("\"use_auth\":true,\"username\":\"{user}\",\"password\":\"{password}\"")
+    });
     let service = format!(
         "{{\"type\":\"rtmp_custom\",\"settings\":{{\"server\":\"{server}\",\"key\":\"{key}\",\
-         \"use_auth\":false}}}}"
+         {login}}}}}"
     );
     for (file, text) in [
         (base.join("global.ini"), GLOBAL),

@@ -100,7 +100,7 @@ impl Tunnel {
             let whole = render(&self.manner, target, body);
             let until = whole.len() - body.len().div_ceil(2);
             socket.write_all(&whole[..until]).map_err(|error| error.to_string())?;
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(Duration::from_millis(30));
         }
         let manner = self.manner;
         let mut socket = self.take_socket()?;

@@ -8,8 +8,9 @@ use relay::reactor::sim::{SimEndpoint, SimFaults, SimNet, SimReactor, SimRead, S
 use relay::worker::cells::Cells;
 use relay::worker::handle::WorkerHandle;
 use relay::worker::mailbox::mailboxes;
+use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
-use relay::worker::{Parts, Shared, Worker, turn};
+use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
 use super::script::{HELLO, Script};
 use super::shown::{Message, Reader};
@@ -23,8 +24,7 @@ pub(crate) struct Node {
     watch: SimWatch,
     address: std::net::SocketAddr,
     due: Duration,
-    /// Keeps the worker's ring of queries open.
-    _handle: WorkerHandle,
+    handle: WorkerHandle,
 }
 
 /// A client of the node, who reads all that comes.
@@ -55,36 +55,34 @@ impl Node {
         let (handle, queries) =
             WorkerHandle::new(0, backend, String::new(), Arc::clone(&cells), waker);
         mailbox.set_waker(reactor.waker());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::of(1));
         let listeners = vec![listener];
-        let own = Arc::clone(&cells);
-        let parts = Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1 };
+        let (own, tunnel) = (Arc::clone(&cells), TunnelSource::seeded(1));
+        let parts =
+            Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1, tunnel };
         let mut worker = Worker::new(parts);
         worker.start();
         let watch = reactor.watch();
         let due = Duration::ZERO;
-        Self { cells, net, worker, reactor, watch, address, due, _handle: handle }
+        Self { cells, net, worker, reactor, watch, address, due, handle }
+    }
+
+    /// Goes by other settings from the next turn on.
+    pub(crate) fn go_by(&mut self, settings: Settings) {
+        let (settings, reply) = (Arc::new(settings), Reply::new(|()| {}));
+        self.handle.ask(Query::Settings { settings, reply }).unwrap();
+        self.run(&mut [], 1);
     }
 
     /// A client that has connected and said nothing.
     pub(crate) fn connect(&self) -> Client {
-        Client {
-            endpoint: self.net.connect(self.address),
-            unwritten: Vec::new(),
-            received: 0,
-            reader: Reader::new(),
-            messages: Vec::new(),
-            raw: Vec::new(),
-            ended: false,
-        }
+        Client::new(self.net.connect(self.address))
     }
 
     /// The same from another address.
     pub(crate) fn connect_from(&self, host: &str) -> Client {
-        let endpoint = self.net.connect_from(host.parse().unwrap(), self.address);
-        Client { endpoint, ..self.connect() }
+        Client::new(self.net.connect_from(host.parse().unwrap(), self.address))
     }
-
     /// A client that sends `script` and is given time for it.
     pub(crate) fn client(&mut self, script: &Script) -> Client {
         let mut client = self.connect();
@@ -121,6 +119,18 @@ impl Node {
 }
 
 impl Client {
+    fn new(endpoint: SimEndpoint) -> Self {
+        Self {
+            endpoint,
+            unwritten: Vec::new(),
+            received: 0,
+            reader: Reader::new(),
+            messages: Vec::new(),
+            raw: Vec::new(),
+            ended: false,
+        }
+    }
+
     /// Gives bytes to be sent.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.unwritten.extend_from_slice(bytes);

@@ -1,0 +1,320 @@
+//! One connection's calls, one after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Version, header};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::exchange::{self, Failure};
+use super::reply::{Meaning, Reply};
+use super::{Hooks, cache, form, json, sign, verdict_of, without_answer};
+use crate::worker::hook_settings::{Contract, HookSettings, HookUrl, Method};
+use crate::worker::labels::HookName::{self, *};
+use crate::worker::labels::HookResult;
+use crate::worker::report::ConnectionId;
+use crate::worker::verdicts::{Call, Question, Subject, Verdict};
+
+/// The longest pause before a notification is sent again.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// How often a notification looks whether its server may be called again.
+const BREAKER_LOOK: Duration = Duration::from_millis(250);
+
+/// A notification waits no longer than this for a server that is left alone.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How one call went.
+enum Outcome {
+    /// There was an answer.
+    Answered(Meaning),
+    /// There was none.
+    Failed,
+    /// The server was not called.
+    Skipped,
+}
+
+/// Makes the calls of a connection until none is left.
+pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
+    // The question that nothing came of, if that was the last one.
+    let mut kept_out = None;
+    loop {
+        let call = {
+            let mut lanes = hooks.lanes.lock();
+            let call = lanes.get_mut(&id).and_then(|lane| lane.pop_front());
+            if call.is_none() {
+                lanes.remove(&id);
+            }
+            call
+        };
+        let Some(call) = call else { return };
+        match &call.subject {
+            Subject::Ask(question) => {
+                let verdict = ask(&hooks, &call, question).await;
+                let began = matches!(
+                    verdict,
+                    Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
+                );
+                kept_out = (!began).then_some(question.number);
+                hooks.questions.fetch_sub(1, Ordering::Relaxed);
+                hooks.answer(&call.client, question.number, verdict);
+            }
+            Subject::Goes { stream, .. } => {
+                if !still_agrees(&hooks, &call).await {
+                    hooks.answer(&call.client, stream.number, Verdict::End);
+                }
+                hooks.notices.fetch_sub(1, Ordering::Relaxed);
+            }
+            Subject::Ended { after, .. } | Subject::Closed { after, .. } => {
+                if after.is_none() || *after != kept_out {
+                    tell(&hooks, &call).await;
+                }
+                hooks.notices.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Asks every URL of an event; the first that does not agree decides.
+async fn ask(hooks: &Hooks, call: &Call, question: &Question) -> Verdict {
+    let (name, settings) = (call.name(), &call.settings);
+    let mut said = Meaning::Yes;
+    let mut told = false;
+    for url in settings.urls(name) {
+        match once(hooks, call, name, url, true).await {
+            Outcome::Answered(Meaning::Yes) => told = true,
+            Outcome::Answered(meaning) => {
+                hooks.count(name, result_of(&meaning));
+                said = meaning;
+                told = true;
+                break;
+            }
+            Outcome::Failed => return without_answer(settings, true),
+            Outcome::Skipped => return without_answer(settings, told),
+        }
+        hooks.count(name, HookResult::Allowed);
+    }
+    let is_usable = !matches!(said, Meaning::Garbage | Meaning::Broken);
+    if let Some(stream) =
+        question.stream.as_ref().filter(|_| is_usable && !settings.cache.is_zero())
+    {
+        let key = cache::Key::new(name, settings, &call.client, stream);
+        let now = hooks.clock.now();
+        hooks.cache.lock().put(key, said.clone(), now + settings.cache, now);
+    }
+    verdict_of(said, settings, told)
+}
+
+/// Tells that a stream goes on; false when the back end wants it to end. A server that gives no
+/// answer ends nothing unless the operator wants that, as nginx's documentation has it.
+async fn still_agrees(hooks: &Hooks, call: &Call) -> bool {
+    let settings = &call.settings;
+    for url in settings.urls(OnUpdate) {
+        let goes_on = match once(hooks, call, OnUpdate, url, false).await {
+            Outcome::Answered(meaning) => {
+                hooks.count(OnUpdate, result_of(&meaning));
+                match meaning {
+                    Meaning::Yes => true,
+                    Meaning::Renamed(_) | Meaning::Elsewhere => !settings.update_strict,
+                    Meaning::No | Meaning::Broken | Meaning::Garbage => false,
+                }
+            }
+            Outcome::Failed => !settings.update_strict,
+            Outcome::Skipped => true,
+        };
+        if !goes_on {
+            return false;
+        }
+    }
+    true
+}
+
+/// Tells of an end, again and again if need be.
+async fn tell(hooks: &Hooks, call: &Call) {
+    let is_srs = call.settings.contract == Some(Contract::Srs);
+    let names: &[HookName] = match (&call.subject, is_srs) {
+        (Subject::Ended { stream, .. }, false) if stream.publishes => &[OnPublishDone, OnDone],
+        (Subject::Ended { .. }, false) => &[OnPlayDone, OnDone],
+        (Subject::Ended { stream, .. }, true) if stream.publishes => &[OnUnpublish],
+        (Subject::Ended { .. }, true) => &[OnStop],
+        (_, false) => &[OnDisconnect],
+        (_, true) => &[OnClose],
+    };
+    for name in names {
+        for url in call.settings.urls(*name) {
+            deliver(hooks, call, *name, url).await;
+        }
+    }
+}
+
+async fn deliver(hooks: &Hooks, call: &Call, name: HookName, url: &HookUrl) {
+    let begun = Instant::now();
+    let mut pause = Duration::from_secs(1);
+    let mut tries = call.settings.retries;
+    loop {
+        match once(hooks, call, name, url, false).await {
+            Outcome::Answered(Meaning::Broken) | Outcome::Failed => {}
+            Outcome::Answered(_) => {
+                hooks.count(name, HookResult::Delivered);
+                return;
+            }
+            Outcome::Skipped if may_wait(hooks, call) && begun.elapsed() < PATIENCE => {
+                sleep(BREAKER_LOOK).await;
+                continue;
+            }
+            Outcome::Skipped => tries = 0,
+        }
+        if tries == 0 || !may_wait(hooks, call) {
+            hooks.count(name, HookResult::Lost);
+            tracing::debug!(hook = name.label(), server = url.server(), "notification lost");
+            return;
+        }
+        tries -= 1;
+        hooks.count(name, HookResult::Retried);
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Whether there is time: not when the node ends, nor while the same client waits for a verdict.
+fn may_wait(hooks: &Hooks, call: &Call) -> bool {
+    let asks = |call: &Call| matches!(call.subject, Subject::Ask(_));
+    let lanes = hooks.lanes.lock();
+    let waits = lanes.get(&call.client.id).is_some_and(|lane| lane.iter().any(asks));
+    !waits && !hooks.ending.load(Ordering::Relaxed)
+}
+
+/// One call to one URL, when its server may be called and has a place.
+async fn once(
+    hooks: &Hooks,
+    call: &Call,
+    name: HookName,
+    url: &HookUrl,
+    is_question: bool,
+) -> Outcome {
+    let settings = &call.settings;
+    let Some(contract) = settings.contract else { return Outcome::Skipped };
+    let server_name = url.server();
+    let server = hooks.server(settings, &server_name);
+    let within = settings.timeout();
+    let place = match timeout(within, server.place(is_question)).await {
+        Ok(place) => place,
+        Err(_) => {
+            hooks.count(name, HookResult::Overload);
+            return Outcome::Skipped;
+        }
+    };
+    if !server.admits(settings, hooks.clock.now()) {
+        if is_question || name == OnUpdate {
+            hooks.count(name, HookResult::Breaker);
+        }
+        return Outcome::Skipped;
+    }
+    let begun = Instant::now();
+    let answer = match request(hooks, call, name, url, contract) {
+        Some(request) => timeout(within, hooks.client.call(request)).await,
+        None => Ok(Err(Failure::Unreachable)),
+    };
+    hooks.duration.observe(begun.elapsed());
+    drop(place);
+    let outcome = match answer.unwrap_or(Err(Failure::Timeout)) {
+        Ok(reply) => judge(&reply, contract, is_question),
+        Err(failure) => Err(failure),
+    };
+    let works = !matches!(outcome, Err(_) | Ok(Meaning::Broken));
+    server.note(works, settings, &server_name, hooks.clock.now());
+    match outcome {
+        Ok(meaning) => Outcome::Answered(meaning),
+        Err(failure) => {
+            hooks.count(
+                name,
+                match failure {
+                    Failure::Timeout => HookResult::Timeout,
+                    Failure::Unreachable => HookResult::Unreachable,
+                    Failure::Garbage => HookResult::Garbage,
+                },
+            );
+            tracing::debug!(hook = name.label(), server = server_name, ?failure, "a hook failed");
+            Outcome::Failed
+        }
+    }
+}
+
+/// What an answer means. Nonsense counts against its server only where an answer was wanted.
+fn judge(reply: &Reply, contract: Contract, is_question: bool) -> Result<Meaning, Failure> {
+    match reply.meaning(contract) {
+        Meaning::Garbage if is_question => Err(Failure::Garbage),
+        meaning => Ok(meaning),
+    }
+}
+
+/// The request of a call, signed if it is to be; `None` when it cannot be made.
+fn request<'a>(
+    hooks: &Hooks,
+    call: &Call,
+    name: HookName,
+    url: &'a HookUrl,
+    contract: Contract,
+) -> Option<exchange::Call<'a>> {
+    let settings: &HookSettings = &call.settings;
+    let in_url = contract == Contract::NginxRtmp && settings.method == Method::Get;
+    let text = match contract {
+        Contract::NginxRtmp => form::fields(name, call, in_url),
+        Contract::Srs => {
+            let server = json::Server { id: &hooks.node, service: &hooks.service };
+            json::body(name, call, &server)
+        }
+    };
+    let (method, target, body) = if in_url {
+        let mark = if url.target.contains('?') { '&' } else { '?' };
+        ("GET", format!("{}{mark}{text}", url.target), String::new())
+    } else {
+        ("POST", url.target.clone(), text)
+    };
+    let is_default_port = url.port == if url.tls { 443 } else { 80 };
+    let bare_host = url.host.contains(':').then(|| format!("[{}]", url.host));
+    let bare_host = bare_host.unwrap_or_else(|| url.host.to_string());
+    let mut request = Request::builder().method(method).uri(&target);
+    request = match contract {
+        // The order in which nginx has them, and no port, which it leaves out.
+        Contract::NginxRtmp => request
+            .version(Version::HTTP_10)
+            .header(header::HOST, bare_host)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::CONNECTION, "Close")
+            .header(header::CONTENT_LENGTH, body.len()),
+        Contract::Srs => request
+            .header(header::HOST, if is_default_port { bare_host } else { url.server() })
+            .header(header::CONNECTION, "Keep-Alive")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, concat!("relay/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONTENT_LENGTH, body.len()),
+    };
+    if let Some(path) = &settings.secret_file {
+        let secret = hooks.keys.read().secret(path)?;
+        let unix = (hooks.started + hooks.clock.now()).as_secs();
+        let signed = if in_url { target.as_bytes() } else { body.as_bytes() };
+        let signature = sign::signature(&secret, unix, signed);
+        request = request.header(settings.signature_header.as_str(), signature);
+    }
+    let trust = match url.tls {
+        true => Some((settings.ca_file.clone(), hooks.keys.read().trust(&settings.ca_file)?)),
+        false => None,
+    };
+    let request = request.body(Full::new(Bytes::from(body))).ok()?;
+    Some(exchange::Call { url, request, trust, reuse: contract == Contract::Srs })
+}
+
+fn result_of(meaning: &Meaning) -> HookResult {
+    match meaning {
+        Meaning::Yes => HookResult::Allowed,
+        Meaning::Renamed(_) => HookResult::Renamed,
+        Meaning::Elsewhere => HookResult::Elsewhere,
+        Meaning::No => HookResult::Refused,
+        Meaning::Garbage => HookResult::Garbage,
+        Meaning::Broken => HookResult::Broken,
+    }
+}

@@ -1,0 +1,130 @@
+//! The page at `/watch` in a real browser: Chromium, without a screen, driven by playwright-core.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::clip::Clip;
+use crate::support::process::Process;
+use crate::support::relay::{Options, Relay};
+use crate::support::{Scratch, ffmpeg, wait_for};
+
+/// How many seconds a page is watched. On a busy host a browser without a graphics card skips
+/// pictures.
+const WATCHED: u32 = 24;
+
+/// Starting a browser on a busy host, and watching.
+const PASS_MAX: Duration = Duration::from_secs(120);
+
+/// What `.ci/install` brings: the folder of node_modules.
+fn tools() -> PathBuf {
+    let cache = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/relay"));
+    let tools = std::env::var_os("TEST_TOOLS").map(PathBuf::from).or_else(cache);
+    tools.expect("HOME or TEST_TOOLS is set").join("browser")
+}
+
+/// Watches these pages side by side; gives what was seen of each. The screenshots stay in `target`.
+fn watch(dir: &Path, pages: &[(&str, String)]) -> Vec<Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/watch.mjs");
+    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
+    fs::create_dir_all(&shots).unwrap();
+    let (profile, said) = (dir.join("profile"), dir.join("watch.json"));
+    fs::create_dir(&profile).unwrap();
+    let mut command = Command::new("node");
+    command.arg(script).arg(tools()).arg(profile).arg(WATCHED.to_string());
+    for (name, url) in pages {
+        let shot = shots.join(format!("{name}.png"));
+        println!("{url} is kept in {}", shot.display());
+        command.arg(url).arg(shot);
+    }
+    Process::start_apart(dir, "node", &said, &mut command).succeed(PASS_MAX);
+    let seen: Value = serde_json::from_str(&fs::read_to_string(said).unwrap()).unwrap();
+    println!("Chromium {}", seen["version"]);
+    seen["pages"].as_array().unwrap().clone()
+}
+
+/// The last sample of a page.
+fn last(page: &Value) -> &Value {
+    page["samples"].as_array().unwrap().last().unwrap()
+}
+
+/// Checks a page that plays: time and frames go on, and nothing was complained of.
+fn check_plays(page: &Value, relay: &Relay) {
+    let samples = page["samples"].as_array().unwrap();
+    let number = |sample: &Value, key: &str| sample[key].as_f64().unwrap();
+    let begun = samples.iter().position(|sample| number(sample, "time") > 0.0);
+    let playing = &samples[begun.unwrap_or_else(|| panic!("it never plays: {page:#}"))..];
+    let (first, end) = (&playing[0], last(page));
+    let played = number(end, "time") - number(first, "time");
+    assert!(played > 9.0, "only {played} s were played: {page:#}");
+    let steps = playing.windows(2).filter(|two| number(&two[1], "time") > number(&two[0], "time"));
+    assert!(steps.count() + 2 >= playing.len(), "it stands still: {page:#}");
+    assert!(number(end, "frames") > 200.0, "{end:#}");
+    assert!(number(end, "audio_bytes") > 50_000.0, "{end:#}");
+    assert_eq!((end["width"].as_u64(), end["height"].as_u64()), (Some(640), Some(360)));
+    assert_eq!(end["errors"], Value::Array(Vec::new()));
+    let said = page["said"].as_array().unwrap();
+    assert!(said.iter().all(|line| line.as_str().unwrap().starts_with("warning: [")), "{said:#?}");
+    assert!(end["status"].as_str().unwrap().starts_with("Live, 640"), "{end:#}");
+    assert_eq!(end["curtain"], "");
+    check_page(page, relay);
+}
+
+/// Whatever a page shows: nothing comes from elsewhere, and it fits a phone.
+fn check_page(page: &Value, relay: &Relay) {
+    let own = [relay.http, relay.rtmp].map(|address| format!("//{address}/"));
+    for request in page["requests"].as_array().unwrap() {
+        let request = request.as_str().unwrap();
+        assert!(own.iter().any(|own| request.contains(own)) || request.starts_with("blob:"));
+    }
+    assert_eq!((&last(page)["overflow"], &page["phone_overflow"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn chromium_plays_over_http_and_a_websocket_and_says_why_it_does_not() {
+    let scratch = Scratch::new("browser");
+    let dir = scratch.path();
+    let relay = Relay::start(dir, &Options::default());
+    let publish = |name: &str, clip| ffmpeg::publish_looped(dir, name, clip, 5, &relay.url(name));
+    let _publishers =
+        [publish("avc", Clip::Plain), publish("hevc", Clip::Hevc), publish("tracks", Clip::Tracks)];
+    relay.wait_for_role("publisher", 3);
+    wait_for("the streams to have key frames", PASS_MAX, || {
+        let streams = crate::support::http::get(relay.http, "/api/v1/streams").ok()?.body;
+        (streams.matches("\"last_key_ms\":null").count() == 0).then_some(())
+    });
+    let page = |path: &str| format!("http://{}/watch/live/{path}", relay.http);
+    let seen = watch(
+        dir,
+        &[
+            ("http", page("avc")),
+            ("websocket", page("avc?transport=ws")),
+            ("hevc", page("hevc")),
+            ("tracks", page("tracks")),
+            ("nobody", page("nobody")),
+        ],
+    );
+    let [http, websocket, hevc, tracks, nobody] = &seen[..] else { panic!("{seen:#?}") };
+    check_plays(http, &relay);
+    check_plays(websocket, &relay);
+    check_plays(tracks, &relay);
+    assert!(last(tracks)["note"].as_str().unwrap().contains("several tracks"), "{tracks:#}");
+    let asked = |page: &Value, start: &str| {
+        let requests = page["requests"].as_array().unwrap();
+        requests.iter().any(|request| request.as_str().unwrap().starts_with(start))
+    };
+    let (over_http, over_ws) = (format!("http://{}", relay.rtmp), format!("ws://{}", relay.rtmp));
+    assert!(asked(http, &over_http) && !asked(http, &over_ws));
+    assert!(asked(websocket, &over_ws) && !asked(websocket, &over_http));
+
+    let reason = last(hevc)["curtain"].as_str().unwrap();
+    assert!(reason.contains("H.265 (HEVC), which this browser cannot play"), "{hevc:#}");
+    assert!(last(nobody)["status"].as_str().unwrap().starts_with("Nobody publishes"), "{nobody:#}");
+    for page in [hevc, nobody] {
+        assert_eq!(last(page)["time"], 0.0);
+        check_page(page, &relay);
+    }
+}
