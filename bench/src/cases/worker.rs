@@ -1,8 +1,9 @@
 //! What a player costs a worker at each flush: its whole way from the seal to the next wait, sends
 //! apart.
 //!
-//! The worker is the real one. Its reactor is a list: it takes what is sent, tells of it, and hands
-//! over what the case has its peers say.
+//! The workers are real ones. Their reactors are lists: each takes what is sent, tells of it, and
+//! hands over what the case has its peers say. That cores add up is seen when the same players are
+//! shared out over two workers: the stream comes to the second one by mail.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +18,7 @@ use relay::session::{ClientRole, ClientSession, ClientSettings};
 use relay::wire::control::ControlMessage;
 use relay::worker::cells::Cells;
 use relay::worker::handle::WorkerHandle;
-use relay::worker::mailbox::mailboxes;
+use relay::worker::mailbox::{Mailbox, mailboxes};
 use relay::worker::settings::{AppSettings, Settings};
 use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
@@ -25,23 +26,36 @@ use super::material;
 use super::segments::WINDOW;
 use crate::case::{Case, Per, Work};
 
-pub(super) fn cases() -> [Case; 1] {
-    [Case {
-        name: "worker-1000",
-        what: "the whole way of a flush to 1,000 players of a worker",
-        per: Per::Each("player and flush"),
-        aim: None,
-        counted: Some((5, 25)),
-        prepare: || flushes(1_000),
-    }]
+pub(super) fn cases() -> [Case; 2] {
+    const PER: Per = Per::Each("player and flush");
+    [
+        Case {
+            name: "worker-1000",
+            what: "the whole way of a flush to 1,000 players of a worker",
+            per: PER,
+            aim: None,
+            counted: Some((5, 25)),
+            prepare: || flushes(1, 1_000),
+        },
+        Case {
+            name: "workers-2x500",
+            what: "the same to 500 players of its own and 500 of another worker",
+            per: PER,
+            aim: None,
+            counted: Some((5, 25)),
+            prepare: || flushes(2, 500),
+        },
+    ]
 }
 
-fn flushes(players: usize) -> Work {
-    let mut rig = Rig::new();
-    let publisher = rig.connect(ClientRole::Publish);
+/// A flush to so many players of each of so many workers, the first of which has the publisher.
+fn flushes(workers: usize, each: usize) -> Work {
+    let players = workers * each;
+    let mut rig = Rig::new(workers);
+    let publisher = rig.connect(0, ClientRole::Publish);
     let mut announced = bytes::BytesMut::new();
     ControlMessage::SetChunkSize(CHUNK_BYTES).write(&mut announced);
-    rig.says(publisher, announced.to_vec());
+    rig.says(0, publisher, announced.to_vec());
     let mut timestamp = 0;
     let mut frame = move |is_key| {
         timestamp += 20;
@@ -52,81 +66,97 @@ fn flushes(players: usize) -> Work {
             frame.assembled().wire_bytes(),
         )
     };
-    rig.says(publisher, frame(true).0);
+    rig.says(0, publisher, frame(true).0);
     rig.turn_until_quiet();
-    for _ in 0..players {
-        rig.connect(ClientRole::Play);
+    for player in 0..players {
+        rig.connect(player % workers, ClientRole::Play);
     }
     Work::new(players, move |meter| {
         let (chunks, bytes) = frame(false);
         rig.now += WINDOW;
-        rig.says(publisher, chunks);
-        rig.wire.sent = 0;
+        rig.says(0, publisher, chunks);
         meter.measure(|| rig.turn_until_quiet());
-        assert_eq!(rig.wire.sent, players * bytes, "every player has everything");
+        for core in &mut rig.cores {
+            let sent = std::mem::take(&mut core.wire.sent);
+            assert_eq!(sent, each * bytes, "every player has everything");
+        }
     })
 }
 
 /// As most encoders choose it.
 const CHUNK_BYTES: u32 = 4_096;
 
-/// A worker, what it is connected to, and its time.
+/// Workers, what they are connected to, and their time.
 struct Rig {
-    worker: Worker,
-    wire: Wire,
+    cores: Vec<Core>,
     now: Duration,
     peers: u64,
+}
+
+struct Core {
+    worker: Worker,
+    wire: Wire,
     /// Kept for as long as the worker may look what it is asked.
     _handle: WorkerHandle,
 }
 
 impl Rig {
-    fn new() -> Self {
+    fn new(workers: usize) -> Self {
         // A short log: what a player at the head costs does not depend on it.
         let short = Duration::from_millis(100);
         let limits = Limits { log_span: short, gop_span_max: short, ..Limits::default() };
         let other_apps = AppSettings { flush: Some(Duration::ZERO), ..AppSettings::default() };
         let settings = Arc::new(Settings { limits, other_apps, ..Settings::default() });
-        let mailbox = mailboxes(1, settings.limits.mail_ring_max).remove(0);
-        let wire = Wire::default();
-        let cells = Arc::new(Cells::default());
-        let waker = wire.waker();
-        mailbox.set_waker(waker.clone());
-        let (handle, queries) =
-            WorkerHandle::new(0, wire.backend(), String::new(), Arc::clone(&cells), waker);
-        let mut worker = Worker::new(Parts {
-            settings,
-            mailbox,
-            cells,
-            queries,
-            shared: Arc::new(Shared::of(1)),
-            listeners: vec![ListenerKey(0)],
-            tunnel: TunnelSource::seeded(1),
-            seed: 1,
-        });
-        worker.start();
-        Self { worker, wire, now: Duration::from_secs(1), peers: 0, _handle: handle }
+        let shared = Arc::new(Shared::of(workers));
+        let core = |(index, mailbox): (usize, Mailbox)| {
+            let wire = Wire::default();
+            let cells = Arc::new(Cells::default());
+            let waker = wire.waker();
+            mailbox.set_waker(waker.clone());
+            let (handle, queries) =
+                WorkerHandle::new(index, wire.backend(), String::new(), Arc::clone(&cells), waker);
+            let mut worker = Worker::new(Parts {
+                settings: Arc::clone(&settings),
+                mailbox,
+                cells,
+                queries,
+                shared: Arc::clone(&shared),
+                listeners: vec![ListenerKey(0)],
+                tunnel: TunnelSource::seeded(1),
+                seed: 1,
+            });
+            worker.start();
+            Core { worker, wire, _handle: handle }
+        };
+        let mailboxes = mailboxes(workers, settings.limits.mail_ring_max);
+        let cores = mailboxes.into_iter().enumerate().map(core).collect();
+        Self { cores, now: Duration::from_secs(1), peers: 0 }
     }
 
     /// What a peer says is heard with the next turn.
-    fn says(&mut self, peer: ConnectionKey, bytes: Vec<u8>) {
-        self.wire.told.push_back(Told::Received(peer, bytes));
+    fn says(&mut self, core: usize, peer: ConnectionKey, bytes: Vec<u8>) {
+        self.cores[core].wire.told.push_back(Told::Received(peer, bytes));
     }
 
+    /// Turns until nobody has anything left to do, mail to each other included.
     fn turn_until_quiet(&mut self) {
-        loop {
-            let due = turn::step(&mut self.worker, &mut self.wire, self.now);
-            if due > self.now && self.wire.told.is_empty() {
-                return;
+        let mut quiet = 0;
+        while quiet < self.cores.len() {
+            quiet += 1;
+            for Core { worker, wire, .. } in &mut self.cores {
+                let due = turn::step(worker, wire, self.now);
+                if due <= self.now || !wire.told.is_empty() {
+                    quiet = 0;
+                }
             }
         }
     }
 
     /// A peer that publishes or plays the one stream there is.
-    fn connect(&mut self, role: ClientRole) -> ConnectionKey {
+    fn connect(&mut self, core: usize, role: ClientRole) -> ConnectionKey {
         let key = ConnectionKey(1 << 24 | self.peers);
         self.peers += 1;
-        self.wire.told.push_back(Told::Accepted(key));
+        self.cores[core].wire.told.push_back(Told::Accepted(key));
         let settings = ClientSettings {
             app: "live".to_owned(),
             tc_url: "rtmp://relay.example/live".to_owned(),
@@ -136,17 +166,17 @@ impl Rig {
         };
         let limits = Arc::new(Limits::default());
         let mut client = ClientSession::new(settings, limits, self.peers, self.now);
-        self.wire.answers = Some(Vec::new());
+        self.cores[core].wire.answers = Some(Vec::new());
         for _ in 0..ROUNDS {
             while let Some(bytes) = client.take_output() {
-                self.says(key, bytes.to_vec());
+                self.says(core, key, bytes.to_vec());
             }
             self.turn_until_quiet();
-            let answers = self.wire.answers.replace(Vec::new()).unwrap_or_default();
+            let answers = self.cores[core].wire.answers.replace(Vec::new()).unwrap_or_default();
             let mut rest = answers.as_slice();
             while client.next_event(&mut rest, self.now).expect("the relay is sound").is_some() {}
         }
-        self.wire.answers = None;
+        self.cores[core].wire.answers = None;
         key
     }
 }
