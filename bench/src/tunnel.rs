@@ -4,7 +4,7 @@
 //! players ask. Tunnelled players check every frame, since the kernel cannot count what is inside
 //! HTTP; of the plain ones some do.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::load::{Habit, Load, Running, Stream, Sum, count, everybody_came, slee
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind, Server};
 use crate::{CannotRun, Outcome, release_only};
 
@@ -108,13 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         }
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
 fn measure(
@@ -194,7 +188,7 @@ fn measure(
     })
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}\n", self.machine.describe(), self.place)?;
         let mut table = Table::new(&[
@@ -239,5 +233,9 @@ impl Report {
             ]);
         }
         table.write(out)
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.wrong)))
     }
 }
