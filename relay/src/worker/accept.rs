@@ -279,8 +279,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let may_receive = !connection.receiving && !connection.is_paused();
-        if may_receive {
+        let is_read = !connection.is_paused() || connection.listens_for_end();
+        if is_read && !connection.receiving {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });
         }

@@ -174,7 +174,10 @@ impl Worker {
         let logs = self.streams.iter().filter_map(|(_, entry)| self.hub.log(entry.log?));
         set(LimitUse::LogBytes, logs.map(Log::held_bytes).max().unwrap_or(0));
         self.cells.limit_used.at(LimitUse::Session).set(self.sweep.seen.oldest);
+        self.cells.limit_used.at(LimitUse::PublisherIdle).set(self.sweep.seen.silent);
         self.cells.limit_used.at(LimitUse::IngestRate).set(self.sweep.seen.fastest);
+        set(LimitUse::TunnelsPerWorker, self.tunnels.sessions.len());
+        set(LimitUse::TokenKeysWaiting, self.waiting_for_keys.len());
         let Some(registrar) = &self.registrar else { return };
         // There is one registrar, so what is the whole node's is shown by it.
         let usage = registrar.usage(now, &self.settings);

@@ -51,6 +51,8 @@ pub(super) struct Seen {
     tls: usize,
     /// The longest time, in whole seconds, for which one that publishes or plays has been there.
     pub(super) oldest: u64,
+    /// The longest time, in whole seconds, that one that publishes has sent no media for.
+    pub(super) silent: u64,
     /// The highest rate that a publisher sends at, in bytes per second.
     pub(super) fastest: u64,
 }
@@ -64,6 +66,8 @@ impl Seen {
         self.tls += connection.tls.as_ref().map_or(0, |tls| tls.held_bytes());
         if connection.role != Role::Pending {
             self.oldest = self.oldest.max(now.saturating_sub(connection.since).as_secs());
+            let silent = connection.publishes.iter().map(|p| now.saturating_sub(p.heard)).max();
+            self.silent = self.silent.max(silent.map_or(0, |silent| silent.as_secs()));
             let rate = connection.ingest.as_ref().map_or(0, |ingest| ingest.measured());
             self.fastest = self.fastest.max(rate);
         }
