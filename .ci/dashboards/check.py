@@ -2,9 +2,10 @@
 """Holds dashboards/ against its rules, without a server: what every dashboard must have so that it
 can be used with any Prometheus and for any choice of nodes, and that every alert has a test and a
 paragraph that says what to do. Before that a mistake of each kind is planted, which has to be
-found. What the queries give is live.py's business.
+found. With a folder that holds Grafana's own types (.ci/install makes one), every dashboard is held
+against them as well. What the queries give is live.py's business.
 
-Usage: check.py
+Usage: check.py [FOLDER]
 """
 
 import copy
@@ -12,9 +13,11 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "dashboards"
+HERE = Path(__file__).resolve().parent
+FOLDER = HERE.parents[1] / "dashboards"
 SELECTOR = re.compile(r"\b([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^{}]*)\}")
 # A name that is no function, label or keyword, but a metric's.
 METRIC = re.compile(r"\b((?:relay|process|container|kube|scrape)_[a-z0-9_]+|up|ALERTS)\b(?!\s*\()")
@@ -158,7 +161,34 @@ def promtool(*arguments):
         yield f"promtool {' '.join(arguments)}: {ran.stdout}{ran.stderr}"
 
 
-def main():
+def typed(boards, folder):
+    """What Grafana's types say of dashboards; texts of JSON by their names."""
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        (scratch / "node_modules").symlink_to(Path(folder).resolve() / "node_modules")
+        (scratch / "board.ts").write_text((HERE / "types/board.ts").read_text())
+        text = 'import type { Board } from "./board.ts";\n'
+        for name, board in boards.items():
+            text += f"export const {name.removesuffix('.json')}: Board = {board};\n"
+        (scratch / "boards.ts").write_text(text)
+        ran = subprocess.run(
+            ["node", "node_modules/typescript/bin/tsc", "--noEmit", "--strict", "--skipLibCheck",
+             "--module", "nodenext", "--moduleResolution", "nodenext", "--target", "es2022",
+             "--allowImportingTsExtensions", "boards.ts"],
+            cwd=scratch, capture_output=True, text=True,
+        )
+        return ran.stdout.splitlines() or ([ran.stderr] if ran.returncode else [])
+
+
+def types(boards, folder):
+    yield from typed(boards, folder)
+    first = next(iter(boards.values()))
+    for right, bad in {'"panels": [': '"panelz": [', '"h": 8': '"h": "8"'}.items():
+        if not typed({"bad.json": first.replace(right, bad, 1)}, folder):
+            yield f"Grafana's types do not find {bad}"
+
+
+def main(arguments):
     boards = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
     wrong = [*planted(boards["overview.json"]), *alerts()]
     wrong += promtool("check", "rules", "rules.yml")
@@ -167,6 +197,8 @@ def main():
     for name, board in boards.items():
         for check in CHECKS:
             wrong += [f"{name}: {sentence}" for sentence in check(board)]
+    for folder in arguments:
+        wrong += types({path.name: path.read_text() for path in FOLDER.glob("*.json")}, folder)
     uids = [board["uid"] for board in boards.values()]
     if len(uids) != len(set(uids)):
         wrong.append("two dashboards have one uid")
@@ -179,4 +211,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
