@@ -6,7 +6,7 @@
 //! relay gathers for longer: so the plain ones are also seen beside as many more of their own kind,
 //! and `--flush` keeps the level where it is.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::load::{Habit, Load, Running, Stream, Sum, count, everybody_came, slee
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind, Server};
 use crate::{CannotRun, Outcome, release_only};
 
@@ -116,13 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         }
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
 fn measure(
@@ -205,7 +199,7 @@ fn measure(
     })
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}\n", self.machine.describe(), self.place)?;
         let mut table = Table::new(&[
@@ -252,5 +246,9 @@ impl Report {
             ]);
         }
         table.write(out)
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.wrong)))
     }
 }

@@ -99,7 +99,7 @@ impl Worker {
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        let mut connection = Box::new(Connection::new(key, id, peer, speaks, now));
+        let mut connection = Connection::new(key, id, peer, speaks, now);
         connection.counted = counted;
         self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
