@@ -69,7 +69,8 @@ pub(super) fn measure(
         habit: Habit::Eager,
         warmup: Duration::ZERO,
         ramp: Duration::from_secs(1),
-        window: turn * fanout.turns * 2,
+        // Longer than all turns can take: it ends with the server.
+        window: turn * fanout.turns * 6,
     };
     let _publisher = Running::start(publisher.plan(server.address)?, clock::now())?;
     thread::sleep(Duration::from_secs(3));
@@ -155,6 +156,8 @@ pub(crate) fn player(
     let wrong = |error: std::io::Error| cannot("a player cannot come", &error);
     let mut socket = TcpStream::connect(address).map_err(wrong)?;
     socket.set_read_timeout(Some(Duration::from_secs(20))).map_err(wrong)?;
+    // Small words after each other must not wait for acknowledgements.
+    socket.set_nodelay(true).map_err(wrong)?;
     let mut tls = match secure {
         Some(tls) => Some(tls.connect("localhost").map_err(|e| cannot("TLS fails", &e))?),
         None => None,
