@@ -105,7 +105,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
 fn measure(arguments: &Arguments, kind: Kind, place: &Place) -> Result<Vec<Row>, CannotRun> {
     let server = Server::start(kind, Flush::Fixed(Duration::from_millis(20)), place)?;
     let window = Duration::from_secs(arguments.seconds);
-    let turn = SETTLE + window + Duration::from_secs(4);
+    // Players come one after the other.
+    let joining = Duration::from_millis(100) * u32::try_from(arguments.players).unwrap_or(u32::MAX);
+    let turn = joining + SETTLE + window + Duration::from_secs(4);
     let publisher = Load {
         stream: Stream { bits_per_second: arguments.bitrate },
         streams: 1,

@@ -1,8 +1,8 @@
 //! Where the load goes: a URL, taken apart and looked up once.
 //!
-//! `rtmp://host[:port]/app[/name][?query]`, or `rtmps`, `rtmpt`, `rtmpts`. The last segment of two or more is the stream's name,
-//! what stands before it the application. With several streams each gets a number: in the place of
-//! `{}`, or else behind the name.
+//! `rtmp://host[:port]/app[/name][?query]`, or `rtmps`, `rtmpt`, `rtmpts`. The last segment of two
+//! or more is the stream's name, what stands before it the application. With several streams each
+//! gets a number: in the place of `{}`, or else behind the name.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 

@@ -22,6 +22,7 @@
 //! | [`stream`] | segments, logs, cursors, views, the hub | `wire` |
 //! | [`tls`] | TLS as bytes: records in and out, certificates, trust | - |
 //! | [`access`] | who may publish and play: rules and what they are judged by | `wire` |
+//! | [`cluster`] | who is there, who has which stream, who feeds whom; moves no media | - |
 //! | [`reactor`] | operations in, completions out: io_uring, mio, or the simulation | - |
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | one slow thread: HTTP, metrics, logs | `worker`, `config`, `access`, `tls` |
@@ -71,10 +72,10 @@
 //! A test (`tests/tidy.rs`) and lints keep most of them.
 //!
 //! - **Imports run one way**, as in the table.
-//! - **Time and chance enter at one door.** `wire`, `session`, `stream` and `access` name no clock,
-//!   socket, thread, lock, random source or logger. The worker reads the clock three times a turn
-//!   and owns one seeded generator; so whole nodes run on one thread under virtual time, and the
-//!   same seed gives the same run.
+//! - **Time and chance enter at one door.** `wire`, `session`, `stream`, `access` and `cluster`
+//!   name no clock, socket, thread, lock, random source or logger. The worker reads the clock three
+//!   times a turn and owns one seeded generator; so whole nodes run on one thread under virtual
+//!   time, and the same seed gives the same run.
 //! - **One owner.** A connection belongs to one worker for life; one that was just accepted may be
 //!   given to a much emptier worker before its first byte is read. Workers share nothing but mail,
 //!   cells that one writes and others read, and a few sums.
@@ -118,6 +119,25 @@
 //! lies in cells. A reload reads and judges everything on the control thread, then gives each
 //! worker the whole of its settings by a query: new sessions go by them, and nobody is ended by
 //! it. Permissions with an end are asked for again when it comes, by the same rules.
+//!
+//! # The cluster
+//!
+//! [`cluster`] decides, and moves no media: nodes greet, keep one control connection per pair,
+//! announce their streams to all, and ask a stream's origin who feeds them. What it asks for is
+//! carried out by whoever drives it:
+//!
+//! ```text
+//!   control connections (link port)           one thread drives Cluster, beside the registrar
+//!     bytes -> session -> data message  --->  Cluster::received
+//!     data message <- session           <---  Command::Send
+//!   registrar (names of this node)      --->  claim, live, resting, released, wanted, unwanted
+//!                                       <---  Appeared, Vanished, Yield
+//!   a stream's home                     <---  Feed, Repath, StopFeed: reads its log through a view
+//!                                             with a message stream id of its own, and writes that
+//!                                             to the media link that its worker has to the peer
+//!   who takes a peer's link             --->  fed, quiet, unfed
+//!                                       <---  Adopt, Drop: which link is read into the log
+//! ```
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

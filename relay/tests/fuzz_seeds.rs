@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relay::{access, session, stream, wire};
+use relay::{access, cluster, session, stream, wire};
 
 macro_rules! bodies {
     ($($name:ident: $body:path,)*) => {
@@ -33,6 +33,9 @@ bodies! {
     amf3: session::fuzz::amf3,
     chunk_reader: wire::fuzz::chunk_reader,
     client_session: session::fuzz::client_session,
+    cluster_greeting: cluster::fuzz::greeting,
+    cluster_message: cluster::fuzz::message,
+    cluster_peer: cluster::fuzz::peer,
     command: session::fuzz::command,
     control: wire::fuzz::control,
     data_message: session::fuzz::data_message,

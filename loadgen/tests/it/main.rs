@@ -9,6 +9,7 @@
 mod bad_input;
 mod faults;
 mod figures;
+mod lanes;
 mod machine;
 mod redirects;
 mod reload;

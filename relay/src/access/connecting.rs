@@ -70,7 +70,7 @@ impl Connecting<'_> {
             Step::Failed(why) => ConnectJudgement::Refused(Reason::WrongPassword, why),
             Step::None => {
                 let shows = |name: &&str| raw_parameter(query, name).is_some();
-                if self.is_encoder && !is_let_in && !SECRETS.iter().any(|name| shows(name)) {
+                if self.is_encoder && !is_let_in && !SECRETS.iter().any(shows) {
                     ConnectJudgement::Challenged(method.need())
                 } else {
                     ConnectJudgement::Accepted(None)

@@ -27,6 +27,11 @@ impl Chance {
         mac.finalize().into_bytes().into()
     }
 
+    /// A time up to `span`.
+    pub(super) fn within(&mut self, span: Duration) -> Duration {
+        (self.jitter(span) - span / 2) * 2
+    }
+
     /// A time between half of `span` and all of it.
     pub(super) fn jitter(&mut self, span: Duration) -> Duration {
         let [low, high, ..] = self.nonce();

@@ -376,4 +376,4 @@ fn read_key(input: &mut Input<'_>) -> Result<Option<NodeKey>, CodecError> {
 
 #[cfg(test)]
 #[path = "codec_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub(super) own: BTreeSet<Arc<str>>,
     /// Streams that this node reads or wants to.
     pub(super) reading: BTreeSet<Arc<str>>,
+    /// Streams that this node feeds to others.
+    pub(super) feeding: BTreeSet<Arc<str>>,
     /// What each peer has told.
     pub(super) told: BTreeMap<NodeKey, Told>,
     pub(super) digest: Digest,
@@ -104,6 +106,7 @@ impl Cluster {
             streams: BTreeMap::new(),
             own: BTreeSet::new(),
             reading: BTreeSet::new(),
+            feeding: BTreeSet::new(),
             told: BTreeMap::new(),
             digest: Digest::default(),
             due: Deadlines::default(),
@@ -343,6 +346,12 @@ impl Cluster {
         usage
     }
 
+    /// How many nodes are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.members.peers().filter(|peer| peer.line.is_some()).count()
+    }
+
     /// The nodes that are known.
     pub fn peers(&self) -> impl Iterator<Item = PeerView> {
         self.members.peers().map(|peer| PeerView {
@@ -377,6 +386,13 @@ impl Cluster {
         })
     }
 
+    /// What the machine knows of a stream, for a failing test to show.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn describe(&self, name: &str) -> String {
+        format!("{:?}", self.streams.get(name))
+    }
+
     fn reception(&mut self, name: &str) -> Option<&mut super::reception::Reception> {
         self.streams.get_mut(name)?.reception.as_mut()
     }
@@ -399,11 +415,17 @@ impl Cluster {
         let Some(entry) = streams.get_mut(name) else { return };
         let fate = entry.settle(name, &mut ctx);
         let (own, reading) = (entry.local.is_some(), entry.reception.is_some());
+        let feeding = !entry.feeds.is_empty();
         if !own {
             self.own.remove(name);
         }
         if !reading {
             self.reading.remove(name);
+        }
+        if !feeding {
+            self.feeding.remove(name);
+        } else if !self.feeding.contains(name) {
+            self.feeding.insert(Arc::clone(name));
         }
         match fate {
             Fate::Kept(Some(at)) => self.due.set(Arc::clone(name), at.max(now)),
@@ -441,14 +463,14 @@ impl Cluster {
 
     pub(super) fn membership(&mut self, event: Membership, now: Duration) {
         match event {
-            Membership::Connected(key) => {
-                while let Some(older) = self.members.namesake(key) {
-                    match self.members.lose(older, Refusal::Replaced, now, &mut self.out) {
-                        Some(Membership::Gone(older)) => self.gone(older, now),
-                        _ => break,
-                    }
+            Membership::Connected { key, older } => {
+                let lost = older.and_then(|older| {
+                    self.members.lose(older, Refusal::Replaced, now, &mut self.out)
+                });
+                if let Some(Membership::Gone(older)) = lost {
+                    self.gone(older, now);
                 }
-                self.connected(key, now);
+                self.greet(key, now);
             }
             Membership::Changed(_) => {
                 let own: Vec<Arc<str>> = self.own.iter().cloned().collect();

@@ -34,6 +34,8 @@ pub(super) struct Members {
     limits: Arc<Limits>,
     chance: Chance,
     peers: BTreeMap<NodeKey, Peer>,
+    /// The newest process of each name.
+    names: BTreeMap<Arc<str>, NodeKey>,
     lines: BTreeMap<Line, LineState>,
     places: Places,
     deadlines: Deadlines<Due>,
@@ -72,7 +74,9 @@ enum LineState {
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    Beat(NodeKey),
+    /// Of all peers at once: this node wakes once for all of them.
+    Beat,
+    /// Of one that has missed a beat; the others are looked at when this node beats.
     Silence(NodeKey),
     Greeting(Line),
 }
@@ -80,8 +84,9 @@ enum Due {
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Membership {
-    /// A node has a new connection: everything is to be told to it.
-    Connected(NodeKey),
+    /// A node has a new connection: everything is to be told to it. An older process of its name
+    /// is to be lost.
+    Connected { key: NodeKey, older: Option<NodeKey> },
     /// A node drains, or no longer.
     Changed(NodeKey),
     /// A node is gone.
@@ -101,6 +106,7 @@ impl Members {
             limits: Arc::clone(limits),
             chance: Chance::new(seed),
             peers: BTreeMap::new(),
+            names: BTreeMap::new(),
             lines: BTreeMap::new(),
             places: Places::default(),
             deadlines: Deadlines::default(),
@@ -329,7 +335,7 @@ impl Members {
                 _ => Ok(()),
             };
         }
-        let namesake = self.peers.values().find(|peer| peer.identity.name == theirs.name);
+        let namesake = self.names.get(&theirs.name).and_then(|key| self.peers.get(key));
         match namesake {
             Some(peer) if !theirs.replaces(&peer.identity) => Err(Refusal::Replaced),
             Some(_) => Ok(()),
@@ -356,6 +362,7 @@ impl Members {
     ) -> Option<Membership> {
         let Some(LineState::Greeting { address, .. }) = self.lines.get(&line) else { return None };
         let mut address = *address;
+        let mut older = None;
         out.counters.greeted += 1;
         self.deadlines.cancel(&Due::Greeting(line));
         let (key, identity) = (met.identity.key, met.identity);
@@ -390,19 +397,14 @@ impl Members {
                 spare_kbit: u32::MAX,
                 draining: false,
             };
+            if self.peers.is_empty() {
+                self.deadlines.set(Due::Beat, now + self.limits.heartbeat_interval);
+            }
+            older = self.names.insert(Arc::clone(&peer.identity.name), key);
             self.peers.insert(key, peer);
-            self.deadlines.set(Due::Silence(key), now + self.limits.node_silence_max);
         }
-        self.deadlines.set(Due::Beat(key), now);
-        Some(Membership::Connected(key))
-    }
-
-    /// An older process with the name of this node.
-    pub(super) fn namesake(&self, key: NodeKey) -> Option<NodeKey> {
-        let peer = self.peers.get(&key)?;
-        let same =
-            |other: &&Peer| other.identity.name == peer.identity.name && other.identity.key != key;
-        self.peers.values().find(same).map(|other| other.identity.key)
+        self.beat(key, now, out);
+        Some(Membership::Connected { key, older })
     }
 
     /// A node is gone for good.
@@ -421,9 +423,11 @@ impl Members {
         }
         let peer = self.peers.remove(&key)?;
         out.counters.refuse(why);
-        out.push(Command::Note(Note::Lost(peer.identity, why)));
-        self.deadlines.cancel(&Due::Beat(key));
         self.deadlines.cancel(&Due::Silence(key));
+        if self.names.get(&peer.identity.name) == Some(&key) {
+            self.names.remove(&peer.identity.name);
+        }
+        out.push(Command::Note(Note::Lost(peer.identity, why)));
         self.places.gone(key, &mut self.chance, now);
         Some(Membership::Gone(key))
     }
@@ -477,7 +481,8 @@ impl Members {
                     && peer.line == Some(line)
                 {
                     peer.line = None;
-                    self.deadlines.cancel(&Due::Beat(key));
+                    let silent = peer.heard + self.limits.node_silence_max;
+                    self.deadlines.set(Due::Silence(key), silent);
                     self.places.gone(key, &mut self.chance, now);
                 }
             }
@@ -488,16 +493,21 @@ impl Members {
     pub(super) fn tick(&mut self, now: Duration, out: &mut Outbox) -> Option<Membership> {
         while let Some(due) = self.deadlines.pop(now) {
             match due {
-                Due::Beat(key) => self.beat(key, now, out),
+                Due::Beat => self.beat_all(now, out),
                 Due::Greeting(line) => {
-                    let payload = Some(refused(Refusal::Timeout));
+                    let state = self.lines.get(&line);
+                    let open = matches!(state, Some(LineState::Greeting { greeting: Some(_), .. }));
+                    let payload = open.then(|| refused(Refusal::Timeout));
                     self.refuse(line, Refusal::Timeout, payload, now, out);
                 }
                 Due::Silence(key) => {
                     let Some(peer) = self.peers.get(&key) else { continue };
                     let until = peer.heard + self.limits.node_silence_max;
                     if until > now {
-                        self.deadlines.set(due, until);
+                        // Heard again; the next beat looks after it, unless it has no connection.
+                        if peer.line.is_none() {
+                            self.deadlines.set(due, until);
+                        }
                     } else if let Some(gone) = self.lose(key, Refusal::Silence, now, out) {
                         return Some(gone);
                     }
@@ -523,6 +533,22 @@ impl Members {
         }
     }
 
+    fn beat_all(&mut self, now: Duration, out: &mut Outbox) {
+        let next = now + self.limits.heartbeat_interval;
+        let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.beat(key, now, out);
+            let Some(peer) = self.peers.get(&key) else { continue };
+            let silent = peer.heard + self.limits.node_silence_max;
+            if silent <= next {
+                self.deadlines.set(Due::Silence(key), silent.max(now));
+            }
+        }
+        if !self.peers.is_empty() {
+            self.deadlines.set(Due::Beat, next);
+        }
+    }
+
     fn beat(&mut self, key: NodeKey, now: Duration, out: &mut Outbox) {
         let Some(peer) = self.peers.get(&key) else { return };
         let Some(line) = peer.line else { return };
@@ -530,7 +556,6 @@ impl Members {
         let (spare_kbit, draining) = (self.spare_kbit, self.draining);
         let beat = Beat { at: micros(now), echo, spare_kbit, draining };
         out.send(line, Message::Beat(beat).encode());
-        self.deadlines.set(Due::Beat(key), now + self.limits.heartbeat_interval);
     }
 
     /// How far a node's clock is from ours.

@@ -72,12 +72,16 @@ impl Places {
         for place in self.places.values_mut() {
             place.listed = false;
         }
+        // The more there are, the longer it takes until all are dialled: whoever dials first need
+        // not be dialled at all.
+        let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
+        let spread = PER_ADDRESS.saturating_mul(count).clamp(FIRST_DIAL, limits.redial_max);
         for address in named {
             if let Some(place) = self.places.get_mut(&address) {
                 place.listed = true;
             } else if room > 0 {
                 room -= 1;
-                let state = State::Waiting(now + chance.jitter(FIRST_DIAL));
+                let state = State::Waiting(now + chance.within(spread));
                 self.places.insert(address, Place { state, failures: 0, listed: true });
                 self.note_state(address, None, state);
             } else {
@@ -194,6 +198,9 @@ impl Places {
 
 /// Nodes that start together, or lose a node together, do not all dial at the same instant.
 const FIRST_DIAL: Duration = Duration::from_millis(100);
+
+/// What each address adds to that.
+const PER_ADDRESS: Duration = Duration::from_millis(3);
 
 /// An address that no other one precedes.
 const LOWEST: SocketAddr =

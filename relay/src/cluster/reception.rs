@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   Unsent --connected--> Sent --Parent(p)--> Expecting(p) --p delivers--> Content
-//!                          ^ |                     |                          |
-//!                          | +--Parent(none)--> Waiting      not in PATIENCE  | source quiet or gone
-//!                          +-----------------------+--------------------------+
+//!                         ^ |                      | not in PATIENCE          |
+//!                         | +--Parent(none)--> Waiting                        | quiet or gone
+//!                         +------------------------+--------------------------+
 //! ```
 //!
 //! The old source is read until the new one delivers. A link that comes before the answer that
@@ -351,6 +351,16 @@ impl Reception {
     pub(super) fn unfed(&mut self, from: NodeKey) {
         self.offers.retain(|offer| offer.from != from);
         self.source = self.source.take().filter(|source| source.from != from);
+    }
+
+    /// A node is gone, and with it what it feeds or would feed. Whether that was anything.
+    pub(super) fn lose(&mut self, name: &Arc<str>, key: NodeKey, ctx: &mut Context<'_>) -> bool {
+        let feeds = self.from() == Some(key) || self.offers.iter().any(|offer| offer.from == key);
+        if feeds {
+            ctx.drop_link(name, key);
+            self.unfed(key);
+        }
+        feeds
     }
 
     /// What its origin is to be told.

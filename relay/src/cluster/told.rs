@@ -31,7 +31,7 @@ const REFRESHES_MISSED_MAX: u32 = 3;
 
 impl Cluster {
     /// Everything is told to a node on a new connection.
-    pub(super) fn connected(&mut self, key: NodeKey, now: Duration) {
+    pub(super) fn greet(&mut self, key: NodeKey, now: Duration) {
         let told = self.told.entry(key).or_default();
         told.refreshed = now;
         (told.announcing, told.wanting, told.pushing) = (None, None, None);
@@ -89,22 +89,22 @@ impl Cluster {
 
     /// A node is gone: its streams end after their grace, and whatever was between the two ends.
     pub(super) fn gone(&mut self, key: NodeKey, now: Duration) {
-        self.told.remove(&key);
+        let mut names = self.told.remove(&key).map_or_else(BTreeSet::new, |told| told.names);
+        for others in [&self.own, &self.reading, &self.feeding] {
+            names.extend(others.iter().cloned());
+        }
         let grace = now + self.settings.limits.stream_grace;
         let mut touched = Vec::new();
         let (streams, mut ctx) = self.split(now);
-        for (name, entry) in streams {
+        for name in &names {
+            let Some(entry) = streams.get_mut(name) else { continue };
             let mut is_touched = false;
             for claim in entry.claims.iter_mut().filter(|claim| claim.term.origin == key) {
                 claim.lost = claim.lost.or(Some(grace));
                 is_touched = true;
             }
             if let Some(reception) = &mut entry.reception {
-                is_touched |= reception.from() == Some(key) || reception.offers() > 0;
-                if reception.from() == Some(key) {
-                    ctx.drop_link(name, key);
-                }
-                reception.unfed(key);
+                is_touched |= reception.lose(name, key, &mut ctx);
             }
             is_touched |= entry.feeds.iter().any(|feed| feed.to == key);
             if entry.tree.as_ref().is_some_and(|tree| tree.contains(key)) {
@@ -345,9 +345,11 @@ impl Cluster {
         let told = self.told.get_mut(&key);
         let Some(told) = told.filter(|_| part.last) else { return };
         let Some(pushed) = told.pushing.take() else { return };
+        let feeding = self.feeding.clone();
         let (streams, mut ctx) = self.split(now);
         let mut touched = Vec::new();
-        for (name, entry) in streams {
+        for name in &feeding {
+            let Some(entry) = streams.get_mut(name) else { continue };
             let over: Vec<NodeKey> = entry
                 .feeds
                 .iter()

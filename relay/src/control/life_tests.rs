@@ -18,10 +18,10 @@ struct Times {
     patience: Duration,
 }
 
-/// The state over these workers, with a drain window.
+/// The state over these workers, with a drain window that a reload reads again.
 fn state(workers: Vec<crate::worker::handle::WorkerHandle>, window: Duration) -> Arc<State> {
-    let mut effective = testing::effective();
-    effective.config.drain.window = window;
+    let window = format!("{}ms", window.as_millis());
+    let effective = testing::effective_with([("RELAY_DRAIN__WINDOW", window.as_str())]);
     Arc::new(testing::state_of(workers, effective))
 }
 
@@ -78,7 +78,7 @@ fn sigterm_drains_and_the_node_ends_with_its_last_worker() {
 }
 
 #[test]
-fn sighup_changes_nothing() {
+fn sighup_ends_nothing() {
     let times = Times { window: LONG, patience: LONG };
     let wishes = [Wish::Reload, Wish::Drain, Wish::Reload, Wish::Stop];
     let (outcome, took) = run(vec![clinging()], &wishes, times);

@@ -26,7 +26,12 @@ pub(super) fn workers(count: usize) -> (Vec<WorkerHandle>, Vec<QueryInbox>) {
 
 /// The default configuration.
 pub(super) fn effective() -> Effective {
-    match config::load([], []) {
+    effective_with([])
+}
+
+/// The same with variables of the environment.
+pub(super) fn effective_with<const N: usize>(variables: [(&str, &str); N]) -> Effective {
+    match config::load([], variables.map(|(name, value)| (name.into(), value.into()))) {
         Ok(Command::Run(effective)) => *effective,
         other => panic!("the defaults are good: {other:?}"),
     }

@@ -14,7 +14,7 @@ use super::cursor::{Cursor, Join, Next};
 use super::hub::{Hub, StreamKey};
 use super::log::Log;
 use super::tags::FlvForm;
-use super::view::{VIEW_LINGER, ViewFormat, ViewKind, ViewTracks};
+use super::view::{VIEW_LINGER, ViewKind, ViewTracks};
 use crate::limits::Limits;
 use crate::wire::chunk_reader::ChunkReader;
 use crate::wire::media::{Class, Role, Tracks};
@@ -306,7 +306,7 @@ impl Player {
     }
 
     fn receive(&mut self, mut bytes: &[u8], published: &[Published]) {
-        if let ViewFormat::Flv(form) = self.cursor.view().format {
+        if let Some(form) = self.cursor.view().flv_form() {
             self.flv.extend_from_slice(bytes);
             return self.receive_flv(form, published);
         }

@@ -125,6 +125,10 @@ impl Reader<'_> {
                     self.batch.carried.add(segment.carried_from(start));
                 }
                 cursor.pass(segment);
+                if cursor.segment >= log.next() {
+                    // At the head, as nearly always.
+                    return;
+                }
             } else {
                 let carried =
                     split(cursor, segment, start, self.limits.batch_bytes_max.max(1), room);

@@ -32,14 +32,21 @@ pub struct ViewKind {
     pub format: ViewFormat,
 }
 
-/// What the messages of a view are made into.
+/// What the messages of a view are made into. One byte: it is compared for every player at every
+/// flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ViewFormat {
     /// Chunks of RTMP.
     #[default]
     Chunks,
     /// FLV, which begins with a header of its own.
-    Flv(FlvForm),
+    Flv,
+    /// The same, with all of Enhanced RTMP.
+    FlvWithExtras,
+    /// FLV in frames of a WebSocket.
+    WebSocket,
+    /// The same, with all of Enhanced RTMP.
+    WebSocketWithExtras,
 }
 
 /// Which kinds of media a view shows.
@@ -64,7 +71,13 @@ impl ViewKind {
     /// FLV.
     #[must_use]
     pub fn flv(tracks: ViewTracks, form: FlvForm) -> Self {
-        Self { tracks, message_stream: MEDIA_STREAM, format: ViewFormat::Flv(form) }
+        let format = match (form.websocket, form.extras) {
+            (false, false) => ViewFormat::Flv,
+            (false, true) => ViewFormat::FlvWithExtras,
+            (true, false) => ViewFormat::WebSocket,
+            (true, true) => ViewFormat::WebSocketWithExtras,
+        };
+        Self { tracks, message_stream: MEDIA_STREAM, format }
     }
 
     /// Whether messages of this role are shown.
@@ -97,10 +110,14 @@ impl ViewKind {
 
     /// How it is made into FLV, if it is.
     pub(super) fn flv_form(self) -> Option<FlvForm> {
-        match self.format {
-            ViewFormat::Chunks => None,
-            ViewFormat::Flv(form) => Some(form),
-        }
+        let (websocket, extras) = match self.format {
+            ViewFormat::Chunks => return None,
+            ViewFormat::Flv => (false, false),
+            ViewFormat::FlvWithExtras => (false, true),
+            ViewFormat::WebSocket => (true, false),
+            ViewFormat::WebSocketWithExtras => (true, true),
+        };
+        Some(FlvForm { websocket, extras })
     }
 
     /// A segment of the stream as this view shows it; adds the bytes copied to `copied`.

@@ -40,6 +40,8 @@ impl Worker {
         };
         let over = if request.websocket.is_some() { Transport::WsFlv } else { Transport::Flv };
         self.set_transport(connection, over);
+        // Answers to requests before this one.
+        connection.collect_replies();
         let stream = request.stream.clone();
         let session = FlvSession::new(request, cors, Arc::clone(&self.limits));
         connection.speech = Speech::Flv(Box::new(session));
@@ -72,6 +74,10 @@ impl Worker {
         now: Duration,
     ) {
         let Speech::Flv(session) = &mut connection.speech else { return };
+        if session.is_waiting() {
+            // What follows a request is for whoever reads on after the verdict.
+            return;
+        }
         if session.is_answered() {
             connection.collect_replies();
             let deadline = now + self.limits.connect_timeout;

@@ -6,7 +6,7 @@
 //! when it ends, whatever ended it, even if that came before the verdict. Connections of
 //! applications without hooks pay for none of this.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) struct Hooks {
     /// Notifications that found no room on the road.
     waiting: VecDeque<Call>,
     /// Connections that ended while a verdict was outstanding, by its number.
-    orphans: HashMap<u64, Orphan>,
+    orphans: BTreeMap<u64, Orphan>,
 }
 
 /// What is told, or not, when the verdict comes that a connection did not live to hear.
@@ -135,7 +135,7 @@ impl Worker {
         if !owes_close && !asks {
             return HookStep::Go;
         }
-        let hooked = hooked(connection, &settings);
+        let hooked = hooked(connection, &settings, "");
         if !asks {
             hooked.owes_close = owes_close;
             return HookStep::Go;
@@ -167,7 +167,7 @@ impl Worker {
             return;
         }
         let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
-        hooked(connection, &settings).begin(stream, settings, now);
+        hooked(connection, &settings, request.address.name.app()).begin(stream, settings, now);
     }
 
     /// A client may publish or play if its back end agrees.
@@ -180,11 +180,12 @@ impl Worker {
             self.not_permitted(connection, action, request.message_stream, reason);
             return;
         }
-        let client = Arc::clone(&hooked(connection, &settings).client);
+        let app = request.address.name.app();
+        let client = Arc::clone(&hooked(connection, &settings, app).client);
         let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
-            let hooked = hooked(connection, &settings);
+            let hooked = hooked(connection, &settings, request.address.name.app());
             hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
             hooked.begin(stream, settings, now);
             return;
@@ -386,8 +387,13 @@ fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream
     }
 }
 
-/// What a connection has to do with hooks, from the first time that it has.
-fn hooked<'a>(connection: &'a mut Connection, settings: &Arc<HookSettings>) -> &'a mut Hooked {
+/// What a connection has to do with hooks, from the first time that it has. `app` is the
+/// application of who named none when connecting, and of HTTP.
+fn hooked<'a>(
+    connection: &'a mut Connection,
+    settings: &Arc<HookSettings>,
+    app: &str,
+) -> &'a mut Hooked {
     let (id, key, peer, since) = (connection.id, connection.key, connection.peer, connection.since);
     let speech = &connection.speech;
     connection.hooked.get_or_insert_with(|| {
@@ -422,6 +428,9 @@ fn hooked<'a>(connection: &'a mut Connection, settings: &Arc<HookSettings>) -> &
             client.tc_url = format!("http://{}/{}", address.host, address.name.app());
             client.host.clone_from(&address.host);
             client.page_url.clone_from(&asked.page);
+        }
+        if client.app.is_empty() {
+            app.clone_into(&mut client.app);
         }
         Box::new(Hooked {
             client: Arc::new(client),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::hook_settings::HookSettings;
-use crate::access::{Action, Rules};
+use crate::access::{Action, Rules, is_private};
 use crate::limits::Limits;
 use crate::reactor::ListenerKey;
 pub use crate::session::http_flv::Cors;
@@ -126,17 +126,10 @@ impl Exempt {
     /// Whether an address is not judged.
     #[must_use]
     pub fn holds(self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
         match self {
             Self::Nobody => false,
-            Self::Loopback => address.is_loopback(),
-            Self::Private => {
-                address.is_loopback()
-                    || match address {
-                        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
-                        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
-                    }
-            }
+            Self::Loopback => address.to_canonical().is_loopback(),
+            Self::Private => is_private(address),
         }
     }
 }

@@ -12,8 +12,9 @@ use crate::support::process::Process;
 use crate::support::relay::{Options, Relay};
 use crate::support::{Scratch, ffmpeg, wait_for};
 
-/// How long a page is watched.
-const WATCHED: u32 = 12;
+/// How many seconds a page is watched. On a busy host a browser without a graphics card skips
+/// pictures.
+const WATCHED: u32 = 24;
 
 /// Starting a browser on a busy host, and watching.
 const PASS_MAX: Duration = Duration::from_secs(120);

@@ -86,6 +86,9 @@ fn comparable(mut requests: Vec<Received>, address: SocketAddr) -> Vec<Received>
             }
         }
     }
+    // nginx tells of the end of connections that said nothing, such as those that look whether it
+    // listens.
+    requests.retain(|request| !request.fields.starts_with("app=&flashver=&"));
     // Two connections end at their own pace.
     requests.sort_by_key(|request| (request.event(), request.fields.clone()));
     requests

@@ -189,7 +189,8 @@ fn the_api_answers_other_hosts_for_a_token_only() {
         status $peer GET /livez\ndone\n";
     let said = in_a_network("token", "[api]\ntoken_file = \"TOKENS\"\n", script);
     let remote = ["401", "401", "401", "200", "404", "200", "200"];
-    // A page in a browser of this host may ask by any name, so without a token it must be an address.
+    // A page in a browser of this host may ask by any name, so without a token it must be an
+    // address.
     let local = ["403", "403", "403", "200", "404", "200", "200"];
     let expected = [remote, remote, local].concat().join("\n");
     assert_eq!(said.trim(), expected);

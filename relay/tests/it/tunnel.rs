@@ -2,14 +2,17 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::client::Player;
 use crate::support::clip::{Clip, LENGTH};
 use crate::support::packets::Recording;
+use crate::support::process::Process;
 use crate::support::relay::{Options, Relay};
 use crate::support::scene::{END_MAX, Scene};
+use crate::support::secure::{Door, Pair};
 use crate::support::tunnel::{self, Bridge, Manner, Tunnel};
 use crate::support::{Scratch, ffmpeg, rtmpdump, wait_for};
 
@@ -92,6 +95,56 @@ fn a_tunnelled_publisher_reaches_plain_and_tunnelled_players() {
     }
     let log = scene.relay.log();
     assert!(log.contains("publish started") && !log.contains("/send/"), "{log}");
+}
+
+/// The same inside TLS: FFmpeg, librtmp where TLS is 1.2 (with 1.3 it takes a request's bytes for a
+/// record of its own), and a client that spreads its requests over connections and cores.
+#[test]
+fn tunnels_inside_tls_carry_every_packet() {
+    let scratch = Scratch::new("tunnel-tls");
+    let dir = scratch.path();
+    let pair = Pair::make(dir, "tls", &["localhost", "127.0.0.1"]);
+    let configuration = format!(
+        "{}[limits]\nstream_grace = \"2s\"\nhandshakes_per_address_max = 100000\n",
+        pair.configuration()
+    );
+    let options = Options {
+        configuration: &configuration,
+        arguments: &["--workers", "2"],
+        ..Options::default()
+    };
+    let relay = Relay::start(dir, &options);
+    let url = format!("rtmpts://127.0.0.1:{}/live/clip", relay.rtmp.port());
+    let old = scratch.file("gnutls.conf");
+    std::fs::write(&old, "[overrides]\ndisabled-version = tls1.3\n").unwrap();
+    let mut dump = Command::new("rtmpdump");
+    dump.env("GNUTLS_SYSTEM_PRIORITY_FILE", &old).args(["--live", "--timeout", "60", "-r", &url]);
+    dump.arg("-o").arg(scratch.file("dump.flv"));
+    let mut players = [
+        ffmpeg::record(dir, "ffmpeg", &url, &scratch.file("ffmpeg.flv")),
+        Process::start(dir, "dump", &mut dump),
+    ];
+    let door = Door::open(relay.rtmp, pair.client());
+    let manner = Manner { connections: 5, twice: Some(9), ..Manner::default() };
+    let (client, _bridge) = Bridge::client(door.address, manner).unwrap();
+    let bare = read(Player::join(client, "live", "clip").unwrap());
+    relay.wait_for_role("player", 3);
+    let of = |role| {
+        let labels = [("role", role), ("transport", "rtmpts")];
+        relay.metrics().sum("relay_connections", &labels)
+    };
+    assert_eq!(of("player"), Some(3.0));
+    let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &relay.url("clip"));
+    publisher.succeed(LENGTH + END_MAX);
+    let sent = Clip::Plain.sent();
+    for (player, name) in players.iter_mut().zip(["ffmpeg", "dump"]) {
+        player.succeed(END_MAX);
+        let recording = Recording::of_file(&scratch.file(&format!("{name}.flv")));
+        assert_eq!(sent.check_whole(&recording), Ok(()), "{name}");
+    }
+    assert_eq!(sent.check_whole(&bare.join().unwrap()), Ok(()));
+    let moves = relay.metrics().sum("relay_tunnel_moves_total", &[]).unwrap();
+    assert!(moves > 0.0, "no connection inside TLS went to another core");
 }
 
 /// One session over many connections and cores, with requests at once, cut off, twice, and in

@@ -52,7 +52,7 @@ fn player_of(name: &str) -> Script {
 
 /// What a client was told last, of the commands on its message stream or connection.
 fn last_status(client: &mut Client) -> String {
-    client.said().into_iter().filter(|line| line.contains("onStatus")).last().unwrap_or_default()
+    client.said().into_iter().rfind(|line| line.contains("onStatus")).unwrap_or_default()
 }
 
 const KEY_FRAME: &[u8] = &[0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65];
@@ -256,7 +256,7 @@ fn a_player_is_let_in_only_if_its_stream_fits_into_what_may_be_sent() {
     // The three ask at once, so none of them is in what is measured.
     let mut others: Vec<_> = players.iter_mut().collect();
     broadcast(&mut node, &mut publisher, &mut others, 25, 1_000);
-    let told = players.each_mut().map(|player| last_status(player));
+    let told = players.each_mut().map(last_status);
     let refused_of = |told: &[String]| {
         told.iter().filter(|told| told.contains("The server sends as much as it may")).count()
     };

@@ -65,6 +65,9 @@ const CALLS_AT_ONCE: usize = 256;
 /// How long a worker whose inbox is full is left to empty it.
 const INBOX_PAUSE: Duration = Duration::from_millis(2);
 
+/// Servers by application and address.
+type Servers = BTreeMap<(Arc<str>, String), Arc<Server>>;
+
 /// What the control thread keeps of all hooks.
 pub(super) struct Hooks {
     workers: Vec<WorkerHandle>,
@@ -79,7 +82,7 @@ pub(super) struct Hooks {
     client: Client,
     keys: RwLock<Keys>,
     cache: Mutex<Cache>,
-    servers: Mutex<BTreeMap<(Arc<str>, String), Arc<Server>>>,
+    servers: Mutex<Servers>,
     /// Connections with calls under way or waiting.
     lanes: Mutex<HashMap<ConnectionId, VecDeque<Call>>>,
     /// Questions and notifications under way or waiting.

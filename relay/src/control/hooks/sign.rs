@@ -1,7 +1,7 @@
 //! The signature of a call, by which a back end knows that it is this relay that calls.
 //!
-//! `t=<seconds since 1970>,v1=<HMAC-SHA256 in hex>`, over the seconds, a dot and what is signed: so a
-//! call that somebody recorded cannot be put again much later.
+//! `t=<seconds since 1970>,v1=<HMAC-SHA256 in hex>`, over the seconds, a dot and what is signed: so
+//! a call that somebody recorded cannot be put again much later.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

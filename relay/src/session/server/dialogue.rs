@@ -111,6 +111,10 @@ impl Dialogue {
     /// The next thing to report. Waiting begins when the question is asked.
     pub(super) fn next_step(&mut self) -> Option<Step> {
         let step = self.steps.pop_front()?;
+        if self.steps.is_empty() {
+            // Room for four steps is more than most clients hold otherwise.
+            self.steps = VecDeque::new();
+        }
         match &step {
             Step::Connect => self.verdict = Some(Verdict::Connect),
             Step::Publish(request) => self.verdict = Some(Verdict::Publish(request.message_stream)),

@@ -76,23 +76,13 @@ impl Node {
 
     /// A client that has connected and said nothing.
     pub(crate) fn connect(&self) -> Client {
-        Client {
-            endpoint: self.net.connect(self.address),
-            unwritten: Vec::new(),
-            received: 0,
-            reader: Reader::new(),
-            messages: Vec::new(),
-            raw: Vec::new(),
-            ended: false,
-        }
+        Client::new(self.net.connect(self.address))
     }
 
     /// The same from another address.
     pub(crate) fn connect_from(&self, host: &str) -> Client {
-        let endpoint = self.net.connect_from(host.parse().unwrap(), self.address);
-        Client { endpoint, ..self.connect() }
+        Client::new(self.net.connect_from(host.parse().unwrap(), self.address))
     }
-
     /// A client that sends `script` and is given time for it.
     pub(crate) fn client(&mut self, script: &Script) -> Client {
         let mut client = self.connect();
@@ -129,6 +119,18 @@ impl Node {
 }
 
 impl Client {
+    fn new(endpoint: SimEndpoint) -> Self {
+        Self {
+            endpoint,
+            unwritten: Vec::new(),
+            received: 0,
+            reader: Reader::new(),
+            messages: Vec::new(),
+            raw: Vec::new(),
+            ended: false,
+        }
+    }
+
     /// Gives bytes to be sent.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.unwritten.extend_from_slice(bytes);
