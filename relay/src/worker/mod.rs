@@ -41,6 +41,7 @@ pub mod clock;
 mod connection;
 mod dump;
 mod early;
+mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
