@@ -18,10 +18,10 @@ use crate::verify::Verifier;
 #[derive(Debug)]
 pub(super) enum Voice {
     /// By RTMP.
-    Rtmp(Dialogue),
+    Rtmp(Box<Dialogue>),
     /// By HTTP, to be sent FLV.
     Web {
-        dialogue: WebDialogue,
+        dialogue: Box<WebDialogue>,
         /// When it asked, and must have been answered.
         asked: Duration,
         deadline: Duration,
@@ -39,9 +39,10 @@ impl Voice {
         if opening.target.scheme.is_flv() {
             spans.record(SpanKind::Tcp, now.saturating_sub(due));
             let deadline = now + opening.limits.connect_timeout;
-            return Self::Web { dialogue: WebDialogue::new(opening), asked: now, deadline };
+            let dialogue = Box::new(WebDialogue::new(opening));
+            return Self::Web { dialogue, asked: now, deadline };
         }
-        Self::Rtmp(Dialogue::new(opening, due, now, spans))
+        Self::Rtmp(Box::new(Dialogue::new(opening, due, now, spans)))
     }
 
     /// What is to be sent.

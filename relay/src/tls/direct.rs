@@ -283,7 +283,7 @@ mod tests {
             let (mut sent, mut arrived, mut records) = (Vec::new(), Vec::new(), Vec::new());
             for number in 0..60_u8 {
                 let plain = Bytes::from(vec![number; usize::from(number) * 1_500]);
-                let sealed = server.seal(&[plain.clone()], &buffers).unwrap();
+                let sealed = server.seal(std::slice::from_ref(&plain), &buffers).unwrap();
                 let mut rest = &sealed[..];
                 while let Some([kind, 3, 3, high, low]) = rest.first_chunk() {
                     assert_eq!(*kind, 23);
