@@ -71,6 +71,20 @@ impl SealBuffer {
         self.filled += bytes;
     }
 
+    /// Bytes written so far.
+    pub(super) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Puts bytes, usually none, where others begin; the room has to be large enough.
+    pub(super) fn insert(&mut self, at: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.bytes.copy_within(at..self.filled, at + bytes.len());
+            self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
+        }
+    }
+
     /// What was written, without a copy. The buffer goes home when the last handle is dropped.
     pub(super) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
