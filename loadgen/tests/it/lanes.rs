@@ -87,8 +87,8 @@ fn flv_is_counted_and_refused_as_rtmp_is() {
     assert!(ended.stderr.contains("can only be played"), "{}", ended.stderr);
 }
 
-/// Through a proxy that ends connections after a few requests, and asks the server by one connection
-/// for each.
+/// Through a proxy that ends connections after a few requests, and asks the server by one
+/// connection for each.
 #[test]
 fn a_tunnel_goes_on_when_its_connection_is_ended() {
     let dir = Scratch::new();

@@ -172,8 +172,28 @@ impl Worker {
         while let Some(play) = connection.plays.pop() {
             self.play_ended(connection.key, play, now);
         }
-        self.count_close(connection, role, reason);
         self.hook_closed(connection);
+        self.account(connection, role, reason, detail, now);
+        dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
+        match connection.tunnel.take() {
+            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
+            None => self.operations.push(Operation::Close { connection: connection.key }),
+        }
+        self.carrier_ended(connection);
+    }
+
+    /// Counts and logs an end, and gives back the connection's places among all and among those of
+    /// its address.
+    pub(super) fn account(
+        &mut self,
+        connection: &mut Connection,
+        role: Role,
+        reason: CloseReason,
+        detail: Option<&dyn std::fmt::Display>,
+        now: Duration,
+    ) {
+        self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -191,13 +211,6 @@ impl Worker {
             bytes_out = connection.bytes_out,
             "connection closed"
         );
-        dump::log_opening(connection);
-        self.say_tls_goodbye(connection);
-        match connection.tunnel.take() {
-            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
-        }
-        self.carrier_ended(connection);
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }

@@ -327,7 +327,7 @@ impl Worker {
             Completion::Adopted { token, connection, peer, .. } => {
                 self.adopted(token, connection, peer, now);
             }
-            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error, now),
             // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
             // yet.
             Completion::Closed { .. }
