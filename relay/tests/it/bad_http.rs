@@ -46,7 +46,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ("a folded field", flv("X: a\r\n b\r\n"), 400, malformed),
         ("no host", b"GET /live/a.flv HTTP/1.1\r\n\r\n".to_vec(), 400, malformed),
         ("two hosts", flv("Host: other\r\n"), 400, malformed),
-        ("an absolute target", get("http://relay/live/a.flv", ""), 400, malformed),
+        ("a target elsewhere", get("rtmp://relay/live/a.flv", ""), 400, malformed),
         (
             "an authority",
             b"CONNECT relay:80 HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(),
