@@ -443,7 +443,9 @@ fn hooked<'a>(
             page_url: String::new(),
         };
         if let Some(said) = speech.client() {
-            client.name_app(&said.raw_app());
+            client.app.clone_from(&said.app);
+            let args = said.raw_app().split_once('?').map(|(_, args)| args.to_owned());
+            client.args = args.unwrap_or_default();
             client.query = said.query();
             client.flash_ver.clone_from(&said.flash_ver);
             client.swf_url.clone_from(&said.swf_url);
@@ -453,7 +455,7 @@ fn hooked<'a>(
         }
         if let Some(asked) = speech.flv_request() {
             let address = &asked.stream.address;
-            client.name_app(address.name.app());
+            address.name.app().clone_into(&mut client.app);
             client.query.clone_from(&address.query);
             client.flash_ver.clone_from(&asked.client);
             client.tc_url = format!("http://{}/{}", address.host, address.name.app());

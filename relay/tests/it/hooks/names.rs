@@ -1,0 +1,82 @@
+//! What back ends are told of is what clients are given: however a client writes the name of a
+//! stream, where it cuts it, and whatever it asked for before.
+
+use std::net::SocketAddr;
+
+use crate::support::Scratch;
+use crate::support::backend::{Answer, Backend, Received};
+use crate::support::client::Client;
+use crate::support::http;
+use crate::support::relay::{Options, Relay};
+
+fn start(scratch: &Scratch, configuration: &str) -> Relay {
+    Relay::start(scratch.path(), &Options { configuration, ..Options::default() })
+}
+
+fn field(request: &Received, name: &str) -> String {
+    request.field(name).unwrap_or_default()
+}
+
+fn connected(address: SocketAddr, app: &str) -> Result<Client, String> {
+    let mut client = Client::open(address).unwrap();
+    client.enter(app)?;
+    Ok(client)
+}
+
+#[test]
+fn however_a_name_is_written_its_back_end_is_told_the_same() {
+    let scratch = Scratch::new("written");
+    let backend = Backend::start(|_| Answer::Status(403));
+    let url = backend.url("/h");
+    let relay = start(
+        &scratch,
+        &format!(
+            "[apps.gate]\nhooks = \"nginx-rtmp\"\non_play = \"{url}\"\non_publish = \"{url}\"\n"
+        ),
+    );
+    let told = |what: &str, expected: (&str, &str)| {
+        let last = backend.received().pop().unwrap_or_else(|| panic!("{what}: nobody was asked"));
+        let found = (field(&last, "app"), field(&last, "name"));
+        assert_eq!((found.0.as_str(), found.1.as_str()), expected, "{what}");
+    };
+    let written = [
+        ("gate", "x"),
+        ("gate", "mp4:x"),
+        ("gate", "flv:x.flv"),
+        ("gate", "/x"),
+        ("gate", "//x/"),
+        ("gate", "\"x\""),
+        ("gate", " x"),
+        ("gate/", "x"),
+        ("/gate", "x"),
+        ("\"gate\"", "x"),
+        ("gate/_definst_", "x"),
+        ("gate/x", ""),
+        ("", "gate/x"),
+        ("_definst_", "/gate//x"),
+    ];
+    for (app, name) in written {
+        let what = format!("{app:?} {name:?}");
+        assert!(connected(relay.rtmp, app).unwrap().play(name).is_err(), "{what}");
+        told(&what, ("gate", "x"));
+        assert!(connected(relay.rtmp, app).unwrap().publish(name).is_err(), "{what}");
+        told(&what, ("gate", "x"));
+    }
+    // Nothing is decoded in RTMP, and what goes behind the first slash is the name's.
+    for (app, name, expected) in
+        [("gate", "%78", "%2578"), ("gate", "a/x", "a/x"), ("gate/a", "x", "a/x")]
+    {
+        assert!(connected(relay.rtmp, app).unwrap().play(name).is_err());
+        told(name, ("gate", expected));
+    }
+    for path in ["x", "%78", "/x", "mp4:x", "%22x%22"] {
+        let answer = http::get(relay.rtmp, &format!("/gate/{path}.flv")).unwrap();
+        assert_eq!(answer.status, 403, "{path}");
+        told(path, ("gate", "x"));
+    }
+    assert_eq!(backend.received().len(), 2 * written.len() + 3 + 5);
+    assert_eq!(
+        relay.metrics().sum("relay_refused_total", &[("reason", "hook")]),
+        Some(asked as f64)
+    );
+}
