@@ -194,7 +194,7 @@ impl Worker {
         let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
-            let hooked = hooked(connection, &settings, request.address.name.app());
+            let Some(hooked) = &mut connection.hooked else { return };
             hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
             hooked.begin(stream, settings, now);
             return;
@@ -419,58 +419,68 @@ fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream
 }
 
 /// What a connection has to do with hooks, from the first time that it has. `app` is the
-/// application of who named none when connecting, and of HTTP.
+/// application of who named none when connecting, and of HTTP, where each request may be for
+/// another one.
 fn hooked<'a>(
     connection: &'a mut Connection,
     settings: &Arc<HookSettings>,
     app: &str,
 ) -> &'a mut Hooked {
-    let (id, key, peer, since) = (connection.id, connection.key, connection.peer, connection.since);
-    let speech = &connection.speech;
-    connection.hooked.get_or_insert_with(|| {
-        let mut client = HookClient {
-            id,
-            key,
-            peer,
-            since,
-            app: String::new(),
-            args: String::new(),
-            query: String::new(),
-            flash_ver: String::new(),
-            swf_url: String::new(),
-            tc_url: String::new(),
-            host: String::new(),
-            page_url: String::new(),
-        };
-        if let Some(said) = speech.client() {
-            client.app.clone_from(&said.app);
-            let args = said.raw_app().split_once('?').map(|(_, args)| args.to_owned());
-            client.args = args.unwrap_or_default();
-            client.query = said.query();
-            client.flash_ver.clone_from(&said.flash_ver);
-            client.swf_url.clone_from(&said.swf_url);
-            client.tc_url = said.tc_url().into_owned();
-            client.host.clone_from(&said.host);
-            client.page_url.clone_from(&said.page_url);
-        }
-        if let Some(asked) = speech.flv_request() {
-            let address = &asked.stream.address;
-            address.name.app().clone_into(&mut client.app);
-            client.query.clone_from(&address.query);
-            client.flash_ver.clone_from(&asked.client);
-            client.tc_url = format!("http://{}/{}", address.host, address.name.app());
-            client.host.clone_from(&address.host);
-            client.page_url.clone_from(&asked.page);
-        }
-        if client.app.is_empty() {
-            app.clone_into(&mut client.app);
-        }
+    let client = match &connection.hooked {
+        Some(hooked) if !connection.speech.is_flv() => Arc::clone(&hooked.client),
+        _ => Arc::new(client_of(connection, app)),
+    };
+    let hooked = connection.hooked.get_or_insert_with(|| {
         Box::new(Hooked {
-            client: Arc::new(client),
+            client: Arc::clone(&client),
             settings: Arc::clone(settings),
             owes_close: false,
             asked: None,
             streams: SmallVec::new(),
         })
-    })
+    });
+    hooked.client = client;
+    hooked
+}
+
+/// Who the client is, as it says itself.
+fn client_of(connection: &Connection, app: &str) -> HookClient {
+    let mut client = HookClient {
+        id: connection.id,
+        key: connection.key,
+        peer: connection.peer,
+        since: connection.since,
+        app: String::new(),
+        args: String::new(),
+        query: String::new(),
+        flash_ver: String::new(),
+        swf_url: String::new(),
+        tc_url: String::new(),
+        host: String::new(),
+        page_url: String::new(),
+    };
+    if let Some(said) = connection.speech.client() {
+        client.app.clone_from(&said.app);
+        let args = said.raw_app().split_once('?').map(|(_, args)| args.to_owned());
+        client.args = args.unwrap_or_default();
+        client.query = said.query();
+        client.flash_ver.clone_from(&said.flash_ver);
+        client.swf_url.clone_from(&said.swf_url);
+        client.tc_url = said.tc_url().into_owned();
+        client.host.clone_from(&said.host);
+        client.page_url.clone_from(&said.page_url);
+    }
+    if let Some(asked) = connection.speech.flv_request() {
+        let address = &asked.stream.address;
+        address.name.app().clone_into(&mut client.app);
+        client.query.clone_from(&address.query);
+        client.flash_ver.clone_from(&asked.client);
+        client.tc_url = format!("http://{}/{}", address.host, address.name.app());
+        client.host.clone_from(&address.host);
+        client.page_url.clone_from(&asked.page);
+    }
+    if client.app.is_empty() {
+        app.clone_into(&mut client.app);
+    }
+    client
 }

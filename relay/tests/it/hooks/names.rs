@@ -1,7 +1,9 @@
 //! What back ends are told of is what clients are given: however a client writes the name of a
 //! stream, where it cuts it, and whatever it asked for before.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::support::Scratch;
 use crate::support::backend::{Answer, Backend, Received};
@@ -79,4 +81,50 @@ fn however_a_name_is_written_its_back_end_is_told_the_same() {
         relay.metrics().sum("relay_refused_total", &[("reason", "hook")]),
         Some(asked as f64)
     );
+}
+
+/// The statuses of GETs of these paths on one connection, one after the other.
+fn statuses(address: SocketAddr, paths: &[&str]) -> Vec<String> {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut statuses = Vec::new();
+    for path in paths {
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let mut length = usize::MAX;
+        while answer.len() < length {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+            if answer.ends_with(b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+                let value = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                length = answer.len() + value.unwrap().parse::<usize>().unwrap();
+            }
+        }
+        statuses.push(String::from_utf8_lossy(&answer[9..12]).into_owned());
+    }
+    statuses
+}
+
+#[test]
+fn each_request_of_a_connection_is_told_with_its_own_application() {
+    let scratch = Scratch::new("kept-alive");
+    let backend = Backend::start(|request| match field(request, "app").as_str() {
+        "paid" => Answer::Status(403),
+        _ => Answer::Status(200),
+    });
+    let url = backend.url("/h");
+    let relay = start(
+        &scratch,
+        &format!(
+            "[apps.\"*\"]\nhooks = \"nginx-rtmp\"\non_play = \"{url}\"\nhooks_cache = \"10m\"\n"
+        ),
+    );
+    let paths = ["/open/x.flv", "/paid/x.flv", "/open/y.flv", "/paid/x.flv"];
+    assert_eq!(statuses(relay.rtmp, &paths), ["404", "403", "404", "403"]);
+    let received = backend.received();
+    let told = received.iter().map(|request| (field(request, "app"), field(request, "tcurl")));
+    let expected = ["open", "paid", "open"].map(|app| (app.to_owned(), format!("http://h/{app}")));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
