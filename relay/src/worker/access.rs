@@ -130,8 +130,9 @@ impl Worker {
     ) {
         match judgement {
             Judgement::Granted(grant) => {
-                self.tell_hook(connection, action, &request, now);
-                self.permitted(connection, Permit { action, request, grant });
+                let permit = Permit { action, request, grant };
+                self.tell_hook(connection, &permit, now);
+                self.permitted(connection, permit);
             }
             Judgement::Ask(Question::Hook(grant)) => {
                 self.ask_hook(connection, Permit { action, request, grant }, now);

@@ -166,17 +166,17 @@ impl Worker {
     pub(super) fn tell_hook(
         &mut self,
         connection: &mut Connection,
-        action: Action,
-        request: &StreamRequest,
+        permit: &Permit,
         now: Duration,
     ) {
-        let settings = Arc::clone(&self.settings.app(request.address.name.app()).hooks);
-        let (question, others) = events(action);
+        let app = permit.request.address.name.app();
+        let settings = Arc::clone(&self.settings.app(app).hooks);
+        let (question, others) = events(permit.action);
         if settings.has(question) || !settings.has_any(others) {
             return;
         }
-        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
-        hooked(connection, &settings, request.address.name.app()).begin(stream, settings, now);
+        let stream = Arc::new(stream_of(self.hooks.next_number(), permit));
+        hooked(connection, &settings, app).begin(stream, settings, now);
     }
 
     /// A client may publish or play if its back end agrees.
@@ -191,7 +191,7 @@ impl Worker {
         }
         let app = request.address.name.app();
         let client = Arc::clone(&hooked(connection, &settings, app).client);
-        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
+        let stream = Arc::new(stream_of(self.hooks.next_number(), &permit));
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
             let Some(hooked) = &mut connection.hooked else { return };
@@ -406,12 +406,14 @@ fn events(action: Action) -> (HookName, &'static [HookName]) {
     }
 }
 
-fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream {
+/// Under the name that was granted: without the stream key that may have stood at its end.
+fn stream_of(number: u64, permit: &Permit) -> HookStream {
+    let request = &permit.request;
     HookStream {
         number,
-        publishes: action == Action::Publish,
+        publishes: permit.action == Action::Publish,
         message_stream: request.message_stream,
-        name: request.address.name.as_str().into(),
+        name: permit.name().as_str().into(),
         words: request.words.clone(),
         query: request.address.query.clone(),
         host: request.address.host.clone(),

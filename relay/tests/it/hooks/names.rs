@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::support::Scratch;
+use sha2::{Digest, Sha256};
+
 use crate::support::backend::{Answer, Backend, Received};
 use crate::support::client::Client;
 use crate::support::http;
@@ -127,4 +129,38 @@ fn each_request_of_a_connection_is_told_with_its_own_application() {
     let told = received.iter().map(|request| (field(request, "app"), field(request, "tcurl")));
     let expected = ["open", "paid", "open"].map(|app| (app.to_owned(), format!("http://h/{app}")));
     assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_stream_key_in_the_name_is_not_told() {
+    let scratch = Scratch::new("keys");
+    let backend = Backend::start(|_| Answer::Status(200));
+    let (url, keys) = (backend.url("/h"), scratch.file("keys"));
+    let digest = Sha256::digest("saltthe-stream-key");
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(&keys, format!("cam sha256:salt:{digits}\n")).unwrap();
+    let keys = keys.display();
+    let relay = start(
+        &scratch,
+        &format!(
+            "[apps.form]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\n\
+             on_publish_done = \"{url}\"\npublish = [\"key {keys} and hook\"]\n\
+             [apps.json]\nhooks = \"srs\"\non_publish = \"{url}\"\non_unpublish = \"{url}\"\n\
+             publish = [\"key {keys} and hook\"]\n\
+             [apps.told]\nhooks = \"nginx-rtmp\"\non_publish_done = \"{url}\"\n\
+             publish = [\"key {keys}\"]\n"
+        ),
+    );
+    for app in ["form", "json", "told"] {
+        connected(relay.rtmp, app).unwrap().publish("cam/the-stream-key").unwrap();
+    }
+    backend.wait(5, |_| true);
+    for request in backend.received() {
+        assert!(!request.fields.contains("the-stream-key"), "{request:?}");
+        let name = match request.json() {
+            Some(json) => format!("{} {}", json["app"], json["stream"]).replace('"', ""),
+            None => format!("{} {}", field(&request, "app"), field(&request, "name")),
+        };
+        assert!(["form cam", "json cam", "told cam"].contains(&&*name), "{name}");
+    }
 }
