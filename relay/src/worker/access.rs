@@ -115,6 +115,19 @@ impl Worker {
         request: StreamRequest,
         now: Duration,
     ) {
+        if let Some(request) = self.hook_entry(connection, action, request) {
+            self.judge(connection, action, request, now);
+        }
+    }
+
+    /// The same for who may be in that application.
+    pub(super) fn judge(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        now: Duration,
+    ) {
         let judgement = self.authorise(connection, action, &request, now);
         self.follow(connection, action, request, judgement, now);
     }

@@ -84,6 +84,7 @@ impl Worker {
             connection.asked_since = Some(now);
             match asked {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
+                Asked::Entry(waiting) => worker.hear_of_entry(connection, *waiting, verdict, now),
                 Asked::Stream(permit) => {
                     let (action, stream) = (permit.action, permit.request.message_stream);
                     match heard(connection, number, *permit, verdict) {
@@ -93,37 +94,6 @@ impl Worker {
                 }
             }
         });
-    }
-
-    fn hear_of_connect(&mut self, connection: &mut Connection, verdict: Verdict, now: Duration) {
-        let Some(hooked) = &mut connection.hooked else { return };
-        let ends = [HookName::OnDisconnect, HookName::OnClose];
-        let refusal = match verdict {
-            Verdict::Go { told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                None
-            }
-            Verdict::Rename { to: app, told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                match connection.speech.rename_app(&app) {
-                    Ok(()) => {
-                        hooked.rename_app(&app);
-                        None
-                    }
-                    Err(_) => Some(HookRefusal::BadName),
-                }
-            }
-            Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
-            Verdict::Refused => Some(HookRefusal::Refused),
-            Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
-        };
-        match refusal {
-            None => {
-                connection.speech.accept_connect();
-                self.resume(connection, now);
-            }
-            Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
-        }
     }
 
     pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {

@@ -48,6 +48,8 @@ pub(super) struct Hooked {
     pub(super) client: Arc<HookClient>,
     /// The hooks that connect went by.
     pub(super) settings: Arc<HookSettings>,
+    /// The application whose `on_connect` let the connection in.
+    pub(super) entered: Option<Box<str>>,
     /// The end of the connection is to be told.
     pub(super) owes_close: bool,
     /// The question that is outstanding, with its number.
@@ -69,6 +71,8 @@ pub(super) struct HookedStream {
 /// What the verdict is outstanding on.
 pub(super) enum Asked {
     Connect,
+    /// Connect, about which nobody was asked before this was asked for.
+    Entry(Box<(Action, StreamRequest)>),
     Stream(Box<Permit>),
 }
 
@@ -90,12 +94,6 @@ impl Hooked {
         let spilled = if self.streams.spilled() { self.streams.capacity() } else { 0 };
         let own = size_of::<Self>() + spilled * size_of::<HookedStream>();
         own + self.client.held_bytes() + streams.sum::<usize>()
-    }
-
-    /// Connect was let into another application.
-    pub(super) fn rename_app(&mut self, app: &str) {
-        self.client =
-            Arc::new(HookClient { app: app.to_owned(), ..HookClient::clone(&self.client) });
     }
 
     /// Notes that a stream began, or may begin, so that its end is told.
@@ -134,33 +132,6 @@ impl HookedStream {
 }
 
 impl Worker {
-    /// A client wants to connect.
-    pub(super) fn hook_connect(&mut self, connection: &mut Connection) -> HookStep {
-        let Some(client) = connection.speech.client() else { return HookStep::Go };
-        let app = client.app.split('/').next().unwrap_or_default();
-        let settings = Arc::clone(&self.settings.app(app).hooks);
-        let owes_close = settings.has_any(&[OnDisconnect, OnClose]);
-        let asks = settings.has(OnConnect);
-        if !owes_close && !asks {
-            return HookStep::Go;
-        }
-        let hooked = hooked(connection, &settings, "");
-        if !asks {
-            hooked.owes_close = owes_close;
-            return HookStep::Go;
-        }
-        let client = Arc::clone(&hooked.client);
-        let question = Question { number: self.hooks.next_number(), stream: None };
-        let number = question.number;
-        if !self.put_question(OnConnect, &settings, &client, question) {
-            return without_verdict(&settings);
-        }
-        if let Some(hooked) = &mut connection.hooked {
-            hooked.asked = Some((number, Asked::Connect));
-        }
-        HookStep::Wait
-    }
-
     /// A client may publish or play, and nobody had to be asked: only what else its back end is
     /// told of it is noted. A back end that was to be asked hears nothing of it at all.
     pub(super) fn tell_hook(
@@ -209,7 +180,7 @@ impl Worker {
     }
 
     /// Sends a question; false when the road is full.
-    fn put_question(
+    pub(super) fn put_question(
         &mut self,
         name: HookName,
         settings: &Arc<HookSettings>,
@@ -251,7 +222,7 @@ impl Worker {
                 self.notify(call);
             }
         }
-        let of_connect = matches!(asked, Some((_, Asked::Connect)));
+        let of_connect = matches!(asked, Some((_, Asked::Connect | Asked::Entry(_))));
         let owes_close = if of_connect {
             hooked.settings.has_any(&[OnDisconnect, OnClose])
         } else {
@@ -367,7 +338,7 @@ impl Worker {
 }
 
 impl Hooks {
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.numbered += 1;
         self.numbered
     }
@@ -384,7 +355,7 @@ impl Hooks {
 }
 
 /// Whether a client is let in when there is no verdict.
-fn without_verdict(settings: &HookSettings) -> HookStep {
+pub(super) fn without_verdict(settings: &HookSettings) -> HookStep {
     match settings.fail {
         Fail::Open => HookStep::Go,
         Fail::Closed => HookStep::Failed,
@@ -423,7 +394,7 @@ fn stream_of(number: u64, permit: &Permit) -> HookStream {
 /// What a connection has to do with hooks, from the first time that it has. `app` is the
 /// application of who named none when connecting, and of HTTP, where each request may be for
 /// another one.
-fn hooked<'a>(
+pub(super) fn hooked<'a>(
     connection: &'a mut Connection,
     settings: &Arc<HookSettings>,
     app: &str,
@@ -436,6 +407,7 @@ fn hooked<'a>(
         Box::new(Hooked {
             client: Arc::clone(&client),
             settings: Arc::clone(settings),
+            entered: None,
             owes_close: false,
             asked: None,
             streams: SmallVec::new(),

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::Scratch;
+use crate::support::{Scratch, wait_for};
 use sha2::{Digest, Sha256};
 
 use crate::support::backend::{Answer, Backend, Received};
@@ -162,5 +162,75 @@ fn a_stream_key_in_the_name_is_not_told() {
             None => format!("{} {}", field(&request, "app"), field(&request, "name")),
         };
         assert!(["form cam", "json cam", "told cam"].contains(&&*name), "{name}");
+    }
+}
+
+#[test]
+fn nobody_gets_past_on_connect_by_naming_the_application_later() {
+    let scratch = Scratch::new("entry");
+    let backend = Backend::start(|request| {
+        match (request.event().as_str(), field(request, "app").as_str()) {
+            ("connect", "gate") => Answer::Status(403),
+            ("connect", "alias") => Answer::Redirect("inner/room"),
+            _ => Answer::Status(200),
+        }
+    });
+    let url = backend.url("/h");
+    let hooks = format!(
+        "hooks = \"nginx-rtmp\"\non_connect = \"{url}\"\non_disconnect = \"{url}\"\n\
+         play = [\"everybody\"]\npublish = [\"everybody\"]\n"
+    );
+    let apps = ["gate", "open", "alias", "inner"];
+    let relay = start(&scratch, &apps.map(|app| format!("[apps.{app}]\n{hooks}")).concat());
+    assert!(connected(relay.rtmp, "gate").is_err());
+    for name in ["gate/s", "mp4:gate/s"] {
+        assert!(connected(relay.rtmp, "").unwrap().play(name).is_err(), "{name}");
+        assert!(connected(relay.rtmp, "").unwrap().publish(name).is_err(), "{name}");
+    }
+    let told = |event: &str, app: &str| {
+        let received = backend.received();
+        let fits = |request: &&Received| request.event() == event && field(request, "app") == app;
+        received.iter().filter(fits).count()
+    };
+    assert_eq!(told("connect", "gate"), 5);
+
+    // Who is let in is let in once, and leaves once.
+    let mut both = connected(relay.rtmp, "").unwrap();
+    both.publish("open/s").unwrap();
+    let mut usual = connected(relay.rtmp, "open").unwrap();
+    usual.play("s").unwrap();
+    assert_eq!((told("connect", "open"), told("disconnect", "open")), (2, 0));
+    let paths = ["/gate/s.flv", "/open/none.flv", "/open/other.flv", "/gate/s.flv"];
+    assert_eq!(statuses(relay.rtmp, &paths), ["403", "404", "404", "403"]);
+    drop((both, usual));
+    backend.wait(3, |request| request.event() == "disconnect" && field(request, "app") == "open");
+    assert_eq!((told("connect", "open"), told("connect", "gate")), (3, 7));
+    assert_eq!(told("disconnect", "gate"), 0);
+
+    // A connect that is let in elsewhere is let in there.
+    let mut renamed = connected(relay.rtmp, "").unwrap();
+    renamed.publish("alias/x").unwrap();
+    let found = http::get(relay.http, "/api/v1/streams/inner/room/x").unwrap();
+    assert_eq!(found.status, 200);
+    assert_eq!(told("connect", "inner"), 0);
+}
+
+#[test]
+fn a_stream_gets_another_name_within_its_application() {
+    let scratch = Scratch::new("renamed");
+    let backend = Backend::start(|_| Answer::Redirect("other"));
+    let url = backend.url("/h");
+    let relay =
+        start(&scratch, &format!("[limits]\nstream_grace = \"0s\"\n[apps.ren]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\n"));
+    for (app, name) in [("ren", "x"), ("", "ren/x"), ("ren/sub", "x"), ("ren/x", "")] {
+        let mut publisher = connected(relay.rtmp, app).unwrap();
+        publisher.publish(name).unwrap();
+        let found = http::get(relay.http, "/api/v1/streams/ren/other").unwrap();
+        assert_eq!(found.status, 200, "{app:?} {name:?}");
+        drop(publisher);
+        wait_for("the end of the publisher", Duration::from_secs(5), || {
+            let left = http::get(relay.http, "/api/v1/streams/ren/other").unwrap();
+            (left.status == 404).then_some(())
+        });
     }
 }
