@@ -220,8 +220,12 @@ fn a_stream_gets_another_name_within_its_application() {
     let scratch = Scratch::new("renamed");
     let backend = Backend::start(|_| Answer::Redirect("other"));
     let url = backend.url("/h");
-    let relay =
-        start(&scratch, &format!("[limits]\nstream_grace = \"0s\"\n[apps.ren]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\n"));
+    let relay = start(
+        &scratch,
+        &format!(
+            "[limits]\nstream_grace = \"0s\"\n[apps.ren]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\n"
+        ),
+    );
     for (app, name) in [("ren", "x"), ("", "ren/x"), ("ren/sub", "x"), ("ren/x", "")] {
         let mut publisher = connected(relay.rtmp, app).unwrap();
         publisher.publish(name).unwrap();
