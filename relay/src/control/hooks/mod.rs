@@ -125,6 +125,8 @@ impl Reread for Files {
 
     fn prepare(&mut self, config: &Config) -> Result<(), Vec<String>> {
         let keys = files(&config.settings).map_err(|why| vec![why])?;
+        // Workers ask by the new settings before they are committed to.
+        self.hooks.keys.write().add(&keys);
         self.read = Some((keys, of(&config.settings).cloned().collect()));
         Ok(())
     }
@@ -132,7 +134,7 @@ impl Reread for Files {
     /// The settings themselves come with each call.
     fn commit(&mut self) {
         if let Some((keys, settings)) = self.read.take() {
-            *self.hooks.keys.write() = keys;
+            self.hooks.keys.write().replace(keys);
             self.hooks.know_servers(settings.iter());
         }
     }

@@ -17,6 +17,8 @@ use crate::worker::labels::Label;
 use crate::worker::settings::AppSettings;
 use crate::worker::verdicts::HookStream;
 
+mod files;
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
 const BROKEN: &str = "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
