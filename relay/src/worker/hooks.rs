@@ -97,9 +97,15 @@ impl Hooked {
     }
 
     /// Notes that a stream began, or may begin, so that its end is told.
-    fn begin(&mut self, stream: Arc<HookStream>, settings: Arc<HookSettings>, now: Duration) {
+    fn begin(
+        &mut self,
+        stream: Arc<HookStream>,
+        settings: Arc<HookSettings>,
+        now: Duration,
+        chance: f64,
+    ) {
         let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
-        let next_question = expiry(&settings, stream.publishes, now);
+        let next_question = expiry(&settings, stream.publishes, now, chance);
         self.streams.push(HookedStream {
             stream,
             settings,
@@ -147,7 +153,8 @@ impl Worker {
             return;
         }
         let stream = Arc::new(stream_of(self.hooks.next_number(), permit));
-        hooked(connection, &settings, app).begin(stream, settings, now);
+        let chance = self.random.f64();
+        hooked(connection, &settings, app).begin(stream, settings, now, chance);
     }
 
     /// A client may publish or play if its back end agrees.
@@ -167,7 +174,7 @@ impl Worker {
         if self.put_question(question, &settings, &client, asked) {
             let Some(hooked) = &mut connection.hooked else { return };
             hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
-            hooked.begin(stream, settings, now);
+            hooked.begin(stream, settings, now, self.random.f64());
             return;
         }
         match without_verdict(&settings) {
@@ -298,7 +305,8 @@ impl Worker {
                 due.push((Arc::clone(stream), Arc::clone(settings), Some(time)));
             }
             if is_due(hooked.next_question) {
-                hooked.next_question = expiry(settings, stream.publishes, now);
+                let chance = self.random.f64();
+                hooked.next_question = expiry(settings, stream.publishes, now, chance);
                 due.push((Arc::clone(stream), Arc::clone(settings), None));
             }
         }
@@ -363,10 +371,17 @@ pub(super) fn without_verdict(settings: &HookSettings) -> HookStep {
 }
 
 /// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts.
-fn expiry(settings: &HookSettings, publishes: bool, now: Duration) -> Option<Duration> {
+/// By `chance`, from 0 to 1, up to a tenth early: those who came at once are not asked about at once
+/// for ever.
+fn expiry(
+    settings: &HookSettings,
+    publishes: bool,
+    now: Duration,
+    chance: f64,
+) -> Option<Duration> {
     let question = if publishes { OnPublish } else { OnPlay };
     let ends = settings.has(question) && !settings.verdict_lifetime.is_zero();
-    ends.then(|| now + settings.verdict_lifetime)
+    ends.then(|| now + settings.verdict_lifetime.mul_f64(1.0 - chance / 10.0))
 }
 
 /// The event that asks about an action, and those that tell what becomes of it.
@@ -457,4 +472,27 @@ fn client_of(connection: &Connection, app: &str) -> HookClient {
         app.clone_into(&mut client.app);
     }
     client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_of_one_moment_end_at_many() {
+        let mut settings = HookSettings::default();
+        let at = |settings: &HookSettings, chance| {
+            expiry(settings, true, Duration::from_secs(7), chance).map(|time| time.as_secs())
+        };
+        settings.verdict_lifetime = Duration::from_secs(100);
+        assert_eq!(at(&settings, 0.0), None, "nobody was asked");
+        settings.contract = Some(super::super::hook_settings::Contract::Srs);
+        settings.urls[OnPublish.index()] =
+            super::super::hook_settings::HookUrl::parse("http://h/").into_iter().collect();
+        for (chance, expected) in [(0.0, 107), (0.5, 102), (1.0, 97)] {
+            assert_eq!(at(&settings, chance), Some(expected));
+        }
+        settings.verdict_lifetime = Duration::ZERO;
+        assert_eq!(at(&settings, 0.5), None);
+    }
 }

@@ -230,7 +230,9 @@ async fn once(
     let server_name = url.server();
     let server = hooks.server(settings, &server_name);
     let within = settings.timeout();
-    let place = match timeout(within, server.place(is_question)).await {
+    // Who is in already keeps nobody waiting who wants to be let in.
+    let is_awaited = matches!(call.subject, Subject::Ask(_));
+    let place = match timeout(within, server.place(is_awaited)).await {
         Ok(place) => place,
         Err(_) => {
             hooks.count(name, HookResult::Overload);

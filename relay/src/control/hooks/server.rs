@@ -8,7 +8,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::breaker::{Breaker, Change};
 use crate::worker::hook_settings::HookSettings;
 
-/// Notifications have places of their own, so that many of them keep no client waiting.
+/// Notifications, and questions about those who are in, have places of their own, so that many of
+/// them keep no client waiting.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) concurrency: usize,
@@ -28,8 +29,8 @@ impl Server {
     }
 
     /// Waits for a place, in the order of asking. Never fails, since the places are never closed.
-    pub(super) async fn place(&self, is_question: bool) -> Option<SemaphorePermit<'_>> {
-        let places = if is_question { &self.questions } else { &self.notices };
+    pub(super) async fn place(&self, is_awaited: bool) -> Option<SemaphorePermit<'_>> {
+        let places = if is_awaited { &self.questions } else { &self.notices };
         places.acquire().await.ok()
     }
 

@@ -18,6 +18,7 @@ use crate::worker::settings::AppSettings;
 use crate::worker::verdicts::HookStream;
 
 mod files;
+mod places;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
