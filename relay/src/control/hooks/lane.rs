@@ -59,7 +59,7 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
                     Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
                 );
                 kept_out = (!began).then_some(question.number);
-                hooks.questions.fetch_sub(1, Ordering::Relaxed);
+                hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);
             }
             Subject::Goes { stream, .. } => {
