@@ -48,6 +48,7 @@ mod flv;
 mod front;
 pub mod handle;
 mod hook_answers;
+mod hook_connect;
 pub mod hook_settings;
 mod hooks;
 mod http;
