@@ -118,6 +118,10 @@ impl Worker {
 
     /// Moves a connection to the role that its publishes and plays give it.
     pub(super) fn update_role(&mut self, connection: &mut Connection) {
+        if connection.speech.is_outside() {
+            // It has its role for life.
+            return;
+        }
         let role = if !connection.publishes.is_empty() {
             Role::Publisher
         } else if !connection.plays.is_empty() {
@@ -192,6 +196,7 @@ impl Worker {
             "connection closed"
         );
         dump::log_opening(connection);
+        self.outside_closed(connection, reason, detail.as_deref());
         self.say_tls_goodbye(connection);
         match connection.tunnel.take() {
             Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
@@ -257,6 +262,7 @@ impl Worker {
             return;
         }
         connection.collect_replies();
+        self.collect_outside(connection, now);
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -268,8 +274,10 @@ impl Worker {
             None
         };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
-        // A carrier has one answer at a time, which is bounded elsewhere.
-        if queued > self.limits.output_bytes_max && connection.role != Role::Carrier {
+        // A carrier has one answer at a time, and a tunnel of ours one request, which are bounded
+        // elsewhere.
+        let in_requests = connection.role == Role::Carrier || connection.speech.makes_requests();
+        if queued > self.limits.output_bytes_max && !in_requests {
             let detail = "it asks and does not read the replies";
             self.close(connection, CloseReason::Slow, Some(&detail), now);
             return;
