@@ -118,6 +118,10 @@ impl Worker {
 
     /// Moves a connection to the role that its publishes and plays give it.
     pub(super) fn update_role(&mut self, connection: &mut Connection) {
+        if connection.speech.is_outside() {
+            // It has its role for life.
+            return;
+        }
         let role = if !connection.publishes.is_empty() {
             Role::Publisher
         } else if !connection.plays.is_empty() {
@@ -211,6 +215,7 @@ impl Worker {
             bytes_out = connection.bytes_out,
             "connection closed"
         );
+        self.outside_closed(connection, reason, detail.as_deref());
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
@@ -270,6 +275,7 @@ impl Worker {
             return;
         }
         connection.collect_replies();
+        self.collect_outside(connection, now);
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -281,8 +287,10 @@ impl Worker {
             None
         };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
-        // A carrier has one answer at a time, which is bounded elsewhere.
-        if queued > self.limits.output_bytes_max && connection.role != Role::Carrier {
+        // A carrier has one answer at a time, and a tunnel of ours one request, which are bounded
+        // elsewhere.
+        let in_requests = connection.role == Role::Carrier || connection.speech.makes_requests();
+        if queued > self.limits.output_bytes_max && !in_requests {
             let detail = "it asks and does not read the replies";
             self.close(connection, CloseReason::Slow, Some(&detail), now);
             return;

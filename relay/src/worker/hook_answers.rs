@@ -7,7 +7,7 @@ use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
 use super::hooks::Asked;
-use super::labels::{CloseReason, HookName, RefuseReason};
+use super::labels::{CloseReason, RefuseReason};
 use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
 use crate::limits::Limits;

@@ -56,8 +56,8 @@ impl Worker {
                 self.asked_to_yield(stream, to, if_silent, now)
             }
             Order::Unwatched { publisher } => self.unwatched(publisher, now),
-            Order::Play { stream, player, name, home } => {
-                self.play_granted(stream, player, &name, home, now);
+            Order::Play { stream, player, name, home, push } => {
+                self.play_granted((stream, push), player, &name, home, now);
             }
             Order::RefusePlay { player, name, why } => {
                 self.play_refused(player, &name, why, now);
