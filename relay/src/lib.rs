@@ -111,6 +111,14 @@
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
 //!
+//! # Other servers
+//!
+//! Streams are pushed to and pulled from other servers. What runs is decided by the control thread,
+//! which hears from worker 0 which names are live and wanted, looks hosts up and tries again; a
+//! worker dials, by `Operation::Connect`, and carries the stream. A push is a reader of the log
+//! like a player, of a view with metadata as publishers send it; a pull is a publisher whose media
+//! a client session brings. Both are connections of the worker like those that it accepted.
+//!
 //! # What is too much, and what changes meanwhile
 //!
 //! Addresses are judged when a connection comes, in one table for all workers whose locks only

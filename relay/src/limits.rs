@@ -191,7 +191,7 @@ limits! {
     tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB that came of it, and the requests before it must have come.";
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
-    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
+    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait. One server has at most eight times as many as are left for the others.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
     hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
     hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
@@ -218,6 +218,17 @@ limits! {
     token_keys_keep: Time = secs(24 * 3_600), "How long keys of tokens that were fetched are used while fetching them anew fails.";
     token_keys_bytes_max: Bytes = 256 * KIB, "Longest answer that is read when keys of tokens are fetched.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
+    outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
+    outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
+    outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
+    outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";
+    outside_breaker_failures: Count = 20, "After so many failures of a push or pull in a row it is left alone for outside_breaker_pause, and then tried once.";
+    outside_breaker_pause: Time = secs(300), "Pause of a push or pull that failed outside_breaker_failures times in a row, or that leads back to this node.";
+    outside_redirects_max: Count = 5, "Redirects that a push or pull follows from one server to the next before it counts as failed.";
+    outside_news_max: Count = 4_096, "News of names and of pushes and pulls on their way from workers to the control thread; further ones wait in their worker.";
+    pull_linger: Time = secs(10), "How long a stream that is pulled for its players goes on after the last one left.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

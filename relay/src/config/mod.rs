@@ -16,6 +16,7 @@ mod key;
 mod limiting;
 mod listing;
 mod nearest;
+mod outside;
 mod reload;
 mod secrets;
 mod settings;

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, guard, health, watch};
+use super::{api, api_outside, guard, health, watch};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -50,6 +50,14 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/config/", get(api::config))
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/reload/", post(api::reload))
+        .route("/api/v1/pushes", get(api_outside::pushes).post(api_outside::push))
+        .route("/api/v1/pushes/", get(api_outside::pushes).post(api_outside::push))
+        .route("/api/v1/pushes/{id}", delete(api_outside::end_push))
+        .route("/api/v1/pushes/{id}/", delete(api_outside::end_push))
+        .route("/api/v1/pulls", get(api_outside::pulls).post(api_outside::pull))
+        .route("/api/v1/pulls/", get(api_outside::pulls).post(api_outside::pull))
+        .route("/api/v1/pulls/{id}", delete(api_outside::end_pull))
+        .route("/api/v1/pulls/{id}/", delete(api_outside::end_pull))
         .fallback(nothing_here)
         .with_state(Arc::clone(&state))
         .layer(middleware::from_fn_with_state(state, guard::guard));
@@ -126,7 +134,7 @@ async fn overview(Shared(state): Shared<Arc<State>>) -> String {
         "relay {version}, node {node}, {phase}, up {up}\n\
          {workers}, {connections}, {streams}, {players}\n\n\
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
-         /api/v1/config\n\
+         /api/v1/config  /api/v1/pushes  /api/v1/pulls\n\
          /metrics  /startupz  /readyz  /livez\n\
          /watch/{{app}}/{{name}}  in a browser\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -88,6 +88,9 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     limits(&mut out, state);
     let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
     state.hooks.expose(&mut out, &overloaded);
+    let help = "Connections to other servers that were to be opened, by result.";
+    out.counter("relay_dials_total", &["result"], help).cells(&[], cells.sum(|cells| &cells.dials));
+    state.outside.families(&mut out);
     state.certificates.collect(&mut out);
     out.into_inner()
 }

@@ -15,6 +15,7 @@
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
+//!   outside   streams that go to and come from other servers; api_outside: the same by the API
 //!   token     keys that tokens are checked by, fetched for the workers
 //!   trust     whom https servers that are called are trusted by
 //!   watch     /watch: a page that plays a stream in a browser
@@ -22,6 +23,7 @@
 //! ```
 
 mod api;
+mod api_outside;
 mod ask;
 mod certificates;
 pub mod ending;
@@ -33,6 +35,7 @@ mod http;
 mod life;
 pub mod log;
 mod metrics;
+mod outside;
 mod page;
 mod places;
 pub mod reload;
@@ -59,6 +62,7 @@ use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
 use hooks::Hooks;
+use outside::Outside;
 use state::{Phase, State};
 
 /// Everything that the control thread is started with.
@@ -83,6 +87,8 @@ pub struct Control {
     pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
+    /// Chance for pauses between tries.
+    pub seed: u64,
 }
 
 /// How a node ended.
@@ -114,12 +120,14 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
+    let outside = Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed);
+    outside.configure(settings);
     let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
     let reloader = reload::Reloader { parts, fit: control.fit };
-    let state = State::new(workers, effective, clock, log, reloader, tls, hooks);
+    let state = State::new(workers, effective, clock, log, reloader, tls, (hooks, outside));
     let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes()?;
@@ -131,6 +139,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         tokio::spawn(keep_token_keys(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
+        tokio::spawn(Arc::clone(&state.outside).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state.certificates.watch(watch).await });

@@ -109,6 +109,7 @@ async fn try_reload(state: &State, reloader: &mut Reloader) -> Result<Reloaded, 
     state.log.set_level(new.config.log.level);
     let settings = Arc::new(new.config.settings.clone());
     let unconfirmed = give(&state.workers, &settings).await;
+    state.outside.configure(&settings);
     let mut reread: Vec<&'static str> = Vec::new();
     if !new.config.api.tokens.is_empty() {
         reread.push("api.token_file");

@@ -11,6 +11,7 @@ use super::certificates::Certificates;
 use super::health::Heartbeats;
 use super::hooks::Hooks;
 use super::log::LogCounts;
+use super::outside::Outside;
 use super::reload::Reloader;
 use crate::config::Effective;
 use crate::limits::Limits;
@@ -22,6 +23,7 @@ pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
     pub(super) hooks: Arc<Hooks>,
+    pub(super) outside: Arc<Outside>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -99,11 +101,12 @@ impl State {
         log: LogCounts,
         reloader: Reloader,
         tls: Option<Arc<ServerTls>>,
-        hooks: Arc<Hooks>,
+        (hooks, outside): (Arc<Hooks>, Arc<Outside>),
     ) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             hooks,
+            outside,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
             log,

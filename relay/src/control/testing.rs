@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::hooks::{self, Hooks};
 use super::log::LogCounts;
+use super::outside::Outside;
 use super::reload::Reloader;
 use super::state::State;
 use crate::config::{self, Command, Effective};
@@ -54,7 +55,8 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
         node: "test",
     };
     let hooks = Hooks::new(hooks).unwrap();
-    State::new(workers, effective, clock, log, reloader, None, hooks)
+    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
+    State::new(workers, effective, clock, log, reloader, None, (hooks, outside))
 }
 
 /// What a scripted worker knows, in any order.
@@ -99,7 +101,10 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                     reply.send(());
                 }
                 Query::Drain { .. } if script.panics => panic!("as the script says"),
-                Query::TokenKeys(_) => {}
+                Query::TokenKeys(_)
+                | Query::Outside(_)
+                | Query::EndOutside(_)
+                | Query::Watch(_) => {}
                 Query::Drain { .. } if script.clings => {}
                 Query::Drain { .. } | Query::Stop => return,
             }

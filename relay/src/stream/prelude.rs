@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::tags;
-use super::view::ViewKind;
+use super::view::{ViewFormat, ViewKind};
 use crate::limits::Limits;
 use crate::wire::chunk_writer::write_message;
 use crate::wire::media::{Class, Role, Tracks};
@@ -110,6 +110,10 @@ impl Prelude {
                 let payload = &item.payload;
                 let pieces = PayloadPieces::whole(payload);
                 tags::put(out, (kind, form), media, item.role, timestamp, payload.len(), pieces);
+                continue;
+            }
+            if kind.format == ViewFormat::Published && item.role == Role::Metadata {
+                kind.put_metadata(out, timestamp, &item.payload);
                 continue;
             }
             let header = MessageHeader {

@@ -118,6 +118,10 @@ impl Worker {
 
     /// Moves a connection to the role that its publishes and plays give it.
     pub(super) fn update_role(&mut self, connection: &mut Connection) {
+        if connection.speech.is_outside() {
+            // It has its role for life.
+            return;
+        }
         let role = if !connection.publishes.is_empty() {
             Role::Publisher
         } else if !connection.plays.is_empty() {
@@ -172,8 +176,28 @@ impl Worker {
         while let Some(play) = connection.plays.pop() {
             self.play_ended(connection.key, play, now);
         }
-        self.count_close(connection, role, reason);
         self.hook_closed(connection);
+        self.account(connection, role, reason, detail, now);
+        dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
+        match connection.tunnel.take() {
+            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
+            None => self.operations.push(Operation::Close { connection: connection.key }),
+        }
+        self.carrier_ended(connection);
+    }
+
+    /// Counts and logs an end, and gives back the connection's places among all and among those of
+    /// its address.
+    pub(super) fn account(
+        &mut self,
+        connection: &mut Connection,
+        role: Role,
+        reason: CloseReason,
+        detail: Option<&dyn std::fmt::Display>,
+        now: Duration,
+    ) {
+        self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -191,13 +215,7 @@ impl Worker {
             bytes_out = connection.bytes_out,
             "connection closed"
         );
-        dump::log_opening(connection);
-        self.say_tls_goodbye(connection);
-        match connection.tunnel.take() {
-            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
-        }
-        self.carrier_ended(connection);
+        self.outside_closed(connection, reason, detail.as_deref());
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
@@ -257,6 +275,7 @@ impl Worker {
             return;
         }
         connection.collect_replies();
+        self.collect_outside(connection, now);
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -268,8 +287,10 @@ impl Worker {
             None
         };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
-        // A carrier has one answer at a time, which is bounded elsewhere.
-        if queued > self.limits.output_bytes_max && connection.role != Role::Carrier {
+        // A carrier has one answer at a time, and a tunnel of ours one request, which are bounded
+        // elsewhere.
+        let in_requests = connection.role == Role::Carrier || connection.speech.makes_requests();
+        if queued > self.limits.output_bytes_max && !in_requests {
             let detail = "it asks and does not read the replies";
             self.close(connection, CloseReason::Slow, Some(&detail), now);
             return;

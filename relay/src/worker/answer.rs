@@ -42,6 +42,9 @@ impl Worker {
                     reply.send(());
                 }
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
+                Query::Outside(order) => self.begin_outside(*order, now),
+                Query::EndOutside(id) => self.end_outside(id, now),
+                Query::Watch(watch) => self.watch_names(watch),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
@@ -102,7 +105,7 @@ impl Worker {
     fn stream_share(&self, entry: &LocalStream) -> StreamShare {
         StreamShare {
             key: key_of(entry),
-            players: entry.players.len(),
+            players: entry.players.len().saturating_sub(entry.pushes),
             bytes_out: entry.bytes_out,
             home: self.stream_home(entry),
         }

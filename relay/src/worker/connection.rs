@@ -169,6 +169,8 @@ pub(super) struct Play {
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    /// It is a push to another server.
+    pub(super) push: bool,
     pub(super) permit: Option<Box<Permit>>,
 }
 

@@ -30,6 +30,8 @@ pub(super) struct LocalStream {
     pub(super) place: Place,
     /// Every play of it on this worker.
     pub(super) players: HashSet<Entry>,
+    /// How many of those are pushes.
+    pub(super) pushes: usize,
     /// Plays that have all that was sealed, and wait for the next seal; some may be over.
     pub(super) waiting: Vec<Entry>,
     /// How many of those are over.
@@ -99,6 +101,7 @@ impl LocalStreams {
                 log: None,
                 place: Place::Nowhere,
                 players: HashSet::new(),
+                pushes: 0,
                 waiting: Vec::new(),
                 stale: 0,
                 empty_since: Some(now),

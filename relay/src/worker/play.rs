@@ -54,6 +54,8 @@ impl Worker {
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
+            // It is fetched because it is asked for.
+            _ if app.pulls(&name) => UnknownStream::Wait,
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
@@ -62,13 +64,13 @@ impl Worker {
             connection.asked = Some(Box::new(permit.request.address.clone()));
         }
         connection.permit = permit.into_remembered();
-        self.ask_registrar(Request::Want { player, name, unknown });
+        self.ask_registrar(Request::Want { player, name, unknown, push: false });
     }
 
     /// The registrar knows the stream.
     pub(super) fn play_granted(
         &mut self,
-        stream: StreamId,
+        (stream, push): (StreamId, bool),
         player: Party,
         name: &Arc<str>,
         home: Option<WorkerIndex>,
@@ -105,6 +107,7 @@ impl Worker {
             let number = worker.plays;
             let permit = connection.permit.take();
             entry.players.insert((connection.key, number));
+            entry.pushes += usize::from(push);
             entry.empty_since = None;
             connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
@@ -119,11 +122,12 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                push,
                 permit,
             });
             connection.asked = None;
             worker.begin_session(connection, name, now);
-            worker.players += 1;
+            worker.players += u64::from(!push);
             worker.count_players();
             worker.update_role(connection);
             connection.log_start("play started");
@@ -131,7 +135,7 @@ impl Worker {
             worker.resume(connection, now);
         });
         if !plays {
-            self.ask_registrar(Request::Leave { stream });
+            self.ask_registrar(Request::Leave { stream, push });
         }
     }
 
@@ -353,15 +357,16 @@ impl Worker {
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
         if let Some(entry) = self.streams.get(play.local) {
             let stream = entry.id;
-            self.ask_registrar(Request::Leave { stream });
+            self.ask_registrar(Request::Leave { stream, push: play.push });
         }
         self.forget_play(key, play, now);
     }
 
     fn forget_play(&mut self, key: ConnectionKey, play: Play, now: Duration) {
-        self.players -= 1;
+        self.players -= u64::from(!play.push);
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
+        entry.pushes = entry.pushes.saturating_sub(usize::from(play.push));
         entry.leave(&(key, play.number), play.parked, now);
         if play.parked == Parked::Ring {
             self.ring.left();

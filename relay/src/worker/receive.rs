@@ -88,6 +88,7 @@ impl Worker {
 
     /// Goes on where a verdict had stopped the session.
     pub(super) fn resume(&mut self, connection: &mut Connection, now: Duration) {
+        self.go_on_pulling(connection, now);
         let of_tls = connection.tls.as_ref().is_some_and(|tls| tls.has_unread());
         if connection.unread.is_empty() && !of_tls {
             return;
@@ -211,7 +212,7 @@ impl Worker {
 }
 
 /// Runs a session's code; `Err` when it panicked.
-fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(run))
 }
 

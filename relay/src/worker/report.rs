@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{Role, Transport};
+use super::outside::{OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
 
@@ -61,6 +62,12 @@ pub enum Query {
         /// Told when it does.
         reply: Reply<()>,
     },
+    /// Push or pull a stream. What becomes of it is told by the road of news.
+    Outside(Box<OutsideOrder>),
+    /// The push or pull of this order is not wanted any more.
+    EndOutside(u64),
+    /// Tell of these names, and how all of them stand now. For worker 0; nothing to others.
+    Watch(Watch),
     /// The keys of tokens, as fetched just now.
     TokenKeys(FetchedKeys),
     /// Take no more connections; let those that are there go over this time, then end the thread.

@@ -22,6 +22,7 @@ mod hooks;
 mod limits;
 mod memory;
 mod obs;
+mod outside;
 mod reactor;
 mod readme;
 mod relaying;
