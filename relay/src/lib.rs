@@ -27,6 +27,7 @@
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | one slow thread: HTTP, metrics, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
+//! | [`top`] | a client of the API, in a terminal | `config` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
 //! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
@@ -153,5 +154,6 @@ pub mod reactor;
 pub mod session;
 pub mod stream;
 pub mod tls;
+pub mod top;
 pub mod wire;
 pub mod worker;

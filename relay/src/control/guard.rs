@@ -19,19 +19,23 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    match judge(&state, &request) {
+    match check(&state, &request) {
         Ok(()) => next.run(request).await,
-        Err(refused) => {
-            state.api_refused.increment();
-            let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
-            let mut response = refused.into_response();
-            if wants_token {
-                let scheme = header::HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            response
-        }
+        Err(refused) => refused,
     }
+}
+
+/// Judges one request; what is refused is counted, and the answer says why.
+pub(super) fn check(state: &State, request: &Request) -> Result<(), Response> {
+    let Err(refused) = judge(state, request) else { return Ok(()) };
+    state.api_refused.increment();
+    let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
+    let mut response = refused.into_response();
+    if wants_token {
+        let scheme = header::HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    Err(response)
 }
 
 fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
@@ -43,10 +47,14 @@ fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     if peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
-        return match foreign_host(request.headers(), request.uri()) {
-            None => Ok(()),
-            Some(why) => Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)),
-        };
+        match foreign_host(request.headers(), request.uri()) {
+            None => return Ok(()),
+            Some(why) if tokens.is_empty() => {
+                return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why));
+            }
+            // A proxy on this host may bring who has a token.
+            Some(_) => {}
+        }
     }
     if tokens.is_empty() {
         let why = "This answers only to the machine that the relay runs on; ask there, or through a \

@@ -166,6 +166,12 @@ impl Worker {
             return;
         }
         let role = connection.role;
+        // What became of a player; a line about anybody else does without.
+        let lag = self.lag_of(connection);
+        let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        let was_player = connection.purpose == Role::Player;
+        let (jumps, dropped) = (was_player.then_some(connection.jumps), connection.dropped);
+        let dropped = (was_player || dropped > 0).then_some(dropped);
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(connection.key, &publish);
         }
@@ -189,6 +195,9 @@ impl Worker {
                 .as_secs_f64(),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
+            lag_ms,
+            jumps,
+            dropped,
             "connection closed"
         );
         dump::log_opening(connection);

@@ -104,11 +104,12 @@ impl Worker {
             worker.plays += 1;
             let number = worker.plays;
             let permit = connection.permit.take();
-            entry.players.insert((connection.key, number));
-            entry.empty_since = None;
+            let transport = connection.transport();
+            entry.join((connection.key, number), transport);
             connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
+                transport,
                 message_stream,
                 local,
                 cursor: None,
@@ -362,7 +363,7 @@ impl Worker {
         self.players -= 1;
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
-        entry.leave(&(key, play.number), play.parked, now);
+        entry.leave(&(key, play.number), play.transport, play.parked, now);
         if play.parked == Parked::Ring {
             self.ring.left();
         }

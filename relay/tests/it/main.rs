@@ -29,3 +29,4 @@ mod support;
 mod time;
 mod tls;
 mod tunnel;
+mod watching;
