@@ -7,6 +7,7 @@ mod joins;
 mod material;
 mod segments;
 mod session;
+mod worker;
 
 use crate::case::Case;
 
@@ -19,6 +20,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(segments::cases());
     cases.extend(cursors::cases());
     cases.extend(joins::cases());
+    cases.extend(worker::cases());
     cases
 }
 

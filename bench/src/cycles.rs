@@ -4,7 +4,7 @@
 //! function. Beside it how many sends and system calls it takes.
 
 use std::collections::BTreeMap;
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::load::{Habit, Load, Stream};
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, write_json};
+use crate::report::{self, Table, give_out, none_wrong};
 use crate::server::{Flush, Kind};
 use crate::turn::{self, Turn};
 use crate::{CannotRun, Outcome, release_only};
@@ -84,6 +84,9 @@ struct Report {
     players: usize,
     segments_per_second: f64,
     rows: Vec<Row>,
+    /// How many functions to show of each part.
+    #[serde(skip)]
+    top: usize,
 }
 
 /// Measures and prints.
@@ -100,6 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         players: arguments.players,
         segments_per_second: segments_per_second(stream, arguments.flush),
         rows: Vec::new(),
+        top: arguments.top,
     };
     for kind in kinds {
         progress.say(format!("{} players: {kind}", arguments.players));
@@ -123,13 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         progress.step();
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(arguments.top, &mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.turn.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
 fn row(kind: Kind, turn: Turn, samples: &[Sample], sends_per_segment: Option<f64>) -> Row {
@@ -163,8 +161,8 @@ fn part_of(file: &str) -> Part {
     }
 }
 
-impl Report {
-    fn write(&self, top: usize, out: &mut dyn Write) -> std::io::Result<()> {
+impl report::Report for Report {
+    fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let (players, segments) = (self.players, self.segments_per_second);
         writeln!(out, "{players} eager players of 2.5 Mbit/s, {segments:.1} segments a second\n")?;
@@ -204,12 +202,16 @@ impl Report {
             for part in [Part::Ours, Part::Libraries, Part::Kernel] {
                 writeln!(out, "\n{}, {part:?}:", row.server)?;
                 let of_part = row.functions.iter().filter(|function| function.part == part);
-                for function in of_part.take(top) {
+                for function in of_part.take(self.top) {
                     writeln!(out, "{:>8}  {}", percent(function.share), function.name)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.turn.wrong)))
     }
 }
 

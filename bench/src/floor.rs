@@ -7,7 +7,7 @@
 mod aims;
 mod points;
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use serde::Serialize;
 
 use self::aims::Aim;
 use self::points::{Name, Point, points};
+use crate::bare::segments_per_second;
 use crate::load::{Habit, Load, Stream};
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind};
 use crate::turn::{self, Turn};
 use crate::{CannotRun, Outcome, release_only};
@@ -92,6 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         runs,
         seconds: window.as_secs(),
         points: Vec::new(),
+        quick: arguments.quick,
     };
     for point in &points {
         let mut rounds = Vec::new();
@@ -101,12 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         report.points.push(PointReport::of(*point, &kinds, rounds));
     }
     drop(progress);
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    report.judge(arguments.quick)
+    give_out(&report, arguments.json.as_ref())
 }
 
 /// Every server's turn at a point, in another order each time; results in the order of `kinds`.
@@ -124,7 +121,7 @@ fn round(
         order.rotate_left(usize::try_from(round).unwrap_or(0) % kinds.len());
     }
     let mut turns: Vec<Option<Turn>> = vec![None; kinds.len()];
-    let mut chosen = Duration::from_millis(20);
+    let mut chosen = LEVELS[0];
     for place_in_kinds in order {
         let kind = kinds[place_in_kinds];
         progress.say(format!("{}: {kind}", point.text()));
@@ -146,13 +143,25 @@ fn round(
             window,
         };
         let turn = turn::run(kind, flush, &load, place, true)?;
-        if let Some(level) = turn.flush_level.filter(|level| *level > 0.0) {
-            chosen = Duration::from_secs_f64(level);
+        if kind != Kind::Bare {
+            chosen = level_of(&turn, &load).unwrap_or(chosen);
         }
         turns[place_in_kinds] = Some(turn);
         progress.step();
     }
     Ok(turns.into_iter().flatten().collect())
+}
+
+/// The flush ages that a relay chooses from.
+const LEVELS: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(50)];
+
+/// The flush age at which a relay sent within the window, by how often it sent to each player: what
+/// it tells of its level is how it treats streams of low rate, and only at the end.
+fn level_of(turn: &Turn, load: &Load) -> Option<Duration> {
+    let sends = turn.sends_per_second? / load.players.max(1) as f64;
+    let distance = |age: Duration| (sends / segments_per_second(load.stream, age)).ln().abs();
+    LEVELS.into_iter().min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
 }
 
 /// One server at one point.
@@ -262,9 +271,12 @@ struct Report {
     runs: u32,
     seconds: u64,
     points: Vec<PointReport>,
+    /// It was a smoke run.
+    #[serde(skip)]
+    quick: bool,
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let (runs, seconds) = (self.runs, self.seconds);
@@ -310,19 +322,22 @@ impl Report {
         aims.iter().try_for_each(|aim| writeln!(out, "{}", aim.line()))
     }
 
-    fn has_samples(&self) -> bool {
-        let mut rows = self.points.iter().flat_map(|point| &point.servers);
-        rows.any(|row| row.turn.sampled_per_gb.is_some())
-    }
-
     /// Wrong bytes fail; a smoke run also when it has verified nothing.
-    fn judge(&self, quick: bool) -> Result<Outcome, CannotRun> {
-        let rows = || self.points.iter().flat_map(|point| &point.servers);
-        if let Some(row) = rows().find(|row| quick && row.turn.verified == 0) {
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        if let Some(row) = self.rows().find(|row| self.quick && row.turn.verified == 0) {
             return Err(CannotRun(format!("no frame of {} was verified", row.server)));
         }
-        let wrong = rows().any(|row| row.turn.wrong > 0);
-        Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+        Ok(none_wrong(self.rows().map(|row| row.turn.wrong)))
+    }
+}
+
+impl Report {
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.points.iter().flat_map(|point| &point.servers)
+    }
+
+    fn has_samples(&self) -> bool {
+        self.rows().any(|row| row.turn.sampled_per_gb.is_some())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Without a flush window, so that what remains is the relay's own time and the kernel's. Beside it
 //! the floor: the bare sender, which forwards the same publisher's frames one by one.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::load::{Habit, Load, Stream, count};
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind};
 use crate::turn::{self, Turn};
 use crate::{CannotRun, Outcome, release_only};
@@ -93,16 +93,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         add("half a core", half, kind, measure(kind, half)?);
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.turn.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         writeln!(out, "2.5 Mbit/s, no flush window, from due at the publisher to read\n")?;
@@ -120,5 +114,9 @@ impl Report {
             ]);
         }
         table.write(out)
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.turn.wrong)))
     }
 }

@@ -1,11 +1,40 @@
-//! Tables on the terminal, aligned, and figures in files.
+//! How a measurement ends: tables on the terminal, aligned, figures in a file, and a verdict.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Write, stdout};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::CannotRun;
+use crate::{CannotRun, Outcome};
+
+/// The figures of one run of a command.
+pub(crate) trait Report: Serialize {
+    /// For whoever reads the terminal.
+    fn write(&self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Whether all is as it should be.
+    ///
+    /// # Errors
+    ///
+    /// When the figures say nothing.
+    fn judge(&self) -> Result<Outcome, CannotRun>;
+}
+
+/// Gives the figures out: to `file`, if there is to be one, and to the terminal.
+pub(crate) fn give_out(report: &impl Report, file: Option<&PathBuf>) -> Result<Outcome, CannotRun> {
+    if let Some(file) = file {
+        write_json(file, report)?;
+    }
+    report
+        .write(&mut stdout().lock())
+        .map_err(|error| CannotRun(format!("the figures cannot be written: {error}")))?;
+    report.judge()
+}
+
+/// The verdict on `wrong` frames, of which there may be none.
+pub(crate) fn none_wrong(wrong: impl Iterator<Item = u64>) -> Outcome {
+    if wrong.sum::<u64>() == 0 { Outcome::Met } else { Outcome::NotMet }
+}
 
 /// A table of text. Columns are as wide as their widest cell; the first and the last are
 /// left-aligned, all others right-aligned.
@@ -82,7 +111,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// Writes figures as JSON.
-pub(crate) fn write_json(file: &Path, figures: &impl Serialize) -> Result<(), CannotRun> {
+fn write_json(file: &Path, figures: &impl Serialize) -> Result<(), CannotRun> {
     let failed =
         |error: io::Error| CannotRun(format!("{} cannot be written: {error}", file.display()));
     let text = serde_json::to_string_pretty(figures).map_err(|error| failed(error.into()))?;

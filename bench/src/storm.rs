@@ -3,7 +3,7 @@
 //! Two things count: how long the newcomers wait for their first key frame, and whether those who
 //! were there before notice. The latter check every frame; the former count.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::load::{Habit, Load, Running, Stream, Sum, everybody_came, sleep_until
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind, Server};
 use crate::{CannotRun, Outcome, release_only};
 
@@ -102,13 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         }
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.storms.iter().any(|storm| storm.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
 fn storm(
@@ -172,7 +166,7 @@ fn storm(
     })
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         writeln!(out, "{RESIDENTS} players were there before and check every frame\n")?;
@@ -222,5 +216,9 @@ impl Report {
             "aims: nobody who was there waits more than 100 ms longer than before; p99 of the join \
              below 3 s at 500 kbit/s"
         )
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.storms.iter().map(|row| row.wrong)))
     }
 }

@@ -3,7 +3,7 @@
 //! Fan-out is of no help here: what counts is what a stream costs by itself, in time and in memory,
 //! and that hundreds of publishers that come at the same moment are all served.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::load::{Habit, Load, Stream};
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind};
 use crate::turn::{self, Turn};
 use crate::{CannotRun, Outcome, release_only};
@@ -105,16 +105,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         }
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.turn.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let rate = units::show_rate(self.bits_per_second as f64);
@@ -155,5 +149,9 @@ impl Report {
             "CPU s/GB: of bytes delivered; of bytes published where nobody plays. kB per stream \
              hold the log: up to 12 s of the stream."
         )
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.turn.wrong)))
     }
 }

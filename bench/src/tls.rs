@@ -9,7 +9,7 @@ pub(crate) mod players;
 mod raw;
 mod storm;
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use self::storm::Storm;
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, number, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, number, percent};
 use crate::{CannotRun, Outcome, release_only};
 
 /// Arguments of `bench tls`.
@@ -119,12 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         progress.step();
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    Ok(Outcome::Met)
+    give_out(&report, arguments.json.as_ref())
 }
 
 /// A certificate for `localhost` that trusts itself.
@@ -147,7 +142,7 @@ pub(crate) fn cannot(what: &str, why: &dyn std::fmt::Display) -> CannotRun {
     CannotRun(format!("{what}: {why}"))
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let rate = units::show_rate(self.bits_per_second as f64);
@@ -210,5 +205,9 @@ impl Report {
             ]);
         }
         table.write(out)
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.storms.iter().map(|storm| storm.wrong)))
     }
 }

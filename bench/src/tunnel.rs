@@ -2,9 +2,11 @@
 //!
 //! Two things count: whether the plain ones notice, and what the tunnel costs against how often its
 //! players ask. Tunnelled players check every frame, since the kernel cannot count what is inside
-//! HTTP; of the plain ones some do.
+//! HTTP; of the plain ones some do. More players are more load whatever they speak, at which the
+//! relay gathers for longer: so the plain ones are also seen beside as many more of their own kind,
+//! and `--flush` keeps the level where it is.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use crate::load::{Habit, Load, Running, Stream, Sum, count, everybody_came, slee
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
-use crate::report::{Table, figure, percent, write_json};
+use crate::report::{self, Table, figure, give_out, none_wrong, percent};
 use crate::server::{Flush, Kind, Server};
 use crate::{CannotRun, Outcome, release_only};
 
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     #[arg(default_values = ["20ms", "100ms", "250ms"], value_parser = units::duration)]
     polls: Vec<Duration>,
+    /// A fixed flush level of the relay instead of the one that it chooses by its load.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    flush: Option<Duration>,
     /// How long to measure at a time, in whole seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 6)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=600))]
@@ -64,6 +69,8 @@ struct Row {
     plain: u64,
     tunnelled: u64,
     poll_ms: Option<f64>,
+    /// The relay's flush level at the end.
+    flush_ms: Option<f64>,
     /// From when a frame was due to its arrival.
     plain_p50_ms: Option<f64>,
     plain_p99_ms: Option<f64>,
@@ -93,11 +100,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
     let machine = Machine::here();
     let place = Place::take(&arguments.place)?;
     let kinds: Vec<Kind> = place.relays().collect();
-    let crowds: Vec<(usize, usize, Option<Duration>)> = [(arguments.plain, 0, None)]
-        .into_iter()
-        .chain([(arguments.plain, arguments.tunnelled, None)])
-        .chain(arguments.polls.iter().map(|poll| (0, arguments.tunnelled, Some(*poll))))
-        .collect();
+    let all = arguments.plain + arguments.tunnelled;
+    let crowds: Vec<(usize, usize, Option<Duration>)> =
+        [(arguments.plain, 0, None), (arguments.plain, arguments.tunnelled, None), (all, 0, None)]
+            .into_iter()
+            .chain(arguments.polls.iter().map(|poll| (0, arguments.tunnelled, Some(*poll))))
+            .collect();
     let progress = Progress::new(kinds.len() * crowds.len());
     let mut report = Report { machine, place: place.describe(), rows: Vec::new() };
     for &kind in &kinds {
@@ -108,13 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         }
     }
     drop(progress);
-    if let Some(file) = &arguments.json {
-        write_json(file, &report)?;
-    }
-    let failed = |error| CannotRun(format!("the figures cannot be written: {error}"));
-    report.write(&mut stdout().lock()).map_err(failed)?;
-    let wrong = report.rows.iter().any(|row| row.wrong > 0);
-    Ok(if wrong { Outcome::NotMet } else { Outcome::Met })
+    give_out(&report, arguments.json.as_ref())
 }
 
 fn measure(
@@ -125,7 +127,8 @@ fn measure(
     arguments: &Arguments,
     place: &Place,
 ) -> Result<Row, CannotRun> {
-    let server = Server::start(kind, Flush::Auto, place)?;
+    let flush = arguments.flush.map_or(Flush::Auto, Flush::Fixed);
+    let server = Server::start(kind, flush, place)?;
     let first = Load {
         stream: Stream { bits_per_second: arguments.bitrate },
         streams: 1,
@@ -161,6 +164,7 @@ fn measure(
     sleep_until(begin + Duration::from_secs(until));
     let cpu = cpu_of(server.id()).saturating_sub(before).as_secs_f64();
     let told = told();
+    let flush = server.metric("relay_flush_level_seconds");
     let there = there.end()?;
     let inside = inside.map(Running::end).transpose()?.unwrap_or_default();
     everybody_came(&Sum::all(&there))?;
@@ -180,6 +184,7 @@ fn measure(
         plain: count(plain),
         tunnelled: count(tunnelled),
         poll_ms: poll.map(|poll| poll.as_secs_f64() * 1e3),
+        flush_ms: flush.map(|seconds| seconds * 1e3),
         plain_p50_ms: ours.millis(SpanKind::Latency, 50.0),
         plain_p99_ms: ours.millis(SpanKind::Latency, 99.0),
         tunnelled_p50_ms: theirs.millis(SpanKind::Latency, 50.0),
@@ -194,7 +199,7 @@ fn measure(
     })
 }
 
-impl Report {
+impl report::Report for Report {
     fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}; {}\n", self.machine.describe(), self.place)?;
         let mut table = Table::new(&[
@@ -202,6 +207,7 @@ impl Report {
             "plain",
             "in tunnels",
             "asking every ms",
+            "flush ms",
             "plain p50 ms",
             "p99",
             "tunnel p50 ms",
@@ -226,6 +232,7 @@ impl Report {
                 row.plain.to_string(),
                 row.tunnelled.to_string(),
                 figure(row.poll_ms),
+                figure(row.flush_ms),
                 figure(row.plain_p50_ms),
                 figure(row.plain_p99_ms),
                 figure(row.tunnelled_p50_ms),
@@ -239,5 +246,9 @@ impl Report {
             ]);
         }
         table.write(out)
+    }
+
+    fn judge(&self) -> Result<Outcome, CannotRun> {
+        Ok(none_wrong(self.rows.iter().map(|row| row.wrong)))
     }
 }

@@ -113,6 +113,18 @@ impl Client {
         self.sending = false;
     }
 
+    /// Its connection is over. Whether its session can go on by another one.
+    pub(super) fn outlives_connection(&mut self) -> bool {
+        let outlives = self.lane.as_mut().is_some_and(|lane| lane.outlives_connection());
+        self.sending &= !outlives;
+        outlives
+    }
+
+    /// Whether the server has ended the connection, but not the session.
+    pub(super) fn needs_connection(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.needs_connection())
+    }
+
     /// Nothing waits and nothing is on its way.
     pub(super) fn is_silent(&self) -> bool {
         let lane = self.lane.as_ref().is_none_or(|lane| lane.is_silent());

@@ -1,4 +1,5 @@
 //! What lies between a client's RTMP and its socket: TLS, the HTTP of a tunnel, both, or nothing.
+//! A tunnel outlives its connections: proxies and servers end them after some number of requests.
 //!
 //! ```text
 //!   RTMP bytes -> [requests of a tunnel] -> [TLS] -> socket
@@ -19,12 +20,19 @@ use crate::target::Target;
 pub(super) struct Lane {
     tls: Option<Box<Layer>>,
     tunnel: Option<Box<TunnelClient>>,
+    /// The request that the last connection left unanswered, to be made again on this one.
+    again: Vec<Bytes>,
+    /// Connections in a row on which no request was answered.
+    fruitless: u32,
     buffers: SealBuffers,
     /// Plaintext of what came last; kept to be used again.
     plain: Vec<u8>,
     /// When somebody will look at it, unless something happens before.
     pub(super) watched: Option<Duration>,
 }
+
+/// Connections in a row that may bring nothing before a tunnel is given up.
+const FRUITLESS_MAX: u32 = 3;
 
 impl Lane {
     /// A lane to `target`; `None` when RTMP goes over TCP as it is.
@@ -35,13 +43,7 @@ impl Lane {
         now: Duration,
     ) -> Result<Option<Self>, Loss> {
         let scheme = target.scheme;
-        let tls = match tls.filter(|_| scheme.is_tls()) {
-            Some(tls) => {
-                let layer = tls.connect(target.host()).map_err(|error| lost("tls", &error))?;
-                Some(Box::new(layer))
-            }
-            None => None,
-        };
+        let tls = layer(target, tls)?;
         let tunnel = scheme.is_tunnel().then(|| {
             let mut settings = TunnelSettings::new(target.authority().to_owned());
             if let Some(poll) = poll {
@@ -54,7 +56,35 @@ impl Lane {
             return Ok(None);
         }
         let buffers = SealBuffers::default();
-        Ok(Some(Self { tls, tunnel, buffers, plain: Vec::new(), watched: None }))
+        let (again, plain) = (Vec::new(), Vec::new());
+        Ok(Some(Self { tls, tunnel, again, fruitless: 0, buffers, plain, watched: None }))
+    }
+
+    /// Its connection is over. Whether another one can take its place.
+    pub(super) fn outlives_connection(&mut self) -> bool {
+        let open = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_open());
+        self.fruitless += 1;
+        open && self.fruitless <= FRUITLESS_MAX
+    }
+
+    /// Goes on by another connection to the same target.
+    pub(super) fn reconnected(
+        &mut self,
+        target: &Target,
+        tls: Option<&ClientTls>,
+    ) -> Result<(), Loss> {
+        self.tls = layer(target, tls)?;
+        self.watched = None;
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.reconnected();
+            self.again = tunnel.repeat_request().unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether the server has ended the connection of a session that goes on.
+    pub(super) fn needs_connection(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.needs_connection())
     }
 
     /// Takes RTMP bytes, if they have to wait for a request; else gives them back.
@@ -83,7 +113,10 @@ impl Lane {
         let plain: Vec<Bytes> = match &mut self.tunnel {
             Some(tunnel) => {
                 tunnel.check_deadline(now).map_err(|error| lost("tunnel", &error))?;
-                tunnel.take_request(now).unwrap_or_default()
+                match std::mem::take(&mut self.again) {
+                    again if again.is_empty() => tunnel.take_request(now).unwrap_or_default(),
+                    again => again,
+                }
             }
             None => outbox.drain(..).collect(),
         };
@@ -105,16 +138,14 @@ impl Lane {
         }
         let Some(tunnel) = &mut self.tunnel else { return Ok(input.to_vec()) };
         let mut rtmp = Vec::new();
+        let (answered, _) = tunnel.polls();
         while let Some(piece) =
             tunnel.receive(&mut input, now).map_err(|error| lost("tunnel", &error))?
         {
             rtmp.extend_from_slice(piece);
         }
-        if tunnel.needs_connection() {
-            return Err(Loss {
-                cause: "tunnel".to_owned(),
-                sentence: "the server does not keep the connection of a tunnel".to_owned(),
-            });
+        if tunnel.polls().0 > answered {
+            self.fruitless = 0;
         }
         Ok(rtmp)
     }
@@ -140,6 +171,12 @@ impl Lane {
     pub(super) fn polls(&self) -> (u64, u64) {
         self.tunnel.as_ref().map_or((0, 0), |tunnel| tunnel.polls())
     }
+}
+
+fn layer(target: &Target, tls: Option<&ClientTls>) -> Result<Option<Box<Layer>>, Loss> {
+    let Some(tls) = tls.filter(|_| target.scheme.is_tls()) else { return Ok(None) };
+    let layer = tls.connect(target.host()).map_err(|error| lost("tls", &error))?;
+    Ok(Some(Box::new(layer)))
 }
 
 fn lost(cause: &str, error: &dyn std::error::Error) -> Loss {

@@ -3,6 +3,7 @@
 //! It asks the reactor by a list of operations and is told by completions; it never waits.
 
 mod endings;
+mod tunnels;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -198,7 +199,7 @@ impl State {
                         Some(error) => Loss::failed(&error),
                         None => Loss::closed(!began),
                     };
-                    self.lost(id, &loss);
+                    self.cut(id, &loss);
                 }
             }
             Completion::Sent { connection, bytes } => {
@@ -212,7 +213,7 @@ impl State {
             }
             Completion::SendFailed { connection, error } => {
                 if let Some(id) = self.id_of(connection) {
-                    self.lost(id, &Loss::failed(&error));
+                    self.cut(id, &Loss::failed(&error));
                 }
             }
             Completion::Closed { .. }
@@ -281,6 +282,9 @@ impl State {
             self.by_slot.resize(slot + 1, None);
         }
         self.by_slot[slot] = Some((connection, id));
+        if client.lane.is_some() {
+            return self.resume(id, connection);
+        }
         let plan = &self.shared.plan;
         let (target, _) = client.task.target(plan);
         let opening = |role, seed| Opening {
@@ -354,6 +358,9 @@ impl State {
         let opened = client.lane.as_mut().map(|lane| lane.receive(bytes, now));
         if client.leaving {
             self.meter.of(client.task.is_slow()).0.bytes_received += wide(bytes.len());
+            if client.needs_connection() {
+                return self.cut(id, &Loss::closed(false));
+            }
             self.operations.push(Operation::Receive { connection });
             if opened.is_some() {
                 // The last requests of a tunnel go out.
@@ -395,8 +402,12 @@ impl State {
             publisher.headers().into_iter().for_each(|header| client.push(header));
             self.timers.set(due, Event::Frame(id));
         }
-        self.flush(id);
-        self.rearm(id, connection, carried, now);
+        if self.clients.get(&id).is_some_and(Client::needs_connection) {
+            self.cut(id, &Loss::closed(!began));
+        } else {
+            self.flush(id);
+            self.rearm(id, connection, carried, now);
+        }
         self.take_over(id, now);
         match turn {
             Some(Turn::Ended(code)) => self.lost(id, &Loss::ended(&code)),
@@ -508,12 +519,16 @@ impl State {
             self.meter.counters.empty_polls += empty;
         }
         if let Some(connection) = client.key {
-            if let Some(entry) = self.by_slot.get_mut(connection.slot()) {
-                *entry = None;
-            }
-            self.operations.push(Operation::Close { connection });
+            self.disconnect(connection);
         }
         Some(client)
+    }
+
+    fn disconnect(&mut self, connection: ConnectionKey) {
+        if let Some(entry) = self.by_slot.get_mut(connection.slot()) {
+            *entry = None;
+        }
+        self.operations.push(Operation::Close { connection });
     }
 
     fn id_of(&self, connection: ConnectionKey) -> Option<u64> {

@@ -67,5 +67,6 @@ counters! {
     timers: "Timers that fired.";
     polls: "Requests of tunnels that were answered and could bring something.";
     empty_polls: "Of those, requests that brought nothing.";
+    carriers: "Further connections of tunnels, whose server ended the one before.";
     unsent: "Frames that had to wait because the server took no more bytes.";
 }

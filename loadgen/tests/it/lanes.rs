@@ -2,14 +2,14 @@
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::support::servers::relay_with;
+use crate::support::servers::{nginx_before, relay_with};
 use crate::support::{Scratch, tester};
 
 const CLEAN: &str = "missing=0,doubled=0,reordered=0,altered=0,foreign=0,backward=0,keyless=0,\
                      headless=0,gops_unequal=0,kept=1,joined=1,errors=0,latency.count>100";
 
 #[test]
-fn every_lane_carries_publishers_and_players() {
+fn every_way_in_reaches_every_way_out() {
     let dir = Scratch::new();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let key = KeyPair::generate().unwrap();
@@ -23,15 +23,19 @@ fn every_lane_carries_publishers_and_players() {
     std::fs::write(&file, format!("[[tls.certificates]]\n{pair}")).unwrap();
     let server = relay_with(dir.path(), &["--config", file.to_str().unwrap(), "--workers", "2"]);
     let ca = crt.to_str().unwrap();
-    for scheme in ["rtmps", "rtmpt", "rtmpts"] {
-        let url = format!("{scheme}://{}/live/{scheme}", server.address);
-        let mut arguments = vec!["run", "--target", &url, "--expect", CLEAN, "--players", "6"];
-        arguments.extend(["--streams", "2", "--bitrate", "400k", "--gop", "1s"]);
+    let schemes = ["rtmp", "rtmps", "rtmpt", "rtmpts"];
+    for way_in in schemes {
+        let url = |scheme: &str| format!("{scheme}://{}/live/{way_in}", server.address);
+        let (to, from) = (url(way_in), schemes.map(url));
+        // Two players for each way out, in turn.
+        let mut arguments = vec!["run", "--target", &to, "--expect", CLEAN, "--players", "8"];
+        arguments.extend(from.iter().flat_map(|from| ["--play-target", from]));
+        arguments.extend(["--bitrate", "400k", "--gop", "1s", "--expect", "gops_equal>15"]);
         arguments.extend(["--duration", "4s", "--cores", "1", "--ca-file", ca]);
         let (ended, json) = tester::program_with_json(dir.path(), &arguments);
-        assert_eq!(ended.code, 0, "{scheme}: {}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, 0, "{way_in}: {}{}", ended.stdout, ended.stderr);
         let polls = json["counters"]["polls"].as_u64().unwrap();
-        assert_eq!(polls > 100, scheme != "rtmps", "{scheme}: {polls} polls");
+        assert!(polls > 100, "{way_in}: {polls} polls");
     }
     // Who is not the one that is trusted is not spoken to.
     let other = dir.file("other.crt");
@@ -44,4 +48,29 @@ fn every_lane_carries_publishers_and_players() {
     assert_ne!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     let said = ended.stdout + &ended.stderr;
     assert!(said.contains("certificate"), "{said}");
+}
+
+/// Through a proxy that ends connections after a few requests, and asks the server by one connection
+/// for each.
+#[test]
+fn a_tunnel_goes_on_when_its_connection_is_ended() {
+    let dir = Scratch::new();
+    let file = dir.file("relay.toml");
+    let text = "[limits]\nhandshakes_per_address_max = 1000000\n";
+    std::fs::write(&file, text).unwrap();
+    let server = relay_with(dir.path(), &["--config", file.to_str().unwrap(), "--workers", "2"]);
+    for requests in [1, 9] {
+        let proxy = nginx_before(dir.path(), server.address, requests);
+        let url = format!("rtmpt://{}/live/{requests}", proxy.address);
+        let mut arguments = vec!["run", "--target", &url, "--expect", CLEAN, "--players", "4"];
+        arguments.extend(["--streams", "2", "--bitrate", "400k", "--gop", "1s"]);
+        arguments.extend(["--duration", "4s", "--cores", "1"]);
+        let (ended, json) = tester::program_with_json(dir.path(), &arguments);
+        assert_eq!(ended.code, 0, "{requests}: {}{}", ended.stdout, ended.stderr);
+        let [polls, carriers] =
+            ["polls", "carriers"].map(|name| json["counters"][name].as_u64().unwrap());
+        println!("{polls} requests, {carriers} further connections");
+        assert!(carriers >= polls / u64::from(requests) - 20, "{polls} {carriers}");
+        assert!(carriers > 30, "{polls} {carriers}");
+    }
 }

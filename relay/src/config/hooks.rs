@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settings::{AppSetting, Choices, SWITCHES, choose, chosen, times};
+use super::settings::{AppSetting, Choices, SWITCHES, app_row, choose, chosen, times};
 use super::text;
 use crate::access::Rules;
 use crate::worker::hook_settings::{Contract, Fail, HookSettings, HookUrl, Method};
@@ -29,19 +29,6 @@ pub(super) struct Ruled {
     pub(super) play: bool,
 }
 
-/// A row of the table: name, field, how it is read and written, meaning.
-macro_rules! row {
-    ($name:literal, $field:ident, $set:expr, $get:expr, $why:literal) => {
-        AppSetting {
-            name: $name,
-            why: $why,
-            set: |app, text| ($set)(&mut hooks(app).$field, text),
-            get: |app| ($get)(&app.hooks.$field),
-            inherit: |app, other| hooks(app).$field.clone_from(&other.hooks.$field),
-        }
-    };
-}
-
 /// The row of an event.
 macro_rules! event {
     ($name:ident, $text:literal, $why:literal) => {
@@ -59,7 +46,8 @@ macro_rules! event {
 }
 
 pub(super) const APP_SETTINGS: &[AppSetting] = &[
-    row!(
+    app_row!(
+        hooks,
         "hooks",
         contract,
         |to, text| choose(to, CONTRACTS, text),
@@ -109,14 +97,16 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
     event!(OnUnpublish, "on_unpublish", "SRS: URL that is told that a client publishes no longer."),
     event!(OnStop, "on_stop", "SRS: URL that is told that a client plays no longer."),
     event!(OnClose, "on_close", "SRS: URL that is told that a connection has ended."),
-    row!(
+    app_row!(
+        hooks,
         "hooks_method",
         method,
         |to, text| choose(to, METHODS, text),
         |value: &Method| chosen(*value, METHODS),
         "nginx-rtmp: whether the fields are in the body (\"post\") or in the query of the URL (\"get\")."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_timeout",
         timeout,
         timeout,
@@ -125,84 +115,109 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         },
         "How long one call may take, connecting included. \"contract\": 10s for nginx-rtmp, 30s for SRS."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_fail",
         fail,
         |to, text| choose(to, FAILS, text),
         |value: &Fail| chosen(*value, FAILS),
         "While the back end gives no usable answer (none in time, no connection, a status of 5xx, nonsense), nobody is let in (\"closed\") or everybody is (\"open\")."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_concurrency",
         concurrency,
         |to, text| count(to, text, 1, 4_096),
         usize::to_string,
         "Questions under way at a time to one server, and as many notifications."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_retries",
         retries,
         |to, text| count(to, text, 0, 100),
         usize::to_string,
         "How often a notification that failed is sent again, after 1s, 2s, 4s and so on, at most 60s. Questions are put once."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_cache",
         cache,
         |to, text| time(to, text, Duration::ZERO),
         |value: &Duration| text::quoted(&text::show_time(*value)),
         "How long a verdict on a publish or play holds when the same address asks the same again; 0s asks each time. What is answered from memory is not told of when it ends."
     ),
-    row!(
+    app_row!(
+        hooks,
+        "hooks_verdict_lifetime",
+        verdict_lifetime,
+        |to: &mut Duration, text| {
+            let lifetime = text::time(text).filter(|time| time.is_zero() || *time >= UPDATE_MIN);
+            *to = lifetime
+                .ok_or_else(|| format!("\"0s\" or {}", times(UPDATE_MIN, text::TIME_MAX)))?;
+            Ok(())
+        },
+        |value: &Duration| text::quoted(&text::show_time(*value)),
+        "How long a verdict lets a client publish or play; then on_publish or on_play is asked again, and a refusal ends it. \"0s\": for as long as it likes. A back end that counts these calls has to know."
+    ),
+    app_row!(
+        hooks,
         "hooks_breaker_failures",
         breaker_failures,
         |to, text| count(to, text, 1, 1_000_000),
         usize::to_string,
         "After so many failed calls in a row a server is not called for hooks_breaker_pause."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_breaker_pause",
         breaker_pause,
         |to, text| time(to, text, Duration::from_millis(1)),
         |value: &Duration| text::quoted(&text::show_time(*value)),
         "How long a server that failed is left alone; then one call decides whether for as long again."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_update_interval",
         update_interval,
         |to, text| time(to, text, UPDATE_MIN),
         |value: &Duration| text::quoted(&text::show_time(*value)),
         "nginx-rtmp: from one on_update of a client to the next."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_update_strict",
         update_strict,
         |to, text| choose(to, SWITCHES, text),
         |value: &bool| chosen(*value, SWITCHES),
         "nginx-rtmp: whether only a status of 2xx lets a client go on after on_update (\"true\"), or 3xx too (\"false\")."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_secret_file",
         secret_file,
         file,
         show_file,
         "File with a secret that calls are signed by (HMAC-SHA256), so that the back end knows who calls; \"\" for no signature."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_signature_header",
         signature_header,
         header,
         |value: &String| text::quoted(value),
         "The header of the signature: t=<seconds since 1970>,v1=<HMAC-SHA256 in hex of t, a dot, and the body; with hooks_method get, of path and query in place of the body>."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_ca_file",
         ca_file,
         file,
         show_file,
         "File with the certificates (PEM) that https servers are trusted by; \"\" for those of the system."
     ),
-    row!(
+    app_row!(
+        hooks,
         "hooks_vhosts",
         vhosts,
         |to: &mut Vec<String>, text| {
@@ -314,7 +329,7 @@ fn count(to: &mut usize, text: &str, least: usize, most: usize) -> Result<(), St
     Ok(())
 }
 
-fn file(to: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
+pub(super) fn file(to: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
     if text.contains(char::is_control) {
         return Err("the path of a file, or \"\"".to_owned());
     }
@@ -322,7 +337,7 @@ fn file(to: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn show_file(file: &Option<PathBuf>) -> String {
+pub(super) fn show_file(file: &Option<PathBuf>) -> String {
     text::quoted(&file.as_ref().map(|file| file.display().to_string()).unwrap_or_default())
 }
 

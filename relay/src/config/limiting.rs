@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::settings::{AppSetting, Choices, LIMITS, Setting, choose, chosen, times};
+use super::settings::{AppSetting, Choices, LIMITS, Setting, app_row, choose, chosen, times};
 use super::text;
 use crate::limits::NO_BYTES_LIMIT;
-use crate::worker::settings::{Exempt, IngestOver};
+use crate::worker::settings::{AppLimits, AppSettings, Exempt, IngestOver};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -36,65 +36,67 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 pub(super) const APP_SETTINGS: &[AppSetting] = &[
-    AppSetting {
-        name: "players_max",
-        why: "Players of all streams of the application; \"limits\": limits.players_per_app_max.",
-        set: |app, text| count(&mut app.limits.players, text),
-        get: |app| show_count(app.limits.players),
-        inherit: |app, other| app.limits.players = other.limits.players,
-    },
-    AppSetting {
-        name: "players_per_stream_max",
-        why: "Players of one stream; \"limits\": limits.players_per_stream_max.",
-        set: |app, text| count(&mut app.limits.players_per_stream, text),
-        get: |app| show_count(app.limits.players_per_stream),
-        inherit: |app, other| app.limits.players_per_stream = other.limits.players_per_stream,
-    },
-    AppSetting {
-        name: "publishers_per_key_max",
-        why: "Names published at a time with one key, user or token; \"limits\": limits.publishers_per_key_max.",
-        set: |app, text| count(&mut app.limits.publishers_per_key, text),
-        get: |app| show_count(app.limits.publishers_per_key),
-        inherit: |app, other| app.limits.publishers_per_key = other.limits.publishers_per_key,
-    },
-    AppSetting {
-        name: "ingest_rate_max",
-        why: "Bytes per second of one publisher; \"limits\": limits.ingest_rate_max.",
-        set: |app, text| {
-            let bytes = text::bytes(text).filter(|bytes| (1..=NO_BYTES_LIMIT).contains(bytes));
-            app.limits.ingest_rate = own(text, bytes).ok_or_else(|| {
-                "\"limits\" or a number of bytes per second such as \"2MiB\"".to_owned()
-            })?;
-            Ok(())
-        },
-        get: |app| {
-            let bytes = app.limits.ingest_rate;
-            text::quoted(&bytes.map_or(AS_LIMITS.to_owned(), text::show_bytes))
-        },
-        inherit: |app, other| app.limits.ingest_rate = other.limits.ingest_rate,
-    },
-    AppSetting {
-        name: "ingest_over",
-        why: "A publisher that sends more than ingest_rate_max is told and closed (\"close\"), or read no faster than that (\"slow\").",
-        set: |app, text| choose(&mut app.limits.ingest_over, OVERS, text),
-        get: |app| chosen(app.limits.ingest_over, OVERS),
-        inherit: |app, other| app.limits.ingest_over = other.limits.ingest_over,
-    },
-    AppSetting {
-        name: "session_max",
-        why: "How long a connection may publish or play; \"0s\": as long as it likes, \"limits\": limits.session_max.",
-        set: |app, text| time(&mut app.limits.session, text),
-        get: |app| show_time(app.limits.session),
-        inherit: |app, other| app.limits.session = other.limits.session,
-    },
-    AppSetting {
-        name: "publisher_unwatched_max",
-        why: "A publisher without players for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max.",
-        set: |app, text| time(&mut app.limits.unwatched, text),
-        get: |app| show_time(app.limits.unwatched),
-        inherit: |app, other| app.limits.unwatched = other.limits.unwatched,
-    },
+    app_row!(
+        limits,
+        "players_max",
+        players,
+        count,
+        show_count,
+        "Players of all streams of the application; \"limits\": limits.players_per_app_max."
+    ),
+    app_row!(
+        limits,
+        "players_per_stream_max",
+        players_per_stream,
+        count,
+        show_count,
+        "Players of one stream; \"limits\": limits.players_per_stream_max."
+    ),
+    app_row!(
+        limits,
+        "publishers_per_key_max",
+        publishers_per_key,
+        count,
+        show_count,
+        "Names published at a time with one key, user or token; \"limits\": limits.publishers_per_key_max."
+    ),
+    app_row!(
+        limits,
+        "ingest_rate_max",
+        ingest_rate,
+        rate,
+        show_rate,
+        "Bytes per second of one publisher; \"limits\": limits.ingest_rate_max."
+    ),
+    app_row!(
+        limits,
+        "ingest_over",
+        ingest_over,
+        |to: &mut IngestOver, text| choose(to, OVERS, text),
+        |value: &IngestOver| chosen(*value, OVERS),
+        "A publisher that sends more than ingest_rate_max is told and closed (\"close\"), or read no faster than that (\"slow\")."
+    ),
+    app_row!(
+        limits,
+        "session_max",
+        session,
+        time,
+        show_time,
+        "How long a connection may publish or play; \"0s\": as long as it likes, \"limits\": limits.session_max."
+    ),
+    app_row!(
+        limits,
+        "publisher_unwatched_max",
+        unwatched,
+        time,
+        show_time,
+        "A publisher without players for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max."
+    ),
 ];
+
+fn limits(app: &mut AppSettings) -> &mut AppLimits {
+    &mut app.limits
+}
 
 /// What stands for the node's own limit.
 const AS_LIMITS: &str = "limits";
@@ -115,8 +117,19 @@ fn count(to: &mut Option<usize>, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn show_count(value: Option<usize>) -> String {
+fn show_count(value: &Option<usize>) -> String {
     value.map_or_else(|| text::quoted(AS_LIMITS), |count| count.to_string())
+}
+
+fn rate(to: &mut Option<usize>, text: &str) -> Result<(), String> {
+    let bytes = text::bytes(text).filter(|bytes| (1..=NO_BYTES_LIMIT).contains(bytes));
+    *to = own(text, bytes)
+        .ok_or_else(|| "\"limits\" or a number of bytes per second such as \"2MiB\"".to_owned())?;
+    Ok(())
+}
+
+fn show_rate(value: &Option<usize>) -> String {
+    text::quoted(&value.map_or(AS_LIMITS.to_owned(), text::show_bytes))
 }
 
 fn time(to: &mut Option<Duration>, text: &str) -> Result<(), String> {
@@ -125,7 +138,7 @@ fn time(to: &mut Option<Duration>, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn show_time(value: Option<Duration>) -> String {
+fn show_time(value: &Option<Duration>) -> String {
     text::quoted(&value.map_or(AS_LIMITS.to_owned(), text::show_time))
 }
 

@@ -40,6 +40,22 @@ pub(super) struct AppSetting {
     pub(super) inherit: fn(&mut AppSettings, &AppSettings),
 }
 
+/// A row of a group of settings of each application: the group, name, field, how the field is read
+/// and written, meaning. A function with the group's name finds it to be changed.
+macro_rules! app_row {
+    ($group:ident, $name:literal, $field:ident, $set:expr, $get:expr, $why:literal) => {
+        AppSetting {
+            name: $name,
+            why: $why,
+            set: |app, text| ($set)(&mut $group(app).$field, text),
+            get: |app| ($get)(&app.$group.$field),
+            inherit: |app, other| $group(app).$field.clone_from(&other.$group.$field),
+        }
+    };
+}
+
+pub(super) use app_row;
+
 /// The section whose tables are applications.
 pub(super) const APPS: &str = "apps";
 /// The section of all limits.
@@ -216,6 +232,14 @@ const SETTINGS: &[Setting] = &[
         flag: None,
         set: |config, text| choose(&mut config.settings.end_with_token, SWITCHES, text),
         get: |config| config.settings.end_with_token.to_string(),
+    },
+    Setting {
+        section: "access",
+        name: "token_keys_ca_file",
+        why: "File with the certificates (PEM) that https servers of token keys (jwt rules with a URL) are trusted by; \"\" for those of the system.",
+        flag: None,
+        set: |config, text| hooks::file(&mut config.settings.token_keys_ca_file, text),
+        get: |config| hooks::show_file(&config.settings.token_keys_ca_file),
     },
     Setting {
         section: "http_flv",

@@ -47,6 +47,7 @@ mod status;
 mod stream_series;
 mod token_fetch;
 mod token_keys;
+mod trust;
 mod usage;
 mod watch;
 
@@ -151,7 +152,10 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
 
 async fn keep_token_keys(state: Arc<State>) {
     let unix = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let fetch = |url: String, bytes_max| async move { token_fetch::fetch(&url, bytes_max).await };
+    let fetch = |url: String, bytes_max| {
+        let ca_file = state.in_force().effective.config.settings.token_keys_ca_file.clone();
+        async move { token_fetch::fetch(&url, bytes_max, ca_file.as_deref()).await }
+    };
     let in_force = || {
         let now = state.in_force();
         (token_keys::urls(&now.effective.config.settings), now.limits.clone())

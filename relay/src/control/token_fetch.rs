@@ -2,7 +2,7 @@
 //! length. The caller bounds the time. Redirects are not followed: what tokens are checked by comes
 //! from where the operator said, and from nowhere else.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -10,16 +10,23 @@ use hyper::client::conn::http1::handshake;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::trust;
 use crate::worker::hook_settings::HookUrl;
+
+/// The setting that names the file with the certificates of those who are trusted.
+pub(super) const CA_FILE: &str = "access.token_keys_ca_file";
 
 /// The body that a URL answers with, at most `bytes_max` long, or why there is none. The words are
 /// for the log and hold nothing of the URL.
-pub(super) async fn fetch(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+pub(super) async fn fetch(
+    url: &str,
+    bytes_max: usize,
+    ca_file: Option<&Path>,
+) -> Result<Vec<u8>, String> {
     let url = HookUrl::parse(url).ok_or("it is no URL")?;
     let stream = TcpStream::connect((&*url.host, url.port));
     let stream = stream.await.map_err(|error| format!("no connection: {error}"))?;
@@ -27,7 +34,7 @@ pub(super) async fn fetch(url: &str, bytes_max: usize) -> Result<Vec<u8>, String
         return get(stream, &url, bytes_max).await;
     }
     let name = ServerName::try_from(url.host.to_string()).map_err(|_| "no name for TLS")?;
-    let stream = TlsConnector::from(trust()?).connect(name, stream).await;
+    let stream = TlsConnector::from(trust::by(CA_FILE, ca_file)?).connect(name, stream).await;
     get(stream.map_err(|error| format!("no TLS: {error}"))?, &url, bytes_max).await
 }
 
@@ -53,15 +60,4 @@ async fn get(
     let body = Limited::new(response.into_body(), bytes_max).collect().await;
     let body = body.map_err(|error| format!("no whole answer: {error}"))?;
     Ok(body.to_bytes().to_vec())
-}
-
-/// Whom the system trusts.
-fn trust() -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| error.to_string())?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -17,7 +17,11 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
         ("streams_max", sum(&mut cells().map(|cells| cells.streams.total()))),
         ("log_bytes_total", held(&[MemoryKind::Log, MemoryKind::View])),
         ("connection_bytes_total", held(&[MemoryKind::Connection, MemoryKind::Partial])),
+        ("tunnel_sessions_max", sum(&mut cells().map(|cells| cells.tunnels.get()))),
+        ("tunnel_bytes_total", held(&[MemoryKind::Tunnel])),
     ];
+    let (questions, notices) = state.hooks.waiting();
+    rows.extend([("hook_questions_max", questions), ("hook_notices_max", notices)]);
     for limit in (0..LimitUse::COUNT).map(LimitUse::at) {
         let mut used = cells().map(|cells| cells.limit_used.at(limit).get());
         let used = match limit {
@@ -48,6 +52,25 @@ mod tests {
         for (name, _) in &rows {
             assert!(table.iter().any(|limit| limit.name == *name), "{name}");
             assert_eq!(rows.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
+        }
+        for name in [
+            "connections_max",
+            "connections_per_address_max",
+            "handshakes_per_address_max",
+            "streams_max",
+            "players_max",
+            "players_per_app_max",
+            "players_per_stream_max",
+            "publishers_per_key_max",
+            "ingest_rate_max",
+            "egress_rate_max",
+            "session_max",
+            "publisher_idle_max",
+            "tunnel_sessions_max",
+            "tunnel_bytes_total",
+            "hook_questions_max",
+        ] {
+            assert!(rows.iter().any(|(row, _)| *row == name), "{name}");
         }
         assert!(rows.contains(&("session_max", 5)) && rows.contains(&("egress_rate_max", 8)));
     }

@@ -218,7 +218,7 @@ impl Ring {
         if file.registered {
             entry = entry.flags(squeue::Flags::FIXED_FILE);
         }
-        let key = self.flights.insert(|_| Flight { what, memory, tried });
+        let key = self.flights.insert(|_| Flight { what, memory, tried, took: false });
         self.enqueue(entry.user_data(key.0));
         key
     }
@@ -300,13 +300,16 @@ impl Ring {
             let Some(flight) = self.flights.get_mut(key) else { continue };
             let (flags, what, tried) = (entry.flags(), flight.what, flight.tried);
             let last = !cqueue::more(flags);
+            let notification = cqueue::notif(flags);
+            flight.took |= !notification && entry.result() > 0;
+            // Of an attempt that took nothing the kernel says that it made a copy.
+            let says_copied = entry.result().cast_unsigned() & ZC_COPIED != 0;
+            let copied = notification && flight.took && says_copied;
             let memory = last.then(|| self.flights.remove(key)).flatten().map(|old| old.memory);
             let batch = match memory {
                 Some(Memory::Batch(batch) | Memory::Slices { batch, .. }) => Some(batch),
                 _ => None,
             };
-            let notification = cqueue::notif(flags);
-            let copied = notification && entry.result().cast_unsigned() & ZC_COPIED != 0;
             let result = match usize::try_from(entry.result()) {
                 Ok(count) => Ok(count),
                 Err(_) if notification => Ok(0),
@@ -341,7 +344,9 @@ impl Ring {
     /// one, since what a peer sent meanwhile may make its connection close.
     fn hear_of_sends(&mut self) {
         for key in self.unheard.drain(..).rev() {
-            let Some(Flight { what, memory, tried }) = self.flights.remove(key) else { continue };
+            let Some(Flight { what, memory, tried, .. }) = self.flights.remove(key) else {
+                continue;
+            };
             let batch = match memory {
                 Memory::Batch(batch) | Memory::Slices { batch, .. } => Some(batch),
                 Memory::None | Memory::Count { .. } => None,

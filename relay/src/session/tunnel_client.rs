@@ -189,6 +189,12 @@ impl TunnelClient {
         self.state == State::Closed
     }
 
+    /// Whether there is a session that another TCP connection can carry on.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Closing) && !self.id.is_empty()
+    }
+
     /// Whether the server ends the TCP connection after its answer: another one is needed, and
     /// [`Self::reconnected`] to be called.
     #[must_use]
@@ -203,6 +209,9 @@ impl TunnelClient {
         self.reading = Reading::Head(Vec::new());
         if let Some(flight) = &mut self.flight {
             flight.read = 0;
+            if flight.verb.is_none() {
+                self.id.clear();
+            }
         }
     }
 

@@ -187,6 +187,19 @@ fn the_session_outlives_its_connections() {
         heard.extend(hear(&mut client, &whole, 1).unwrap());
         assert_eq!(heard, b"hello", "{cut}");
     }
+    // Even while it is opened.
+    let whole = answer(b"abc\n");
+    for cut in 0..whole.len() {
+        let mut client = client();
+        client.take_request(at(0)).unwrap();
+        hear(&mut client, &whole[..cut], 1).unwrap();
+        assert!(!client.is_open());
+        client.reconnected();
+        assert_eq!(said(client.repeat_request()), request("/open/1", &[0]));
+        hear(&mut client, &whole, 1).unwrap();
+        assert!(client.is_open());
+        assert_eq!(said(client.take_request(at(100))), request("/idle/abc/0", &[0]), "{cut}");
+    }
     for (head, over) in [
         ("HTTP/1.1 200 OK\r\nConnection: close\r\n", true),
         ("HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\n", false),

@@ -99,7 +99,7 @@ impl Worker {
         let id = ConnectionId { core: self.index(), number: self.numbered };
         self.cells.opened(Transport::Rtmp);
         tracing::info!(%id, %peer, "connection opened");
-        let mut connection = Box::new(Connection::new(key, id, peer, speaks, now));
+        let mut connection = Connection::new(key, id, peer, speaks, now);
         connection.counted = counted;
         self.connections.put(connection);
         self.operations.push(Operation::Receive { connection: key });
@@ -288,8 +288,8 @@ impl Worker {
             return;
         }
         self.send_replies(connection, now);
-        let may_receive = !connection.receiving && !connection.is_paused();
-        if may_receive {
+        let is_read = !connection.is_paused() || connection.listens_for_end();
+        if is_read && !connection.receiving {
             connection.receiving = true;
             self.operations.push(Operation::Receive { connection: connection.key });
         }

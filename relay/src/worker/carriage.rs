@@ -58,7 +58,7 @@ impl Worker {
         };
         self.cells.left(connection.role, connection.transport());
         self.pending -= usize::from(connection.role == Role::Pending);
-        self.tunnels.carriage.leaving.insert(key, (to, connection));
+        self.tunnels.carriage.leaving.insert(key, (to, Box::new(connection)));
         self.operations.push(Operation::Release { connection: key });
     }
 
@@ -102,7 +102,7 @@ impl Worker {
         connection.receiving = false;
         self.cells.arrived(connection.role, connection.transport());
         self.pending += usize::from(connection.role == Role::Pending);
-        self.connections.put(connection);
+        self.connections.put(*connection);
         self.work(key, now, |worker, connection| worker.arrived(connection, now));
         true
     }

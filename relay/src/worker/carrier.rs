@@ -176,7 +176,7 @@ impl Worker {
             let elsewhere = Purpose::Elsewhere { to: core, head: Box::new(head.clone()) };
             return known.then_some((elsewhere, Step::Turn)).ok_or(RefuseReason::TunnelId);
         }
-        let session = *self.tunnels.sessions.get(&id).ok_or(RefuseReason::TunnelId)?;
+        let session = *self.tunnels.sessions.get(&id).ok_or(RefuseReason::TunnelExpired)?;
         let turn = self.ask_turn(session, connection.key, request, now);
         if !matches!(turn, Some(Turn::Stale | Turn::Fault(_)) | None) {
             self.becomes_carrier(connection);
@@ -190,7 +190,7 @@ impl Worker {
                 self.tunnels.note(Todo::Fault(session, fault));
                 Err(RefuseReason::TunnelOrder)
             }
-            None => Err(RefuseReason::TunnelId),
+            None => Err(RefuseReason::TunnelExpired),
         }
     }
 

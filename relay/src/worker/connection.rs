@@ -25,6 +25,10 @@ use crate::session::SessionError;
 use crate::stream::{Cursor, StreamKey, ViewKind};
 use crate::wire::stream_name::StreamAddress;
 
+/// How much of what a client says may wait with it for the verdict of a hook. Those that are in
+/// order say little before they are answered.
+const READ_AHEAD_BYTES: usize = 1_024;
+
 /// A connection of this worker. It belongs to it for life.
 ///
 /// What every send looks at lies together, in this order: thousands of connections fit into no
@@ -304,6 +308,15 @@ impl Connection {
     /// Whether the verdict of a hook is outstanding.
     pub(super) fn waits_for_hook(&self) -> bool {
         self.hooked.as_ref().is_some_and(|hooked| hooked.asked.is_some())
+    }
+
+    /// Whether it is read although it waits for a hook, as long as little comes: so a client that
+    /// hangs up is noticed at once, and not when its back end has answered.
+    pub(super) fn listens_for_end(&self) -> bool {
+        let carried = self.tunnel.is_some() || matches!(self.speech, Speech::Carrier(_));
+        let unread = self.unread.len() + self.tls.as_ref().map_or(0, |tls| tls.unread_bytes());
+        let held_up = carried || self.queued || self.throttled || self.closing.is_some();
+        self.waits_for_hook() && !held_up && unread <= READ_AHEAD_BYTES
     }
 
     /// Everything that was granted and has to be remembered.

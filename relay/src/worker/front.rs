@@ -90,7 +90,7 @@ impl Worker {
             Sniffed::Rtmp if if inside { speaks.rtmps } else { speaks.rtmp } => {
                 let seed = self.random.u64(..);
                 let session = ServerSession::new(self.limits.clone(), seed, connection.since);
-                connection.speech = Speech::Rtmp(session);
+                connection.speech = Speech::Rtmp(Box::new(session));
                 true
             }
             Sniffed::Http if if inside { speaks.https } else { speaks.http } => {

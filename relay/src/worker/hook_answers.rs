@@ -12,7 +12,7 @@ use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
 use crate::reactor::ConnectionKey;
 use crate::session::{
-    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishEnd, PublishRefusal,
+    ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
     PublishRefusalCode,
 };
 
@@ -165,20 +165,13 @@ impl Worker {
         }
     }
 
-    /// A back end that was told that a stream goes on wants it to end.
+    /// A back end that was told that a stream goes on, or asked again, wants it to end.
     fn end_by_hook(&mut self, key: ConnectionKey, number: u64, now: Duration) {
         self.work(key, now, |worker, connection| {
             let Some(hooked) = &connection.hooked else { return };
             let mut streams = hooked.streams.iter().map(|hooked| &hooked.stream);
-            let Some(stream) = streams.find(|stream| stream.number == number) else { return };
-            let (publishes, message_stream) = (stream.publishes, stream.message_stream);
-            if publishes {
-                worker.end_publish(connection, message_stream);
-                let reason = PublishEnd::Stopped("Ended by the operator".into());
-                connection.speech.publish_ended(message_stream, reason);
-                worker.close_soon(connection, CloseReason::Hook, now);
-            } else {
-                worker.close(connection, CloseReason::Hook, None, now);
+            if streams.any(|stream| stream.number == number) {
+                worker.end_session(connection, CloseReason::Hook, "The back end ended it", now);
             }
         });
     }

@@ -130,6 +130,9 @@ pub struct HookSettings {
     pub retries: usize,
     /// How long a verdict holds for the same client asking the same again; zero asks each time.
     pub cache: Duration,
+    /// How long a publish or play goes on by one verdict before its back end is asked again; zero
+    /// never asks again.
+    pub verdict_lifetime: Duration,
     /// So many failures in a row open the breaker.
     pub breaker_failures: usize,
     /// How long it stays open before one question is let through.
@@ -158,6 +161,7 @@ impl Default for HookSettings {
             concurrency: 64,
             retries: 3,
             cache: Duration::ZERO,
+            verdict_lifetime: Duration::ZERO,
             breaker_failures: 10,
             breaker_pause: Duration::from_secs(5),
             secret_file: None,

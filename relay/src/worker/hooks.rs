@@ -62,6 +62,8 @@ pub(super) struct HookedStream {
     since: Duration,
     /// When `on_update` is next due.
     next_update: Option<Duration>,
+    /// When the verdict that let it in holds no longer.
+    next_question: Option<Duration>,
 }
 
 /// What the verdict is outstanding on.
@@ -99,7 +101,14 @@ impl Hooked {
     /// Notes that a stream began, or may begin, so that its end is told.
     fn begin(&mut self, stream: Arc<HookStream>, settings: Arc<HookSettings>, now: Duration) {
         let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
-        self.streams.push(HookedStream { stream, settings, since: now, next_update });
+        let next_question = expiry(&settings, stream.publishes, now);
+        self.streams.push(HookedStream {
+            stream,
+            settings,
+            since: now,
+            next_update,
+            next_question,
+        });
     }
 
     /// Takes out what is known of the stream of this number.
@@ -298,27 +307,42 @@ impl Worker {
         }
     }
 
-    /// Tells of a connection's streams that they go on, where that is due.
+    /// Tells of a connection's streams that they go on, and asks again whether they may, where that
+    /// is due.
     pub(super) fn hook_updates(&mut self, key: crate::reactor::ConnectionKey, now: Duration) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(hooked) = &mut connection.hooked else { return };
         let outstanding = hooked.asked.as_ref().map(|(number, _)| *number);
-        let mut due = SmallVec::<[(Arc<HookStream>, Arc<HookSettings>, Duration); 1]>::new();
-        for stream in &mut hooked.streams {
-            let heard = Some(stream.stream.number) != outstanding;
-            if heard && stream.next_update.is_some_and(|at| at <= now) {
-                stream.next_update = Some(now + stream.settings.update_interval);
-                let time = now.saturating_sub(stream.since);
-                due.push((Arc::clone(&stream.stream), Arc::clone(&stream.settings), time));
+        let mut due =
+            SmallVec::<[(Arc<HookStream>, Arc<HookSettings>, Option<Duration>); 1]>::new();
+        for hooked in &mut hooked.streams {
+            if Some(hooked.stream.number) == outstanding {
+                continue;
+            }
+            let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+            let (stream, settings) = (&hooked.stream, &hooked.settings);
+            if is_due(hooked.next_update) {
+                hooked.next_update = Some(now + settings.update_interval);
+                let time = now.saturating_sub(hooked.since);
+                due.push((Arc::clone(stream), Arc::clone(settings), Some(time)));
+            }
+            if is_due(hooked.next_question) {
+                hooked.next_question = expiry(settings, stream.publishes, now);
+                due.push((Arc::clone(stream), Arc::clone(settings), None));
             }
         }
         let client = Arc::clone(&hooked.client);
         for (stream, settings, time) in due {
-            let timestamp = self.last_timestamp(key, &stream);
-            let subject = Subject::Goes { stream, time, timestamp };
+            let subject = match time {
+                Some(time) => {
+                    let timestamp = self.last_timestamp(key, &stream);
+                    Subject::Goes { stream, time, timestamp }
+                }
+                None => Subject::Again { stream },
+            };
             let client = Arc::clone(&client);
-            if self.shared.hooks().send(Call { settings, client, subject }).is_err() {
-                self.cells.hooks_overloaded.at(OnUpdate).increment();
+            if let Err(unsent) = self.shared.hooks().send(Call { settings, client, subject }) {
+                self.cells.hooks_overloaded.at(unsent.name()).increment();
             }
         }
     }
@@ -365,6 +389,13 @@ fn without_verdict(settings: &HookSettings) -> HookStep {
         Fail::Open => HookStep::Go,
         Fail::Closed => HookStep::Failed,
     }
+}
+
+/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts.
+fn expiry(settings: &HookSettings, publishes: bool, now: Duration) -> Option<Duration> {
+    let question = if publishes { OnPublish } else { OnPlay };
+    let ends = settings.has(question) && !settings.verdict_lifetime.is_zero();
+    ends.then(|| now + settings.verdict_lifetime)
 }
 
 /// The event that asks about an action, and those that tell what becomes of it.

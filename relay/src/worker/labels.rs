@@ -109,7 +109,7 @@ labels! {
         Revoked = "revoked", "Its permission ended.";
         Drain = "drain", "The node is ending.";
         Fault = "fault", "We failed: a panic was caught and cost this connection.";
-        Hook = "hook", "Its on_update hook ended it.";
+        Hook = "hook", "A hook ended it: on_update, or a question asked again.";
     }
 
     /// What was turned away.
@@ -153,7 +153,8 @@ labels! {
         Proxy = "proxy", "A connection that begins with a PROXY header and does not come from a trusted proxy.";
         ProxyHeader = "proxy_header", "A connection of a trusted proxy whose PROXY header is malformed.";
         TunnelSessions = "tunnel_sessions", "A tunnel, since its worker or the node has as many as it may.";
-        TunnelId = "tunnel_id", "A tunnel's request with an id that nobody has: guessed, or expired.";
+        TunnelId = "tunnel_id", "A tunnel's request with an id that this run of the node never gave: guessed, or old.";
+        TunnelExpired = "tunnel_expired", "A tunnel's request whose session has ended, often since none came for tunnel_idle_timeout.";
         TunnelNode = "tunnel_node", "A tunnel's request with the id of another node: the balancer is at fault.";
         TunnelStale = "tunnel_stale", "A tunnel's request that was answered long ago, that came by another connection too, or whose session ended.";
         TunnelOrder = "tunnel_order", "A tunnel, since requests before one that came are missing, or one came twice with two bodies.";
@@ -284,6 +285,9 @@ labels! {
         HandshakesPerAddress = "handshakes_per_address_max", "The fastest address.";
         Pending = "pending_connections_max", "The worker with the most.";
         Session = "session_max", "The oldest connection that publishes or plays, in seconds.";
+        PublisherIdle = "publisher_idle_max", "The publisher that has sent no media for longest, in seconds.";
+        TunnelsPerWorker = "tunnel_sessions_per_worker_max", "The worker with the most.";
+        TokenKeysWaiting = "token_keys_waiting_max", "The worker with the most.";
         WantedNames = "wanted_names_max", "All of them.";
         Players = "players_max", "All of them, those that wait for a stream included.";
         PlayersPerApp = "players_per_app_max", "The application with the most.";

@@ -173,11 +173,11 @@ impl Worker {
         set(LimitUse::ControlMail, self.mailbox.waiting());
         let logs = self.streams.iter().filter_map(|(_, entry)| self.hub.log(entry.log?));
         set(LimitUse::LogBytes, logs.map(Log::held_bytes).max().unwrap_or(0));
-        let busy = || self.connections.iter().filter(|c| c.role != Role::Pending);
-        let oldest = busy().map(|c| now.saturating_sub(c.since).as_secs()).max();
-        self.cells.limit_used.at(LimitUse::Session).set(oldest.unwrap_or(0));
-        let fastest = busy().filter_map(|c| Some(c.ingest.as_ref()?.measured())).max();
-        self.cells.limit_used.at(LimitUse::IngestRate).set(fastest.unwrap_or(0));
+        self.cells.limit_used.at(LimitUse::Session).set(self.sweep.seen.oldest);
+        self.cells.limit_used.at(LimitUse::PublisherIdle).set(self.sweep.seen.silent);
+        self.cells.limit_used.at(LimitUse::IngestRate).set(self.sweep.seen.fastest);
+        set(LimitUse::TunnelsPerWorker, self.tunnels.sessions.len());
+        set(LimitUse::TokenKeysWaiting, self.waiting_for_keys.len());
         let Some(registrar) = &self.registrar else { return };
         // There is one registrar, so what is the whole node's is shown by it.
         let usage = registrar.usage(now, &self.settings);

@@ -50,6 +50,11 @@ impl Secured {
         !self.unread.is_empty()
     }
 
+    /// Bytes of plaintext that wait to be heard.
+    pub(super) fn unread_bytes(&self) -> usize {
+        self.unread.len()
+    }
+
     /// Whether TLS itself has something to say.
     pub(super) fn has_output(&self) -> bool {
         self.layer.has_output()

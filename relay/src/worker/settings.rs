@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,9 @@ pub struct Settings {
     pub apps: HashMap<String, AppSettings>,
     /// Whether a session ends when what it was granted by expires; otherwise it may go on.
     pub end_with_token: bool,
+    /// The file with the certificates that servers of token keys are trusted by, instead of the
+    /// system's.
+    pub token_keys_ca_file: Option<PathBuf>,
     /// Applications that are not listed (`[apps."*"]`).
     pub other_apps: AppSettings,
     /// Which pages may play FLV.

@@ -20,12 +20,11 @@ use crate::stream::ViewKind;
 use crate::wire::stream_name::{NameError, StreamAddress};
 
 /// What is spoken on a connection, inside its TLS if it has any.
-#[expect(clippy::large_enum_variant, reason = "nearly every connection speaks RTMP")]
 pub(super) enum Speech {
     /// Its first bytes are yet to come.
     Unknown,
     /// RTMP.
-    Rtmp(ServerSession),
+    Rtmp(Box<ServerSession>),
     /// HTTP, between requests or within the head of one.
     Http(Box<HttpFront>),
     /// A player of FLV, over HTTP or a WebSocket.

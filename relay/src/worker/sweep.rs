@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::labels::{CloseReason, MemoryKind, Role, Source};
 use super::local::Place;
 use super::mail::{Mail, Request};
@@ -32,6 +33,45 @@ pub(super) struct Sweep {
     log_cuts_seen: usize,
     /// And of the bytes that connections hold.
     connection_bytes: usize,
+    /// What was seen of the connections when each of them was last looked at.
+    pub(super) seen: Seen,
+    /// And of those that were looked at since.
+    seeing: Seen,
+}
+
+/// Sums over connections, made while each is looked at anyway: all of them at once, several times
+/// over, would cost more than all other deeds of a sweep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// User-space bytes that they hold besides unfinished messages.
+    held: usize,
+    /// Bytes of unfinished messages.
+    partial: usize,
+    /// Bytes that TLS holds.
+    tls: usize,
+    /// The longest time, in whole seconds, for which one that publishes or plays has been there.
+    pub(super) oldest: u64,
+    /// The longest time, in whole seconds, that one that publishes has sent no media for.
+    pub(super) silent: u64,
+    /// The highest rate that a publisher sends at, in bytes per second.
+    pub(super) fastest: u64,
+}
+
+impl Seen {
+    fn add(&mut self, connection: &Connection, now: Duration) {
+        if connection.role != Role::Carrier {
+            self.held += connection.held_bytes();
+        }
+        self.partial += connection.speech.partial_bytes();
+        self.tls += connection.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        if connection.role != Role::Pending {
+            self.oldest = self.oldest.max(now.saturating_sub(connection.since).as_secs());
+            let silent = connection.publishes.iter().map(|p| now.saturating_sub(p.heard)).max();
+            self.silent = self.silent.max(silent.map_or(0, |silent| silent.as_secs()));
+            let rate = connection.ingest.as_ref().map_or(0, |ingest| ingest.measured());
+            self.fastest = self.fastest.max(rate);
+        }
+    }
 }
 
 impl Sweep {
@@ -63,12 +103,18 @@ impl Worker {
         }
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
+        if part == 0 {
+            self.sweep.seen = std::mem::take(&mut self.sweep.seeing);
+        }
         for slot in (part..self.connections.slots()).step_by(PARTS) {
             if let Some(key) = self.connections.key_at(slot) {
                 self.check_deadlines(key, now);
                 self.hook_updates(key, now);
                 self.check_session(key, now);
                 self.check_permits(key, now);
+                if let Some(connection) = self.connections.get(key) {
+                    self.sweep.seeing.add(connection, now);
+                }
             }
         }
         if part == 0 {
@@ -189,18 +235,12 @@ impl Worker {
         };
         set(MemoryKind::Log, held.home);
         set(MemoryKind::View, held.views);
-        let of_connection = |connection: &super::connection::Connection| connection.held_bytes();
-        let others = self.connections.iter().filter(|connection| connection.role != Role::Carrier);
-        let connections: usize = others.map(of_connection).sum();
-        let partial: usize = self.connections.iter().map(|c| c.speech.partial_bytes()).sum();
-        set(MemoryKind::Connection, connections);
+        let Seen { held, partial, tls, .. } = self.sweep.seen;
+        set(MemoryKind::Connection, held);
         set(MemoryKind::Partial, partial);
         set(MemoryKind::Tunnel, tunnels);
-        let of_tls =
-            |c: &super::connection::Connection| c.tls.as_ref().map_or(0, |t| t.held_bytes());
-        let tls = self.connections.iter().map(of_tls).sum::<usize>();
         set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
-        let share = connections + partial + tls + tunnels;
+        let share = held + partial + tls + tunnels;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
         self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());

@@ -181,7 +181,7 @@ impl Worker {
         let key = self.connections.own_key();
         let mut session = Connection::new(key, number, carrier.peer, carrier.speaks, now);
         let rtmp = ServerSession::new(self.limits.clone(), self.random.u64(..), now);
-        session.speech = Speech::Rtmp(rtmp);
+        session.speech = Speech::Rtmp(Box::new(rtmp));
         session.transport = carrier.transport;
         session.counted = counted;
         session.tunnel = Some(Box::new(Tunnelled {
@@ -197,7 +197,7 @@ impl Worker {
         }));
         self.cells.opened(session.transport);
         tracing::info!(id = %session.id, peer = %session.peer, carrier = %carrier.id, "tunnel opened");
-        self.connections.put(Box::new(session));
+        self.connections.put(session);
         self.tunnels.sessions.insert(id, key);
         self.count_tunnels();
         Ok(Bytes::from(format!("{}\n", id.text())))

@@ -58,6 +58,11 @@ pub enum Subject {
         /// The timestamp of the last message, in milliseconds.
         timestamp: u32,
     },
+    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`] may follow.
+    Again {
+        /// What it is.
+        stream: Arc<HookStream>,
+    },
     /// The connection has ended.
     Closed {
         /// Nothing is told if the question of this number was refused, or never put.
@@ -208,10 +213,13 @@ impl Call {
         let is_srs = self.settings.contract == Some(Contract::Srs);
         match &self.subject {
             Subject::Ask(Question { stream: None, .. }) => HookName::OnConnect,
-            Subject::Ask(Question { stream: Some(stream), .. }) if stream.publishes => {
-                HookName::OnPublish
+            Subject::Ask(Question { stream: Some(stream), .. }) | Subject::Again { stream } => {
+                if stream.publishes {
+                    HookName::OnPublish
+                } else {
+                    HookName::OnPlay
+                }
             }
-            Subject::Ask(_) => HookName::OnPlay,
             Subject::Ended { stream, .. } => match (stream.publishes, is_srs) {
                 (true, true) => HookName::OnUnpublish,
                 (true, false) => HookName::OnPublishDone,

@@ -1,26 +1,23 @@
 //! Who may publish and who may play, asked by FFmpeg, rtmpdump, librtmp and OBS: the right secret
 //! is let in, the wrong one is told why, and no secret is written anywhere.
 
+mod ends;
+mod keys;
+mod obs;
+
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::client::Client;
 use crate::support::clip::Clip;
-use crate::support::obs::{Login, Obs};
 use crate::support::process::Process;
 use crate::support::relay::{Options, Relay, command};
-use crate::support::{Scratch, ffmpeg, http, wait_for};
+use crate::support::{Scratch, ffmpeg, gstreamer, http, wait_for};
 
 /// Until a client has been refused, or has what it came for.
 const END_MAX: Duration = Duration::from_secs(40);
-
-/// OBS takes some seconds to come up.
-const OBS_MAX: Duration = Duration::from_secs(60);
 
 const KEY: &str = "stream-key-of-the-test";
 const PASSWORD: &str = "password-of-the-test";
@@ -35,6 +32,11 @@ struct Scene {
 
 impl Scene {
     fn new(test: &str) -> Self {
+        Self::with(test, "")
+    }
+
+    /// With more of a configuration.
+    fn with(test: &str, more: &str) -> Self {
         let scratch = Scratch::new(test);
         let write = |name: &str, text: &str| {
             let path = scratch.file(name);
@@ -51,12 +53,12 @@ impl Scene {
             "[log]\nlevel = \"debug\"\n[limits]\nauth_failures_per_address = 1000\n\
              [apps.\"key*\"]\npublish = [\"key {keys}\"]\nplay = [\"key {keys}\"]\n\
              [apps.url]\npublish = [\"signed {urls}\"]\nplay = [\"signed {urls}\"]\n\
-             [apps.token]\npublish = [\"jwt HS256 {tokens}\"]\nplay = [\"jwt HS256 {tokens}\"]\n\
+             [apps.token]\npublish = [\"jwt HS256 {tokens} leeway=0s\"]\nplay = [\"jwt HS256 {tokens}\"]\n\
              [apps.user]\npublish = [\"password {users}\"]\nplay = [\"everybody\"]\n\
              [apps.llnw]\npublish = [\"password {users} llnw\"]\nplay = [\"everybody\"]\n\
              [apps.closed]\npublish = [\"nobody\"]\nplay = [\"nobody\"]\n\
              [apps.far]\npublish = [\"203.0.113.0/24\"]\nplay = [\"2001:db8::/32\"]\n\
-             [apps.near]\npublish = [\"127.0.0.0/8\"]\nplay = [\"private\"]\n"
+             [apps.near]\npublish = [\"127.0.0.0/8\"]\nplay = [\"private\"]\n{more}"
         );
         let options = Options { configuration: &configuration, ..Options::default() };
         Self { relay: Relay::start(scratch.path(), &options), scratch }
@@ -64,6 +66,10 @@ impl Scene {
 
     fn url(&self, path: &str) -> String {
         format!("rtmp://{}/{path}", self.relay.rtmp)
+    }
+
+    fn publishers(&self) -> f64 {
+        self.relay.metrics().sum("relay_connections", &[("role", "publisher")]).unwrap_or(0.0)
     }
 
     fn refused(&self, reason: &str) -> f64 {
@@ -221,7 +227,7 @@ fn signed_urls_let_in_and_keep_out() {
     let far = scene.signed("url/cam1", "play", &["--address", "203.0.113.7"]);
     scene.keeps_player_out(&far, "What was shown does not allow playing this stream", "scope");
     let short = scene.signed("url/cam1", "play", &["--expires", "1s"]);
-    std::thread::sleep(Duration::from_millis(2_100));
+    thread::sleep(Duration::from_millis(2_100));
     scene.keeps_player_out(&short, "What was shown has expired", "expired");
     let signature = |url: &str| url.rsplit_once('=').unwrap().1.to_owned();
     let shown = [publish, play, far, short].map(|url| signature(&url));
@@ -251,74 +257,6 @@ fn tokens_let_in_and_keep_out() {
     scene.told_no_secret(&shown.each_ref().map(String::as_str));
 }
 
-/// Keys of `src/access/test_keys`, served over HTTP until `up` is false.
-fn key_server(up: &Arc<AtomicBool>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let up = Arc::clone(up);
-    std::thread::spawn(move || {
-        let keys = include_str!("../../src/access/test_keys/jwks.json");
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = [0; 1024];
-            let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET /keys?name=secret-of-the-url HTTP/1.1"));
-            if up.load(Ordering::Relaxed) {
-                let length = keys.len();
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{keys}");
-                stream.write_all(head.as_bytes()).unwrap();
-            }
-        }
-    });
-    address
-}
-
-#[test]
-fn tokens_are_checked_by_keys_that_are_fetched() {
-    let up = Arc::new(AtomicBool::new(false));
-    let keys = key_server(&up);
-    let scratch = Scratch::new("access-fetched");
-    let configuration = format!(
-        "[limits]\ntoken_keys_wait_max = \"2s\"\n[log]\nlevel = \"debug\"\n\
-         [apps.live]\npublish = [\"jwt RS256 http://{keys}/keys?name=secret-of-the-url\"]\n"
-    );
-    let options = Options { configuration: &configuration, ..Options::default() };
-    let relay = Relay::start(scratch.path(), &options);
-    let refused = |reason: &str| {
-        relay.metrics().sum("relay_refused_total", &[("reason", reason)]).unwrap_or(0.0)
-    };
-    let publish = |id: &str| {
-        let claims = serde_json::json!({"exp": unix() + 600, "publish": "live/cam1"});
-        let header = jsonwebtoken::Header {
-            kid: Some(id.to_owned()),
-            ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256)
-        };
-        let key = include_bytes!("../../src/access/test_keys/rsa.pem");
-        let key = jsonwebtoken::EncodingKey::from_rsa_pem(key).unwrap();
-        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
-        let mut client = Client::open(relay.rtmp).unwrap();
-        client.enter("live").unwrap();
-        client.publish(&format!("cam1?token={token}")).map(|()| client)
-    };
-    assert!(publish("rsa-1").is_err(), "there are no keys");
-    assert_eq!(refused("unavailable"), 1.0);
-    up.store(true, Ordering::Relaxed);
-    // Keys that could not be had are not asked for again at once, for whomever.
-    let publisher = wait_for("the keys to be fetched", Duration::from_secs(90), || {
-        let publisher = publish("rsa-1").ok();
-        std::thread::sleep(Duration::from_millis(500));
-        publisher
-    });
-    up.store(false, Ordering::Relaxed);
-    assert!(publish("rsa-2").is_err(), "there is no such key");
-    assert_eq!(refused("token"), 1.0);
-    drop(publisher);
-    drop(publish("rsa-1").unwrap());
-    let log = relay.log_at_end(END_MAX);
-    assert!(log.contains("keys of tokens fetched"), "{log}");
-    assert!(!log.contains("secret-of-the-url"), "{log}");
-}
-
 #[test]
 fn users_with_passwords_are_asked_for_them() {
     let scene = Scene::new("access-users");
@@ -338,39 +276,22 @@ fn users_with_passwords_are_asked_for_them() {
     let status = publisher.wait(END_MAX);
     let said = publisher.log();
     assert!(!status.success() && said.contains("No credentials set"), "{status}, {said}");
-    scene.told_no_secret(&["a-guess-of-a-password"]);
-}
-
-#[test]
-fn obs_shows_its_password_and_its_key() {
-    let scene = Scene::new("access-obs");
-    let server = |app: &str| scene.url(app);
-    let dir = scene.scratch.path().join("user");
-    fs::create_dir_all(&dir).unwrap();
-    let login = Login { user: "alice", password: PASSWORD };
-    let obs = Obs::publish_as(&dir, &server("user"), "cam-obs", Some(login));
-    wait_for("OBS to publish with its password", OBS_MAX, || {
-        let publishers = scene.relay.metrics().sum("relay_connections", &[("role", "publisher")]);
-        (publishers == Some(1.0)).then_some(())
-    });
-    drop(obs);
-    scene.relay.wait_for_role("publisher", 0);
-    for (name, key, reason) in [("right", KEY, None), ("wrong", "a-guess-of-a-key", Some("key"))] {
-        let dir = scene.scratch.path().join(name);
-        fs::create_dir_all(&dir).unwrap();
-        let obs = Obs::publish(&dir, &server("key"), &format!("cam-obs?key={key}"));
-        wait_for("OBS to be judged by its key", OBS_MAX, || match reason {
-            None => {
-                let role = [("role", "publisher")];
-                let publishers = scene.relay.metrics().sum("relay_connections", &role);
-                (publishers == Some(1.0)).then_some(())
-            }
-            Some(reason) => (scene.refused(reason) >= 1.0).then_some(()),
-        });
-        drop(obs);
-        scene.relay.wait_for_role("publisher", 0);
+    // librtmp, by GStreamer. Where it is built with GnuTLS, as Debian's is, it cannot do Adobe's way:
+    // it prints base64 that nothing ends, and overruns what it allocated whatever it was asked.
+    for (password, lets_in) in [(PASSWORD, true), ("a-guess-of-a-password", false)] {
+        let before = scene.relay.metrics().sum("relay_ingest_bytes_total", &[]).unwrap_or(0.0);
+        let target = format!(
+            "location=\"rtmp://{}/llnw/cam1 pubUser=alice pubPasswd={password} live=1\"",
+            scene.relay.rtmp
+        );
+        let mut librtmp = gstreamer::publish_by_librtmp(scene.scratch.path(), Clip::Plain, &target);
+        let status = librtmp.wait(END_MAX);
+        let after = scene.relay.metrics().sum("relay_ingest_bytes_total", &[]).unwrap_or(0.0);
+        let said = librtmp.log();
+        assert_eq!(status.success(), lets_in, "{password}: {said}");
+        assert_eq!(after - before > 1e6, lets_in, "{password}: {said}");
     }
-    scene.told_no_secret(&["a-guess-of-a-key"]);
+    scene.told_no_secret(&["a-guess-of-a-password"]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
-use std::io::Write;
+mod storm;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,20 @@ const END_MAX: Duration = Duration::from_secs(30);
 
 /// Every printable character that may be in a name, and some that are not ASCII.
 const ODD_NAME: &str = "a!\"#$%&'()*+,-.:;<=>@[\\]^_`{|}~\u{e9} b";
+
+/// What the nginx-rtmp contract tells of one publisher and one player, in the order of letters.
+const EVENTS_OF_BOTH: [&str; 10] = [
+    "connect",
+    "connect",
+    "disconnect",
+    "disconnect",
+    "done",
+    "done",
+    "play",
+    "play_done",
+    "publish",
+    "publish_done",
+];
 
 /// All events of the nginx-rtmp contract, at one back end.
 fn nginx_events(backend: &Backend) -> String {
@@ -130,19 +146,7 @@ fn nginx_and_the_relay_call_a_back_end_alike() {
             lists.push(comparable(backend.received(), address));
         }
         let events: Vec<String> = lists[0].iter().map(Received::event).collect();
-        let expected = [
-            "connect",
-            "connect",
-            "disconnect",
-            "disconnect",
-            "done",
-            "done",
-            "play",
-            "play_done",
-            "publish",
-            "publish_done",
-        ];
-        assert_eq!(events, expected, "{:#?}", lists[0]);
+        assert_eq!(events, EVENTS_OF_BOTH, "{:#?}", lists[0]);
         for (theirs, ours) in lists[0].iter().zip(&lists[1]) {
             assert_eq!(ours, theirs, "{method}");
         }
@@ -321,6 +325,14 @@ fn an_end_is_told_once_even_if_it_comes_before_the_verdict_or_with_the_relay() {
     hasty.ask_to_publish("hasty");
     backend.wait(1, |request| request.event() == "publish");
     drop(hasty);
+    // It is gone long before its back end has answered.
+    wait_for("the end of the hasty one", Duration::from_secs(1), || {
+        let metrics = relay.metrics();
+        let waiting = metrics.sum("relay_hook_waiting", &[("kind", "question")]);
+        assert_eq!(waiting, Some(1.0), "the verdict came before the end was seen");
+        let ended = metrics.sum("relay_connections_closed_total", &[]);
+        (ended >= Some(1.0)).then_some(())
+    });
     let mut steady = Player::join(Client::open(relay.rtmp).unwrap(), "live", "x").unwrap();
     backend.wait(1, |request| request.event() == "publish_done");
     backend.wait(1, |request| request.event() == "disconnect");
@@ -339,19 +351,7 @@ fn an_end_is_told_once_even_if_it_comes_before_the_verdict_or_with_the_relay() {
     steady.read(Instant::now() + Duration::from_millis(10), |_| false).unwrap();
     let mut events = backend.events();
     events.sort();
-    let expected = [
-        "connect",
-        "connect",
-        "disconnect",
-        "disconnect",
-        "done",
-        "done",
-        "play",
-        "play_done",
-        "publish",
-        "publish_done",
-    ];
-    assert_eq!(events, expected);
+    assert_eq!(events, EVENTS_OF_BOTH);
 }
 
 #[test]
@@ -386,6 +386,67 @@ fn an_update_tells_of_time_and_may_end_the_client() {
         relay.metrics().sum("relay_connections_closed_total", &[("reason", "hook")]),
         Some(1.0)
     );
+}
+
+#[test]
+fn a_verdict_is_asked_for_again_when_its_time_is_over() {
+    let scratch = Scratch::new("lifetime");
+    let dir = scratch.path();
+    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&over);
+    let backend = Backend::start(move |request| match request.event().as_str() {
+        "publish" | "on_publish" | "play" | "on_play" if is_over.load(Ordering::Relaxed) => {
+            Answer::Status(403)
+        }
+        _ => Answer::Status(200),
+    });
+    let mut configuration = String::from("[limits]\nstream_grace = \"60s\"\n");
+    for (app, contract, done) in [
+        ("form", "nginx-rtmp", ["publish_done", "play_done"]),
+        ("json", "srs", ["unpublish", "stop"]),
+    ] {
+        let events = ["publish", "play", done[0], done[1]];
+        let url = backend.url("/h");
+        let urls: String = events.iter().map(|event| format!("on_{event} = \"{url}\"\n")).collect();
+        configuration.push_str(&format!(
+            "[apps.{app}]\nhooks = \"{contract}\"\nhooks_verdict_lifetime = \"1s\"\n\
+             hooks_cache = \"10m\"\n{urls}"
+        ));
+    }
+    let options = Options { configuration: &configuration, ..Options::default() };
+    let relay = Relay::start(dir, &options);
+    let mut programs = Vec::new();
+    for app in ["form", "json"] {
+        let url = format!("rtmp://{}/{app}/x", relay.rtmp);
+        programs.push(ffmpeg::publish(dir, &format!("{app}-in"), Clip::Plain, &url));
+        let file = scratch.file(&format!("{app}.flv"));
+        programs.push(rtmpdump::record(dir, &format!("{app}-out"), &url, &file));
+    }
+    let asked = |times: usize| {
+        for event in ["publish", "play", "on_publish", "on_play"] {
+            backend.wait(times, move |request| request.event() == event);
+        }
+    };
+    asked(3);
+    for program in &mut programs {
+        program.must_run();
+    }
+    over.store(true, Ordering::Relaxed);
+    let since = Instant::now();
+    for program in &mut programs {
+        program.wait(END_MAX);
+    }
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+    // Each is told of once more, when it has ended.
+    for event in ["publish_done", "play_done", "on_unpublish", "on_stop"] {
+        backend.wait(1, move |request| request.event() == event);
+    }
+    let closed = relay.metrics().sum("relay_connections_closed_total", &[("reason", "hook")]);
+    assert_eq!(closed, Some(4.0));
+    // What is remembered is the last verdict.
+    let mut client = Client::open(relay.rtmp).unwrap();
+    client.enter("json").unwrap();
+    assert!(client.publish("x").is_err());
 }
 
 #[test]
@@ -435,110 +496,4 @@ fn https_goes_by_a_private_ca() {
         let counted = relay.metrics().sum("relay_hook_requests_total", &[("result", result)]);
         assert_eq!(counted, Some(3.0), "{contract}");
     }
-}
-
-#[test]
-fn a_back_end_that_misbehaves_harms_nobody_who_is_in() {
-    let scratch = Scratch::new("storm");
-    let dir = scratch.path();
-    let kinds = [
-        ("hang", Answer::Hang),
-        ("garbage", Answer::Raw("SSH-2.0-no\r\n\r\n")),
-        ("reset", Answer::Reset),
-        ("slow", Answer::Late(Duration::from_millis(400))),
-    ];
-    let backends: Vec<(&str, Backend)> = kinds
-        .iter()
-        .map(|(app, answer)| {
-            let answer = answer.clone();
-            (*app, Backend::start(move |_| answer.clone()))
-        })
-        .collect();
-    let mut configuration = String::from("[limits]\nstream_grace = \"2s\"\n");
-    for (app, backend) in &backends {
-        let url = backend.url("/play");
-        configuration.push_str(&format!(
-            "[apps.{app}]\nhooks = \"srs\"\non_play = \"{url}\"\nhooks_timeout = \"2s\"\n\
-             hooks_breaker_failures = 20\nhooks_breaker_pause = \"60s\"\nhooks_concurrency = 32\n"
-        ));
-    }
-    let options = Options { configuration: &configuration, ..Options::default() };
-    let mut relay = Relay::start(dir, &options);
-    let steady: Vec<_> = (0..3)
-        .map(|_| {
-            let client = Client::open(relay.rtmp).unwrap();
-            let mut player = Player::join(client, "live", "clip").unwrap();
-            thread::spawn(move || {
-                let end = Instant::now() + LENGTH + END_MAX;
-                let mut longest = Duration::ZERO;
-                while player.ends == 0 && Instant::now() < end {
-                    let (since, count) = (Instant::now(), player.recording.0.len());
-                    player
-                        .read(end, |player| player.ends > 0 || player.recording.0.len() > count)?;
-                    if count > 0 && player.ends == 0 {
-                        longest = longest.max(since.elapsed());
-                    }
-                }
-                Ok::<_, String>((player.recording, longest))
-            })
-        })
-        .collect();
-    relay.wait_for_role("player", 3);
-    let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &relay.url("clip"));
-    wait_for("media", END_MAX, || {
-        relay.metrics().sum("relay_egress_messages_total", &[]).filter(|sent| *sent > 100.0)
-    });
-
-    let before = relay.resident_bytes();
-    let mut most = before;
-    for (app, backend) in &backends {
-        let joined = storm(relay.rtmp, app, 1_000, Duration::from_millis(500));
-        most = most.max(relay.resident_bytes());
-        assert!(backend.connections() <= 40, "{app}: {} connections", backend.connections());
-        drop(joined);
-    }
-    relay.must_run();
-    wait_for("the storm to be over", END_MAX, || {
-        let waiting = relay.metrics().sum("relay_hook_waiting", &[("kind", "question")]);
-        (waiting == Some(0.0)).then_some(())
-    });
-    let metrics = relay.metrics();
-    for app in ["hang", "garbage", "reset"] {
-        let open = metrics.sum("relay_hook_breaker_open", &[("app", app)]);
-        assert_eq!(open, Some(1.0), "{app}");
-    }
-    assert_eq!(metrics.sum("relay_hook_breaker_open", &[("app", "slow")]), Some(0.0));
-    let result = |result| metrics.sum("relay_hook_requests_total", &[("result", result)]);
-    for expected in ["timeout", "garbage", "unreachable", "breaker", "allowed"] {
-        assert!(result(expected) > Some(0.0), "{expected}");
-    }
-    let grown = most.saturating_sub(before);
-    assert!(grown < 96 << 20, "{grown} bytes more for 4,000 joins");
-
-    publisher.succeed(LENGTH + END_MAX);
-    for player in steady {
-        let (recording, longest) = player.join().unwrap().unwrap();
-        assert_eq!(Clip::Plain.sent().check_whole(&recording), Ok(()));
-        println!("longest silence of a player that was in: {longest:?}");
-        assert!(longest < Duration::from_secs(3), "{longest:?} without a message");
-    }
-}
-
-/// So many clients that connect within `time` and ask to play in `app`; they stay while the result
-/// is kept. None waits for an answer.
-fn storm(address: SocketAddr, app: &str, count: u32, time: Duration) -> Vec<std::net::TcpStream> {
-    let begun = Instant::now();
-    let mut sockets = Vec::new();
-    let hello = Client::eager_play(app, "x");
-    for number in 0..count {
-        if let Ok(mut socket) = std::net::TcpStream::connect(address) {
-            let _ = socket.set_nonblocking(true);
-            let _ = socket.write_all(&hello);
-            sockets.push(socket);
-        }
-        let due = time * number / count;
-        thread::sleep(due.saturating_sub(begun.elapsed()));
-    }
-    println!("{app}: {} joins in {:?}", sockets.len(), begun.elapsed());
-    sockets
 }

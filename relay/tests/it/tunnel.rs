@@ -80,15 +80,17 @@ fn tunnelled_players_see_every_packet() {
 fn a_tunnelled_publisher_reaches_plain_and_tunnelled_players() {
     let scene = Scene::new("tunnel-in", "127.0.0.1:0");
     let (dir, url) = (scene.scratch.path(), tunnelled(&scene.url()));
+    let flv = format!("http://{}/live/clip.flv", scene.relay.rtmp);
     let mut players = [
         ffmpeg::record(dir, "ffmpeg", &url, &scene.file("ffmpeg")),
         rtmpdump::record(dir, "dump", &url, &scene.file("dump")),
         scene.rtmpdump_player("plain"),
+        ffmpeg::record(dir, "flv", &flv, &scene.file("flv")),
     ];
-    scene.relay.wait_for_role("player", 3);
+    scene.relay.wait_for_role("player", 4);
     ffmpeg::publish(dir, "publisher", Clip::Plain, &url).succeed(LENGTH + END_MAX);
     let sent = Clip::Plain.sent();
-    for (player, name) in players.iter_mut().zip(["ffmpeg", "dump", "plain"]) {
+    for (player, name) in players.iter_mut().zip(["ffmpeg", "dump", "plain", "flv"]) {
         player.succeed(END_MAX);
         let whole = sent.check_whole_but_last(&scene.recording(name), LOST_BY_FFMPEG);
         assert_eq!(whole, Ok(()), "{name}");
@@ -296,7 +298,7 @@ fn what_is_no_request_of_a_session_is_refused_and_counted() {
     assert_eq!(status(relay.rtmp, &format!("/idle/{}/3", session.id), &[0]), 404);
     let waited = since.elapsed();
     assert!((900..2_500).contains(&waited.as_millis()), "{waited:?}");
-    check(format!("/idle/{}/1", session.id), &[0], 404, "tunnel_id");
+    check(format!("/idle/{}/1", session.id), &[0], 404, "tunnel_expired");
     assert!(refused(&relay, "tunnel_order") >= 2.0);
     // Nobody's id is in the log.
     assert!(!relay.log().contains(&session.id));
@@ -310,6 +312,8 @@ fn tunnels_that_are_left_or_trickle_end_and_what_they_hold_is_bounded() {
                          tunnel_sessions_max = 1500\n";
     let options = Options { configuration, arguments: &["--workers", "2"], ..Options::default() };
     let relay = Relay::start(scratch.path(), &options);
+    let expiring = Tunnel::open(relay.rtmp, Manner::default()).unwrap();
+    assert_eq!(status(relay.rtmp, &format!("/idle/{}/0", expiring.id), &[0]), 200);
     let before = relay.resident_bytes();
     // Each is opened by a connection of its own and left.
     let (mut opened, mut turned_away) = (0, 0);
@@ -348,5 +352,11 @@ fn tunnels_that_are_left_or_trickle_end_and_what_they_hold_is_bounded() {
     wait_for("the memory to be given back", Duration::from_secs(10), || {
         (memory("tunnel") == Some(0.0)).then_some(())
     });
+    // An expired id is like one that never was, but for what is counted.
+    for verb in ["idle", "send", "close"] {
+        assert_eq!(status(relay.rtmp, &format!("/{verb}/{}/1", expiring.id), &[0]), 404, "{verb}");
+    }
+    assert_eq!(refused(&relay, "tunnel_expired"), 3.0);
+    assert_eq!(refused(&relay, "tunnel_id"), 0.0);
     assert_eq!(status(relay.rtmp, "/open/1", &[0]), 200);
 }

@@ -58,6 +58,28 @@ fn nginx_with(dir: &Path, live: &str) -> Server {
     up(Server { address, http: None, process })
 }
 
+/// nginx before a server whose sessions go inside HTTP: it ends its clients' connections after some
+/// requests, and speaks HTTP/1.0 to the server, one connection for each request.
+pub(crate) fn nginx_before(dir: &Path, to: SocketAddr, requests: u32) -> Server {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let shown = dir.display();
+    let configuration = format!(
+        "daemon off; master_process off; worker_processes 1;\n\
+         pid {shown}/proxy.pid; error_log {shown}/proxy.err info;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; client_body_temp_path {shown}/body; proxy_temp_path {shown}/proxy;\n\
+           fastcgi_temp_path {shown}/f; uwsgi_temp_path {shown}/u; scgi_temp_path {shown}/s;\n\
+           server {{ listen {address}; keepalive_requests {requests};\n\
+             client_max_body_size 32m; location / {{ proxy_pass http://{to}; }} }} }}\n"
+    );
+    let file = dir.join("proxy.conf");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir).arg("-c").arg(&file).arg("-e").arg(dir.join("proxy.err"));
+    let process = Process::start(dir, "proxy", &mut command);
+    up(Server { address, http: None, process })
+}
+
 /// relay's program, as the workspace was built: beside loadgen.
 pub(crate) fn relay_program() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("relay");

@@ -22,7 +22,7 @@ pub(super) fn fields(name: HookName, call: &Call, in_url: bool) -> String {
             form.number("epoch", epoch.unwrap_or_default());
             form.plain("call", "connect");
         }
-        Subject::Ask(Question { stream: Some(stream), .. }) => {
+        Subject::Ask(Question { stream: Some(stream), .. }) | Subject::Again { stream } => {
             form.session(client);
             if stream.publishes {
                 form.plain("call", "publish");

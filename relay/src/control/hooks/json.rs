@@ -30,6 +30,7 @@ pub(super) fn body(name: HookName, call: &Call, server: &Server<'_>) -> String {
     json.text("ip", &client.peer.ip().to_canonical().to_string());
     match &call.subject {
         Subject::Ask(Question { stream: Some(stream), .. })
+        | Subject::Again { stream }
         | Subject::Ended { stream, .. }
         | Subject::Goes { stream, .. } => {
             let vhost = vhost(&stream.host, call);

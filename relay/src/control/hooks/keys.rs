@@ -1,20 +1,14 @@
 //! What calls are signed by and whom they trust: the files that the configuration names, read once.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
+use super::super::trust;
 use crate::worker::hook_settings::HookSettings;
 use crate::worker::labels::HookName;
-
-/// Longest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// The contents of the files, ready for use. Never printed.
 #[derive(Default)]
@@ -39,7 +33,10 @@ impl Keys {
             if HookName::ALL.iter().any(|name| calls_https(*name))
                 && !keys.trusts.contains_key(&hooks.ca_file)
             {
-                keys.trusts.insert(hooks.ca_file.clone(), trust(hooks.ca_file.as_deref())?);
+                keys.trusts.insert(
+                    hooks.ca_file.clone(),
+                    trust::by("hooks_ca_file", hooks.ca_file.as_deref())?,
+                );
             }
         }
         Ok(keys)
@@ -57,47 +54,10 @@ impl Keys {
 }
 
 fn secret(path: &Path) -> Result<Arc<[u8]>, String> {
-    let text = bytes(path)?;
+    let text = trust::bytes(path)?;
     let secret = text.trim_ascii();
     if secret.is_empty() {
         return Err(format!("hooks_secret_file {} holds no secret.", path.display()));
     }
     Ok(secret.into())
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|error| format!("The file {} cannot be read: {error}.", path.display()))?;
-    Ok(bytes)
-}
-
-fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    let from = match ca_file {
-        Some(path) => {
-            let text = bytes(path)?;
-            for certificate in CertificateDer::pem_slice_iter(&text) {
-                let added = certificate.ok().map(|certificate| roots.add(certificate));
-                if !matches!(added, Some(Ok(()))) {
-                    let path = path.display();
-                    return Err(format!("hooks_ca_file {path} holds what is no certificate."));
-                }
-            }
-            format!("hooks_ca_file {}", path.display())
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            "The system".to_owned()
-        }
-    };
-    if roots.is_empty() {
-        return Err(format!("{from} has no certificate to trust https back ends by."));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}."))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -16,7 +16,7 @@ use crate::worker::hook_settings::{Contract, HookSettings, HookUrl, Method};
 use crate::worker::labels::HookName::{self, *};
 use crate::worker::labels::HookResult;
 use crate::worker::report::ConnectionId;
-use crate::worker::verdicts::{Call, Question, Subject, Verdict};
+use crate::worker::verdicts::{Call, HookStream, Question, Subject, Verdict};
 
 /// The longest pause before a notification is sent again.
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -68,6 +68,12 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
                 }
                 hooks.notices.fetch_sub(1, Ordering::Relaxed);
             }
+            Subject::Again { stream } => {
+                if !still_lets_in(&hooks, &call, stream).await {
+                    hooks.answer(&call.client, stream.number, Verdict::End);
+                }
+                hooks.notices.fetch_sub(1, Ordering::Relaxed);
+            }
             Subject::Ended { after, .. } | Subject::Closed { after, .. } => {
                 if after.is_none() || *after != kept_out {
                     tell(&hooks, &call).await;
@@ -97,15 +103,39 @@ async fn ask(hooks: &Hooks, call: &Call, question: &Question) -> Verdict {
         }
         hooks.count(name, HookResult::Allowed);
     }
-    let is_usable = !matches!(said, Meaning::Garbage | Meaning::Broken);
-    if let Some(stream) =
-        question.stream.as_ref().filter(|_| is_usable && !settings.cache.is_zero())
+    if let Some(stream) = &question.stream
+        && !matches!(said, Meaning::Garbage | Meaning::Broken)
     {
-        let key = cache::Key::new(name, settings, &call.client, stream);
+        remember(hooks, call, stream, &said);
+    }
+    verdict_of(said, settings, told)
+}
+
+/// Keeps a verdict for others that ask the same, if that is wanted.
+fn remember(hooks: &Hooks, call: &Call, stream: &HookStream, said: &Meaning) {
+    let settings = &call.settings;
+    if !settings.cache.is_zero() {
+        let key = cache::Key::new(call.name(), settings, &call.client, stream);
         let now = hooks.clock.now();
         hooks.cache.lock().put(key, said.clone(), now + settings.cache, now);
     }
-    verdict_of(said, settings, told)
+}
+
+/// Asks again about a stream that was let in; false when the back end says no. Who is in stays in
+/// while it gives no usable answer, and under the name that it was let in by.
+async fn still_lets_in(hooks: &Hooks, call: &Call, stream: &HookStream) -> bool {
+    let name = call.name();
+    for url in call.settings.urls(name) {
+        let Outcome::Answered(meaning) = once(hooks, call, name, url, true).await else {
+            return true;
+        };
+        hooks.count(name, result_of(&meaning));
+        if meaning == Meaning::No {
+            remember(hooks, call, stream, &meaning);
+            return false;
+        }
+    }
+    true
 }
 
 /// Tells that a stream goes on; false when the back end wants it to end. A server that gives no

@@ -43,6 +43,7 @@ use tokio::sync::Notify;
 
 use super::families::{Families, float};
 use super::reload::Reread;
+use super::{token_fetch, trust};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::worker::Shared;
@@ -123,7 +124,7 @@ impl Reread for Files {
     }
 
     fn prepare(&mut self, config: &Config) -> Result<(), Vec<String>> {
-        let keys = Keys::read(of(&config.settings)).map_err(|why| vec![why])?;
+        let keys = files(&config.settings).map_err(|why| vec![why])?;
         self.read = Some((keys, of(&config.settings).cloned().collect()));
         Ok(())
     }
@@ -146,7 +147,7 @@ impl Hooks {
         let Parts { workers, shared, settings, clock, node } = parts;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = wall.saturating_sub(clock.now());
-        let keys = Keys::read(of(settings))?;
+        let keys = files(settings)?;
         let limits = settings.limits.clone();
         let hooks = Self {
             client: Client::new(&limits),
@@ -312,11 +313,27 @@ impl Hooks {
         }
         let help = "Questions and notifications of hooks that wait or are under way.";
         let mut waiting = out.gauge("relay_hook_waiting", &["kind"], help);
-        for (kind, count) in [("question", &self.questions), ("notification", &self.notices)] {
-            let count = u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        let (questions, notices) = self.waiting();
+        for (kind, count) in [("question", questions), ("notification", notices)] {
             waiting.value(&[kind], float(count));
         }
     }
+
+    /// Questions, and notifications, that wait or are under way.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let number = |count| u64::try_from(load(count)).unwrap_or(u64::MAX);
+        (number(&self.questions), number(&self.notices))
+    }
+}
+
+/// What the files that hooks need hold. That of another caller of https is only judged here, and
+/// read when it calls.
+fn files(settings: &Settings) -> Result<Keys, String> {
+    if let Some(path) = &settings.token_keys_ca_file {
+        trust::by(token_fetch::CA_FILE, Some(path))?;
+    }
+    Keys::read(of(settings))
 }
 
 /// The hooks of all applications.

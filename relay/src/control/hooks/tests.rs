@@ -543,32 +543,50 @@ fn notifications_are_tried_again_and_questions_are_not() {
     });
 }
 
+/// A call about a stream that goes on, and whether what the back end says ends it.
+#[track_caller]
+fn check_goes_on(strict: bool, subject: fn() -> Subject, answer: Option<&'static str>, ends: bool) {
+    run(async {
+        let change = |settings: &mut HookSettings, _: &mut Limits| {
+            settings.update_strict = strict;
+        };
+        let answers = Box::new(move |_: &str| answer.map(str::to_owned));
+        let scene = Scene::new(change, answers).await;
+        scene.send(1, subject());
+        scene.calls(1).await;
+        scene.hooks.settle(PATIENCE).await;
+        let verdict = scene.inbox.next_answer().map(|answer| answer.verdict);
+        assert_eq!(verdict, ends.then_some(Verdict::End), "{strict} {answer:?}");
+    });
+}
+
+const REDIRECT: &str = "HTTP/1.0 302 Found\r\nLocation: x\r\n\r\n";
+
 #[test]
 fn an_update_ends_what_the_back_end_wants_ended() {
-    #[track_caller]
-    fn check(strict: bool, answer: Option<&'static str>, ends: bool) {
-        run(async {
-            let change = |settings: &mut HookSettings, _: &mut Limits| {
-                settings.update_strict = strict;
-            };
-            let answers = Box::new(move |_: &str| answer.map(str::to_owned));
-            let scene = Scene::new(change, answers).await;
-            let stream = Scene::stream(1, false);
-            let time = Duration::from_secs(30);
-            scene.send(1, Subject::Goes { stream, time, timestamp: 30_000 });
-            scene.calls(1).await;
-            scene.hooks.settle(PATIENCE).await;
-            let verdict = scene.inbox.next_answer().map(|answer| answer.verdict);
-            assert_eq!(verdict, ends.then_some(Verdict::End), "{strict} {answer:?}");
-        });
-    }
-    let redirect = Some("HTTP/1.0 302 Found\r\nLocation: x\r\n\r\n");
+    let update = || {
+        let (stream, time) = (Scene::stream(1, false), Duration::from_secs(30));
+        Subject::Goes { stream, time, timestamp: 30_000 }
+    };
     for strict in [false, true] {
-        check(strict, Some(OK), false);
-        check(strict, Some(NO), true);
-        check(strict, Some(BROKEN), true);
-        check(strict, redirect, strict);
-        check(strict, None, strict);
-        check(strict, Some(""), strict);
+        check_goes_on(strict, update, Some(OK), false);
+        check_goes_on(strict, update, Some(NO), true);
+        check_goes_on(strict, update, Some(BROKEN), true);
+        check_goes_on(strict, update, Some(REDIRECT), strict);
+        check_goes_on(strict, update, None, strict);
+        check_goes_on(strict, update, Some(""), strict);
+    }
+}
+
+#[test]
+fn a_question_asked_again_ends_by_a_refusal_and_nothing_else() {
+    let again = || Subject::Again { stream: Scene::stream(1, false) };
+    for (answer, ends) in
+        [(Some(OK), false), (Some(NO), true), (Some(BROKEN), false), (Some(REDIRECT), false)]
+    {
+        check_goes_on(true, again, answer, ends);
+    }
+    for answer in [None, Some(""), Some("nonsense\r\n\r\n")] {
+        check_goes_on(true, again, answer, false);
     }
 }

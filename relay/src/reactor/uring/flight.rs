@@ -47,7 +47,7 @@ pub(super) struct Done {
     pub(super) last: bool,
     /// The second completion of a send without copying: nothing is read from the batch any more.
     pub(super) notification: bool,
-    /// In a notification: the kernel made a copy after all.
+    /// In a notification: the kernel made a copy after all, of something.
     pub(super) copied: bool,
     /// More bytes, or connections, are known to be there.
     pub(super) more_at_hand: bool,
@@ -67,6 +67,8 @@ pub(super) struct Flight {
     pub(super) what: What,
     pub(super) memory: Memory,
     pub(super) tried: usize,
+    /// A send took some of that.
+    pub(super) took: bool,
 }
 
 #[derive(Debug)]

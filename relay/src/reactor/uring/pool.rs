@@ -13,7 +13,7 @@ use io_uring::types::BufRingEntry;
 /// The memory of all buffers and the page through which they are provided. Both are reached only
 /// through the pointers, which were taken before the kernel had them.
 pub(super) struct Pool {
-    _page: Vec<Page>,
+    page: Vec<Page>,
     memory: Vec<u8>,
     entries: NonNull<BufRingEntry>,
     start: NonNull<u8>,
@@ -59,7 +59,7 @@ impl Pool {
         Self {
             entries: NonNull::from(&mut page[0]).cast(),
             start: NonNull::new(memory.as_mut_ptr()).expect("a vector's pointer is not null"),
-            _page: page,
+            page,
             memory,
             each,
             count,
@@ -96,9 +96,10 @@ impl Pool {
         (self.at(buffer.id), buffer.length.min(each))
     }
 
-    /// Never frees the memory: the kernel may still write to it.
+    /// Never frees the memory: the kernel may still write to it, and read from the page where.
     pub(super) fn leak(&mut self) {
         let _ = ManuallyDrop::new(std::mem::take(&mut self.memory));
+        let _ = ManuallyDrop::new(std::mem::take(&mut self.page));
     }
 
     fn at(&self, id: u16) -> NonNull<u8> {

@@ -172,6 +172,40 @@ fn a_connection_for_which_the_kernel_copies_all_the_same_goes_back_to_copying() 
 }
 
 #[test]
+fn a_full_socket_is_no_reason_to_go_back_to_copying() {
+    let settings = UringOptions {
+        zero_copy_bytes_min: Some(32 * 1024),
+        zero_copy_to_loopback: true,
+        ..UringOptions::default()
+    };
+    let (mut reactor, keys, mut peers) = connected(&settings, 1);
+    let connection = keys[0];
+    let stream = &reactor.connections.get_mut(connection).unwrap().stream;
+    let (mut filled, zeros) = (0, vec![0; 65_536]);
+    while let Ok(count) = rustix::net::send(stream, &zeros, rustix::net::SendFlags::DONTWAIT) {
+        filled += count;
+    }
+    let bytes = Bytes::from(vec![7; 60_000]);
+    let batch = Batch::One(bytes.clone());
+    reactor.submit(&mut vec![Operation::Send { connection, batch }]);
+    let started = Instant::now();
+    while reactor.connections.get_mut(connection).unwrap().notifications > 0 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no notification");
+        reactor.wait(Some(Duration::from_millis(10)));
+    }
+    assert_eq!(reactor.counters().short_sends, 1);
+    // The notification said "copied", though there was nothing to copy.
+    assert!(reactor.connections.get_mut(connection).unwrap().zero_copy);
+    let mut peer = peers.remove(0);
+    let reading = std::thread::spawn(move || {
+        let mut read = vec![0; filled + 60_000];
+        peer.read_exact(&mut read).map(|()| read)
+    });
+    until(&mut reactor, |completion| matches!(completion, Completion::Sent { .. }).then_some(()));
+    assert!(reading.join().unwrap().unwrap()[filled..] == bytes);
+}
+
+#[test]
 fn only_long_sends_to_other_hosts_are_not_copied() {
     let far = "192.0.2.1:5".parse().unwrap();
     for (min, expected) in [(None, false), (Some(32 * 1024), true)] {

@@ -33,6 +33,11 @@ pub(crate) fn publish_to_file(dir: &Path, name: &str, clip: Clip, file: &Path) -
     remux(dir, name, clip, &["filesink", &location])
 }
 
+/// Publishes `clip`, as fast as it goes, by librtmp; `target` is the property of its sink.
+pub(crate) fn publish_by_librtmp(dir: &Path, clip: Clip, target: &str) -> Process {
+    remux(dir, "librtmp", clip, &["rtmpsink", target])
+}
+
 fn remux(dir: &Path, name: &str, clip: Clip, sink: &[&str]) -> Process {
     let source = format!("location={}", clip.file().display());
     let mut command = Command::new("gst-launch-1.0");

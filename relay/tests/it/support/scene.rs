@@ -14,8 +14,8 @@ use super::{Scratch, ffmpeg, gstreamer, rtmpdump};
 /// From a publisher's last packet to the end of every player: the grace below and room to spare.
 pub(crate) const END_MAX: Duration = Duration::from_secs(30);
 
-/// Short, so that players end soon after their publisher.
-const SHORT_GRACE: &str = "[limits]\nstream_grace = \"2s\"\n";
+/// Short, so that players end soon after their publisher. They may all come before it.
+const SHORT_GRACE: &str = "[limits]\nstream_grace = \"2s\"\n[apps.live]\nunknown_flv = \"wait\"\n";
 
 /// A relay with a short grace in a directory of its own.
 pub(crate) struct Scene {

@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Asks a real Prometheus every question of dashboards/: each panel's queries, each recording rule,
+and each alert without its threshold. It scrapes two relays under load: every transport, slow
+players, back ends that answer and that do not, people who come to the wrong door. A query without
+an answer is a mistake, unless what it asks for is only to be had in a cluster (ELSEWHERE).
+
+Usage: live.py FOLDER, in which the programs relay and loadgen are
+"""
+
+import contextlib
+import http.server
+import json
+import math
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+DASHBOARDS = Path(__file__).resolve().parents[2] / "dashboards"
+LOAD_SECONDS = 45
+# When the slow ones have been given up, and everything has been scraped a few times since.
+WARM_SECONDS = 25
+# Names that two relays on their own do not have: those of Kubernetes, and those of nodes that know
+# each other or other servers. What the relay does expose is asked for all the same.
+ELSEWHERE = {
+    "container_cpu_cfs_periods_total",
+    "container_cpu_cfs_throttled_periods_total",
+    "container_memory_working_set_bytes",
+    "container_spec_memory_limit_bytes",
+    "kube_pod_container_status_restarts_total",
+    "relay_hop_latency_seconds",
+    "relay_link_bytes_total",
+    "relay_link_failures_total",
+    "relay_link_last_received_timestamp_seconds",
+    "relay_link_reconnects_total",
+    "relay_link_rtt_seconds",
+    "relay_link_streams",
+    "relay_link_up",
+    "relay_origin_age_seconds",
+    "relay_outside_up",
+    "relay_stream_ingest_bytes_total",
+    "relay_stream_last_key_frame_timestamp_seconds",
+    "relay_stream_players",
+    "relay_stream_publisher_start_timestamp_seconds",
+}
+# Series that the families above would have.
+ELSEWHERE_SERIES = ['via="link"']
+
+SETTINGS = """
+[apps."live"]
+hooks = "srs"
+on_publish = "http://127.0.0.1:{back_end}/"
+on_play = "http://127.0.0.1:{back_end}/"
+
+[apps."broken"]
+hooks = "srs"
+on_play = "http://127.0.0.1:{nobody}/"
+hooks_fail = "open"
+
+[limits]
+player_lag_max = "2s"
+send_stall_max = "4s"
+
+[[tls.certificates]]
+certificate = "{folder}/tls.crt"
+key = "{folder}/tls.key"
+"""
+
+PROMETHEUS = """
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{rules}]
+scrape_configs:
+  - job_name: relay
+    static_configs:
+      - targets: ["{first}"]
+        labels: {{instance: relay-0}}
+      - targets: ["{second}"]
+        labels: {{instance: relay-1}}
+"""
+
+
+class BackEnd(http.server.BaseHTTPRequestHandler):
+    """Lets everybody in, as SRS's callbacks say it."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(b"0")
+
+    def log_message(self, *arguments):
+        pass
+
+
+class Relay:
+    def __init__(self, stack, folder, program, name, *arguments):
+        self.said = folder / f"{name}.out"
+        self.log = folder / f"{name}.log"
+        command = [program, "--node", name, "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        with self.said.open("w") as out, self.log.open("w") as err:
+            self.process = subprocess.Popen([*command, *arguments], stdout=out, stderr=err, env={})
+        stack.callback(end, self.process)
+        wait_for(f"{name} to start", lambda: self.address("http"), self.process)
+        self.rtmp, self.http = self.address("rtmp"), self.address("http")
+        self.metrics_url = f"http://{self.http}/metrics"
+
+    def address(self, what):
+        found = re.search(rf"{what}://(127\.0\.0\.1:\d+)/", self.said.read_text())
+        return found and found[1]
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_for(what, ready, process):
+    deadline = time.monotonic() + 30
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f"dashboards: waited in vain for {what}")
+        time.sleep(0.1)
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wrong_doors(relay, done):
+    """Once a second: nonsense, a page that is not there, a health check that says nothing."""
+    host, port = relay.rtmp.split(":")
+    while not done.wait(1):
+        for bytes_ in (b"\x06" + bytes(1536), b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b""):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 2) as client:
+                client.settimeout(1)
+                client.sendall(bytes_)
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1024)
+
+
+def loads(first, second, folder):
+    """What loadgen is told, all at once."""
+    players = ["--cores", "1", "--bitrate", "500k", "--duration", f"{LOAD_SECONDS}s", "-q"]
+    certificate = ["--ca-file", str(folder / "tls.crt")]
+    port = first.rtmp.split(":")[1]
+    return [
+        ["run", "--target", f"rtmp://{first.rtmp}/live/plain", "--streams", "2", "--players", "20"],
+        ["churn", "--target", f"rtmps://localhost:{port}/live/safe", "--players", "6", *certificate],
+        ["run", "--target", f"rtmpt://{first.rtmp}/live/tunnel", "--players", "3"],
+        ["slow", "--target", f"rtmp://{first.rtmp}/live/slow", "--players", "6", "--stopped", "50%"],
+        ["run", "--target", f"rtmp://{first.rtmp}/broken/x", "--players", "12"],
+        ["churn", "--target", f"rtmp://{second.rtmp}/live/other", "--players", "6"],
+    ], players
+
+
+class Prometheus:
+    def __init__(self, stack, folder, first, second):
+        settings = folder / "prometheus.yml"
+        rules = DASHBOARDS / "rules.yml"
+        settings.write_text(
+            PROMETHEUS.format(rules=rules, first=first.http, second=second.http)
+        )
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        with (folder / "prometheus.log").open("w") as log:
+            process = subprocess.Popen(
+                ["prometheus", f"--config.file={settings}", f"--storage.tsdb.path={folder}/data",
+                 f"--web.listen-address=127.0.0.1:{port}"],
+                stdout=log, stderr=log,
+            )
+        stack.callback(end, process)
+        wait_for("Prometheus", self.ready, process)
+        self.begun = time.time()
+
+    def ready(self):
+        with contextlib.suppress(OSError):
+            return get(f"{self.url}/-/ready")
+
+    def ask(self, expr, instant):
+        """The values of a query; its mistake as text."""
+        if instant:
+            path, extra = "query", {}
+        else:
+            path, extra = "query_range", {"start": self.begun, "end": time.time(), "step": "1"}
+        url = f"{self.url}/api/v1/{path}?" + urllib.parse.urlencode({"query": expr, **extra})
+        try:
+            series = json.loads(get(url))["data"]["result"]
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())["error"]
+        values = [one.get("values") or [one["value"]] for one in series]
+        return [float(value) for points in values for _, value in points]
+
+
+def questions():
+    """Where each query stands, its text, and whether it is about a moment."""
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        board = json.loads(path.read_text())
+        for panel in board["panels"]:
+            for target in panel.get("targets", []):
+                where = f"{path.name}, panel '{panel['title']}'"
+                yield where, target["expr"], target.get("instant", False)
+        for annotation in board["annotations"]["list"]:
+            # Whatever it marks may not have happened.
+            yield f"{path.name}, '{annotation['name']}'", f"{annotation['expr']} or vector(0)", False
+    rules = (DASHBOARDS / "rules.yml").read_text()
+    for block in re.split(r"\n +- (?=alert: |record: )", rules)[1:]:
+        kind, name = block.split()[:2]
+        inside = re.search(r"expr: (?:\|\n((?: {10,}.*\n?)+)|(.*))", block)
+        expr = inside[1] or inside[2]
+        if kind == "alert:":
+            # Without its threshold: with `bool` a comparison answers whether or not it holds.
+            expr = re.sub(r"(\s(?:==|!=|<=|>=|<|>))\s(?!bool)", r"\1 bool ", expr)
+        yield f"rules.yml, {name}", expr, True
+
+
+def plain(expr):
+    for variable, value in {"$job": ".+", "$instance": ".+", "$__rate_interval": "10s"}.items():
+        expr = expr.replace(variable, value)
+    return re.sub(r"\[\d+m\]", "[20s]", expr)
+
+
+def main(programs):
+    relay, loadgen = (str(Path(programs).resolve() / name) for name in ("relay", "loadgen"))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+             "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE",
+             "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+            check=True, capture_output=True,
+        )
+        back_end = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BackEnd)
+        threading.Thread(target=back_end.serve_forever, daemon=True).start()
+        stack.callback(back_end.shutdown)
+        settings = folder / "relay.toml"
+        settings.write_text(SETTINGS.format(
+            folder=folder, back_end=back_end.server_address[1], nobody=free_port()
+        ))
+        first = Relay(stack, folder, relay, "relay-0", "--config", str(settings))
+        second = Relay(stack, folder, relay, "relay-1", "--reactor", "mio")
+        prometheus = Prometheus(stack, folder, first, second)
+        done = threading.Event()
+        stack.callback(done.set)
+        threading.Thread(target=wrong_doors, args=(first, done), daemon=True).start()
+        commands, more = loads(first, second, folder)
+        for number, command in enumerate(commands):
+            with (folder / f"load-{number}.log").open("w") as log:
+                process = subprocess.Popen([loadgen, *command, *more], stdout=log, stderr=log)
+            stack.callback(end, process)
+        time.sleep(WARM_SECONDS)
+        wrong = list(judge(prometheus, first))
+        if wrong:
+            for number in range(len(commands)):
+                said = (folder / f"load-{number}.log").read_text().strip()
+                if said:
+                    print(f"load {number}: {said[-500:]}", file=sys.stderr)
+    for sentence in wrong:
+        print(f"dashboards: {sentence}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def judge(prometheus, relay):
+    page = get(relay.metrics_url)
+    ran = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)
+    if ran.returncode != 0 or ran.stderr:
+        yield f"promtool check metrics: {ran.stdout}{ran.stderr}"
+    exposed = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
+    absent = ELSEWHERE - exposed
+    # A query that no Prometheus answers has to be found.
+    for bad in ("relay_no_such_thing", "sum(relay_streams", 'relay_players{source="nowhere"}'):
+        if is_answer(prometheus.ask(bad, True)):
+            yield f"the query {bad} was answered"
+    asked = passed = 0
+    for where, expr, instant in questions():
+        asked += 1
+        answer = prometheus.ask(plain(expr), instant)
+        names = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(r"\w+", expr)}
+        lacking = names & absent or any(series in expr for series in ELSEWHERE_SERIES)
+        if is_answer(answer):
+            passed += 1
+        elif not lacking or isinstance(answer, str):
+            yield f"{where}: {answer or 'no data'}: {plain(expr)}"
+    print(f"dashboards: {passed} of {asked} queries answered, the others are about {len(absent)} "
+          "families that only a cluster has")
+
+
+def is_answer(answer):
+    return not isinstance(answer, str) and any(not math.isnan(value) for value in answer)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))
