@@ -45,10 +45,6 @@ ELSEWHERE = {
     "relay_link_up",
     "relay_origin_age_seconds",
     "relay_outside_up",
-    "relay_stream_ingest_bytes_total",
-    "relay_stream_last_key_frame_timestamp_seconds",
-    "relay_stream_players",
-    "relay_stream_publisher_start_timestamp_seconds",
 }
 # Series that the families above would have.
 ELSEWHERE_SERIES = ['via="link"']
@@ -83,6 +79,15 @@ scrape_configs:
         labels: {{instance: relay-0}}
       - targets: ["{second}"]
         labels: {{instance: relay-1}}
+  - job_name: relay-streams
+    metrics_path: /metrics/streams
+    static_configs:
+      - targets: ["{first}"]
+        labels: {{instance: relay-0}}
+      - targets: ["{second}"]
+        labels: {{instance: relay-1}}
+    metric_relabel_configs:
+      - {{target_label: job, replacement: relay}}
 """
 
 

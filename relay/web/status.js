@@ -39,6 +39,7 @@
 
   function span(ms) {
     if (ms === null || ms === undefined) return "–";
+    if (ms < 950) return `${Math.round(ms)} ms`;
     if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
     const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
     let rest = Math.round(ms / 1000);
@@ -164,7 +165,8 @@
     state.hidden = false;
     element("about").textContent = `relay ${own.version}, up ${span(own.uptime_ms)}`;
 
-    const sum = (key) => nodes.reduce((total, node) => total + node[key], 0);
+    // Of other nodes less may be known than of the one that answers.
+    const sum = (key) => nodes.reduce((total, node) => total + (node[key] || 0), 0);
     element("streams").textContent = number(sum("streams"));
     element("publishers").textContent = `${number(sum("publishers"))} publishing`;
     element("players").textContent = number(sum("players"));
@@ -269,11 +271,8 @@
         ? `${stream.publisher.peer} ${stream.publisher.client}`.trim() : "";
       const state = cell("", [pill(words[entry.state], moods[entry.state])]);
       if (publisher) state.title = `from ${publisher}`;
-      const gop = cell("Key frames", entry.gop === null ? "–" : `${span(entry.gop)}`, "number");
-      if (late(entry)) {
-        gop.classList.add("fresh-loss");
-        gop.title = `none for ${span(stream.last_key_ms)}`;
-      }
+      const waits = late(entry) ? `none for ${span(stream.last_key_ms)}` : null;
+      const gop = cell("Key frames", waits || span(entry.gop), waits ? "number fresh-loss" : "number");
       return make("tr", [
         cell("Stream", link, "name"), state, count,
         cell("In", rate(entry.in), "number"), cell("Out", rate(entry.out), "number"),
@@ -306,9 +305,9 @@
     const before = history.length > 1 ? history[history.length - 2] : null;
     const now = history[history.length - 1];
     const rows = nodes.map((node) => {
-      const flowing = (key) => rate(before ? between(before, now, key, node.node) : null);
+      const flowing = (key) => rate(before && node[key] !== undefined ? between(before, now, key, node.node) : null);
       const old = before?.nodes.get(node.node);
-      const cores = node.cores.map((core) => {
+      const cores = (node.cores || []).map((core) => {
         const was = old?.cores.find((other) => other.core === core.core);
         const busy = was ? core.busy_ms - was.busy_ms : 0;
         const all = was ? busy + core.wait_ms - was.wait_ms : 0;
@@ -321,9 +320,9 @@
         return made;
       });
       const name = [node.node];
-      if (node.state !== "running") name.push(" ", pill(node.state, "warn"));
+      if (node.state && node.state !== "running") name.push(" ", pill(node.state, "warn"));
       return make("tr", [
-        cell("Node", name, "name"), cell("Players", number(node.players), "number"),
+        cell("Node", name, "name"), cell("Players", number(node.players || 0), "number"),
         cell("In", flowing("ingest_bytes"), "number"), cell("Out", flowing("egress_bytes"), "number"),
         cell("", make("span", cores, "cores"), "wide"),
       ]);
@@ -357,19 +356,20 @@
   }
 
   function showLinks(links, at) {
+    const now = new Map();
     const rows = links.map((link) => {
-      const key = `${link.direction} ${link.peer}`;
+      const key = `${link.core} ${link.way} ${link.peer}`;
       const before = linksBefore.get(key);
-      const passed = before ? at - before.at : 0;
-      const flowing = passed > 0 && link.bytes >= before.bytes ? (link.bytes - before.bytes) * 8000 / passed : null;
-      linksBefore.set(key, { bytes: link.bytes, at });
+      now.set(key, { ...link, at });
+      const flowing = (bytes) => before && at > before.at && link[bytes] >= before[bytes]
+        ? (link[bytes] - before[bytes]) * 8000 / (at - before.at) : null;
       return make("tr", [
-        cell("Peer", link.peer, "name"), cell("Direction", link.direction),
-        cell("", pill(link.up ? "up" : "down", link.up ? "good" : "bad")),
-        cell("Streams", number(link.streams), "number"), cell("Rate", rate(flowing), "number"),
-        cell("Round trip", span(link.rtt_ms), "number"),
+        cell("Peer", link.peer, "name"), cell("Way", link.way === "in" ? "brings" : "is fed"),
+        cell("Streams", number(link.streams), "number"), cell("In", rate(flowing("bytes_in")), "number"),
+        cell("Out", rate(flowing("bytes_out")), "number"), cell("Behind", span(link.lag_ms), "number"),
       ]);
     });
+    linksBefore = now;
     fill("link-rows", rows);
     show("link-table", rows.length > 0);
     show("no-links", rows.length === 0);

@@ -299,7 +299,8 @@ fn limits_are_listed_with_their_units() {
     assert_eq!(parts("mail_poll"), (0.005, "seconds".into()));
     assert_eq!(parts("segment_bytes"), (16_384.0, "bytes".into()));
     assert_eq!(parts("streams_max"), (20_000.0, "count".into()));
-    for item in items {
+    // The one that these tests set for themselves.
+    for item in items.iter().filter(|item| item["name"] != "http_lists_per_second_max") {
         assert_eq!(item["default"], item["value"], "{item}: nobody set it");
     }
 }

@@ -66,17 +66,21 @@ struct CoreReport {
     flush_ms: u64,
 }
 
-/// One link of `GET /api/v1/links`: a connection to or from another node that carries streams.
+/// One link of `GET /api/v1/links`: a connection to another node that carries streams.
 #[derive(Debug, Serialize)]
 pub(super) struct LinkReport {
+    /// The worker that has it.
+    core: usize,
+    /// The other node's process.
+    process: String,
+    /// The other end.
     peer: String,
-    /// `in` or `out`, as the media go.
-    direction: &'static str,
-    up: bool,
-    streams: u64,
-    bytes: u64,
-    rtt_ms: Option<u64>,
-    last_received_unix_ms: Option<u64>,
+    /// `in`: it brings streams; `out`: it feeds the other node.
+    way: &'static str,
+    streams: usize,
+    bytes_in: u64,
+    bytes_out: u64,
+    lag_ms: u64,
 }
 
 /// `GET /api/v1/nodes`; all of them are one page.

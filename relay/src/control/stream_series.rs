@@ -150,7 +150,7 @@ impl Table {
             let size = u64::try_from(sum.players).unwrap_or(u64::MAX).saturating_mul(4);
             let bytes = sum.totals().bytes_in;
             let rank = match shown {
-                true => (size / 4 * STAYING_QUARTERS + 1, bytes / 4 * STAYING_QUARTERS),
+                true => (size / 4 * STAYING_QUARTERS + size.min(1), bytes / 4 * STAYING_QUARTERS),
                 false => (size, bytes),
             };
             (std::cmp::Reverse(rank), Arc::clone(name))
@@ -207,10 +207,11 @@ fn text(view: &View, state: &State) -> Result<String, prometheus::Error> {
     }
     family.value(&[OTHER], count(view.other_players));
 
-    let help = "When a stream began, in seconds since 1970.";
-    let mut family = out.gauge("relay_stream_started_timestamp_seconds", LABELS, help);
-    for (label, home) in rows().filter_map(|(label, sum)| Some((label, sum.home?))) {
-        family.value(&[label], moment(home.since));
+    let help = "When a stream's publisher began, in seconds since 1970; none while it is gone.";
+    let mut family = out.gauge("relay_stream_publisher_start_timestamp_seconds", LABELS, help);
+    let published = rows().filter_map(|(label, sum)| Some((label, sum.home?.published?)));
+    for (label, published) in published {
+        family.value(&[label], moment(published));
     }
     let help = "When a stream's newest key frame came, in seconds since 1970.";
     let mut family = out.gauge("relay_stream_last_key_frame_timestamp_seconds", LABELS, help);

@@ -8,7 +8,11 @@ use super::super::testing;
 use super::*;
 
 fn sum(players: usize, bytes_in: u64) -> Sum {
-    let home = HomeSum { bytes_in, since: Duration::ZERO, last_key: Some(Duration::from_secs(1)) };
+    let home = HomeSum {
+        bytes_in,
+        published: Some(Duration::ZERO),
+        last_key: Some(Duration::from_secs(1)),
+    };
     Sum { players, bytes_out: bytes_in * 2, home: Some(home) }
 }
 
@@ -104,7 +108,7 @@ fn the_sum_of_the_others_never_falls_and_nothing_is_counted_twice() {
 fn shares_of_workers_are_added_up() {
     let mut all = BTreeMap::new();
     let row = |players, bytes_out, home| StreamSum { name: "a/b".into(), players, bytes_out, home };
-    let home = |bytes_in| Some(HomeSum { bytes_in, since: Duration::ZERO, last_key: None });
+    let home = |bytes_in| Some(HomeSum { bytes_in, published: None, last_key: None });
     for row in [row(2, 10, None), row(3, 20, home(7)), row(0, 1, home(5))] {
         add(&mut all, row);
     }

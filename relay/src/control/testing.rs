@@ -121,7 +121,7 @@ fn sums(script: &Script, from: usize, limit: usize) -> StreamSums {
         bytes_out: share.bytes_out,
         home: share.home.as_ref().map(|home| HomeSum {
             bytes_in: home.bytes_in,
-            since: home.since,
+            published: home.publisher.as_ref().map(|publisher| publisher.since),
             last_key: home.last_key,
         }),
     };

@@ -1,8 +1,8 @@
 //! What operators look at besides lists: nodes, filters, the log's level, the first page, and how
 //! often workers may be asked.
 
-use crate::control::life;
 use super::*;
+use crate::control::life;
 
 #[test]
 fn a_node_tells_its_totals_its_drops_and_its_cores() {
@@ -158,6 +158,9 @@ fn series_of_streams_are_open_and_made_once_a_second() {
     ] {
         assert!(text.contains(line), "{line}{text}");
     }
-    assert!(text.contains("relay_stream_started_timestamp_seconds{stream=\"live/a\"} 1"), "{text}");
+    assert!(
+        text.contains("relay_stream_publisher_start_timestamp_seconds{stream=\"live/a\"} 1"),
+        "{text}"
+    );
     assert_eq!(page(), text);
 }

@@ -77,11 +77,14 @@ impl Client {
     }
 
     async fn lists(&self) -> Result<Answer, String> {
-        let nodes: List<Node> = self.get("/api/v1/nodes").await?;
+        let nodes: List<serde_json::Value> = self.get("/api/v1/nodes").await?;
         let streams: List<Stream> = self.get("/api/v1/streams?limit=1000").await?;
         let links: List<Link> = self.get("/api/v1/links").await?;
-        let more = streams.next.is_some();
-        Ok(Answer { nodes: nodes.items, streams: streams.items, links: links.items, more })
+        let (known, more) = (nodes.items.len(), streams.next.is_some());
+        // Of other nodes less is known than is shown of the one that answers.
+        let whole = |node| serde_json::from_value::<Node>(node).ok();
+        let nodes = nodes.items.into_iter().filter_map(whole).collect();
+        Ok(Answer { nodes, known, streams: streams.items, links: links.items, more })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {

@@ -71,13 +71,16 @@ pub(super) struct Audio {
 /// One row of `/api/v1/links`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Link {
-    pub(super) up: bool,
+    pub(super) way: String,
 }
 
 /// Everything that was told at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
+    /// Nodes that tell their totals.
     pub(super) nodes: Vec<Node>,
+    /// How many nodes there are.
+    pub(super) known: usize,
     pub(super) streams: Vec<Stream>,
     pub(super) links: Vec<Link>,
     /// There are more streams than were asked for.

@@ -142,9 +142,11 @@ impl Table {
             rate(figures.rate(|node| node.ingest_bytes)),
             rate(figures.rate(|node| node.egress_bytes)),
         );
-        if nodes.len() > 1 || !links.is_empty() {
-            let up = links.iter().filter(|link| link.up).count();
-            counts.push_str(&format!(", {} nodes, {up} of {} links up", nodes.len(), links.len()));
+        if figures.now().known > 1 || !links.is_empty() {
+            let feeding = links.iter().filter(|link| link.way == "out").count();
+            let fed = links.len() - feeding;
+            let known = figures.now().known;
+            counts.push_str(&format!(", {known} nodes, links {fed} in {feeding} out"));
         }
         lines.push(plain(counts));
         lines.push(plain(format!("busy {}", cores(&figures.busy()))));

@@ -34,6 +34,7 @@ fn answer(node: Value, streams: Vec<Value>) -> Answer {
     Answer {
         nodes: vec![serde_json::from_value(node).unwrap()],
         streams: streams.collect(),
+        known: 1,
         links: Vec::new(),
         more: false,
     }

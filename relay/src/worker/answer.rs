@@ -126,9 +126,13 @@ impl Worker {
     }
 
     fn home_sum(&self, entry: &LocalStream) -> Option<HomeSum> {
-        let Place::Here { since, .. } = entry.place else { return None };
+        let Place::Here { publisher, .. } = entry.place else { return None };
         let stats = self.hub.stats(entry.log?)?;
-        Some(HomeSum { bytes_in: stats.payload_bytes, since, last_key: stats.last_key })
+        let published = publisher.and_then(|party| {
+            let connection = self.connections.get(party.connection)?;
+            Some(connection.publish(party.message_stream)?.since)
+        });
+        Some(HomeSum { bytes_in: stats.payload_bytes, published, last_key: stats.last_key })
     }
 
     fn stream_home(&self, entry: &LocalStream) -> Option<StreamHome> {

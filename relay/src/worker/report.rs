@@ -203,8 +203,8 @@ pub struct StreamSum {
 pub struct HomeSum {
     /// Payload bytes received for it.
     pub bytes_in: u64,
-    /// When the stream began.
-    pub since: Duration,
+    /// When its publisher was accepted; `None` during grace.
+    pub published: Option<Duration>,
     /// When the newest key frame was complete.
     pub last_key: Option<Duration>,
 }

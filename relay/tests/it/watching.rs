@@ -184,7 +184,9 @@ fn metrics_keep_their_rules_and_add_up_while_clients_come_and_go() {
         (opened.unwrap() - closed.unwrap(), page.sum("relay_connections", &[]).unwrap())
     };
     // Publisher and player are left, and now that it is quiet all is exact.
-    wait_for("the books to balance", START, || (gone(&relay.metrics()) == (2.0, 2.0)).then_some(()));
+    wait_for("the books to balance", START, || {
+        (gone(&relay.metrics()) == (2.0, 2.0)).then_some(())
+    });
     let page = relay.metrics();
     promtool(scene.scratch.path(), "metrics", page.text());
     promtool(scene.scratch.path(), "streams", &streams());
@@ -246,15 +248,16 @@ fn chromium_shows_the_status_page_live() {
     let dir = scratch.path();
     let tokens = scratch.file("tokens");
     fs::write(&tokens, format!("{TOKEN}\n")).unwrap();
-    let configuration = format!(
-        "[limits]\nstream_grace = \"1s\"\n[api]\ntoken_file = \"{}\"\n",
-        tokens.display()
-    );
+    let configuration =
+        format!("[limits]\nstream_grace = \"1s\"\n[api]\ntoken_file = \"{}\"\n", tokens.display());
     let options = Options { configuration: &configuration, ..Options::default() };
     let relay = Relay::start(dir, &options);
     let publish = |name: &str, clip| ffmpeg::publish_looped(dir, name, clip, 20, &relay.url(name));
-    let _publishers =
-        [publish("talk", Clip::Plain), publish("hevc", Clip::Hevc), publish("tracks", Clip::Tracks)];
+    let _publishers = [
+        publish("talk", Clip::Plain),
+        publish("hevc", Clip::Hevc),
+        publish("tracks", Clip::Tracks),
+    ];
     relay.wait_for_role("publisher", 3);
     let _players: Vec<_> = (0..5)
         .map(|number| {
@@ -317,7 +320,10 @@ fn chromium_shows_the_status_page_live() {
     assert_eq!(seen["focused"], seen["still_focused"], "a new look takes the focus from nobody");
     assert!(seen["played"].as_f64().unwrap() > 1.0);
     assert_eq!(seen["wrong"]["trouble"], "The token is wrong.");
-    assert_eq!((&seen["unlocked"]["asks"], &seen["unlocked"]["streams"]), (&false.into(), &"3".into()));
+    assert_eq!(
+        (&seen["unlocked"]["asks"], &seen["unlocked"]["streams"]),
+        (&false.into(), &"3".into())
+    );
     for (view, overflow) in seen["overflow"].as_object().unwrap() {
         assert_eq!(overflow, false, "{view} scrolls sideways");
     }
