@@ -191,7 +191,7 @@ limits! {
     tunnel_interval: Time = millis(40), "A tunnelled player is given media no more often than this; more often costs a request and an answer each and shows no one anything sooner than the next frame.";
     tunnel_reply_bytes_max: Bytes = 256 * KIB, "RTMP bytes of one answer of a tunnel, after which one more batch may follow; the rest waits in the log for the next request.";
     tunnel_body_bytes_max: Bytes = 32 * MIB, "Body of one request of a tunnel. It is read as it comes and not kept, so this bounds only what one request may claim.";
-    tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB of it, and the requests before it must have come.";
+    tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB that came of it, and the requests before it must have come.";
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
     hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";

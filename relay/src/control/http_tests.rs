@@ -403,6 +403,27 @@ fn only_this_host_may_use_the_api() {
     for path in ["/livez", "/metrics"] {
         check("10.0.0.1:1", "relay-0.relay:8935", path, 200);
     }
+    let told = |name: &str, value: &str| {
+        let headers = [(name, value)];
+        let host = "localhost:8935";
+        site.request_with("POST", "/api/v1/reload", "127.0.0.1:1", host, &headers).0.as_u16()
+    };
+    for (name, value) in [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Forwarded", "for=192.0.2.1"),
+        ("X-Real-IP", "192.0.2.1"),
+        ("Via", "1.1 proxy"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://localhost:1"),
+    ] {
+        assert_eq!(told(name, value), 403, "{name}: {value}");
+    }
+    for (name, value) in [("Sec-Fetch-Site", "same-origin"), ("Origin", "http://localhost:8935")] {
+        assert_ne!(told(name, value), 403, "{name}: {value}");
+    }
     // Another method is no way around the guard.
     let path = "/api/v1/connections/0-1";
     let (status, _) = site.request("DELETE", path, "10.0.0.1:1", "localhost");

@@ -18,6 +18,7 @@
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
 //!   token     keys that tokens are checked by, fetched for the workers
+//!   trust     whom https servers that are called are trusted by
 //!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```

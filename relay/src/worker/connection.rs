@@ -332,6 +332,11 @@ impl Connection {
         limits: &Limits,
         now: Duration,
     ) -> Result<(), SessionError> {
+        // Requests that lead nowhere, one after the other, keep nobody a newcomer for ever.
+        let asks = matches!(self.speech, Speech::Http(_) | Speech::Carrier(_));
+        if asks && self.role == Role::Pending && now >= self.since + limits.idle_timeout {
+            return Err(SessionError::RequestTimeout);
+        }
         self.speech.check_deadline(self.since, limits, now)
     }
 

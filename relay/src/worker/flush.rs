@@ -59,7 +59,8 @@ impl Worker {
             connection.is_some_and(|connection| connection.plays.iter().any(|p| p.number == *play))
         });
         let mut warmed = 0;
-        loop {
+        self.sealed = 0;
+        while self.sealed < SEALED_PER_TURN {
             if warmed == 0 {
                 self.connections.warm(self.ring.next(WARMED).map(|(key, _)| *key));
                 warmed = WARMED;
@@ -109,6 +110,7 @@ impl Worker {
                         }
                     }
                     cursor.advance(bytes);
+                    self.sealed += 1;
                 }
                 self.operations.push(Operation::Send { connection: key, batch: handles });
                 self.cells.sends.increment();
@@ -295,6 +297,11 @@ pub(super) fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor:
 fn is_close(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
     cursor.is_playing() && log.is_some_and(|log| hub.lag(log, cursor) <= CLOSE)
 }
+
+/// Batches sealed before they are handed over. A sealed batch has bytes of its own: more of them
+/// at a time would be out of the caches, and out of buffers to be used again, before the kernel
+/// reads them.
+const SEALED_PER_TURN: usize = 32;
 
 /// See [`is_close`]. Longer than a flush window and a turn, and much shorter than a group of
 /// pictures.

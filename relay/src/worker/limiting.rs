@@ -13,7 +13,7 @@ use super::play::leave_rest;
 use super::publish::app_of;
 use crate::limits::NO_BYTES_LIMIT;
 use crate::reactor::ConnectionKey;
-use crate::session::{PublishEnd, Redirect};
+use crate::session::PublishEnd;
 use crate::stream::Log;
 
 /// From one look at a stream's rate to the next.
@@ -143,24 +143,6 @@ impl Worker {
                 worker.end_session(connection, CloseReason::Limit, why, now);
             }
         });
-    }
-
-    /// Where a player that finds no room here may play what it asked for.
-    pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
-        let bases = &self.settings.overflow;
-        if bases.is_empty() {
-            return None;
-        }
-        let base = &bases[self.random.usize(..bases.len())];
-        let client = connection.speech.client()?;
-        let (asked, name) = (connection.asked.take()?, connection.stream_name.as_deref()?);
-        let query =
-            |query: &str| if query.is_empty() { String::new() } else { format!("?{query}") };
-        Some(Redirect {
-            tc_url: format!("{base}/{}{}", client.app, query(&client.query())),
-            url: format!("{base}/{}{}", asked.name, query(&asked.query)),
-            shown: format!("{base}/{name}"),
-        })
     }
 
     /// Shows how much of the limits is used. Called twice a second.

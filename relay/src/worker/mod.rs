@@ -41,6 +41,7 @@ pub mod clock;
 mod connection;
 mod dump;
 mod early;
+mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
@@ -193,6 +194,8 @@ pub struct Worker {
     plain: Vec<u8>,
     /// Buffers for what goes in TLS.
     seal_buffers: SealBuffers,
+    /// Batches sealed in this turn.
+    sealed: usize,
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
@@ -259,6 +262,7 @@ impl Worker {
             slices: Vec::new(),
             plain: Vec::new(),
             seal_buffers: SealBuffers::default(),
+            sealed: 0,
             ending: Ending::No,
             epoch: Duration::ZERO,
             fetched_keys: FetchedKeys::default(),

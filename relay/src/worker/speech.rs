@@ -228,8 +228,8 @@ impl Speech {
     ) {
         match self {
             Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
-            // The other place may not speak HTTP.
-            _ => self.reject_play(message_stream, refusal),
+            Self::Flv(session) => session.redirect_play(refusal, to),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
 

@@ -327,7 +327,8 @@ fn tunnels_that_are_left_or_trickle_end_and_what_they_hold_is_bounded() {
     }
     let grown = relay.resident_bytes().saturating_sub(before);
     println!("{opened} opened, {turned_away} turned away, {grown} bytes more");
-    assert!(opened >= 1_500, "{opened}");
+    // Besides the one that expires.
+    assert!(opened >= 1_499, "{opened}");
     assert_eq!(refused(&relay, "tunnel_sessions"), f64::from(turned_away));
     let sessions = relay.metrics().sum("relay_tunnel_sessions", &[]).unwrap();
     assert!(sessions <= 1_500.0, "{sessions}");
