@@ -380,8 +380,8 @@ fn top_shows_the_relay_in_a_terminal_and_gives_it_back() {
 
     let tmux = Tmux(format!("relay-{}", std::process::id()));
     let program = env!("CARGO_BIN_EXE_relay");
-    let shell = format!("exec env -i TERM=screen PS1=ready: sh");
-    tmux.run(&["new-session", "-d", "-x", "110", "-y", "24", &shell]);
+    let shell = "exec env -i TERM=screen PS1=ready: sh";
+    tmux.run(&["new-session", "-d", "-x", "110", "-y", "24", shell]);
     tmux.run(&["send-keys", &format!("{program} top --interval 200ms --api {api}"), "Enter"]);
     let shows = |what: &str| {
         wait_for(what, START, || Some(tmux.screen()).filter(|screen| screen.contains(what)))
