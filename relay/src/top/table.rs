@@ -87,7 +87,7 @@ impl Table {
 
     /// The whole screen.
     pub(super) fn lines(&self, figures: &Figures, width: usize, height: usize) -> Vec<Line> {
-        let mut lines = self.head(figures);
+        let mut lines = self.head(figures, width);
         let room = height.saturating_sub(OTHER_LINES);
         let streams = self.sorted(figures);
         let first = self.first.min(streams.len().saturating_sub(1));
@@ -114,12 +114,12 @@ impl Table {
     /// All of it without a screen, as wide as it is.
     pub(super) fn plain(&self, figures: &Figures) -> Vec<String> {
         const WIDTH: usize = 120;
-        let head = self.head(figures).into_iter().map(|line| line.text);
+        let head = self.head(figures, WIDTH).into_iter().map(|line| line.text);
         let rows = self.sorted(figures).into_iter().map(|stream| row(figures, stream, WIDTH));
         head.chain(rows).collect()
     }
 
-    fn head(&self, figures: &Figures) -> Vec<Line> {
+    fn head(&self, figures: &Figures, width: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         if let Some(own) = figures.own() {
             lines.push(plain(format!(
@@ -159,7 +159,7 @@ impl Table {
         lines.push(plain(String::new()));
         lines.push(Line {
             kind: Kind::Heading,
-            text: cells("STREAM", 120, COLUMNS.map(|c| c.0.to_owned())),
+            text: cells("STREAM", width, COLUMNS.map(|c| c.0.to_owned())),
         });
         lines
     }

@@ -85,6 +85,14 @@ fn every_size_of_screen_is_filled_and_never_overrun() {
             assert_eq!(lines.len(), height, "{width} x {height}");
             let widest = lines.iter().map(|line| line.text.chars().count()).max().unwrap();
             assert!(widest <= width, "{widest} on {width} x {height}");
+            let ends = |line: &str, word: &str| line.find(word).map(|at| at + word.len());
+            if let [.., heading, row] = &lines[..lines.len().min(7)]
+                && width >= 60
+            {
+                // Numbers stand under the end of their heading.
+                let under = ends(&heading.text, " IN").unwrap();
+                assert!(row.text[..under].ends_with("bit/s"), "{heading:?} {row:?}");
+            }
         }
     }
     let mut table = Table::default();

@@ -37,10 +37,10 @@ fn json(relay: &Relay, path: &str) -> Value {
 
 /// A relay with a stream that is published and played.
 struct Scene {
-    scratch: Scratch,
     relay: Relay,
     publisher: Process,
     player: Process,
+    scratch: Scratch,
 }
 
 impl Scene {
@@ -194,7 +194,7 @@ fn metrics_keep_their_rules_and_add_up_while_clients_come_and_go() {
     let node = json(relay, "/api/v1/nodes")["items"][0].clone();
     for core in node["cores"].as_array().unwrap() {
         let label = core["core"].to_string();
-        let open = page.sum("relay_connections", &[("core", &label)]).unwrap();
+        let open = page.sum("relay_connections", &[("core", label.as_str())]).unwrap();
         assert_eq!(core["connections"].as_f64(), Some(open), "{node:#}");
     }
     let all = page.sum("relay_egress_bytes_total", &[]).unwrap();
