@@ -30,3 +30,4 @@ mod support;
 mod time;
 mod tls;
 mod tunnel;
+mod watching;
