@@ -12,6 +12,7 @@ mod bad_http;
 mod bad_input;
 mod browser;
 mod config;
+mod container;
 mod enhanced;
 mod fanout;
 mod faults;
