@@ -46,10 +46,6 @@ ELSEWHERE = {
     "relay_outside_attempts_total",
     "relay_outside_failures_total",
     "relay_outside_up",
-    "relay_stream_ingest_bytes_total",
-    "relay_stream_last_key_frame_timestamp_seconds",
-    "relay_stream_players",
-    "relay_stream_started_timestamp_seconds",
 }
 
 SETTINGS = """
@@ -82,6 +78,15 @@ scrape_configs:
         labels: {{instance: relay-0}}
       - targets: ["{second}"]
         labels: {{instance: relay-1}}
+  - job_name: relay-streams
+    metrics_path: /metrics/streams
+    static_configs:
+      - targets: ["{first}"]
+        labels: {{instance: relay-0}}
+      - targets: ["{second}"]
+        labels: {{instance: relay-1}}
+    metric_relabel_configs:
+      - {{target_label: job, replacement: relay}}
 """
 
 

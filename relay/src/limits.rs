@@ -180,6 +180,9 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
+    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
+    log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
     tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";

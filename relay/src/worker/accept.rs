@@ -170,6 +170,7 @@ impl Worker {
             return;
         }
         let role = connection.role;
+        let lag = self.lag_of(connection);
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(connection.key, &publish);
         }
@@ -177,7 +178,7 @@ impl Worker {
             self.play_ended(connection.key, play, now);
         }
         self.hook_closed(connection);
-        self.account(connection, role, reason, detail, now);
+        self.account(connection, role, lag, (reason, detail), now);
         dump::log_opening(connection);
         self.say_tls_goodbye(connection);
         match connection.tunnel.take() {
@@ -193,10 +194,15 @@ impl Worker {
         &mut self,
         connection: &mut Connection,
         role: Role,
-        reason: CloseReason,
-        detail: Option<&dyn std::fmt::Display>,
+        lag: Option<Duration>,
+        (reason, detail): (CloseReason, Option<&dyn std::fmt::Display>),
         now: Duration,
     ) {
+        // What became of a player; a line about anybody else does without.
+        let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        let was_player = connection.purpose == Role::Player;
+        let (jumps, dropped) = (was_player.then_some(connection.jumps), connection.dropped);
+        let dropped = (was_player || dropped > 0).then_some(dropped);
         self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
@@ -213,6 +219,9 @@ impl Worker {
                 .as_secs_f64(),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
+            lag_ms,
+            jumps,
+            dropped,
             "connection closed"
         );
         self.outside_closed(connection, reason, detail.as_deref());

@@ -120,6 +120,6 @@ impl Worker {
         let role = lost.role;
         self.cells.arrived(role, lost.transport());
         self.pending += usize::from(role == Role::Pending);
-        self.account(lost, role, reason, None, now);
+        self.account(lost, role, None, (reason, None), now);
     }
 }

@@ -15,7 +15,7 @@ fn configured(secret: &std::path::Path, url: &str, more: &str) -> Config {
     let arguments = ["--config".into(), file.path().into()];
     match config::load(arguments.to_vec(), Vec::new()) {
         Ok(Command::Run(effective)) => effective.config,
-        Ok(Command::Print(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => panic!("{:?}", error.sentences),
     }
 }
