@@ -261,7 +261,7 @@ impl From<Reason> for RefuseReason {
         match reason {
             Reason::Nobody => Self::Nobody,
             Reason::Address => Self::Address,
-            Reason::NoKey | Reason::WrongKey => Self::Key,
+            Reason::NoKey | Reason::WrongKey | Reason::PublishKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
             Reason::NoToken | Reason::WrongToken => Self::Token,
             Reason::NoPassword | Reason::WrongPassword => Self::Password,
