@@ -32,8 +32,8 @@ use sha2::{Digest, Sha256};
 use crate::wire::stream_name::StreamName;
 
 pub use self::authmod::{Answered, CHALLENGE_SECONDS};
-pub use self::connecting::{ConnectJudgement, Connecting};
-pub use self::guesses::Guesses;
+pub use self::connecting::{ConnectJudgement, Connecting, claimed_user};
+pub use self::guesses::{Guesser, Guesses};
 pub use self::key_set::{Fetched, FetchedKeys, KeySet};
 pub use self::network::{Network, is_private};
 pub use self::rules::{ReadFile, Rules, RulesError, Verdict, without_last};

@@ -333,11 +333,12 @@ fn who_guesses_keys_is_refused_whatever_it_shows_next() {
     );
     let options = Options { configuration: &configuration, ..Options::default() };
     let relay = Relay::start(scratch.path(), &options);
-    let publish = |key: &str| {
+    let publish_as = |name: &str, key: &str| {
         let mut client = Client::open(relay.rtmp).unwrap();
         client.enter("live").unwrap();
-        client.publish(&format!("cam1?key={key}"))
+        client.publish(&format!("{name}?key={key}"))
     };
+    let publish = |key: &str| publish_as("cam1", key);
     let refused = |reason: &str| {
         relay.metrics().sum("relay_refused_total", &[("reason", reason)]).unwrap_or(0.0)
     };
@@ -348,6 +349,8 @@ fn who_guesses_keys_is_refused_whatever_it_shows_next() {
     assert!(publish(KEY).is_err(), "the right key is not looked at either");
     assert!(publish("6").is_err());
     assert_eq!((refused("key"), refused("guessing")), (5.0, 2.0));
+    // Here an address stands for many, of whom others publish other streams.
+    publish_as("cam2", KEY).unwrap();
     wait_for("the guesses to be forgotten", END_MAX, || publish(KEY).ok());
 }
 
