@@ -8,7 +8,7 @@ use super::access::Permit;
 use super::connection::Connection;
 use super::elsewhere::redirect;
 use super::hooks::Asked;
-use super::labels::{CloseReason, HookName, RefuseReason};
+use super::labels::{CloseReason, RefuseReason};
 use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
 use crate::limits::Limits;
@@ -96,6 +96,10 @@ impl Worker {
                         Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }
                 }
+            }
+            if connection.speech.is_flv() {
+                // It may have asked for something else already.
+                worker.resume(connection, now);
             }
         });
     }
