@@ -180,6 +180,9 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
+    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
+    log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
     tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";
@@ -218,6 +221,17 @@ limits! {
     token_keys_keep: Time = secs(24 * 3_600), "How long keys of tokens that were fetched are used while fetching them anew fails.";
     token_keys_bytes_max: Bytes = 256 * KIB, "Longest answer that is read when keys of tokens are fetched.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
+    outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
+    outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
+    outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
+    outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";
+    outside_breaker_failures: Count = 20, "After so many failures of a push or pull in a row it is left alone for outside_breaker_pause, and then tried once.";
+    outside_breaker_pause: Time = secs(300), "Pause of a push or pull that failed outside_breaker_failures times in a row, or that leads back to this node.";
+    outside_redirects_max: Count = 5, "Redirects that a push or pull follows from one server to the next before it counts as failed.";
+    outside_news_max: Count = 4_096, "News of names and of pushes and pulls on their way from workers to the control thread; further ones wait in their worker.";
+    pull_linger: Time = secs(10), "How long a stream that is pulled for its players goes on after the last one left.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

@@ -8,6 +8,7 @@
 //! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither
 //! those of the files nor those of the peers.
 
+mod answering;
 mod authmod;
 mod connecting;
 #[doc(hidden)]
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::wire::stream_name::StreamName;
 
+pub use self::answering::answer;
 pub use self::authmod::{Answered, CHALLENGE_SECONDS};
 pub use self::connecting::{ConnectJudgement, Connecting, claimed_user};
 pub use self::guesses::{Guesser, Guesses};

@@ -42,7 +42,9 @@ impl Effective {
         let Origin { arguments, environment } = (*self.origin).clone();
         match load(arguments, environment).map_err(|error| error.sentences)? {
             Command::Run(effective) => Ok(*effective),
-            Command::Print(_) => Err(vec!["The arguments ask for no node.".to_owned()]),
+            Command::Print(_) | Command::Top(_) => {
+                Err(vec!["The arguments ask for no node.".to_owned()])
+            }
         }
     }
 
@@ -111,7 +113,8 @@ impl Row {
     pub fn is_live(&self) -> bool {
         match (self.section.as_str(), self.name.as_str()) {
             (LIMITS, name) => is_live_limit(name),
-            ("overflow" | "api" | "drain" | "http_flv" | "access", _) | ("log", "level") => true,
+            ("overflow" | "api" | "drain" | "http_flv" | "access" | "outside", _)
+            | ("log", "level") => true,
             // Listeners, TLS and sockets are made at the start; files of certificates are watched.
             (section, _) => section.starts_with(APPS),
         }
@@ -158,6 +161,7 @@ fn is_live_limit(name: &str) -> bool {
         "hook_reply_bytes_max",
         "hook_cache_max",
         "hook_idle_connections_max",
+        "outside_news_max",
         "tls_sessions_max",
     ];
     !made_once.contains(&name)

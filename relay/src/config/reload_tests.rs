@@ -73,7 +73,7 @@ fn every_section_is_decided() {
     for section in sections {
         // A new section belongs into `is_live` and here.
         let restart = ["node", "listen", "tls", "sockets"];
-        let live = ["limits", "overflow", "http_flv", "access", "drain", "api", "log"];
+        let live = ["limits", "overflow", "http_flv", "access", "outside", "drain", "api", "log"];
         let known = restart.contains(&section) || live.contains(&section);
         assert!(known || section.starts_with("apps."), "[{section}]");
         let rows = effective.rows.iter().filter(|row| row.section == section);

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, secrets,
-    text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, outside,
+    secrets, text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -66,20 +66,22 @@ pub(super) const ANY_APP: &str = "*";
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     [
-        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "http_flv",
-        "drain", "api", "log",
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "outside",
+        "http_flv", "drain", "api", "log",
     ]
     .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS).chain(api::SETTINGS)
+    let one = SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS);
+    one.chain(api::SETTINGS).chain(outside::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
+    let own = APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS);
+    own.chain(outside::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[

@@ -134,6 +134,8 @@ const BUFFER_MILLISECONDS: u32 = 3_000;
 /// One connection to a server.
 pub struct ClientSession {
     settings: ClientSettings,
+    /// What is said behind the name of the program.
+    introduction: String,
     limits: Arc<Limits>,
     /// Gone when the handshake is done.
     handshake: Option<Box<ClientHandshake>>,
@@ -183,6 +185,7 @@ impl ClientSession {
         transport.set_publishing(settings.role == ClientRole::Play);
         Self {
             settings,
+            introduction: String::new(),
             handshake: Some(handshake),
             transport,
             output,
@@ -193,6 +196,12 @@ impl ClientSession {
             redirect: None,
             limits,
         }
+    }
+
+    /// What connect is to say behind the name of the program. To be called before anything is
+    /// received.
+    pub fn introduce(&mut self, introduction: String) {
+        self.introduction = introduction;
     }
 
     /// Takes bytes from `input` until there is an event, or until all of it is consumed (`None`).
@@ -260,6 +269,13 @@ impl ClientSession {
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
         self.transport.bytes_received()
+    }
+
+    /// Bytes copied so far to put messages together, as
+    /// [`ServerSession::copied_bytes`](super::ServerSession::copied_bytes).
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.transport.copied_bytes() + self.media.copied_bytes()
     }
 
     /// A message of a publisher as wire bytes for this connection, to be sent behind what
@@ -388,16 +404,24 @@ impl ClientSession {
         let settings = self.settings.clone();
         let app = ("app", Value::text(&settings.app));
         let tc_url = ("tcUrl", Value::text(&settings.tc_url));
+        let introduction = &self.introduction;
+        let (publisher, player) = match introduction.as_str() {
+            "" => ("FMLE/3.0 (compatible; relay)".to_owned(), "LNX 9,0,124,2".to_owned()),
+            _ => (
+                format!("FMLE/3.0 (compatible; relay; {introduction})"),
+                format!("LNX 9,0,124,2 (relay; {introduction})"),
+            ),
+        };
         let mut properties = match settings.role {
             ClientRole::Publish => vec![
                 app,
                 ("type", Value::text("nonprivate")),
-                ("flashVer", Value::text("FMLE/3.0 (compatible; relay)")),
+                ("flashVer", Value::text(&publisher)),
                 tc_url,
             ],
             ClientRole::Play => vec![
                 app,
-                ("flashVer", Value::text("LNX 9,0,124,2")),
+                ("flashVer", Value::text(&player)),
                 tc_url,
                 ("fpad", Value::Boolean(false)),
                 ("capabilities", Value::Number(15.0)),

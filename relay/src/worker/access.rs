@@ -51,7 +51,8 @@ impl Permit {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
-        if let Some(refusal) = self.judge_connect(connection, now) {
+        let looped = self.judge_loop(connection);
+        if let Some(refusal) = looped.or_else(|| self.judge_connect(connection, now)) {
             if let Some(session) = connection.speech.rtmp() {
                 session.reject_connect(&refusal);
             }

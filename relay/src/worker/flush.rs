@@ -79,6 +79,9 @@ impl Worker {
             return self.media_ready(key, number);
         }
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.role == Role::Push && connection.speech.makes_requests() {
+            return self.media_for_tunnel(key, number);
+        }
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
         let Some(play) = connection.plays.iter_mut().find(|play| play.number == number) else {
@@ -169,6 +172,9 @@ impl Worker {
         if batch.skipped > 0 {
             let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
             cell.add(batch.skipped);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dropped += batch.skipped;
+            }
         }
     }
 

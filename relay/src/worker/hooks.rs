@@ -476,6 +476,8 @@ fn client_of(connection: &Connection, app: &str) -> HookClient {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hook_settings::{Contract, HookUrl};
+    use super::super::labels::Label;
     use super::*;
 
     #[test]
@@ -486,9 +488,8 @@ mod tests {
         };
         settings.verdict_lifetime = Duration::from_secs(100);
         assert_eq!(at(&settings, 0.0), None, "nobody was asked");
-        settings.contract = Some(super::super::hook_settings::Contract::Srs);
-        settings.urls[OnPublish.index()] =
-            super::super::hook_settings::HookUrl::parse("http://h/").into_iter().collect();
+        settings.contract = Some(Contract::Srs);
+        settings.urls[OnPublish.index()] = HookUrl::parse("http://h/").into_iter().collect();
         for (chance, expected) in [(0.0, 107), (0.5, 102), (1.0, 97)] {
             assert_eq!(at(&settings, chance), Some(expected));
         }

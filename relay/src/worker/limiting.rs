@@ -56,6 +56,10 @@ impl TellRate {
 impl Worker {
     /// A connection publishes or plays a stream of this application from now on.
     pub(super) fn begin_session(&self, connection: &mut Connection, name: &str, now: Duration) {
+        if connection.speech.is_outside() {
+            // The operator ordered it: it may go on.
+            return;
+        }
         let own = &self.settings.app(app_of(name)).limits;
         let most = own.session.unwrap_or(self.limits.session_max);
         if !most.is_zero() {

@@ -21,6 +21,8 @@
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
+//!   dial.rs     connections that we open; outside.rs: pushes and pulls, as ordered; outlet.rs: what
+//!               they do here; client.rs: what they speak
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
@@ -37,8 +39,10 @@ mod balance;
 mod carriage;
 mod carrier;
 pub mod cells;
+mod client;
 pub mod clock;
 mod connection;
+mod dial;
 mod dump;
 mod early;
 mod elsewhere;
@@ -46,6 +50,8 @@ mod flow;
 mod flush;
 mod flv;
 mod front;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 mod hook_answers;
 mod hook_connect;
@@ -61,6 +67,10 @@ mod mail;
 pub mod mailbox;
 mod needs;
 mod newcomers;
+mod notes;
+mod outlet;
+pub mod outside;
+pub mod outside_url;
 mod pace;
 mod play;
 mod post;
@@ -89,6 +99,7 @@ use std::time::Duration;
 use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
+use self::dial::Dials;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
@@ -97,6 +108,7 @@ use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
 use self::newcomers::Newcomers;
+use self::outlet::Outlets;
 use self::registrar::Registrar;
 use self::ring::SendRing;
 use self::settings::Settings;
@@ -161,6 +173,10 @@ pub struct Worker {
     newcomers: Newcomers,
     /// Sessions inside HTTP.
     tunnels: Tunnels,
+    /// Connections that are being opened.
+    dials: Dials,
+    /// Pushes and pulls.
+    outlets: Outlets,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -244,6 +260,8 @@ impl Worker {
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::new(parts.tunnel),
+            dials: Dials::default(),
+            outlets: Outlets::default(),
             pending: 0,
             players: 0,
             plays: 0,
@@ -289,6 +307,7 @@ impl Worker {
         self.send_ring(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
+        self.serve_outlets(now);
     }
 
     /// Hands the operations over.
@@ -328,13 +347,13 @@ impl Worker {
             Completion::Adopted { token, connection, peer, .. } => {
                 self.adopted(token, connection, peer, now);
             }
-            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
-            // What ends here was ended by us, and forgotten when we decided it; nothing is dialled
-            // yet.
-            Completion::Closed { .. }
-            | Completion::ListenerClosed { .. }
-            | Completion::Connected { .. }
-            | Completion::ConnectFailed { .. } => {}
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error, now),
+            Completion::Connected { token, connection, peer, .. } => {
+                self.connected(token, connection, peer, now);
+            }
+            Completion::ConnectFailed { token, error } => self.connect_failed(token, error, now),
+            // What ends here was ended by us, and forgotten when we decided it.
+            Completion::Closed { .. } | Completion::ListenerClosed { .. } => {}
         }
     }
 
@@ -349,6 +368,9 @@ impl Worker {
             until = until.min(due);
         }
         if let Some(due) = self.tunnels.next_due() {
+            until = until.min(due.max(now));
+        }
+        if let Some(due) = self.outlets.next_due() {
             until = until.min(due.max(now));
         }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
@@ -394,10 +416,13 @@ impl Worker {
         let left = self.connections.len()
             + self.balance.under_way()
             + self.tunnels.carriage.under_way()
+            + self.dials.under_way()
             + self.streams.len()
             + self.wanted.len()
             + names;
+        let outlets = self.outlets.is_empty();
         let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
+        let queues = queues && outlets;
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

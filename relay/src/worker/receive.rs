@@ -88,6 +88,7 @@ impl Worker {
 
     /// Goes on where a verdict had stopped the session.
     pub(super) fn resume(&mut self, connection: &mut Connection, now: Duration) {
+        self.go_on_pulling(connection, now);
         let of_tls = connection.tls.as_ref().is_some_and(|tls| tls.has_unread());
         if connection.unread.is_empty() && !of_tls {
             return;
@@ -155,7 +156,10 @@ impl Worker {
                     publishes.clone().find(|publish| publish.message_stream == message_stream);
                 match log.map(|publish| publish.log) {
                     Some(log) => self.append(log, message, now),
-                    None => self.count_drop(message_kind(message), DropReason::Unpublished),
+                    None => {
+                        connection.dropped += 1;
+                        self.count_drop(message_kind(message), DropReason::Unpublished);
+                    }
                 }
                 Deed::Nothing
             }
@@ -175,6 +179,7 @@ impl Worker {
                     self.cells.refused.at(RefuseReason::Name).increment();
                 }
                 let (kind, reason) = dropped(reason);
+                connection.dropped += 1;
                 self.count_drop(kind, reason);
                 Deed::Nothing
             }
@@ -211,7 +216,7 @@ impl Worker {
 }
 
 /// Runs a session's code; `Err` when it panicked.
-fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(run))
 }
 

@@ -14,6 +14,8 @@ use super::audience::Audience;
 use super::mail::{
     Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
 };
+use super::notes::Notes;
+use super::outside::{NameNews, News, Watch};
 use super::publish::app_of;
 use super::settings::{PublishConflict, Settings, UnknownStream};
 use crate::limits::{Limits, is_sparse};
@@ -37,6 +39,8 @@ pub(super) struct Registrar {
     unpublished: usize,
     /// Who plays and publishes against the limits of that.
     audience: Audience,
+    /// What the control thread is to hear of names.
+    notes: Notes,
 }
 
 /// How much of the limits that the registrar judges is used.
@@ -66,6 +70,8 @@ struct Entry {
     grace_until: Option<Duration>,
     /// Players that were let play and have not left.
     players: usize,
+    /// Pushes of it to other servers.
+    pushes: usize,
     /// Since when it has been published without players, or since its publisher was told so.
     unwatched_since: Option<Duration>,
     /// Bytes a second, as its home last said.
@@ -128,10 +134,13 @@ impl Registrar {
                 self.claim(claim, &name, conflict, now, settings, send);
             }
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
-            Request::Want { player, name, unknown } => {
+            Request::Want { player, name, unknown: _, push: true } => {
+                self.want_for_push(player, &name, send);
+            }
+            Request::Want { player, name, unknown, push: false } => {
                 self.want(player, &name, unknown, now, settings, send);
             }
-            Request::Leave { stream } => self.leave(stream, now),
+            Request::Leave { stream, push } => self.leave(stream, push, now),
             Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.rate = rate;
@@ -261,6 +270,7 @@ impl Registrar {
         entry.claims.push_back(claim);
         let was_unpublished = entry.home.is_none();
         entry.proceed(stream, now, send);
+        self.notes.note(&entry.name);
         self.unpublished -= usize::from(was_unpublished && entry.home.is_some());
     }
 
@@ -271,6 +281,7 @@ impl Registrar {
             entry.unwatched_since = None;
             entry.rate = 0;
             entry.grace_until = Some(now + limits.stream_grace);
+            self.notes.note(&entry.name);
         }
     }
 
@@ -306,23 +317,83 @@ impl Registrar {
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
         entry.players += 1;
+        if entry.players == 1 {
+            self.notes.note(name);
+        }
         entry.unwatched_since = None;
         self.audience.enter(name, rate, now);
         if !entry.readers.contains(&player.worker) {
             entry.readers.push(player.worker);
         }
         let (name, home) = (Arc::clone(name), entry.home);
-        send(player.worker, Mail::Order(Order::Play { stream, player, name, home }));
+        let order = Order::Play { stream, player, name, home, push: false };
+        send(player.worker, Mail::Order(order));
     }
 
-    fn leave(&mut self, stream: StreamId, now: Duration) {
+    /// A push of a stream that is published here.
+    fn want_for_push(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let stream = self.names.get(name).copied();
+        let known = stream.and_then(|stream| Some((stream, self.streams.get_mut(&stream)?)));
+        let Some((stream, entry)) = known.filter(|(_, entry)| entry.home.is_some()) else {
+            refuse_play(player, name, PlayRefused::Unknown, send);
+            return;
+        };
+        entry.pushes += 1;
+        entry.unwatched_since = None;
+        if !entry.readers.contains(&player.worker) {
+            entry.readers.push(player.worker);
+        }
+        let (name, home) = (Arc::clone(name), entry.home);
+        let order = Order::Play { stream, player, name, home, push: true };
+        send(player.worker, Mail::Order(order));
+    }
+
+    fn leave(&mut self, stream: StreamId, push: bool, now: Duration) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if push {
+            entry.pushes = entry.pushes.saturating_sub(1);
+            return entry.note_players(now);
+        }
         if entry.players == 0 {
             return;
         }
         entry.players -= 1;
         self.audience.leave(&entry.name, 1);
         entry.note_players(now);
+        if entry.players == 0 {
+            self.notes.note(&entry.name);
+        }
+    }
+
+    /// The control thread wants to hear of these names, and how they stand now.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        let names: Vec<_> =
+            self.names.keys().filter(|name| watch.holds(app_of(name))).cloned().collect();
+        self.notes.begin(watch, names.into_iter());
+    }
+
+    /// Tells how names stand that changed, as long as `send` takes it.
+    pub(super) fn tell(&mut self, send: &mut dyn FnMut(News) -> bool) {
+        let (names, streams) = (&self.names, &self.streams);
+        let how = |name: &Arc<str>| {
+            let entry = names.get(name).and_then(|stream| streams.get(stream));
+            NameNews {
+                name: Arc::clone(name),
+                live: entry.and_then(|entry| Some(entry.holder.as_ref()?.publisher.worker)),
+                wanted: entry.is_some_and(|entry| entry.players > 0),
+            }
+        };
+        if !self.notes.tell(&how, send) {
+            let watch = self.notes.watched();
+            let watched = self.names.keys().filter(|name| watch.holds(app_of(name)));
+            let names: Vec<_> = watched.cloned().collect();
+            self.notes.begin_anew(names.into_iter());
+        }
     }
 
     fn unwant(&mut self, worker: WorkerIndex, stream: StreamId) {
@@ -354,6 +425,7 @@ impl Registrar {
             self.audience.released(claim.key);
             refuse(claim.publisher, Refusal::HeldOff, send);
         }
+        self.notes.note(&entry.name);
         entry.proceed(stream, now, send);
     }
 
@@ -374,6 +446,7 @@ impl Registrar {
                 holder: None,
                 grace_until: None,
                 players: 0,
+                pushes: 0,
                 unwatched_since: None,
                 rate: 0,
                 readers: Vec::new(),
@@ -387,6 +460,7 @@ impl Registrar {
     fn forget(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.remove(&stream) {
             self.names.remove(&entry.name);
+            self.notes.note(&entry.name);
             self.audience.leave(&entry.name, entry.players);
             for claim in &entry.claims {
                 self.audience.released(claim.key);
@@ -403,7 +477,7 @@ impl Registrar {
 impl Entry {
     /// Its players or its publisher changed.
     fn note_players(&mut self, now: Duration) {
-        let unwatched = self.players == 0 && self.holder.is_some();
+        let unwatched = self.players == 0 && self.pushes == 0 && self.holder.is_some();
         self.unwatched_since = unwatched.then(|| self.unwatched_since.unwrap_or(now));
     }
 

@@ -13,6 +13,7 @@ use crate::access::{Answered, Guesser, Guesses};
 use crate::limits::Limits;
 
 use super::addresses::Addresses;
+use super::outside::NewsRoad;
 use super::verdicts::Road;
 use crate::tls::ServerTls;
 
@@ -34,6 +35,11 @@ pub struct Shared {
     /// What back ends are to be asked and told.
     hooks: Road,
     addresses: Addresses,
+    /// What the control thread is told of names, pushes and pulls.
+    news: NewsRoad,
+    /// What this node is known by to itself when a push or pull leads back to it; empty where that
+    /// is not looked for.
+    mark: String,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
     /// The certificates, if there are any.
@@ -52,6 +58,23 @@ impl Shared {
     #[must_use]
     pub fn with_road(self, calls_max: usize) -> Self {
         Self { hooks: Road::new(calls_max), ..self }
+    }
+
+    /// The same with a road on which so many news may be, and a mark that no other node has.
+    #[must_use]
+    pub fn with_outside(self, news_max: usize, mark: u64) -> Self {
+        Self { news: NewsRoad::new(news_max), mark: format!("{mark:016x}"), ..self }
+    }
+
+    /// The road of news of names, pushes and pulls.
+    #[must_use]
+    pub fn news(&self) -> &NewsRoad {
+        &self.news
+    }
+
+    /// What this node is known by to itself.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// The road of calls to back ends.
@@ -107,6 +130,12 @@ impl Shared {
     pub(super) fn egress_total(&self) -> u64 {
         let rates = self.egress.iter().map(|cell| cell.load(Ordering::Relaxed));
         rates.fold(0, u64::saturating_add)
+    }
+
+    /// Connections of the address that has most of them, for tests.
+    #[must_use]
+    pub fn most_of_an_address(&self) -> usize {
+        self.addresses.most_open()
     }
 
     /// What each address has open.

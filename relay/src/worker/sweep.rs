@@ -94,6 +94,7 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.check_dials(now);
         self.stop_waiting_for_keys(now);
         self.send_notices();
         if let Some(registrar) = self.registrar.as_mut() {
@@ -101,6 +102,7 @@ impl Worker {
             let send = &mut |to, mail| mailbox.send(to, mail);
             registrar.tick(self.shared.egress_total(), now, &self.settings, send);
         }
+        self.tell_names();
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
         if part == 0 {

@@ -14,6 +14,7 @@ mod flushing;
 mod line;
 mod material;
 mod node;
+mod outside;
 mod player;
 mod playing;
 mod publisher;

@@ -78,7 +78,8 @@ fn however_a_name_is_written_its_back_end_is_told_the_same() {
         assert_eq!(answer.status, 403, "{path}");
         told(path, ("gate", "x"));
     }
-    assert_eq!(backend.received().len(), 2 * written.len() + 3 + 5);
+    let asked = backend.received().len();
+    assert_eq!(asked, 2 * written.len() + 3 + 5);
     assert_eq!(
         relay.metrics().sum("relay_refused_total", &[("reason", "hook")]),
         Some(asked as f64)

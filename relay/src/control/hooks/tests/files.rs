@@ -13,7 +13,7 @@ fn configured(secret: &std::path::Path, url: &str) -> Config {
     std::fs::write(file.path(), text).unwrap();
     match config::load(["--config".into(), file.path().into()], []) {
         Ok(Command::Run(effective)) => effective.config,
-        Ok(Command::Print(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => panic!("{:?}", error.sentences),
     }
 }
