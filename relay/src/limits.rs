@@ -212,7 +212,7 @@ limits! {
     directory_refresh: Time = secs(10), "How often a node repeats that what it announced still stands; after three such spans without a word its streams end.";
     link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
-    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. Right ones are not either, for guessing would go on; rules that need none still hold.";
+    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. From addresses in limits.exempt they are counted for each stream (or application and user) by itself. Right ones are not either, for guessing would go on; rules that need none still hold.";
     auth_failure_window: Time = secs(60), "After so long without a wrong secret, those of an address are forgotten.";
     auth_failure_addresses_max: Count = 10_000, "Addresses whose wrong secrets are remembered; a further one takes the place of the oldest.";
     token_keys_wait_max: Time = secs(5), "How long a publish or play may wait for keys of tokens that are not there, or not the one that its token names, and how long fetching them may take.";

@@ -129,7 +129,8 @@ impl Row {
         if !is_file && names.iter().any(|name| self.name.split('_').any(|part| part == *name)) {
             return HIDDEN.to_owned();
         }
-        without_secrets(&self.value)
+        // Of hooks the path, too, is often all that keeps others from calling them.
+        without_secrets(&self.value, self.name.starts_with("on_"))
     }
 }
 
@@ -166,8 +167,9 @@ fn is_live_limit(name: &str) -> bool {
     !made_once.contains(&name)
 }
 
-/// A text without the user and password of the URLs in it, and without their queries.
-fn without_secrets(text: &str) -> String {
+/// A text without the user and password of the URLs in it, and without their queries, or all of
+/// their paths.
+fn without_secrets(text: &str, hides_paths: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -181,6 +183,11 @@ fn without_secrets(text: &str) -> String {
             url = &url[at + 1..];
         }
         match url.split_once('?') {
+            _ if hides_paths => {
+                let (authority, path) = url.split_at(url.find(['/', '?']).unwrap_or(url.len()));
+                out.push_str(authority);
+                out.push_str(if matches!(path, "" | "/") { path } else { "/***" });
+            }
             Some((path, _)) => {
                 out.push_str(path);
                 out.push_str("?***");

@@ -5,6 +5,7 @@
 //! judged in the `access` room; nothing of what a client shows is logged or kept longer than it
 //! may have to be judged again.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Worker;
@@ -13,7 +14,8 @@ use super::hook_answers::HookRefusal;
 use super::hooks::HookStep;
 use super::labels::RefuseReason;
 use crate::access::{
-    Action, ConnectJudgement, Connecting, Grant, Inquiry, Judgement, Question, Reason,
+    Action, ConnectJudgement, Connecting, Grant, Guesser, Inquiry, Judgement, Question, Reason,
+    claimed_user,
 };
 use crate::session::{
     ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
@@ -78,6 +80,8 @@ impl Worker {
             return None;
         }
         let query = client.query();
+        let asked = format!("{app}?{}", claimed_user(&query));
+        let guesser = self.guesser(peer, &asked);
         let connecting = Connecting {
             app,
             query: &query,
@@ -85,7 +89,7 @@ impl Worker {
             peer,
             unix: self.unix(now),
             chance: self.random.u64(..),
-            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
         };
         let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);
         let description = match self.shared.with_answered(judge) {
@@ -96,7 +100,7 @@ impl Worker {
             ConnectJudgement::Challenged(question) => question,
             ConnectJudgement::Refused(reason, description) => {
                 if reason.is_wrong_secret() {
-                    self.shared.count_guess(peer, now, &self.limits);
+                    self.shared.count_guess(guesser, now, &self.limits);
                 }
                 let reason = RefuseReason::from(reason);
                 self.cells.refused.at(reason).increment();
@@ -182,6 +186,8 @@ impl Worker {
         may_wait: bool,
     ) -> Judgement {
         let peer = connection.peer.ip();
+        // Without a key at its end, which is another one at each guess.
+        let guesser = self.guesser(peer, connection.stream_name.as_deref().unwrap_or_default());
         let inquiry = Inquiry {
             action,
             name: &request.address.name,
@@ -191,13 +197,13 @@ impl Worker {
             bearer: connection.speech.bearer(),
             fetched: &self.fetched_keys,
             unix: self.unix(now),
-            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
             may_wait,
         };
         let rules = self.settings.app(request.address.name.app()).rules(action);
         let verdict = rules.judge(&inquiry);
         if verdict.wrong_secret {
-            self.shared.count_guess(peer, now, &self.limits);
+            self.shared.count_guess(guesser, now, &self.limits);
         }
         let keeps_end = self.settings.end_with_token;
         match verdict.judgement {
@@ -209,6 +215,13 @@ impl Worker {
             }
             judgement => judgement,
         }
+    }
+
+    /// Who is counted when a wrong secret is shown: an address, or what is asked for from one that
+    /// stands for many.
+    fn guesser(&self, peer: IpAddr, asked: &str) -> Guesser {
+        let stands_for_many = self.settings.exempt.holds(peer) || self.settings.is_proxy(peer);
+        Guesser::new(peer, stands_for_many.then_some(asked))
     }
 
     /// The client may: its name comes next.
@@ -262,7 +275,7 @@ impl From<Reason> for RefuseReason {
         match reason {
             Reason::Nobody => Self::Nobody,
             Reason::Address => Self::Address,
-            Reason::NoKey | Reason::WrongKey => Self::Key,
+            Reason::NoKey | Reason::WrongKey | Reason::PublishKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
             Reason::NoToken | Reason::WrongToken => Self::Token,
             Reason::NoPassword | Reason::WrongPassword => Self::Password,

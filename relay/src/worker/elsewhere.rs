@@ -43,6 +43,35 @@ impl Worker {
     }
 }
 
+/// The way to a stream whose URL of RTMP a back end gave.
+pub(super) fn redirect(url: &str, connection: &Connection) -> Redirect {
+    let (place, query) =
+        url.split_once('?').map_or((url, None), |(place, query)| (place, Some(query)));
+    let whole = |place: &str| query.map_or(place.to_owned(), |query| format!("{place}?{query}"));
+    let (base, path) = cut_base(place);
+    if connection.speech.is_flv() {
+        let base = http_base(&base.to_ascii_lowercase(), connection.tls.is_some());
+        let shown = format!("{base}/{}.flv", utf8_percent_encode(path, NO_PATH));
+        return Redirect { tc_url: base, url: whole(&shown), shown };
+    }
+    let app = path.rsplit_once('/').map_or("", |(app, _)| app);
+    Redirect {
+        tc_url: whole(&format!("{base}/{app}")),
+        url: url.to_owned(),
+        shown: place.to_owned(),
+    }
+}
+
+/// Scheme and host of a URL, and the path without its first slash.
+fn cut_base(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |at| at + "://".len());
+    let rest = url.get(host..).unwrap_or_default();
+    match rest.find('/') {
+        Some(slash) => (url.get(..host + slash).unwrap_or(url), &rest[slash + 1..]),
+        None => (url, ""),
+    }
+}
+
 /// What cannot stand in a path as it is (RFC 3986 section 3.3).
 const NO_PATH: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -85,6 +114,18 @@ fn http_base(base: &str, secure: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_cut_behind_the_host() {
+        for (url, base, path) in [
+            ("rtmp://h/live/x", "rtmp://h", "live/x"),
+            ("RTMPS://[::1]:1935/x", "RTMPS://[::1]:1935", "x"),
+            ("rtmp://h", "rtmp://h", ""),
+            ("rtmp://h/", "rtmp://h", ""),
+        ] {
+            assert_eq!(cut_base(url), (base, path));
+        }
+    }
 
     #[test]
     fn places_of_rtmp_are_places_of_http() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
+use super::elsewhere::redirect;
 use super::hooks::Asked;
 use super::labels::{CloseReason, RefuseReason};
 use super::verdicts::{Answer, Verdict};
@@ -22,35 +23,36 @@ use crate::wire::stream_name::StreamAddress;
 const ANSWERS_PER_TURN: usize = 64;
 
 /// Why a hook keeps somebody out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HookRefusal {
     /// It said no.
     Refused,
     /// It said nothing usable.
     Failed,
-    /// It named another server.
-    Elsewhere,
+    /// It named another server, where players may go by this URL.
+    Elsewhere(Option<String>),
     /// It named what can be no name.
     BadName,
 }
 
 impl HookRefusal {
     /// How it is counted.
-    pub(super) fn reason(self) -> RefuseReason {
+    pub(super) fn reason(&self) -> RefuseReason {
         match self {
             Self::Refused => RefuseReason::Hook,
             Self::Failed | Self::BadName => RefuseReason::HookFailed,
-            Self::Elsewhere => RefuseReason::HookElsewhere,
+            Self::Elsewhere(_) => RefuseReason::HookElsewhere,
         }
     }
 
     /// What the client is told.
-    pub(super) fn description(self) -> &'static str {
+    pub(super) fn description(&self) -> &'static str {
         match self {
             Self::Refused => "The back end refused",
             Self::Failed => "The back end gave no answer",
             Self::BadName => "The back end gave a name that cannot be",
-            Self::Elsewhere => "The back end named another server, which is not supported",
+            Self::Elsewhere(Some(_)) => "The back end named another server",
+            Self::Elsewhere(None) => "The back end named another server, which is not supported",
         }
     }
 }
@@ -95,6 +97,10 @@ impl Worker {
                     }
                 }
             }
+            if connection.speech.is_flv() {
+                // It may have asked for something else already.
+                worker.resume(connection, now);
+            }
         });
     }
 
@@ -132,7 +138,12 @@ impl Worker {
                     "play refused"
                 );
                 let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
-                connection.speech.reject_play(message_stream, &refusal);
+                let HookRefusal::Elsewhere(Some(to)) = why else {
+                    return connection.speech.reject_play(message_stream, &refusal);
+                };
+                self.cells.players_redirected.increment();
+                let to = redirect(&to, connection);
+                connection.speech.redirect_play(message_stream, &refusal, &to);
             }
         }
     }
@@ -169,7 +180,10 @@ fn heard(
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }
         }
-        Verdict::Elsewhere => refusal = Some(HookRefusal::Elsewhere),
+        Verdict::Elsewhere { to } => {
+            let plays = permit.action == Action::Play;
+            refusal = Some(HookRefusal::Elsewhere(plays.then_some(to)));
+        }
         Verdict::Refused => refusal = Some(HookRefusal::Refused),
         Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
     }

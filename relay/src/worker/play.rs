@@ -10,7 +10,7 @@ use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings::{self, UnknownStream};
-use crate::access::Action;
+use crate::access::{Action, Reason, without_last};
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
@@ -25,6 +25,14 @@ impl Worker {
     ) {
         let app = self.settings.app(request.address.name.app());
         connection.stream_name = Some(app.play.shown_name(&request.address));
+        // The URL of a publisher, given to a player by mistake: its key is no part of any name.
+        let name = &request.address.name;
+        if !app.play.take_keys() && app.publish.ends_in_key(name) {
+            connection.stream_name = Some(without_last(name));
+            let reason = Reason::PublishKey;
+            self.not_permitted(connection, Action::Play, request.message_stream, reason);
+            return;
+        }
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {

@@ -3,14 +3,13 @@
 //! Each worker adds its own changes; nobody waits for anybody, but for the moment that looking up
 //! who guessed secrets takes, which is no part of the data path.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::access::{Answered, Guesses};
+use crate::access::{Answered, Guesser, Guesses};
 use crate::limits::Limits;
 
 use super::addresses::Addresses;
@@ -30,7 +29,7 @@ pub struct Shared {
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
     guesses: Mutex<Guesses>,
-    /// Addresses in `guesses`: mostly none, and then nobody has to look.
+    /// How many are in `guesses`: mostly none, and then nobody has to look.
     guessers: AtomicUsize,
     answered: Mutex<Answered>,
     /// What back ends are to be asked and told.
@@ -97,17 +96,17 @@ impl Shared {
         self.tls.as_deref()
     }
 
-    /// Counts a wrong secret from an address.
-    pub(super) fn count_guess(&self, peer: IpAddr, now: Duration, limits: &Limits) {
+    /// Counts a wrong secret.
+    pub(super) fn count_guess(&self, who: Guesser, now: Duration, limits: &Limits) {
         let mut guesses = self.guesses.lock();
-        guesses.count(peer, now, limits);
+        guesses.count(who, now, limits);
         self.guessers.store(guesses.len(), Ordering::Relaxed);
     }
 
-    /// Whether too many wrong secrets came from an address.
-    pub(super) fn is_guessing(&self, peer: IpAddr, now: Duration, limits: &Limits) -> bool {
+    /// Whether somebody has shown too many wrong secrets.
+    pub(super) fn is_guessing(&self, who: Guesser, now: Duration, limits: &Limits) -> bool {
         self.guessers.load(Ordering::Relaxed) > 0
-            && self.guesses.lock().is_guessing(peer, now, limits)
+            && self.guesses.lock().is_guessing(who, now, limits)
     }
 
     /// Runs `judge` with the challenges that were answered on any worker.

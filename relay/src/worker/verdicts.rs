@@ -158,8 +158,11 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It should be fetched from, or sent to, another server.
-    Elsewhere,
+    /// It is at another server.
+    Elsewhere {
+        /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
+        to: String,
+    },
     /// No.
     Refused,
     /// There is no answer, and without one nobody is let in.

@@ -148,7 +148,7 @@ async fn still_agrees(hooks: &Hooks, call: &Call) -> bool {
                 hooks.count(OnUpdate, result_of(&meaning));
                 match meaning {
                     Meaning::Yes => true,
-                    Meaning::Renamed(_) | Meaning::Elsewhere => !settings.update_strict,
+                    Meaning::Renamed(_) | Meaning::Elsewhere(_) => !settings.update_strict,
                     Meaning::No | Meaning::Broken | Meaning::Garbage => false,
                 }
             }
@@ -344,7 +344,7 @@ fn result_of(meaning: &Meaning) -> HookResult {
     match meaning {
         Meaning::Yes => HookResult::Allowed,
         Meaning::Renamed(_) => HookResult::Renamed,
-        Meaning::Elsewhere => HookResult::Elsewhere,
+        Meaning::Elsewhere(_) => HookResult::Elsewhere,
         Meaning::No => HookResult::Refused,
         Meaning::Garbage => HookResult::Garbage,
         Meaning::Broken => HookResult::Broken,

@@ -4,16 +4,14 @@ use super::*;
 use crate::config::{self, Command};
 
 /// What a configuration of hooks with this file of a secret is read as.
-fn configured(secret: &std::path::Path, url: &str, more: &str) -> Config {
+fn configured(secret: &std::path::Path, url: &str) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = format!(
-        "[apps.\"*\"]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\nhooks_secret_file = \"{}\"\n\
-         {more}",
+        "[apps.\"*\"]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\nhooks_secret_file = \"{}\"\n",
         secret.display()
     );
     std::fs::write(file.path(), text).unwrap();
-    let arguments = ["--config".into(), file.path().into()];
-    match config::load(arguments.to_vec(), Vec::new()) {
+    match config::load(["--config".into(), file.path().into()], []) {
         Ok(Command::Run(effective)) => effective.config,
         Ok(other) => panic!("{other:?}"),
         Err(error) => panic!("{:?}", error.sentences),
@@ -35,7 +33,7 @@ fn a_secret_of_before_a_reload_is_good_while_somebody_uses_it() {
         };
         let scene = Scene::new(change, always(OK)).await;
         let url = scene.settings.urls(HookName::OnPublish)[0].text.clone();
-        let config = configured(new.path(), &url, "");
+        let config = configured(new.path(), &url);
         let settings = Arc::clone(&config.settings.other_apps.hooks);
         let by = async |number: u64, settings: &Arc<HookSettings>| {
             let question = Question { number, stream: Some(Scene::stream(number, true)) };
