@@ -34,6 +34,7 @@ use crate::session::{
     ClientEvent, ClientRole, ClientSession, ClientSettings, ConnectRefusal, ConnectRefusalCode,
     SessionError, TunnelClient, TunnelSettings,
 };
+use crate::wire::media::Role as MediaRole;
 use crate::wire::message::MediaMessage;
 
 /// What introduces the marks of relays in the name of a program.
@@ -41,6 +42,9 @@ const MARKS: &str = "relay-path=";
 
 /// Most relays that a stream may pass by pushes.
 const MARKS_MAX: usize = 8;
+
+/// A tunnel that asks its server does so at least this often.
+const TIMER_MAX: Duration = Duration::from_secs(1);
 
 /// Pushes and pulls of one worker.
 #[derive(Default)]
@@ -337,6 +341,8 @@ impl Worker {
                         self.append(publish.log, message, now);
                         Deed::Nothing
                     }
+                    // What a server says to each player is no sign that there is a stream.
+                    None if message.class().role == MediaRole::Data => Deed::Nothing,
                     None => {
                         let empty = MediaMessage::empty();
                         Deed::Hold(Box::new(std::mem::replace(message, empty)))
@@ -504,7 +510,8 @@ impl Worker {
         if let Some(request) = client.take_request(now) {
             connection.outbox.extend(request);
         }
-        if let Some(due) = client.next_due()
+        // What is owed to us is looked at by the sweep.
+        if let Some(due) = client.next_due().filter(|due| *due <= now + TIMER_MAX)
             && client.timer.is_none_or(|timer| due < timer)
         {
             client.timer = Some(due);
