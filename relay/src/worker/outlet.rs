@@ -1,14 +1,10 @@
 //! Pushes and pulls on a worker: orders become connections, and connections become players and
 //! publishers of this node.
 //!
-//! A push is one more reader of a stream's log: it asks the registrar for the name like a player
-//! and reads a view, from the prelude and a key frame on, by the rules for slow players. A pull is
-//! one more publisher: its media goes the way of any publisher's. Neither is judged by the rules of
-//! who may publish and play, since the operator ordered it, and hooks are not asked.
-//!
-//! Connections to other servers carry marks in the name of their program: those of this node, and
-//! behind them those of the relay whose publisher this is. A relay that finds its own mark in a
-//! connect refuses it, so that no stream goes round in a circle.
+//! A push is one more reader of a stream's log, by the rules for slow players; a pull is one more
+//! publisher. Nobody judges whether they may, since the operator ordered them. Both carry marks in
+//! the name of their program: this node's, and behind it those of the relay whose publisher this
+//! is. A relay that finds its own mark in a connect refuses it: no stream goes round in a circle.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -594,9 +590,7 @@ mod tests {
 
     #[test]
     fn marks_are_found_in_the_name_of_a_program() {
-        fn check(flash_ver: &str, expected: &str) {
-            assert_eq!(marks(flash_ver), expected, "{flash_ver:?}");
-        }
+        let check = |said: &str, expected: &str| assert_eq!(marks(said), expected, "{said:?}");
         check("", "");
         check("FMLE/3.0 (compatible; relay)", "");
         check("FMLE/3.0 (compatible; relay-path=0a1b)", "0a1b");
