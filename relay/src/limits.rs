@@ -180,6 +180,9 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
+    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
+    log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
     tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";
@@ -191,7 +194,7 @@ limits! {
     tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB that came of it, and the requests before it must have come.";
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
-    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
+    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait. One server has at most eight times as many as are left for the others.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
     hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
     hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use loadgen::clock;
 use loadgen::measure::SpanKind;
 use relay::tls::{CertificateFiles, ClientTls, Trust};
+use rustix::net::sockopt::set_socket_linger;
 use serde::Serialize;
 
 use super::cannot;
@@ -97,9 +98,9 @@ pub(super) fn measure(
             let (hello, address) = (hello.clone(), server.address);
             thread::spawn(move || {
                 while !mood.over.load(Ordering::Relaxed) {
-                    if mood.storms.load(Ordering::Relaxed) {
-                        let count = u64::from(is_answered(address, &hello));
-                        answered.fetch_add(count, Ordering::Relaxed);
+                    let storms = mood.storms.load(Ordering::Relaxed);
+                    if storms && is_answered(address, &hello) {
+                        answered.fetch_add(1, Ordering::Relaxed);
                     } else {
                         thread::sleep(Duration::from_millis(5));
                     }
@@ -157,6 +158,8 @@ fn is_answered(address: SocketAddr, hello: &Bytes) -> bool {
     let visit = || -> std::io::Result<usize> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // Resets when it is closed: ports that wait for late packets would soon be used up.
+        set_socket_linger(&socket, Some(Duration::ZERO))?;
         socket.write_all(hello)?;
         socket.read(&mut [0; 64])
     };

@@ -245,7 +245,7 @@ mod tests {
     fn bodies_are_read_at_every_split() {
         check(|| Framing::Raw, b"FLV file", Ok((b"FLV file", &[])));
         let chunks = || Framing::Chunks(Chunks::default());
-        check(chunks, b"3\r\nFLV\r\n0a;x=y\r\n and a lot\n\r\n", Ok((b"FLV and a lot\n", &[])));
+        check(chunks, b"3\r\nFLV\r\n0b;x=y\r\n and a lot\n\r\n", Ok((b"FLV and a lot\n", &[])));
         let end = [Control::End(None)];
         check(chunks, b"1\r\nF\r\n0\r\nX: y\r\n\r\nrest", Ok((b"F", &end)));
         check(chunks, b"x\r\n", Err("no number"));

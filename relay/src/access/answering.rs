@@ -63,7 +63,7 @@ mod tests {
     fn who_knows_the_password_is_let_in_by_the_server_of_this_house() {
         fn check(password: &str, expected: bool) {
             let read = &mut |_: &str| Ok(b"* ann secret-word\n".to_vec());
-            let rules = Rules::parse(["password users"].into_iter(), read).unwrap();
+            let rules = Rules::parse(["password users"], read).unwrap();
             let mut answered = Answered::default();
             let mut query = String::new();
             for step in 0..3_u64 {

@@ -299,7 +299,7 @@ fn encoders_are_asked_for_a_user_where_nothing_else_lets_them_in() {
         assert!(format!("{found:?}").starts_with(expected), "{list:?}: {found:?}");
     };
     let accepted = "Accepted(None)";
-    let asked = "Challenged(\"[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ]";
+    let asked = "Challenged(\"code=403 need auth; authmod=adobe\")";
     check(&["everybody"], &asker, accepted);
     check(&["key keys"], &asker, accepted);
     check(&["password users"], &asker, asked);

@@ -25,6 +25,7 @@ mod tools;
 
 pub use self::api::{Api, Tokens};
 pub use self::reload::{Change, Origin};
+pub use self::tools::Top;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -155,7 +156,8 @@ pub enum LogFormat {
 }
 
 /// The least severe log lines that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Failures.
     Error,
@@ -176,6 +178,8 @@ pub enum Command {
     Run(Box<Effective>),
     /// Print this text and end well: `--help`, `--version`, `--check`.
     Print(String),
+    /// Show another relay in this terminal.
+    Top(Top),
 }
 
 /// A configuration with the origin of each value.
@@ -242,6 +246,7 @@ pub fn load(
     let origin = Arc::new(Origin { arguments: arguments.clone(), environment });
     let arguments = match arguments::parse(arguments) {
         Ok(arguments::Parsed::Print(text)) => return Ok(Command::Print(text)),
+        Ok(arguments::Parsed::Top(options)) => return Ok(Command::Top(options)),
         Ok(arguments::Parsed::Given(arguments)) => arguments,
         Err((sentence, log)) => return Err(ConfigError { sentences: vec![sentence], log }),
     };

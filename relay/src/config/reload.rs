@@ -42,7 +42,9 @@ impl Effective {
         let Origin { arguments, environment } = (*self.origin).clone();
         match load(arguments, environment).map_err(|error| error.sentences)? {
             Command::Run(effective) => Ok(*effective),
-            Command::Print(_) => Err(vec!["The arguments ask for no node.".to_owned()]),
+            Command::Print(_) | Command::Top(_) => {
+                Err(vec!["The arguments ask for no node.".to_owned()])
+            }
         }
     }
 

@@ -362,8 +362,16 @@ const APP_SETTINGS: &[AppSetting] = &[
     },
     AppSetting {
         name: "play",
-        why: "Who may play: a list of rules like that of publish.",
-        set: |app, text| rules(&mut app.play, text),
+        why: "Who may play: a list of rules like that of publish, without \"password\": players are asked for none.",
+        set: |app, text| {
+            let mut read = Rules::default();
+            rules(&mut read, text)?;
+            if read.have_users() {
+                return Err("without \"password\", which only encoders are asked for".to_owned());
+            }
+            app.play = read;
+            Ok(())
+        },
         get: |app| app.play.to_string(),
         inherit: |app, other| app.play = other.play.clone(),
     },

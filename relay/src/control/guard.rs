@@ -23,19 +23,23 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    match judge(&state, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => {
-            state.api_refused.increment();
-            let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
-            let mut response = refused.into_response();
-            if wants_token {
-                let scheme = HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            response
-        }
+    match refusal(&state, &request) {
+        None => next.run(request).await,
+        Some(refused) => refused,
     }
+}
+
+/// Judges one request; what is refused is counted, and the answer says why.
+pub(super) fn refusal(state: &State, request: &Request) -> Option<Response> {
+    let refused = judge(state, request).err()?;
+    state.api_refused.increment();
+    let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
+    let mut response = refused.into_response();
+    if wants_token {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    Some(response)
 }
 
 fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
@@ -48,10 +52,14 @@ fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
     }
     if peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
         let headers = request.headers();
-        return match foreign_host(headers, request.uri()).or_else(|| sent_by_others(headers)) {
-            None => Ok(()),
-            Some(why) => Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)),
-        };
+        match foreign_host(headers, request.uri()).or_else(|| sent_by_others(headers)) {
+            None => return Ok(()),
+            Some(why) if tokens.is_empty() => {
+                return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why));
+            }
+            // A proxy on this host may bring who has a token.
+            Some(_) => {}
+        }
     }
     if tokens.is_empty() {
         let why = "This answers only to the machine that the relay runs on; ask there, or through a \

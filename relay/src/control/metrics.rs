@@ -127,6 +127,9 @@ fn node(out: &mut Families, state: &State) {
         "Log lines dropped since standard error is slow.",
     )
     .value(&[], float(state.log.lost()));
+    let help = "Log lines left out since there were too many of one kind in a second.";
+    out.counter("relay_log_lines_left_out_total", &[], help)
+        .value(&[], float(state.log.left_out()));
 }
 
 fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {

@@ -12,7 +12,9 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   api       /api/v1: lists from workers, in pages; guard: who may ask
+//!   streams   /metrics/streams: a bounded number of series of single streams
+//!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
+//!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
 //!   outside   streams that go to and come from other servers; api_outside: the same by the API
@@ -25,6 +27,7 @@
 mod api;
 mod api_outside;
 mod ask;
+mod budget;
 mod certificates;
 pub mod ending;
 mod families;
@@ -34,13 +37,18 @@ mod hooks;
 mod http;
 mod life;
 pub mod log;
+mod log_level;
 mod metrics;
+mod nodes;
+mod openapi;
 mod outside;
 mod page;
 mod places;
 pub mod reload;
 mod server;
 mod state;
+mod status;
+mod stream_series;
 mod token_fetch;
 mod token_keys;
 mod trust;
@@ -130,7 +138,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let state = State::new(workers, effective, clock, log, reloader, tls, (hooks, outside));
     let state = Arc::new(state);
     runtime.block_on(async {
-        let wishes = life::wishes()?;
+        let wishes = life::wishes(&state)?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
@@ -167,8 +175,14 @@ async fn keep_token_keys(state: Arc<State>) {
 
 async fn sample_heartbeats(state: Arc<State>) {
     let mut ticks = tokio::time::interval(HEARTBEAT_SAMPLE);
+    let mut left_out = 0;
     loop {
         ticks.tick().await;
         state.heartbeats.sample(&state.workers);
+        let now = state.log.left_out();
+        if now > left_out {
+            tracing::warn!(lines = now - left_out, "log lines were left out, too many of one kind");
+            left_out = now;
+        }
     }
 }

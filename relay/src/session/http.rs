@@ -230,8 +230,8 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<RequestHead, HttpError> {
     judge(&head).map(|()| head)
 }
 
-/// The path and query of a target. One that is a whole URL has to be taken as well (RFC 9112 section
-/// 3.2.2); whose it is counts no more than the host field does.
+/// The path and query of a target. One that is a whole URL has to be taken as well (RFC 9112
+/// section 3.2.2); whose it is counts no more than the host field does.
 fn origin_form(target: &str) -> &str {
     let Some((scheme, rest)) = target.split_once("://") else { return target };
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {

@@ -81,6 +81,16 @@ impl Prelude {
         needs
     }
 
+    /// How many tracks of video and of audio have a header.
+    #[must_use]
+    pub fn tracks(&self) -> (usize, usize) {
+        let of = |role| {
+            let items = self.items.iter().filter(move |item| item.role == role);
+            items.map(|item| item.tracks.ids().len()).sum()
+        };
+        (of(Role::VideoHeader), of(Role::AudioHeader))
+    }
+
     /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:
     /// metadata, audio headers, multichannel layouts, video headers, video metadata, each in order
     /// of tracks, but before all others those of several tracks of which some have newer ones.

@@ -170,14 +170,40 @@ impl Worker {
             return;
         }
         let role = connection.role;
+        let lag = self.lag_of(connection);
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(connection.key, &publish);
         }
         while let Some(play) = connection.plays.pop() {
             self.play_ended(connection.key, play, now);
         }
-        self.count_close(connection, role, reason);
         self.hook_closed(connection);
+        self.account(connection, role, lag, (reason, detail), now);
+        dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
+        match connection.tunnel.take() {
+            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
+            None => self.operations.push(Operation::Close { connection: connection.key }),
+        }
+        self.carrier_ended(connection);
+    }
+
+    /// Counts and logs an end, and gives back the connection's places among all and among those of
+    /// its address.
+    pub(super) fn account(
+        &mut self,
+        connection: &mut Connection,
+        role: Role,
+        lag: Option<Duration>,
+        (reason, detail): (CloseReason, Option<&dyn std::fmt::Display>),
+        now: Duration,
+    ) {
+        // What became of a player; a line about anybody else does without.
+        let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        let was_player = connection.purpose == Role::Player;
+        let (jumps, dropped) = (was_player.then_some(connection.jumps), connection.dropped);
+        let dropped = (was_player || dropped > 0).then_some(dropped);
+        self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -193,16 +219,12 @@ impl Worker {
                 .as_secs_f64(),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
+            lag_ms,
+            jumps,
+            dropped,
             "connection closed"
         );
-        dump::log_opening(connection);
         self.outside_closed(connection, reason, detail.as_deref());
-        self.say_tls_goodbye(connection);
-        match connection.tunnel.take() {
-            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
-        }
-        self.carrier_ended(connection);
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }

@@ -116,6 +116,19 @@ impl Worker {
         request: StreamRequest,
         now: Duration,
     ) {
+        if let Some(request) = self.hook_entry(connection, action, request) {
+            self.judge(connection, action, request, now);
+        }
+    }
+
+    /// The same for who may be in that application.
+    pub(super) fn judge(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        now: Duration,
+    ) {
         let judgement = self.authorise(connection, action, &request, now);
         self.follow(connection, action, request, judgement, now);
     }
@@ -131,8 +144,9 @@ impl Worker {
     ) {
         match judgement {
             Judgement::Granted(grant) => {
-                self.tell_hook(connection, action, &request, now);
-                self.permitted(connection, Permit { action, request, grant });
+                let permit = Permit { action, request, grant };
+                self.tell_hook(connection, &permit, now);
+                self.permitted(connection, permit);
             }
             Judgement::Ask(Question::Hook(grant)) => {
                 self.ask_hook(connection, Permit { action, request, grant }, now);

@@ -535,13 +535,13 @@ fn answer_head(status: (u16, &str), length: usize, keeps_alive: bool) -> Bytes {
     )
 }
 
-/// Takes what is there of a body.
 /// How much later a body may end of which so much came.
 fn time_for(bytes: usize) -> Duration {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     Duration::from_secs(1) * bytes / BODY_BYTES_PER_SECOND
 }
 
+/// Takes what is there of a body.
 fn piece<'a>(input: &mut &'a [u8], left: &mut u64) -> &'a [u8] {
     let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
     let (piece, rest) = input.split_at(length);

@@ -172,6 +172,9 @@ impl Worker {
         if batch.skipped > 0 {
             let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
             cell.add(batch.skipped);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dropped += batch.skipped;
+            }
         }
     }
 

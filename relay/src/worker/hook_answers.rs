@@ -7,14 +7,16 @@ use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
 use super::hooks::Asked;
-use super::labels::{CloseReason, HookName, RefuseReason};
+use super::labels::{CloseReason, RefuseReason};
 use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
+use crate::limits::Limits;
 use crate::reactor::ConnectionKey;
 use crate::session::{
     ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
     PublishRefusalCode,
 };
+use crate::wire::stream_name::StreamAddress;
 
 /// Verdicts heard in one turn: each may begin a publish or a play.
 const ANSWERS_PER_TURN: usize = 64;
@@ -84,46 +86,16 @@ impl Worker {
             connection.asked_since = Some(now);
             match asked {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
+                Asked::Entry(waiting) => worker.hear_of_entry(connection, *waiting, verdict, now),
                 Asked::Stream(permit) => {
                     let (action, stream) = (permit.action, permit.request.message_stream);
-                    match heard(connection, number, *permit, verdict) {
+                    match heard(connection, number, *permit, verdict, &worker.limits) {
                         Ok(permit) => worker.permitted(connection, permit),
                         Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }
                 }
             }
         });
-    }
-
-    fn hear_of_connect(&mut self, connection: &mut Connection, verdict: Verdict, now: Duration) {
-        let Some(hooked) = &mut connection.hooked else { return };
-        let ends = [HookName::OnDisconnect, HookName::OnClose];
-        let refusal = match verdict {
-            Verdict::Go { told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                None
-            }
-            Verdict::Rename { to: app, told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                match connection.speech.rename_app(&app) {
-                    Ok(()) => {
-                        hooked.rename_app(&app);
-                        None
-                    }
-                    Err(_) => Some(HookRefusal::BadName),
-                }
-            }
-            Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
-            Verdict::Refused => Some(HookRefusal::Refused),
-            Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
-        };
-        match refusal {
-            None => {
-                connection.speech.accept_connect();
-                self.resume(connection, now);
-            }
-            Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
-        }
     }
 
     pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {
@@ -184,13 +156,15 @@ fn heard(
     number: u64,
     mut permit: Permit,
     verdict: Verdict,
+    limits: &Limits,
 ) -> Result<Permit, HookRefusal> {
     let (mut told, mut refusal) = (false, None);
     match verdict {
         Verdict::Go { told: yes } => told = yes,
         Verdict::Rename { to, told: yes } => {
             told = yes;
-            match connection.speech.address_of(&to) {
+            let app = permit.request.address.name.app().as_bytes();
+            match StreamAddress::resolve(app, b"", to.as_bytes(), limits) {
                 Ok(address) => permit.grant.name = Some(address.name),
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }

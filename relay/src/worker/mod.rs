@@ -54,6 +54,7 @@ mod front;
 pub mod fuzz;
 pub mod handle;
 mod hook_answers;
+mod hook_connect;
 pub mod hook_settings;
 mod hooks;
 mod http;
@@ -346,7 +347,7 @@ impl Worker {
             Completion::Adopted { token, connection, peer, .. } => {
                 self.adopted(token, connection, peer, now);
             }
-            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error, now),
             Completion::Connected { token, connection, peer, .. } => {
                 self.connected(token, connection, peer, now);
             }

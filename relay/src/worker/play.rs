@@ -106,12 +106,12 @@ impl Worker {
             worker.plays += 1;
             let number = worker.plays;
             let permit = connection.permit.take();
-            entry.players.insert((connection.key, number));
-            entry.pushes += usize::from(push);
-            entry.empty_since = None;
+            let transport = connection.transport();
+            entry.join((connection.key, number), (!push).then_some(transport));
             connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
+                transport,
                 message_stream,
                 local,
                 cursor: None,
@@ -366,8 +366,8 @@ impl Worker {
         self.players -= u64::from(!play.push);
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
-        entry.pushes = entry.pushes.saturating_sub(usize::from(play.push));
-        entry.leave(&(key, play.number), play.parked, now);
+        let transport = (!play.push).then_some(play.transport);
+        entry.leave(&(key, play.number), transport, play.parked, now);
         if play.parked == Parked::Ring {
             self.ring.left();
         }

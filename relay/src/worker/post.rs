@@ -29,7 +29,7 @@ impl Worker {
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
-                Mail::Carrier { parcel } => self.take_over_carrier(*parcel),
+                Mail::Carrier { parcel } => self.take_over_carrier(*parcel, now),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Handover { stream, name, heritage, inheritance } => {
                     self.inherit(stream, &name, *heritage, inheritance, now);

@@ -156,7 +156,10 @@ impl Worker {
                     publishes.clone().find(|publish| publish.message_stream == message_stream);
                 match log.map(|publish| publish.log) {
                     Some(log) => self.append(log, message, now),
-                    None => self.count_drop(message_kind(message), DropReason::Unpublished),
+                    None => {
+                        connection.dropped += 1;
+                        self.count_drop(message_kind(message), DropReason::Unpublished);
+                    }
                 }
                 Deed::Nothing
             }
@@ -176,6 +179,7 @@ impl Worker {
                     self.cells.refused.at(RefuseReason::Name).increment();
                 }
                 let (kind, reason) = dropped(reason);
+                connection.dropped += 1;
                 self.count_drop(kind, reason);
                 Deed::Nothing
             }

@@ -7,7 +7,7 @@
 //! everywhere.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +39,22 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Option<StreamShare>>,
     },
+    /// What all streams of this worker add up to, some at a time, in the order of its table: for
+    /// sums over all of them, which a page in the order of names would cost much more.
+    StreamSums {
+        /// The slot of the table to begin at: 0, then [`StreamSums::next`].
+        from: usize,
+        /// At most so many rows.
+        limit: usize,
+        /// Where the answer goes.
+        reply: Reply<StreamSums>,
+    },
     /// The connections of this worker.
     Connections {
         /// Only ids greater than this one.
         after: Option<ConnectionId>,
+        /// Only those that fit.
+        filter: ConnectionFilter,
         /// At most so many rows, those with the smallest ids, in order.
         limit: usize,
         /// Where the answer goes.
@@ -156,6 +168,54 @@ impl FromStr for ConnectionId {
 #[error("a connection id looks like 0-17")]
 pub struct NotAnId;
 
+/// Which connections are meant: those that fit every part that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// What it is there for.
+    pub role: Option<Role>,
+    /// How it speaks.
+    pub transport: Option<Transport>,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// The application of what it publishes or plays.
+    pub app: Option<String>,
+    /// The name of that within the application.
+    pub name: Option<String>,
+}
+
+/// Some of a worker's streams, for sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamSums {
+    /// The streams. One may be missing or come twice when it begins or ends meanwhile.
+    pub rows: Vec<StreamSum>,
+    /// Where to go on; `None` at the end of the table.
+    pub next: Option<usize>,
+}
+
+/// The numbers of one worker's share of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSum {
+    /// `app/name`.
+    pub name: Arc<str>,
+    /// Players on this worker.
+    pub players: usize,
+    /// As in [`StreamShare`].
+    pub bytes_out: u64,
+    /// What only the home knows.
+    pub home: Option<HomeSum>,
+}
+
+/// The numbers that a stream's home knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeSum {
+    /// Payload bytes received for it.
+    pub bytes_in: u64,
+    /// When its publisher was accepted; `None` during grace.
+    pub published: Option<Duration>,
+    /// When the newest key frame was complete.
+    pub last_key: Option<Duration>,
+}
+
 /// One worker's share of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamShare {
@@ -163,6 +223,8 @@ pub struct StreamShare {
     pub key: StreamKey,
     /// Players on this worker, those waiting for the stream included.
     pub players: usize,
+    /// The same by how they speak; those of whom there are none are left out.
+    pub transports: Vec<(Transport, usize)>,
     /// Bytes that this worker handed to the kernel for players of this stream; from the home also
     /// those of workers that have no players of it any more. The sum over workers never falls.
     pub bytes_out: u64,
@@ -183,6 +245,10 @@ pub struct StreamHome {
     pub since: Duration,
     /// Payload bytes received for it.
     pub bytes_in: u64,
+    /// Payload bytes a second that come in, smoothed over about a second; `None` at first.
+    pub bytes_per_second: Option<u64>,
+    /// Messages received for it that were not taken.
+    pub dropped: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
     /// The video codec (`avc`, `hevc`, `av1`, ...), once its sequence header was seen.
@@ -191,6 +257,8 @@ pub struct StreamHome {
     pub size: Option<(u32, u32)>,
     /// The audio codec (`aac`, `opus`, ...), once known.
     pub audio: Option<String>,
+    /// Tracks of video and of audio, as far as their headers were seen.
+    pub tracks: (usize, usize),
     /// When the newest key frame was complete.
     pub last_key: Option<Duration>,
     /// From the key frame before that to the newest.
@@ -247,6 +315,8 @@ pub struct ConnectionShare {
     pub lag: Option<Duration>,
     /// How often a player jumped.
     pub jumps: u64,
+    /// Messages that it jumped over.
+    pub dropped: u64,
 }
 
 #[cfg(test)]

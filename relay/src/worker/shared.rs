@@ -133,6 +133,12 @@ impl Shared {
         rates.fold(0, u64::saturating_add)
     }
 
+    /// Connections of the address that has most of them, for tests.
+    #[must_use]
+    pub fn most_of_an_address(&self) -> usize {
+        self.addresses.most_open()
+    }
+
     /// What each address has open.
     pub(super) fn addresses(&self) -> &Addresses {
         &self.addresses

@@ -19,7 +19,7 @@ use crate::session::{
     ServerSession, SessionError,
 };
 use crate::stream::ViewKind;
-use crate::wire::stream_name::{NameError, StreamAddress};
+use crate::wire::stream_name::NameError;
 
 /// What is spoken on a connection, inside its TLS if it has any.
 pub(super) enum Speech {
@@ -229,17 +229,6 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.rename_app(app),
             _ => Ok(()),
-        }
-    }
-
-    /// The stream that this name means on this connection.
-    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        match self {
-            Self::Rtmp(session) => session.address_of(name),
-            Self::Flv(session) => session.address_of(name),
-            Self::Unknown | Self::Http(_) | Self::Carrier(_) | Self::Outside(_) => {
-                Err(NameError::Empty)
-            }
         }
     }
 

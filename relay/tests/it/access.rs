@@ -276,8 +276,9 @@ fn users_with_passwords_are_asked_for_them() {
     let status = publisher.wait(END_MAX);
     let said = publisher.log();
     assert!(!status.success() && said.contains("No credentials set"), "{status}, {said}");
-    // librtmp, by GStreamer. Where it is built with GnuTLS, as Debian's is, it cannot do Adobe's way:
-    // it prints base64 that nothing ends, and overruns what it allocated whatever it was asked.
+    // librtmp, by GStreamer. Where it is built with GnuTLS, as Debian's is, it cannot do Adobe's
+    // way: it prints base64 that nothing ends, and overruns what it allocated whatever it was
+    // asked.
     for (password, lets_in) in [(PASSWORD, true), ("a-guess-of-a-password", false)] {
         let before = scene.relay.metrics().sum("relay_ingest_bytes_total", &[]).unwrap_or(0.0);
         let target = format!(

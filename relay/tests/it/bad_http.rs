@@ -55,6 +55,14 @@ fn cases() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
         ),
         ("a body", flv("Content-Length: 3\r\n"), 413, malformed),
         ("a body in chunks", flv("Transfer-Encoding: chunked\r\n"), 413, malformed),
+        (
+            "a body of OPTIONS",
+            b"OPTIONS /a/b.flv HTTP/1.1\r\nHost: a\r\nContent-Length: 39\r\n\r\n\
+              GET /live/none.flv HTTP/1.1\r\nHost: a\r\n\r\n"
+                .to_vec(),
+            413,
+            malformed,
+        ),
         // which stream?
         ("dots", get("/live/../etc/passwd.flv", ""), 400, "name"),
         ("escaped dots", get("/live/%2e%2e/a.flv", ""), 400, "name"),

@@ -149,6 +149,7 @@ impl Node {
     pub(crate) fn check_empty(&self) {
         self.check_accounts();
         assert_eq!(self.shared.connections(), 0, "connections are still counted");
+        assert_eq!(self.shared.most_of_an_address(), 0, "an address has connections left");
         assert_eq!(self.net.connections(), 0, "connections are left in the network");
         for (core, station) in self.stations.iter().enumerate() {
             assert!(station.worker.is_at_rest(), "worker {core} is not at rest");

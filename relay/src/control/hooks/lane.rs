@@ -59,7 +59,7 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
                     Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
                 );
                 kept_out = (!began).then_some(question.number);
-                hooks.questions.fetch_sub(1, Ordering::Relaxed);
+                hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);
             }
             Subject::Goes { stream, .. } => {
@@ -230,7 +230,9 @@ async fn once(
     let server_name = url.server();
     let server = hooks.server(settings, &server_name);
     let within = settings.timeout();
-    let place = match timeout(within, server.place(is_question)).await {
+    // Who is in already keeps nobody waiting who wants to be let in.
+    let is_awaited = matches!(call.subject, Subject::Ask(_));
+    let place = match timeout(within, server.place(is_awaited)).await {
         Ok(place) => place,
         Err(_) => {
             hooks.count(name, HookResult::Overload);

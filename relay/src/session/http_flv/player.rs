@@ -12,7 +12,6 @@ use crate::limits::Limits;
 use crate::session::error::SessionError;
 use crate::session::event::{PlayRefusal, PlayRefusalCode, Redirect};
 use crate::session::http::{plain_response, response_head};
-use crate::wire::stream_name::{NameError, StreamAddress};
 use crate::wire::websocket::{ClientFrame, FrameReader, Opcode, write_header};
 
 /// A player's connection from its request on.
@@ -92,17 +91,6 @@ impl FlvSession {
     #[must_use]
     pub fn request(&self) -> &FlvRequest {
         &self.request
-    }
-
-    /// The stream that a name means in the application that was asked for.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        let asked = &self.request.stream.address;
-        let url = format!("http://{}/", asked.host);
-        let app = asked.name.app().as_bytes();
-        StreamAddress::resolve(app, url.as_bytes(), name.as_bytes(), &self.limits)
     }
 
     /// Whether the verdict is outstanding, so that nothing more may be received.
