@@ -100,11 +100,12 @@ fn the_api_is_what_its_description_says() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
     let served = http::get(scene.relay.http, "/api/v1/openapi.json").unwrap().body;
     assert_eq!(served, fs::read_to_string(&document).unwrap());
+    let (dir, http) = (scene.scratch.path().to_owned(), scene.relay.http);
     let hold = |which: &[&str]| {
         let mut command = Command::new("python3");
-        command.current_dir(scene.scratch.path()).env("PYTHONPATH", tools("schemathesis"));
+        command.current_dir(&dir).env("PYTHONPATH", tools("schemathesis"));
         command.args(["-m", "schemathesis.cli", "run"]).arg(&document);
-        command.args(["--url", &format!("http://{}/api/v1", scene.relay.http)]);
+        command.args(["--url", &format!("http://{http}/api/v1")]);
         // This host needs no token, and a cursor cannot be made up: it has to be a next of the
         // list.
         let excluded = "ignored_auth,positive_data_acceptance";
@@ -112,7 +113,7 @@ fn the_api_is_what_its_description_says() {
         command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25"]);
         command.args(["--seed", "1", "--workers", "1", "--no-color"]);
         command.args(["--generation-database", "none", "--request-timeout", "20"]);
-        let mut run = Process::start(scene.scratch.path(), "schemathesis", &mut command);
+        let mut run = Process::start(&dir, "schemathesis", &mut command);
         let status = run.wait(PASS_MAX);
         assert!(status.success(), "{status}\n{}", run.log());
     };
