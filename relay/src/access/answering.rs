@@ -1,6 +1,6 @@
 //! User and password by challenge, as Adobe's and Limelight's ingest points ask for them: the
-//! client's side of `authmod.rs`, for pushes and pulls. Each step is a new connection, which carries the answer to the refusal before it
-//! in the query of its application.
+//! client's side of `authmod.rs`, for pushes and pulls. Each step is a new connection, which
+//! carries the answer to the refusal before it in the query of its application.
 //!
 //! Pure: refusals in, queries out. Nothing here is logged.
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn who_knows_the_password_is_let_in_by_the_server_of_this_house() {
         fn check(password: &str, expected: bool) {
-            let read = &mut |_: &str| Ok(b"ann:secret word\n".to_vec());
+            let read = &mut |_: &str| Ok(b"* ann secret-word\n".to_vec());
             let rules = Rules::parse(["password users"], read).unwrap();
             let mut answered = Answered::default();
             let mut query = String::new();
@@ -91,7 +91,7 @@ mod tests {
             }
             assert!(!expected);
         }
-        check("secret word", true);
+        check("secret-word", true);
         check("wrong", false);
     }
 

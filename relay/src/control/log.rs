@@ -1,8 +1,8 @@
 //! Log lines on standard error: text or JSON, counted by level, never waited for.
 //!
 //! A thread of its own writes the lines. When standard error is slower than the lines come, lines
-//! are dropped and counted, since no worker may wait for a pipe that nobody reads. Lines of one kind
-//! that come too fast are left out and counted, too.
+//! are dropped and counted, since no worker may wait for a pipe that nobody reads. Lines of one
+//! kind that come too fast are left out and counted, too.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -4,14 +4,16 @@
 //! what servers are seen to send: answers are matched by transaction id and not by order, any id of
 //! a message stream is good, unknown commands are passed over.
 
+mod heard;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use self::heard::Heard;
 use super::error::SessionError;
-use super::event::printable;
 use super::output::Output;
 use super::parts::{Placed, place};
 use super::transport::Transport;
@@ -19,7 +21,7 @@ use crate::limits::Limits;
 use crate::wire::amf::Value;
 use crate::wire::assembler::Assembled;
 use crate::wire::chunk_writer::write_message;
-use crate::wire::command::{Answer, Call, Command, Status};
+use crate::wire::command::Call;
 use crate::wire::control::{ControlMessage, UserControl};
 use crate::wire::data::SET_DATA_FRAME;
 use crate::wire::handshake::{ClientHandshake, HandshakeProgress};
@@ -556,53 +558,5 @@ impl ClientSession {
 
     fn request(&mut self, name: &str, transaction: f64, values: &[Value<'_>]) {
         self.output.connection_command(|out| reply::call(out, name, transaction, values));
-    }
-}
-
-/// What is of interest in a server's command, no longer borrowed from it.
-enum Heard {
-    Answer {
-        transaction: f64,
-        success: bool,
-        id: Option<u32>,
-        code: String,
-        description: String,
-        redirect: Option<String>,
-    },
-    Status {
-        code: String,
-        level: String,
-        description: String,
-        tc_url: Option<String>,
-        redirect: Option<String>,
-    },
-    Close,
-    Nothing,
-}
-
-impl Heard {
-    fn new(call: &Call<'_>) -> Self {
-        match &call.command {
-            Command::Answer(Answer { success, value, .. }) => {
-                let status = Status::from_value(value);
-                Self::Answer {
-                    transaction: call.transaction,
-                    success: *success,
-                    id: value.as_u32(),
-                    code: printable(status.code),
-                    description: printable(status.description),
-                    redirect: status.redirect.map(printable),
-                }
-            }
-            Command::Status(status) => Self::Status {
-                code: printable(status.code),
-                level: printable(status.level),
-                description: printable(status.description),
-                tc_url: status.tc_url.map(printable),
-                redirect: status.redirect.map(printable),
-            },
-            Command::Close => Self::Close,
-            _ => Self::Nothing,
-        }
     }
 }

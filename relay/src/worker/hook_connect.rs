@@ -2,7 +2,8 @@
 //!
 //! A client of RTMP names its application when it connects, and is asked about then. One that named
 //! none, and a player of FLV, which never connects, name it with their stream: the application's
-//! `on_connect` is asked before that, so that nobody gets past it by another way of saying the same.
+//! `on_connect` is asked before that, so that nobody gets past it by another way of saying the
+//! same.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -21,8 +21,8 @@
 //!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
-//!   dial.rs     connections that we open; outside.rs: pushes and pulls, as ordered; outlet.rs: what
-//!               they do here; client.rs: what they speak
+//!   dial.rs     connections that we open
+//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread

@@ -84,7 +84,10 @@ mod tests {
     #[test]
     fn names_are_told_once_however_often_they_change_and_anew_when_too_many_wait() {
         let name = |text: &str| -> Arc<str> { text.into() };
-        let how = |name: &Arc<str>| NameNews { name: Arc::clone(name), live: None, wanted: false };
+        let how = |name: &Arc<str>| {
+            let name = Arc::clone(name);
+            NameNews { name, live: None, grace: false, wanted: false }
+        };
         let told = |notes: &mut Notes, room: usize| {
             let mut told = Vec::new();
             let mut send = |news| {

@@ -1,14 +1,10 @@
 //! Pushes and pulls on a worker: orders become connections, and connections become players and
 //! publishers of this node.
 //!
-//! A push is one more reader of a stream's log: it asks the registrar for the name like a player
-//! and reads a view, from the prelude and a key frame on, by the rules for slow players. A pull is
-//! one more publisher: its media goes the way of any publisher's. Neither is judged by the rules of
-//! who may publish and play, since the operator ordered it, and hooks are not asked.
-//!
-//! Connections to other servers carry marks in the name of their program: those of this node, and
-//! behind them those of the relay whose publisher this is. A relay that finds its own mark in a
-//! connect refuses it, so that no stream goes round in a circle.
+//! A push is one more reader of a stream's log, by the rules for slow players; a pull is one more
+//! publisher. Nobody judges whether they may, since the operator ordered them. Both carry marks in
+//! the name of their program: this node's, and behind it those of the relay whose publisher this
+//! is. A relay that finds its own mark in a connect refuses it: no stream goes round in a circle.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -34,6 +30,7 @@ use crate::session::{
     ClientEvent, ClientRole, ClientSession, ClientSettings, ConnectRefusal, ConnectRefusalCode,
     SessionError, TunnelClient, TunnelSettings,
 };
+use crate::wire::media::Role as MediaRole;
 use crate::wire::message::MediaMessage;
 
 /// What introduces the marks of relays in the name of a program.
@@ -41,6 +38,9 @@ const MARKS: &str = "relay-path=";
 
 /// Most relays that a stream may pass by pushes.
 const MARKS_MAX: usize = 8;
+
+/// A tunnel that asks its server does so at least this often.
+const TIMER_MAX: Duration = Duration::from_secs(1);
 
 /// Pushes and pulls of one worker.
 #[derive(Default)]
@@ -337,6 +337,8 @@ impl Worker {
                         self.append(publish.log, message, now);
                         Deed::Nothing
                     }
+                    // What a server says to each player is no sign that there is a stream.
+                    None if message.class().role == MediaRole::Data => Deed::Nothing,
                     None => {
                         let empty = MediaMessage::empty();
                         Deed::Hold(Box::new(std::mem::replace(message, empty)))
@@ -504,7 +506,8 @@ impl Worker {
         if let Some(request) = client.take_request(now) {
             connection.outbox.extend(request);
         }
-        if let Some(due) = client.next_due()
+        // What is owed to us is looked at by the sweep.
+        if let Some(due) = client.next_due().filter(|due| *due <= now + TIMER_MAX)
             && client.timer.is_none_or(|timer| due < timer)
         {
             client.timer = Some(due);
@@ -587,9 +590,7 @@ mod tests {
 
     #[test]
     fn marks_are_found_in_the_name_of_a_program() {
-        fn check(flash_ver: &str, expected: &str) {
-            assert_eq!(marks(flash_ver), expected, "{flash_ver:?}");
-        }
+        let check = |said: &str, expected: &str| assert_eq!(marks(said), expected, "{said:?}");
         check("", "");
         check("FMLE/3.0 (compatible; relay)", "");
         check("FMLE/3.0 (compatible; relay-path=0a1b)", "0a1b");

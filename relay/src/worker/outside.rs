@@ -105,6 +105,8 @@ pub struct NameNews {
     pub name: Arc<str>,
     /// The worker of its publisher, while it has one on this node.
     pub live: Option<usize>,
+    /// Whether it is waited for its publisher to come back: what is pushed goes on.
+    pub grace: bool,
     /// Whether somebody plays it, or waits to.
     pub wanted: bool,
 }

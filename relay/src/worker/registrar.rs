@@ -385,6 +385,7 @@ impl Registrar {
             NameNews {
                 name: Arc::clone(name),
                 live: entry.and_then(|entry| Some(entry.holder.as_ref()?.publisher.worker)),
+                grace: entry.is_some_and(|entry| entry.home.is_some() && entry.holder.is_none()),
                 wanted: entry.is_some_and(|entry| entry.players > 0),
             }
         };

@@ -425,7 +425,7 @@ fn a_server_that_wants_user_and_password_is_told_them() {
     let scratch = Scratch::new("outside-user");
     let dir = scratch.path();
     let users = scratch.file("users");
-    std::fs::write(&users, "ann:secret-word\n").unwrap();
+    std::fs::write(&users, "* ann secret-word\n").unwrap();
     let file = users.display();
     let there = relay(&scratch, &format!("[apps.live]\npublish = [\"password {file}\"]\n"));
     let here = relay(

@@ -423,7 +423,7 @@ fn the_breaker_opens_is_shown_and_closes() {
         let state = Arc::clone(&broken);
         let change = |settings: &mut HookSettings, _: &mut Limits| {
             settings.breaker_failures = 3;
-            settings.breaker_pause = Duration::from_millis(200);
+            settings.breaker_pause = Duration::from_secs(2);
         };
         let answers = Box::new(move |_: &str| {
             Some(if state.load(Ordering::Relaxed) { BROKEN } else { OK }.to_owned())
@@ -447,7 +447,7 @@ fn the_breaker_opens_is_shown_and_closes() {
         assert_eq!(scene.requests.lock().len(), 3, "an open breaker lets nothing through");
         assert_eq!(scene.counted(HookName::OnPublish, HookResult::Breaker), 17);
         broken.store(false, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         assert_eq!(scene.asked(21).await, Verdict::Go { told: true });
         assert_eq!((open(), scene.requests.lock().len()), (0.0, 4));
     });
@@ -479,7 +479,7 @@ fn questions_beyond_the_limit_are_answered_at_once() {
 fn a_verdict_is_remembered_for_its_time() {
     run(async {
         let change = |settings: &mut HookSettings, _: &mut Limits| {
-            settings.cache = Duration::from_millis(300);
+            settings.cache = Duration::from_secs(2);
         };
         let scene = Scene::new(change, always(OK)).await;
         // Of the same address and words, though not of the same connection.
@@ -488,7 +488,7 @@ fn a_verdict_is_remembered_for_its_time() {
         scene.ask(3, false);
         assert_eq!(scene.answer().await.verdict, Verdict::Go { told: true }, "another action");
         assert_eq!(scene.requests.lock().len(), 2);
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         assert_eq!(scene.asked(4).await, Verdict::Go { told: true });
         assert_eq!(scene.requests.lock().len(), 3);
     });

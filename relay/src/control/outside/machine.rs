@@ -12,6 +12,8 @@
 //! A stream is pushed from the node that has its publisher, and from no other: names that are live
 //! because another node of a cluster has them are not told as live here.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use crate::worker::outside::{
 };
 use crate::worker::outside_url::{OutsideRule, OutsideUrl, PullWhen};
 use crate::worker::report::ConnectionId;
-use crate::worker::settings::{AppSettings, Settings};
+use crate::worker::settings::Settings;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub(crate) struct Added {
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     live: Option<usize>,
+    grace: bool,
     wanted: bool,
 }
 
@@ -137,35 +140,6 @@ impl Machine {
         is
     }
 
-    /// The rules of the configuration, each with its section: those that a section has from
-    /// another one are left out.
-    pub(super) fn configured(&self, kind: OutsideKind) -> Vec<(&str, &OutsideRule)> {
-        let of = |app: &'_ AppSettings| match kind {
-            OutsideKind::Push => Arc::clone(&app.push),
-            OutsideKind::Pull => Arc::clone(&app.pull),
-        };
-        let common = of(&self.settings.other_apps);
-        let mut rows: Vec<(&str, &OutsideRule)> = Vec::new();
-        let mut sections: Vec<(&str, &AppSettings)> =
-            self.settings.apps.iter().map(|(app, values)| (app.as_str(), values)).collect();
-        sections.sort_unstable_by_key(|(app, _)| *app);
-        for (app, values) in sections {
-            if !Arc::ptr_eq(&of(values), &common) {
-                let rules = match kind {
-                    OutsideKind::Push => &values.push,
-                    OutsideKind::Pull => &values.pull,
-                };
-                rows.extend(rules.iter().map(|rule| (app, rule)));
-            }
-        }
-        let rules = match kind {
-            OutsideKind::Push => &self.settings.other_apps.push,
-            OutsideKind::Pull => &self.settings.other_apps.pull,
-        };
-        rows.extend(rules.iter().map(|rule| ("*", rule)));
-        rows
-    }
-
     /// The rules that were added.
     pub(super) fn added(&self) -> impl Iterator<Item = (u64, &Added)> {
         self.added.iter().map(|(id, added)| (*id, added))
@@ -185,9 +159,9 @@ impl Machine {
                 }
             }
             News::Name(NameNews { name, .. }) if !self.watch.holds(app_of(&name)) => {}
-            News::Name(NameNews { name, live, wanted }) => {
-                let state = Name { live, wanted };
-                if live.is_none() && !wanted {
+            News::Name(NameNews { name, live, grace, wanted }) => {
+                let state = Name { live, grace, wanted };
+                if live.is_none() && !grace && !wanted {
                     self.names.remove(&name);
                 } else {
                     self.names.insert(Arc::clone(&name), state);
@@ -285,49 +259,6 @@ impl Machine {
         }
     }
 
-    /// Names that are pulled whether somebody plays them or not.
-    fn always(&self) -> Vec<Arc<str>> {
-        let always = |rule: &&OutsideRule| rule.when == PullWhen::Always;
-        let name = |app: &str, rule: &OutsideRule| -> Option<Arc<str>> {
-            Some(format!("{app}/{}", rule.stream.as_deref()?).into())
-        };
-        let configured = self.settings.apps.iter().flat_map(|(app, values)| {
-            // A section of many applications has no one name.
-            let rules = (!app.ends_with('*')).then(|| values.pull.iter()).into_iter().flatten();
-            rules.filter(always).filter_map(move |rule| name(app, rule))
-        });
-        let added = self.added.values().filter(|added| added.kind == OutsideKind::Pull);
-        let added = added.filter(|added| always(&&*added.rule));
-        configured.chain(added.filter_map(|added| name(&added.app, &added.rule))).collect()
-    }
-
-    fn of_interest(&self) -> Watch {
-        let has = |push: &[OutsideRule], pull: &[OutsideRule]| !push.is_empty() || !pull.is_empty();
-        let settings = &self.settings;
-        let all = has(&settings.other_apps.push, &settings.other_apps.pull);
-        let own = settings.apps.iter().filter(|(_, app)| has(&app.push, &app.pull));
-        let mut apps: BTreeSet<String> = own.map(|(name, _)| name.clone()).collect();
-        if all || apps.iter().any(|app| app.ends_with('*')) {
-            return Watch::Everything;
-        }
-        apps.extend(self.added.values().map(|added| added.app.clone()));
-        if apps.is_empty() { Watch::Nothing } else { Watch::Apps(apps) }
-    }
-
-    /// The rules of a kind for a stream, those of the configuration first.
-    fn rules(&self, kind: OutsideKind, name: &str) -> Vec<Arc<OutsideRule>> {
-        let app = app_of(name);
-        let values = self.settings.app(app);
-        let configured = match kind {
-            OutsideKind::Push => &values.push,
-            OutsideKind::Pull => &values.pull,
-        };
-        let configured = configured.iter().cloned().map(Arc::new);
-        let added = self.added.values().filter(|added| added.kind == kind && added.app == app);
-        let added = added.map(|added| Arc::clone(&added.rule));
-        configured.chain(added).filter(|rule| rule.is_for(name)).collect()
-    }
-
     /// Makes the tasks of a name what they are to be.
     fn settle(&mut self, name: &Arc<str>, now: Duration) {
         let state = self.names.get(name).copied().unwrap_or_default();
@@ -336,6 +267,14 @@ impl Machine {
             for rule in self.rules(OutsideKind::Push, name) {
                 let key = TaskKey::push(name, &rule);
                 wanted.insert(key, vec![rule]);
+            }
+        } else if state.grace {
+            // The publisher may come back, and the stream goes on: so does what was begun.
+            for rule in self.rules(OutsideKind::Push, name) {
+                let key = TaskKey::push(name, &rule);
+                if self.tasks.contains_key(&key) {
+                    wanted.insert(key, vec![rule]);
+                }
             }
         }
         let pull = TaskKey::pull(name);

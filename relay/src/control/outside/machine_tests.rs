@@ -37,7 +37,14 @@ impl Rig {
     }
 
     fn name(&mut self, name: &str, live: Option<usize>, wanted: bool) -> Vec<String> {
-        let news = NameNews { name: name.into(), live, wanted };
+        let news = NameNews { name: name.into(), live, grace: false, wanted };
+        self.machine.hear(News::Name(news), self.now);
+        self.commands()
+    }
+
+    /// The publisher is gone, and may come back.
+    fn grace(&mut self, name: &str) -> Vec<String> {
+        let news = NameNews { name: name.into(), live: None, grace: true, wanted: false };
         self.machine.hear(News::Name(news), self.now);
         self.commands()
     }
@@ -129,6 +136,11 @@ fn a_live_stream_is_pushed_from_its_worker_to_each_target_until_it_ends() {
     assert_eq!(rig.looked_up(2), ["begin 2 on 1 push rtmps://b:443/y key"]);
     assert_eq!(rig.started(1), NONE);
     assert_eq!(rig.name("live/show", Some(1), true), NONE);
+    // The publisher comes back, to another worker.
+    assert_eq!(rig.grace("live/show"), NONE);
+    assert_eq!(rig.name("live/show", Some(0), true), NONE);
+    assert_eq!(rig.grace("live/show"), NONE);
+    assert_eq!(rig.grace("live/other"), NONE);
     assert_eq!(rig.name("live/show", None, true), ["end 1 on 1", "end 2 on 1"]);
     assert_eq!(rig.state(), ["beginning"]);
     // What comes late is about nothing that is known.
