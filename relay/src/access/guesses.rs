@@ -1,10 +1,9 @@
 //! Who has shown wrong secrets of late: those that guess are no longer listened to.
 //!
-//! Counted by address, those of IPv6 by their first 64 bits, which is what one customer is given. An
-//! address that stands for many clients is counted by what they ask for, too: none of them keeps the
-//! others out of anything else.
-//! The table is bounded; when it is full the oldest entry goes, so a flood of addresses can make
-//! the relay forget guesses but not memory.
+//! Counted by address, those of IPv6 by their first 64 bits, which is what one customer is given.
+//! An address that stands for many clients is counted by what they ask for, too: none of them keeps
+//! the others out of anything else. The table is bounded; when it is full the oldest entry goes, so
+//! a flood of addresses can make the relay forget guesses but not memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
