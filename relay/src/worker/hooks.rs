@@ -370,9 +370,9 @@ pub(super) fn without_verdict(settings: &HookSettings) -> HookStep {
     }
 }
 
-/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts.
-/// By `chance`, from 0 to 1, up to a tenth early: those who came at once are not asked about at
-/// once for ever.
+/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts. By
+/// `chance`, from 0 to 1, up to a tenth early: those who came at once are not asked about at once
+/// for ever.
 fn expiry(
     settings: &HookSettings,
     publishes: bool,
