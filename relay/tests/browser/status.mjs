@@ -24,6 +24,8 @@ const browser = await chromium.launchPersistentContext(profile, {
     "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
   ],
 });
+// A busy host without a graphics card draws slowly.
+browser.setDefaultTimeout(100_000);
 
 const seen = { version: browser.browser()?.version() ?? "", said: [], requests: [], overflow: {} };
 

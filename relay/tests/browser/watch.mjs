@@ -20,6 +20,8 @@ const browser = await chromium.launchPersistentContext(profile, {
     "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage",
   ],
 });
+// A busy host without a graphics card draws slowly.
+browser.setDefaultTimeout(100_000);
 
 // Runs in the page before its own scripts.
 function listen() {

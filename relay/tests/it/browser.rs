@@ -17,7 +17,7 @@ use crate::support::{Scratch, ffmpeg, wait_for};
 const WATCHED: u32 = 24;
 
 /// Starting a browser on a busy host, and watching.
-const PASS_MAX: Duration = Duration::from_secs(120);
+const PASS_MAX: Duration = Duration::from_secs(240);
 
 /// What `.ci/install` brings: the folder of node_modules.
 fn tools() -> PathBuf {
