@@ -71,7 +71,7 @@ impl Worker {
         address: IpAddr,
         now: Duration,
     ) -> Result<Option<IpAddr>, RefuseReason> {
-        if self.settings.exempt.holds(address) || self.settings.is_proxy(address) {
+        if self.settings.stands_for_many(address) {
             return Ok(None);
         }
         self.shared.addresses().enter(address, &self.limits, now)?;

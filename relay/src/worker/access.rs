@@ -220,8 +220,7 @@ impl Worker {
     /// Who is counted when a wrong secret is shown: an address, or what is asked for from one that
     /// stands for many.
     fn guesser(&self, peer: IpAddr, asked: &str) -> Guesser {
-        let stands_for_many = self.settings.exempt.holds(peer) || self.settings.is_proxy(peer);
-        Guesser::new(peer, stands_for_many.then_some(asked))
+        Guesser::new(peer, self.settings.stands_for_many(peer).then_some(asked))
     }
 
     /// The client may: its name comes next.

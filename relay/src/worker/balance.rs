@@ -119,8 +119,7 @@ impl Worker {
         let speaks = self.balance.taking.remove(&token).unwrap_or_default();
         self.cells.connections_taken.increment();
         let address = peer.ip();
-        let exempt = self.settings.exempt.holds(address) || self.settings.is_proxy(address);
-        let counted = (!exempt).then_some(address);
+        let counted = (!self.settings.stands_for_many(address)).then_some(address);
         if let Some(address) = counted {
             self.shared.addresses().enter_again(address);
         }

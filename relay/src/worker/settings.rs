@@ -214,6 +214,13 @@ impl Settings {
         self.proxy_from.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether an address is not judged one by one: it is exempt, or a proxy that stands for
+    /// others.
+    #[must_use]
+    pub fn stands_for_many(&self, address: IpAddr) -> bool {
+        self.exempt.holds(address) || self.is_proxy(address)
+    }
+
     /// What is spoken on a listener.
     #[must_use]
     pub fn speaks(&self, listener: ListenerKey) -> Speaks {

@@ -65,8 +65,7 @@ const page = await open(url);
 const has = (name) => [...document.querySelectorAll("#stream-rows a")].some((a) => a.textContent.includes(name));
 const hasNot = (name) => ![...document.querySelectorAll("#stream-rows a")].some((a) => a.textContent.includes(name));
 await until(page, () => document.getElementById("out").textContent.includes("bit/s"));
-await until(page, (name) => [...document.querySelectorAll("#stream-rows a")]
-  .some((a) => a.textContent.includes(name)), "talk");
+await until(page, has, "talk");
 await sleep(4500);
 seen.first = await page.evaluate(look);
 for (const colorScheme of ["light", "dark"]) {
