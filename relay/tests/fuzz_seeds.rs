@@ -41,6 +41,7 @@ bodies! {
     data_message: session::fuzz::data_message,
     flv: wire::fuzz::flv,
     handshake: wire::fuzz::handshake,
+    link_session: session::fuzz::link_session,
     media_header: wire::fuzz::media_header,
     proxy_header: session::fuzz::proxy_header,
     request_heads: session::fuzz::request_heads,
