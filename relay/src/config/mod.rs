@@ -7,6 +7,7 @@
 
 mod api;
 mod arguments;
+mod cluster;
 mod draft;
 mod environment;
 mod file;
@@ -23,6 +24,7 @@ mod text;
 mod tools;
 
 pub use self::api::{Api, Tokens};
+pub use self::cluster::{Cluster, Peer, SecretBytes};
 pub use self::reload::{Change, Origin};
 
 use std::ffi::OsString;
@@ -56,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// `[api]`
     pub api: Api,
+    /// `[cluster]`
+    pub cluster: Cluster,
 }
 
 /// `[node]`: this process.
@@ -67,6 +71,8 @@ pub struct Node {
     pub workers: Option<usize>,
     /// The reactor's backend.
     pub reactor: ReactorChoice,
+    /// Where it stands; empty when nobody said.
+    pub zone: String,
 }
 
 /// Most workers of one node.
@@ -90,6 +96,8 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+    /// For other nodes.
+    pub link: SocketAddr,
 }
 
 /// `[tls]`: certificates, by the name that clients ask for.

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, secrets,
-    text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, cluster, fronts, hooks, limiting,
+    secrets, text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -67,14 +67,15 @@ pub(super) const ANY_APP: &str = "*";
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     [
         "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "http_flv",
-        "drain", "api", "log",
+        "cluster", "drain", "api", "log",
     ]
     .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS).chain(api::SETTINGS)
+    let further = fronts::SETTINGS.iter().chain(limiting::SETTINGS).chain(api::SETTINGS);
+    SETTINGS.iter().chain(further).chain(cluster::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
@@ -288,7 +289,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         section: "drain",
         name: "window",
-        why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short.",
+        why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short. 30s in a cluster unless set.",
         flag: None,
         set: |config, text| {
             config.drain.window =
@@ -435,7 +436,7 @@ fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
+pub(super) fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
     *to = text::address(text).ok_or_else(|| {
         format!(
             "an address in digits with a port: \"[::]:{port}\" for every address of this host, \

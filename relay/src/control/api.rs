@@ -19,7 +19,7 @@ use super::state::State;
 use super::usage;
 use crate::config::Row;
 use crate::limits::{Limit, Limits, Value};
-use crate::worker::labels::{Role, Source, Transport};
+use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
     ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare, StreamState,
 };
@@ -31,7 +31,7 @@ const NOT_TEXT: &str = "The path must be UTF-8 text, with %XX for other bytes.";
 const QUERY: &str = "The query may be limit, a number of rows, and cursor, a next of this list.";
 
 type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
-type Answer<T> = Result<JsonLine<T>, ApiError>;
+pub(super) type Answer<T> = Result<JsonLine<T>, ApiError>;
 
 /// One stream of `GET /api/v1/streams`.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(super) struct StreamReport {
     name: String,
     /// `live`, `grace`, or `waiting`: players wait for a publisher.
     state: &'static str,
-    /// Where it comes from: `local`. Null while waiting.
+    /// Where it comes from: `local`, or `remote` from another node. Null while waiting.
     source: Option<&'static str>,
     /// How often the name was given to another publisher; 0 while waiting.
     epoch: u64,
@@ -305,7 +305,7 @@ impl Merged {
                 Some(StreamState::Grace) => "grace",
                 None => "waiting",
             },
-            source: home.map(|_| Source::Local.label()),
+            source: home.map(|home| home.source.label()),
             epoch: home.map_or(0, |home| home.epoch),
             core,
             since_unix_ms: home.map(|home| state.unix_ms(home.since)),
@@ -351,6 +351,6 @@ fn connection(state: &State, row: ConnectionShare) -> ConnectionReport {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

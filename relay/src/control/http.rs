@@ -17,7 +17,7 @@ use serde_json::json;
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, guard, health, watch};
+use super::{api, cluster, guard, health, watch};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -44,6 +44,10 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/connections/", get(api::connections))
         .route("/api/v1/connections/{id}", delete(api::close))
         .route("/api/v1/connections/{id}/", delete(api::close))
+        .route("/api/v1/nodes", get(cluster::nodes))
+        .route("/api/v1/nodes/", get(cluster::nodes))
+        .route("/api/v1/links", get(cluster::links))
+        .route("/api/v1/links/", get(cluster::links))
         .route("/api/v1/limits", get(api::limits))
         .route("/api/v1/limits/", get(api::limits))
         .route("/api/v1/config", get(api::config))

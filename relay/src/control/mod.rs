@@ -13,6 +13,7 @@
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask
+//!   cluster   other nodes: where they are, and what is shown of them
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
 //!   token     keys that tokens are checked by, fetched for the workers
@@ -23,6 +24,7 @@
 mod api;
 mod ask;
 mod certificates;
+mod cluster;
 pub mod ending;
 mod families;
 mod guard;
@@ -129,6 +131,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         tokio::spawn(keep_token_keys(Arc::clone(&state)));
+        tokio::spawn(cluster::look_up_peers(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);

@@ -31,6 +31,10 @@ enum Deed {
 
 impl Worker {
     pub(super) fn received(&mut self, key: ConnectionKey, bytes: &[u8], now: Duration) {
+        if self.connections.get(key).is_none() {
+            self.link_received(key, bytes, now);
+            return;
+        }
         self.work(key, now, |worker, connection| {
             connection.receiving = false;
             worker.came(connection, bytes, now);
@@ -211,7 +215,7 @@ impl Worker {
 }
 
 /// Runs a session's code; `Err` when it panicked.
-fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     catch_unwind(AssertUnwindSafe(run))
 }
 

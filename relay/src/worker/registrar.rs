@@ -11,21 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audience::Audience;
+use super::contest::Contest;
 use super::mail::{
     Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
 };
 use super::publish::app_of;
 use super::settings::{PublishConflict, Settings, UnknownStream};
+use crate::cluster::Term;
 use crate::limits::{Limits, is_sparse};
-
-/// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
-const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
-
-/// How often the holder's own address may take over before it counts as a fight.
-const RECONNECTS_MAX: u32 = 3;
-
-/// After so many hold-offs without a take-over, those before are forgotten.
-const QUIET_HOLDOFFS: u32 = 10;
 
 /// The table of names.
 #[derive(Debug, Default)]
@@ -37,6 +30,26 @@ pub(super) struct Registrar {
     unpublished: usize,
     /// Who plays and publishes against the limits of that.
     audience: Audience,
+    /// Whether there is a cluster to be told of what happens.
+    tells: bool,
+    news: Vec<News>,
+}
+
+/// What the cluster is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// The first player of a name came.
+    Wanted(Arc<str>),
+    /// The last one left.
+    Unwanted(Arc<str>),
+    /// The local publisher of a name can be played.
+    Live(Arc<str>),
+    /// Whoever published a name is gone.
+    Resting(Arc<str>),
+    /// A name is free again.
+    Ended(Arc<str>),
+    /// What a stream takes, in bytes a second.
+    Rate(Arc<str>, u64),
 }
 
 /// How much of the limits that the registrar judges is used.
@@ -82,6 +95,8 @@ struct Holder {
     publisher: Party,
     address: IpAddr,
     key: Option<Credential>,
+    /// It is a link from another node.
+    link: bool,
 }
 
 #[derive(Debug)]
@@ -89,25 +104,81 @@ struct Claim {
     publisher: Party,
     address: IpAddr,
     key: Option<Credential>,
-}
-
-/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
-/// off, each refused try renews the hold-off, and each further take-over doubles it.
-///
-/// Who comes from the holder's own address is taken for the holder itself, back from a network that
-/// failed, and is let in at once; but only [`RECONNECTS_MAX`] times without a quiet spell, since
-/// two encoders may share an address.
-#[derive(Debug, Default)]
-struct Contest {
-    loser: Option<IpAddr>,
-    until: Duration,
-    takeovers: u32,
-    /// Take-overs from the holder's own address.
-    reconnects: u32,
-    last: Duration,
+    /// The source that a link from another node brings.
+    link: Option<Term>,
 }
 
 impl Registrar {
+    /// An empty table; `tells`: there is a cluster that takes what [`Self::take_news`] gives.
+    pub(super) fn new(tells: bool) -> Self {
+        Self { tells, ..Self::default() }
+    }
+
+    /// What the cluster is to be told, in order.
+    pub(super) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn tell(&mut self, news: impl FnOnce() -> News) {
+        if self.tells {
+            self.news.push(news());
+        }
+    }
+
+    /// The number of a name and the worker that has its log, if there is any.
+    pub(super) fn home(&self, name: &str) -> Option<(StreamId, WorkerIndex)> {
+        let stream = *self.names.get(name)?;
+        Some((stream, self.streams.get(&stream)?.home?))
+    }
+
+    /// Who publishes a name, and whether that is a link from another node.
+    pub(super) fn holder(&self, name: &str) -> Option<(Party, bool)> {
+        let holder = self.streams.get(self.names.get(name)?)?.holder.as_ref()?;
+        Some((holder.publisher, holder.link))
+    }
+
+    /// Players of a name.
+    pub(super) fn players_of(&self, name: &str) -> usize {
+        let stream = self.names.get(name).and_then(|stream| self.streams.get(stream));
+        stream.map_or(0, |entry| entry.players)
+    }
+
+    /// A link from another node brings a stream, which it takes over from whatever link did.
+    pub(super) fn claim_link(
+        &mut self,
+        publisher: Party,
+        name: &Arc<str>,
+        term: Term,
+        now: Duration,
+        settings: &Settings,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let address = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+        let claim = Claim { publisher, address, key: None, link: Some(term) };
+        self.claim(claim, name, PublishConflict::Takeover, now, settings, send);
+    }
+
+    /// Nobody in the cluster publishes this name any more: it ends here as well, unless somebody
+    /// has begun to.
+    pub(super) fn end(&mut self, name: &str, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+        let Some(stream) = self.names.get(name).copied() else { return };
+        let entry = self.streams.get(&stream).filter(|entry| entry.home.is_some());
+        let Some(entry) = entry.filter(|entry| entry.claims.is_empty()) else { return };
+        if entry.holder.as_ref().is_none_or(|holder| holder.link) {
+            self.end_stream(stream, send);
+        }
+    }
+
+    fn end_stream(&mut self, stream: StreamId, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+        let Some(entry) = self.streams.get(&stream) else { return };
+        let mut told = entry.readers.clone();
+        told.extend(entry.home.filter(|home| !entry.readers.contains(home)));
+        for worker in told {
+            send(worker, Mail::Order(Order::Ended { stream }));
+        }
+        self.forget(stream);
+    }
+
     /// Names in the table.
     pub(super) fn names(&self) -> usize {
         self.streams.len()
@@ -124,7 +195,7 @@ impl Registrar {
         let limits = &settings.limits;
         match request {
             Request::Claim { publisher, name, address, conflict, key } => {
-                let claim = Claim { publisher, address, key };
+                let claim = Claim { publisher, address, key, link: None };
                 self.claim(claim, &name, conflict, now, settings, send);
             }
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
@@ -135,6 +206,14 @@ impl Registrar {
             Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.rate = rate;
+                    let name = Arc::clone(&entry.name);
+                    self.tell(|| News::Rate(name, rate));
+                }
+            }
+            Request::Live { stream } => {
+                let name = self.streams.get(&stream).map(|entry| Arc::clone(&entry.name));
+                if let Some(name) = name {
+                    self.tell(|| News::Live(name));
                 }
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
@@ -164,13 +243,7 @@ impl Registrar {
         // In order, so that the same seed gives the same run.
         ended.sort_unstable();
         for stream in ended {
-            let entry = self.streams.get_mut(&stream).expect("just found");
-            let mut told = entry.readers.clone();
-            told.extend(entry.home.filter(|home| !entry.readers.contains(home)));
-            for worker in told {
-                send(worker, Mail::Order(Order::Ended { stream }));
-            }
-            self.forget(stream);
+            self.end_stream(stream, send);
         }
     }
 
@@ -253,7 +326,9 @@ impl Registrar {
             }
             return;
         }
-        if entry.holder.is_some() && conflict == PublishConflict::Reject {
+        // Who is on another node is judged by the cluster.
+        let is_held = entry.holder.as_ref().is_some_and(|holder| !holder.link);
+        if is_held && conflict == PublishConflict::Reject {
             refuse(claim.publisher, Refusal::Busy, send);
             return;
         }
@@ -271,6 +346,8 @@ impl Registrar {
             entry.unwatched_since = None;
             entry.rate = 0;
             entry.grace_until = Some(now + limits.stream_grace);
+            let name = Arc::clone(&entry.name);
+            self.tell(|| News::Resting(name));
         }
     }
 
@@ -306,12 +383,16 @@ impl Registrar {
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
         entry.players += 1;
+        let first = entry.players == 1;
         entry.unwatched_since = None;
         self.audience.enter(name, rate, now);
         if !entry.readers.contains(&player.worker) {
             entry.readers.push(player.worker);
         }
         let (name, home) = (Arc::clone(name), entry.home);
+        if first {
+            self.tell(|| News::Wanted(Arc::clone(&name)));
+        }
         send(player.worker, Mail::Order(Order::Play { stream, player, name, home }));
     }
 
@@ -323,6 +404,10 @@ impl Registrar {
         entry.players -= 1;
         self.audience.leave(&entry.name, 1);
         entry.note_players(now);
+        if entry.players == 0 {
+            let name = Arc::clone(&entry.name);
+            self.tell(|| News::Unwanted(name));
+        }
     }
 
     fn unwant(&mut self, worker: WorkerIndex, stream: StreamId) {
@@ -346,7 +431,9 @@ impl Registrar {
         if yielded {
             if let Some(loser) = entry.holder.take() {
                 self.audience.released(loser.key);
-                entry.contest.taken_over(loser.address, claim.address, now, limits);
+                if !loser.link && claim.link.is_none() {
+                    entry.contest.taken_over(loser.address, claim.address, now, limits);
+                }
             }
             entry.grant(stream, claim, false, now, send);
         } else {
@@ -392,6 +479,10 @@ impl Registrar {
                 self.audience.released(claim.key);
             }
             self.unpublished -= usize::from(entry.home.is_none());
+            if entry.players > 0 {
+                self.tell(|| News::Unwanted(Arc::clone(&entry.name)));
+            }
+            self.tell(|| News::Ended(entry.name));
         }
         if is_sparse(self.streams.len(), self.streams.capacity()) {
             self.streams.shrink_to_fit();
@@ -403,7 +494,8 @@ impl Registrar {
 impl Entry {
     /// Its players or its publisher changed.
     fn note_players(&mut self, now: Duration) {
-        let unwatched = self.players == 0 && self.holder.is_some();
+        let publishes = self.holder.as_ref().is_some_and(|holder| !holder.link);
+        let unwatched = self.players == 0 && publishes;
         self.unwatched_since = unwatched.then(|| self.unwatched_since.unwrap_or(now));
     }
 
@@ -424,7 +516,8 @@ impl Entry {
         let if_silent = self
             .holder
             .as_ref()
-            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now));
+            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now))
+            && claim.link.is_none();
         let order = Order::Yield { stream, to: claim.publisher, if_silent };
         // While the yield is under way the grace must not end the stream.
         self.grace_until = None;
@@ -444,49 +537,17 @@ impl Entry {
         self.home = Some(home);
         self.grace_until = None;
         let publisher = claim.publisher;
-        self.holder = Some(Holder { publisher, address: claim.address, key: claim.key });
+        let link = claim.link.is_some();
+        self.holder = Some(Holder { publisher, address: claim.address, key: claim.key, link });
         self.note_players(now);
         let name = Arc::clone(&self.name);
-        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh }));
+        let term = claim.link;
+        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term }));
         for reader in &self.readers {
             if moved || *reader != home {
                 send(*reader, Mail::Order(Order::Appeared { stream, home }));
             }
         }
-    }
-}
-
-impl Contest {
-    fn taken_over(&mut self, loser: IpAddr, winner: IpAddr, now: Duration, limits: &Limits) {
-        // A quiet spell makes the next take-over the first one again.
-        let spell = limits.takeover_holdoff.saturating_mul(QUIET_HOLDOFFS);
-        if now > self.until.max(self.last).saturating_add(spell) {
-            (self.takeovers, self.reconnects) = (0, 0);
-        }
-        self.last = now;
-        if loser == winner {
-            self.reconnects = self.reconnects.saturating_add(1);
-            if self.reconnects <= RECONNECTS_MAX {
-                return;
-            }
-        }
-        self.takeovers = self.takeovers.saturating_add(1);
-        self.loser = Some(loser);
-        self.until = now.saturating_add(self.holdoff(limits));
-    }
-
-    fn refused(&mut self, now: Duration, limits: &Limits) {
-        self.until = now.saturating_add(self.holdoff(limits));
-    }
-
-    fn holds_off(&self, address: IpAddr, holder: IpAddr, now: Duration) -> bool {
-        let may_be_holder = address == holder && self.reconnects <= RECONNECTS_MAX;
-        self.loser == Some(address) && now < self.until && !may_be_holder
-    }
-
-    fn holdoff(&self, limits: &Limits) -> Duration {
-        let doublings = self.takeovers.saturating_sub(1).min(HOLDOFF_DOUBLINGS_MAX);
-        limits.takeover_holdoff.saturating_mul(2u32.pow(doublings))
     }
 }
 
