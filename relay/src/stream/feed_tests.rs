@@ -32,12 +32,15 @@ impl Rig {
     fn append(&mut self, count: u32) {
         for _ in 0..count {
             let id = self.next;
-            let (role, bytes) =
-                if id % 5 == 0 { (Role::KeyFrame, 20_000) } else { (Role::InterFrame, 500) };
+            let (role, bytes) = if id.is_multiple_of(5) {
+                (Role::KeyFrame, 20_000)
+            } else {
+                (Role::InterFrame, 500)
+            };
             self.hub.append(self.key, &mut message(role, id, id * 40, bytes), self.now);
             self.next += 1;
             self.now += Duration::from_millis(40);
-            if id % 2 == 0 {
+            if id.is_multiple_of(2) {
                 self.hub.seal(self.key);
             }
         }

@@ -20,6 +20,9 @@ use super::settings::{PublishConflict, Settings, UnknownStream};
 use crate::cluster::Term;
 use crate::limits::{Limits, is_sparse};
 
+/// A stream of other nodes that none has any more ends after so long: its own grace was theirs.
+const VANISHED_GRACE: Duration = Duration::from_secs(2);
+
 /// The table of names.
 #[derive(Debug, Default)]
 pub(super) struct Registrar {
@@ -88,6 +91,8 @@ struct Entry {
     /// A yield is under way for the first of these.
     claims: VecDeque<Claim>,
     contest: Contest,
+    /// No other node publishes it any more.
+    vanished: bool,
 }
 
 #[derive(Debug)]
@@ -158,14 +163,16 @@ impl Registrar {
         self.claim(claim, name, PublishConflict::Takeover, now, settings, send);
     }
 
-    /// Nobody in the cluster publishes this name any more: it ends here as well, unless somebody
-    /// has begun to.
-    pub(super) fn end(&mut self, name: &str, send: &mut dyn FnMut(WorkerIndex, Mail)) {
-        let Some(stream) = self.names.get(name).copied() else { return };
-        let entry = self.streams.get(&stream).filter(|entry| entry.home.is_some());
-        let Some(entry) = entry.filter(|entry| entry.claims.is_empty()) else { return };
-        if entry.holder.as_ref().is_none_or(|holder| holder.link) {
-            self.end_stream(stream, send);
+    /// Nobody in the cluster publishes this name any more. It ends here soon as well, unless
+    /// somebody does: what is heard of a take-over from two nodes may come in any order.
+    pub(super) fn vanished(&mut self, name: &str, now: Duration, limits: &Limits) {
+        let stream = self.names.get(name).copied();
+        let Some(entry) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
+        if entry.home.is_some() && entry.holder.as_ref().is_none_or(|holder| holder.link) {
+            entry.vanished = true;
+            if entry.holder.is_none() && entry.claims.is_empty() {
+                entry.grace_until = Some(now + limits.stream_grace.min(VANISHED_GRACE));
+            }
         }
     }
 
@@ -345,7 +352,8 @@ impl Registrar {
             self.audience.released(holder.key);
             entry.unwatched_since = None;
             entry.rate = 0;
-            entry.grace_until = Some(now + limits.stream_grace);
+            let most = if entry.vanished { VANISHED_GRACE } else { Duration::MAX };
+            entry.grace_until = Some(now + limits.stream_grace.min(most));
             let name = Arc::clone(&entry.name);
             self.tell(|| News::Resting(name));
         }
@@ -466,6 +474,7 @@ impl Registrar {
                 readers: Vec::new(),
                 claims: VecDeque::new(),
                 contest: Contest::default(),
+                vanished: false,
             },
         );
         stream
@@ -536,6 +545,7 @@ impl Entry {
         let moved = self.home != Some(home);
         self.home = Some(home);
         self.grace_until = None;
+        self.vanished = false;
         let publisher = claim.publisher;
         let link = claim.link.is_some();
         self.holder = Some(Holder { publisher, address: claim.address, key: claim.key, link });

@@ -205,3 +205,31 @@ fn a_node_without_a_secret_does_not_start() {
     assert!(said.contains("cluster.secret_file"), "{said}");
     drop(scratch);
 }
+#[test]
+fn a_publisher_that_comes_back_on_another_node_goes_on_there() {
+    let scratch = Scratch::new("takeover");
+    let a = node(&scratch, "a", &[], "");
+    let b = node(&scratch, "b", &[link(&a)], "");
+    wait_for_nodes(&a, 1);
+    wait_for_nodes(&b, 1);
+    let dir = scratch.path();
+    let file = scratch.file("player.flv");
+    let mut player = ffmpeg::record(dir, "player", &a.url("clip"), &file);
+    a.wait_for_role("player", 1);
+    let mut first = ffmpeg::publish(dir, "first", Clip::Plain, &a.url("clip"));
+    thread::sleep(LENGTH / 4);
+    let mut second = ffmpeg::publish(dir, "second", Clip::Plain, &b.url("clip"));
+    wait_for("the first one to be taken over", START, || {
+        (a.metrics().sum("relay_link_yielded_total", &[]) == Some(1.0)).then_some(())
+    });
+    first.stop(rustix::process::Signal::INT);
+    second.succeed(LENGTH + END_MAX);
+    player.succeed(END_MAX);
+    let recording = Recording::of_file(&file);
+    assert_eq!(recording.check_monotonic(), Ok(()));
+    let times: Vec<u32> = recording.coded().iter().map(|packet| packet.time_ms).collect();
+    let longest = times.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
+    assert!(longest < Some(1_000), "a gap of {longest:?} ms in one timeline");
+    let span = times.last().unwrap() - times.first().unwrap();
+    assert!(span > 20_000, "{span} ms are of both publishers");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use relay::cluster::{Credentials, Identity, NodeKey, Secret};
 use relay::limits::Limits;
-use relay::worker::labels::LinkWay;
+use relay::worker::labels::{CloseReason, LinkWay};
 use relay::worker::report::{NodeShare, Query};
 use relay::worker::settings::Settings;
 
@@ -243,6 +243,43 @@ fn streams_of_one_node_share_a_link_and_linger_on_it() {
     rig.world.run(secs(6));
     assert_eq!(rig.links(LinkWay::Out), (0, 0), "so does the link");
     rig.end();
+}
+
+#[test]
+fn a_publisher_that_comes_back_on_another_node_takes_its_stream_over() {
+    for (seed, first, second, worker) in [(7, 0, 1, 0), (8, 1, 0, 1), (9, 1, 2, 1)] {
+        let mut rig = Rig::new(seed, 3, Limits::default());
+        rig.publish(0, first, worker);
+        for node in 0..3 {
+            for worker in [0, 1] {
+                rig.play(0, node, worker);
+            }
+        }
+        rig.world.under_way();
+        rig.world.run(secs(3));
+        rig.publish(0, second, 0);
+        rig.world.expect("everybody has the second one", |world| {
+            let on_second = |player: &Player| {
+                player.viewer.position.is_some_and(|position| position.epoch == 1)
+            };
+            world.players.iter().all(on_second)
+        });
+        rig.world.run(secs(2));
+        assert!(rig.world.publishers[0].heard("NetStream.Publish.BadName"), "it was told");
+        let ended: u64 = nodes(&rig.world)
+            .map(|node| {
+                node.sum(|cells| {
+                    sum_where(&cells.connections_closed, |(_, _, reason)| {
+                        reason == CloseReason::Takeover
+                    })
+                })
+            })
+            .sum();
+        assert_eq!(ended, 1, "from {first} to {second}");
+        assert_eq!(rig.links(LinkWay::Out).1, 2, "one source, and two nodes that are fed");
+        rig.world.catch_up();
+        rig.end();
+    }
 }
 
 #[test]

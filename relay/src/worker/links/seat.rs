@@ -169,7 +169,7 @@ impl Worker {
         }
     }
 
-    /// The link that is to be read claims the stream's name, unless a publisher of this node has it.
+    /// The link that is to be read claims the stream's name, unless a publisher here has it.
     fn claim_adopted(&mut self, name: &Arc<str>, now: Duration) {
         let Some(seat) = &self.links.seat else { return };
         let Some((from, term)) = seat.adopted.get(name).copied() else { return };
@@ -196,9 +196,12 @@ impl Worker {
                 self.with_cluster(|cluster| cluster.received(line, &payload, now));
             }
             LinkMail::Closed { line } => {
-                if seat.lines.remove(&line).is_some() {
-                    self.with_cluster(|cluster| cluster.closed(line, now));
-                }
+                let known = seat.lines.remove(&line).is_some();
+                self.with_cluster(|cluster| {
+                    if known {
+                        cluster.closed(line, now);
+                    }
+                });
             }
             LinkMail::Fed { name, from, term, path, by } => {
                 let before = seat.takers.insert((Arc::clone(&name), from), by);
@@ -213,9 +216,12 @@ impl Worker {
                 }
             }
             LinkMail::Quiet { name, from, by } => {
-                if seat.takers.get(&(Arc::clone(&name), from)) == Some(&by) {
-                    self.with_cluster(|cluster| cluster.quiet(&name, from, now));
-                }
+                let known = seat.takers.get(&(Arc::clone(&name), from)) == Some(&by);
+                self.with_cluster(|cluster| {
+                    if known {
+                        cluster.quiet(&name, from, now);
+                    }
+                });
             }
             LinkMail::Unfed { name, from, by } => {
                 let key = (Arc::clone(&name), from);
@@ -229,7 +235,8 @@ impl Worker {
             }
             LinkMail::Adopted { name } => self.claim_adopted(&name, now),
             LinkMail::Vanished { name } => {
-                self.with_registrar(now, |registrar, send| registrar.end(&name, send));
+                let limits = Arc::clone(&self.limits);
+                self.with_registrar(now, |registrar, _| registrar.vanished(&name, now, &limits));
             }
             LinkMail::FeedEnded { name, to } => {
                 self.with_cluster(|cluster| cluster.feed_ended(&name, to, now));
