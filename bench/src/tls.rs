@@ -20,12 +20,13 @@ use serde::Serialize;
 
 use self::handshakes::Handshakes;
 use self::players::Delivered;
-use self::raw::Raw;
+use self::raw::{Raw, Record};
 use self::storm::Storm;
 use crate::machine::Machine;
 use crate::place::{Place, PlaceOptions};
 use crate::progress::Progress;
 use crate::report::{self, Table, figure, give_out, none_wrong, number, percent};
+use crate::server::OnCore;
 use crate::{CannotRun, Outcome, release_only};
 
 /// Arguments of `bench tls`.
@@ -66,6 +67,7 @@ struct Report {
     players: usize,
     delivered: Vec<Delivered>,
     raw: Vec<Raw>,
+    records: Vec<Record>,
     handshakes: Vec<Handshakes>,
     storms: Vec<Storm>,
 }
@@ -86,6 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         players: arguments.players,
         delivered: Vec::new(),
         raw: Vec::new(),
+        records: Vec::new(),
         handshakes: Vec::new(),
         storms: Vec::new(),
     };
@@ -104,6 +107,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome, CannotRun> {
         report.raw.push(raw);
         progress.step();
     }
+    let core = OnCore::enter(place.server, place.load())?;
+    report.records = raw::records()?;
+    drop(core);
     for (name, algorithm) in
         [("ECDSA P-256", &rcgen::PKCS_ECDSA_P256_SHA256), ("RSA 2048", &rcgen::PKCS_RSA_SHA256)]
     {
@@ -147,8 +153,17 @@ impl report::Report for Report {
         writeln!(out, "{}; {}", self.machine.describe(), self.place)?;
         let rate = units::show_rate(self.bits_per_second as f64);
         writeln!(out, "{} players of {rate} that count; flush 20 ms; medians\n", self.players)?;
-        let mut table =
-            Table::new(&["server", "RTMP s/GB", "RTMPS s/GB", "more", "raw s/GB", "more/raw", ""]);
+        let mut table = Table::new(&[
+            "server",
+            "RTMP s/GB",
+            "RTMPS s/GB",
+            "more",
+            "raw s/GB",
+            "more/raw",
+            "sealing s/GB",
+            "sealing/raw",
+            "",
+        ]);
         for (delivered, raw) in self.delivered.chunks(2).zip(&self.raw) {
             let [plain, secure] = delivered else { continue };
             let more = secure.cpu_per_gb - plain.cpu_per_gb;
@@ -160,11 +175,27 @@ impl report::Report for Report {
                 number(more),
                 number(raw.cpu_per_gb),
                 number(ratio),
+                number(raw.sealed_per_gb),
+                number(raw.sealed_per_gb / raw.cpu_per_gb),
                 if ratio > AIM { "above the aim".to_owned() } else { String::new() },
             ]);
         }
         table.write(out)?;
-        writeln!(out, "\naim: RTMPS at most RTMP + {AIM} x raw (AES-256-GCM of those bytes)\n")?;
+        writeln!(
+            out,
+            "\naim: RTMPS at most RTMP + {AIM} x raw (AES-256-GCM of those bytes, a key for each \
+             player); sealing: the relay's own work on them, measured beside raw\n"
+        )?;
+        let mut table = Table::new(&["provider", "bytes per record", "s/GB"]);
+        for row in &self.records {
+            table.row(vec![
+                row.provider.to_owned(),
+                row.record_bytes.to_string(),
+                number(row.cpu_per_gb),
+            ]);
+        }
+        table.write(out)?;
+        writeln!(out)?;
         let mut table = Table::new(&["certificate", "version", "per second and core", "kind"]);
         for row in &self.handshakes {
             let kind = if row.resumed { "resumed" } else { "full" };
@@ -180,7 +211,7 @@ impl report::Report for Report {
         let mut table = Table::new(&[
             "server",
             "players",
-            "before: p50 ms",
+            "calm: p50 ms",
             "p99",
             "in the storm: p50",
             "p99",

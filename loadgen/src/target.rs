@@ -1,14 +1,15 @@
 //! Where the load goes: a URL, taken apart and looked up once.
 //!
-//! `rtmp://host[:port]/app[/name][?query]`, or `rtmps`, `rtmpt`, `rtmpts`. The last segment of two
-//! or more is the stream's name, what stands before it the application. With several streams each
-//! gets a number: in the place of `{}`, or else behind the name.
+//! `rtmp://host[:port]/app[/name][?query]`, or `rtmps`, `rtmpt`, `rtmpts`; and for those who only
+//! play `http`, `https`, `ws`, `wss`, with or without `.flv`. The last segment of two or more is
+//! the stream's name, what stands before it the application. With several streams each gets a
+//! number: in the place of `{}`, or else behind the name.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::failure::Failure;
 
-/// How RTMP is carried.
+/// How a stream is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// By TCP.
@@ -19,13 +20,21 @@ pub enum Scheme {
     Rtmpt,
     /// Inside HTTP, and that inside TLS.
     Rtmpts,
+    /// FLV in the answer to a request of HTTP.
+    Http,
+    /// The same inside TLS.
+    Https,
+    /// FLV in the frames of a WebSocket.
+    Ws,
+    /// The same inside TLS.
+    Wss,
 }
 
 impl Scheme {
     /// Whether it begins with TLS.
     #[must_use]
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::Rtmps | Self::Rtmpts)
+        matches!(self, Self::Rtmps | Self::Rtmpts | Self::Https | Self::Wss)
     }
 
     /// Whether RTMP goes inside HTTP requests.
@@ -34,10 +43,32 @@ impl Scheme {
         matches!(self, Self::Rtmpt | Self::Rtmpts)
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Rtmp, Self::Rtmps, Self::Rtmpt, Self::Rtmpts];
-        all.into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.name()))
+    /// Whether it carries FLV, which can only be played.
+    #[must_use]
+    pub fn is_flv(self) -> bool {
+        matches!(self, Self::Http | Self::Https | Self::Ws | Self::Wss)
     }
+
+    /// Whether it begins with the opening of a WebSocket, inside its TLS if it has any.
+    #[must_use]
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.name()))
+    }
+
+    const ALL: [Self; 8] = [
+        Self::Rtmp,
+        Self::Rtmps,
+        Self::Rtmpt,
+        Self::Rtmpts,
+        Self::Http,
+        Self::Https,
+        Self::Ws,
+        Self::Wss,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -45,6 +76,10 @@ impl Scheme {
             Self::Rtmps => "rtmps",
             Self::Rtmpt => "rtmpt",
             Self::Rtmpts => "rtmpts",
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 
@@ -52,8 +87,8 @@ impl Scheme {
     fn default_port(self) -> u16 {
         match self {
             Self::Rtmp => 1935,
-            Self::Rtmpt => 80,
-            Self::Rtmps | Self::Rtmpts => 443,
+            Self::Rtmpt | Self::Http | Self::Ws => 80,
+            Self::Rtmps | Self::Rtmpts | Self::Https | Self::Wss => 443,
         }
     }
 }
@@ -61,7 +96,7 @@ impl Scheme {
 /// A server and the names of streams on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// How RTMP is carried.
+    /// How streams are carried.
     pub scheme: Scheme,
     /// Every address that the host's name stands for; never empty. Connections take turns.
     pub addresses: Vec<SocketAddr>,
@@ -89,6 +124,8 @@ impl Target {
         }
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let path = path.trim_matches('/');
+        // Said again with the number of the stream.
+        let path = if scheme.is_flv() { path.strip_suffix(".flv").unwrap_or(path) } else { path };
         if path.is_empty() {
             return Err(Failure::new(format!(
                 "{url} names no application: write rtmp://host/app or rtmp://host/app/name"
@@ -134,8 +171,18 @@ impl Target {
         }
     }
 
+    /// What a request of HTTP asks for to play stream number `index` of `streams`.
+    #[must_use]
+    pub fn path(&self, index: usize, streams: usize) -> String {
+        let name = self.stream_name(index, streams);
+        match name.split_once('?') {
+            Some((name, query)) => format!("/{}/{name}.flv?{query}", self.app),
+            None => format!("/{}/{name}.flv", self.app),
+        }
+    }
+
     /// The target that a server sent us to: a `tcUrl`, absolute or relative to this one (E-RTMP
-    /// "Reconnect Request").
+    /// "Reconnect Request"), or where HTTP says that a stream is.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -148,6 +195,10 @@ impl Target {
         } else {
             to.to_owned()
         };
+        if self.scheme.is_flv() {
+            // It names the one stream that was asked for, and we know which that is.
+            return Ok(Self { name: self.name.clone(), ..Self::parse(&absolute)? });
+        }
         // A tcUrl has no stream name: all of its path is the application.
         let mut target = Self::parse(&format!("{}/x", absolute.trim_end_matches('/')))?;
         target.name.clone_from(&self.name);
@@ -161,7 +212,9 @@ fn split(url: &str) -> Result<(Scheme, &str, u16, &str), Failure> {
         return wrong("write rtmp://host/app/name");
     };
     let Some(scheme) = Scheme::parse(scheme) else {
-        return wrong(&format!("'{scheme}' is none of rtmp, rtmps, rtmpt and rtmpts"));
+        return wrong(&format!(
+            "'{scheme}' is none of rtmp, rtmps, rtmpt, rtmpts, http, https, ws and wss"
+        ));
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = if let Some(inner) = authority.strip_prefix('[') {
@@ -217,7 +270,7 @@ mod tests {
             assert!(sentence.contains(part) && !sentence.contains('\n'), "{url}: {sentence}");
         };
         check("127.0.0.1/live/a", "write rtmp://");
-        check("http://127.0.0.1/live/a", "none of rtmp");
+        check("ftp://127.0.0.1/live/a", "none of rtmp");
         check("rtmpe://127.0.0.1/live/a", "none of rtmp");
         check("rtmp:///live/a", "no host");
         check("rtmp://127.0.0.1:0/live/a", "port");
@@ -225,6 +278,24 @@ mod tests {
         check("rtmp://[::1/live/a", "']'");
         check("rtmp://127.0.0.1", "no application");
         check("rtmp://127.0.0.1/", "no application");
+    }
+
+    #[test]
+    fn files_are_asked_for_by_path() {
+        let check = |url: &str, streams: usize, authority: &str, path: &str| {
+            let target = Target::parse(url).unwrap();
+            assert!(target.scheme.is_flv());
+            assert_eq!(target.authority(), authority, "{url}");
+            assert_eq!(target.path(3, streams), path, "{url}");
+        };
+        check("http://127.0.0.1/live/a.flv", 1, "127.0.0.1:80", "/live/a.flv");
+        check("https://127.0.0.1/live/a", 4, "127.0.0.1:443", "/live/a-3.flv");
+        check("ws://[::1]:9/live/a{}.flv?k=v", 4, "[::1]:9", "/live/a3.flv?k=v");
+        check("wss://127.0.0.1:9/live", 4, "127.0.0.1:9", "/live/loadgen-3.flv");
+        let moved = Target::parse("http://127.0.0.1:9/live/a{}.flv?k=v").unwrap();
+        let moved = moved.redirected(Some("http://127.0.0.2:8/other/a3.flv?k=v")).unwrap();
+        assert_eq!(moved.path(3, 9), "/other/a3.flv?k=v");
+        assert_eq!(moved.authority(), "127.0.0.2:8");
     }
 
     #[test]

@@ -27,6 +27,7 @@
 //! | [`worker`] | one core; the only room that introduces the others to each other | those above |
 //! | [`control`] | one slow thread: HTTP, metrics, logs | `worker`, `config`, `access`, `tls` |
 //! | [`config`] | flags, environment, file, defaults | `worker`'s settings, `access`, `tls` |
+//! | [`top`] | a client of the API, in a terminal | `config` |
 //! | [`node`] | puts the rooms together and starts the threads | all |
 //!
 //! Every room may import `limits`. Names come from the RTMP specification (Adobe, 1.0, December
@@ -111,6 +112,14 @@
 //! and are sent segments. When the next publisher arrives on another worker, the home moves there
 //! and the log, its numbers and its time go on.
 //!
+//! # Other servers
+//!
+//! Streams are pushed to and pulled from other servers. What runs is decided by the control thread,
+//! which hears from worker 0 which names are live and wanted, looks hosts up and tries again; a
+//! worker dials, by `Operation::Connect`, and carries the stream. A push is a reader of the log
+//! like a player, of a view with metadata as publishers send it; a pull is a publisher whose media
+//! a client session brings. Both are connections of the worker like those that it accepted.
+//!
 //! # What is too much, and what changes meanwhile
 //!
 //! Addresses are judged when a connection comes, in one table for all workers whose locks only
@@ -119,6 +128,15 @@
 //! lies in cells. A reload reads and judges everything on the control thread, then gives each
 //! worker the whole of its settings by a query: new sessions go by them, and nobody is ended by
 //! it. Permissions with an end are asked for again when it comes, by the same rules.
+//!
+//! # What is seen of it
+//!
+//! Workers count in cells of their own, which the control thread sums when it is scraped: nothing
+//! is asked, so metrics cost the data path what counting does. Lists of streams and connections
+//! come out of workers' tables by queries, a page at a time and so many in a second. Names of
+//! streams become series only on `/metrics/streams`, the largest of them, the rest added up. The
+//! page at `/` and [`top`] are clients of the API and know nothing else. Of one kind of log line a
+//! thread writes so many in a second; what is left out is counted.
 //!
 //! # The cluster
 //!
@@ -160,5 +178,6 @@ pub mod reactor;
 pub mod session;
 pub mod stream;
 pub mod tls;
+pub mod top;
 pub mod wire;
 pub mod worker;

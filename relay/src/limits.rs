@@ -180,6 +180,9 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
+    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
+    log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
     tunnel_sessions_max: Count = 20_000, "Tunnelled sessions (RTMPT) of one node.";
     tunnel_sessions_per_worker_max: Count = 10_000, "Tunnelled sessions of one worker: each costs it a request and an answer many times a second.";
@@ -188,10 +191,10 @@ limits! {
     tunnel_interval: Time = millis(40), "A tunnelled player is given media no more often than this; more often costs a request and an answer each and shows no one anything sooner than the next frame.";
     tunnel_reply_bytes_max: Bytes = 256 * KIB, "RTMP bytes of one answer of a tunnel, after which one more batch may follow; the rest waits in the log for the next request.";
     tunnel_body_bytes_max: Bytes = 32 * MIB, "Body of one request of a tunnel. It is read as it comes and not kept, so this bounds only what one request may claim.";
-    tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB of it, and the requests before it must have come.";
+    tunnel_body_timeout: Time = secs(12), "The body of a tunnel's request must be whole after this time and a second more for each 16 KiB that came of it, and the requests before it must have come.";
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
-    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait.";
+    hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait. One server has at most eight times as many as are left for the others.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
     hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
     hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
@@ -214,7 +217,7 @@ limits! {
     link_keep_alive: Time = millis(250), "How often something is said about each stream on a link, even where nothing comes.";
     link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
-    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. Right ones are not either, for guessing would go on; rules that need none still hold.";
+    auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. From addresses in limits.exempt they are counted for each stream (or application and user) by itself. Right ones are not either, for guessing would go on; rules that need none still hold.";
     auth_failure_window: Time = secs(60), "After so long without a wrong secret, those of an address are forgotten.";
     auth_failure_addresses_max: Count = 10_000, "Addresses whose wrong secrets are remembered; a further one takes the place of the oldest.";
     token_keys_wait_max: Time = secs(5), "How long a publish or play may wait for keys of tokens that are not there, or not the one that its token names, and how long fetching them may take.";
@@ -223,6 +226,17 @@ limits! {
     token_keys_keep: Time = secs(24 * 3_600), "How long keys of tokens that were fetched are used while fetching them anew fails.";
     token_keys_bytes_max: Bytes = 256 * KIB, "Longest answer that is read when keys of tokens are fetched.";
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
+    outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
+    outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
+    outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
+    outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";
+    outside_breaker_failures: Count = 20, "After so many failures of a push or pull in a row it is left alone for outside_breaker_pause, and then tried once.";
+    outside_breaker_pause: Time = secs(300), "Pause of a push or pull that failed outside_breaker_failures times in a row, or that leads back to this node.";
+    outside_redirects_max: Count = 5, "Redirects that a push or pull follows from one server to the next before it counts as failed.";
+    outside_news_max: Count = 4_096, "News of names and of pushes and pulls on their way from workers to the control thread; further ones wait in their worker.";
+    pull_linger: Time = secs(10), "How long a stream that is pulled for its players goes on after the last one left.";
     mail_poll: Time = millis(5), "How often a busy worker with remote subscriptions looks at its mail.";
 }
 

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use relay::config::{self, Command};
-use relay::node;
+use relay::{node, top};
 
 fn main() -> ExitCode {
     match config::load(std::env::args_os().skip(1), std::env::vars_os()) {
@@ -21,6 +21,13 @@ fn main() -> ExitCode {
             }
         }
         Ok(Command::Print(text)) => print(&text),
+        Ok(Command::Top(options)) => match top::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(sentence) => {
+                node::complain(config::Log::DEFAULT, &[sentence]);
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             node::complain(error.log, &error.sentences);
             ExitCode::from(2)

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use relay::{access, cluster, session, stream, wire};
+use relay::{access, cluster, session, stream, wire, worker};
 
 macro_rules! bodies {
     ($($name:ident: $body:path,)*) => {
@@ -31,6 +31,7 @@ bodies! {
     aggregate: wire::fuzz::aggregate,
     amf0: session::fuzz::amf0,
     amf3: session::fuzz::amf3,
+    authmod_answer: access::fuzz::authmod_answer,
     chunk_reader: wire::fuzz::chunk_reader,
     client_session: session::fuzz::client_session,
     cluster_greeting: cluster::fuzz::greeting,
@@ -43,6 +44,7 @@ bodies! {
     handshake: wire::fuzz::handshake,
     link_session: session::fuzz::link_session,
     media_header: wire::fuzz::media_header,
+    outside_url: worker::fuzz::outside_url,
     proxy_header: session::fuzz::proxy_header,
     request_heads: session::fuzz::request_heads,
     server_session: session::fuzz::server_session,

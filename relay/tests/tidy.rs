@@ -103,7 +103,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "control", "config",
         ],
     ),
-    ("main", &["node", "config"]),
+    ("top", &["config"]),
+    ("main", &["node", "config", "top"]),
 ];
 
 fn imports(source: &Source) -> Vec<String> {

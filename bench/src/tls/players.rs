@@ -69,7 +69,8 @@ pub(super) fn measure(
         habit: Habit::Eager,
         warmup: Duration::ZERO,
         ramp: Duration::from_secs(1),
-        window: turn * fanout.turns * 2,
+        // Longer than all turns can take: it ends with the server.
+        window: turn * fanout.turns * 6,
     };
     let _publisher = Running::start(publisher.plan(server.address)?, clock::now())?;
     thread::sleep(Duration::from_secs(3));
@@ -77,17 +78,19 @@ pub(super) fn measure(
     let tls = ClientTls::new(&trust).map_err(|error| cannot("TLS cannot be had", &error))?;
     let mut turns: [Vec<Turn>; 2] = [Vec::new(), Vec::new()];
     let mut raws = Vec::new();
-    for _ in 0..fanout.turns {
-        for (secure, turns) in [None, Some(&tls)].into_iter().zip(&mut turns) {
-            let join = |_| player(server.address, secure);
+    for number in 0..fanout.turns {
+        // First the one, then the other: what a machine drifts by falls on both.
+        let first = usize::from(number % 2 == 1);
+        for way in [first, 1 - first] {
+            let join = |_| player(server.address, Some(&tls).filter(|_| way == 1));
             let sockets = (0..fanout.players).map(join).collect::<Result<_, _>>()?;
-            turns.push(one_turn(&server, sockets, fanout.window)?);
+            turns[way].push(one_turn(&server, sockets, fanout.window)?);
         }
         let bytes = turns[1].last().map_or(16_384.0, |turn| turn.bytes_per_send);
         let core = OnCore::enter(place.server, place.load())?;
         // A length of a send, so it fits.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length")]
-        raws.push(raw::measure(bytes as usize)?.cpu_per_gb);
+        raws.push(raw::measure(bytes as usize, fanout.players, files)?);
         drop(core);
     }
     let delivered = turns.map(|turns| {
@@ -98,7 +101,9 @@ pub(super) fn measure(
         let server = fanout.kind.to_string();
         Delivered { server, secure: index == 1, cpu_per_gb, bytes_per_send }
     };
-    let raw = Raw { cpu_per_gb: median(raws) };
+    let of = |value: fn(&Raw) -> f64| median(raws.iter().map(value).collect());
+    let raw =
+        Raw { cpu_per_gb: of(|raw| raw.cpu_per_gb), sealed_per_gb: of(|raw| raw.sealed_per_gb) };
     Ok((delivered.into_iter().enumerate().map(row).collect(), raw))
 }
 
@@ -155,6 +160,8 @@ pub(crate) fn player(
     let wrong = |error: std::io::Error| cannot("a player cannot come", &error);
     let mut socket = TcpStream::connect(address).map_err(wrong)?;
     socket.set_read_timeout(Some(Duration::from_secs(20))).map_err(wrong)?;
+    // Small words after each other must not wait for acknowledgements.
+    socket.set_nodelay(true).map_err(wrong)?;
     let mut tls = match secure {
         Some(tls) => Some(tls.connect("localhost").map_err(|e| cannot("TLS fails", &e))?),
         None => None,

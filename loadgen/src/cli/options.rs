@@ -165,9 +165,10 @@ pub(super) struct HostileCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct TargetOptions {
-    /// rtmp://host[:port]/app[/name], or rtmps, rtmpt, rtmpts; for several servers that share their
-    /// streams it may be given several times, and all addresses of a host take turns. `{}` in the
-    /// name becomes the number of the stream, which else stands behind it
+    /// rtmp://host[:port]/app[/name], or rtmps, rtmpt, rtmpts, and to play FLV from http, https,
+    /// ws, wss; for several servers that share their streams it may be given several times, and
+    /// all addresses of a host take turns. `{}` in the name becomes the number of the stream, which
+    /// else stands behind it
     #[arg(long, value_name = "URL", required = true)]
     pub(super) target: Vec<String>,
     /// How many streams there are; as many as publishers by default, else 1

@@ -110,6 +110,12 @@ fn assemble(
             "{publishers} publishers cannot share {streams} streams: one stream has one publisher"
         )));
     }
+    if publishers > 0 && publish_to.iter().any(|target| target.scheme.is_flv()) {
+        return Err(Failure::new(
+            "FLV over HTTP and WebSockets can only be played: publish with --target rtmp://... and \
+             play with --play-target",
+        ));
+    }
     if publishers == 0 && players == 0 {
         return Err(Failure::new("there is nothing to do without publishers and players"));
     }
@@ -130,7 +136,8 @@ fn assemble(
     let automatic = if players as f64 <= VERIFYING { 1.0 } else { VERIFYING / players as f64 };
     let verify = play.as_ref().and_then(|play| play.verify).unwrap_or(automatic);
     // The kernel can count bytes, but cannot open them.
-    let plain = play_from.iter().all(|target| target.scheme == Scheme::Rtmp);
+    let countable = |scheme| matches!(scheme, Scheme::Rtmp | Scheme::Http | Scheme::Ws);
+    let plain = play_from.iter().all(|target| countable(target.scheme));
     let verify = if plain { verify } else { 1.0 };
     let file = publish.as_ref().and_then(|publish| publish.file.as_deref());
     let file = file.map(FlvFile::read).transpose()?.map(Arc::new);

@@ -64,7 +64,8 @@ fn what_cannot_be_run_is_refused_in_one_sentence() {
     };
     check("run", "--target");
     check("walk", "walk");
-    check("run --target http://127.0.0.1/live", "is none of rtmp");
+    check("run --target ftp://127.0.0.1/live", "is none of rtmp");
+    check("run --target http://127.0.0.1/live", "can only be played");
     check(&format!("run {TARGET} --players many"), "many");
     check(&format!("run {TARGET} --speed 9"), "--speed");
     check(&format!("run {TARGET} --publishers 5 --streams 2"), "one stream has one publisher");

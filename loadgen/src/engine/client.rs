@@ -75,7 +75,7 @@ impl Client {
     pub(super) fn push_output(&mut self) {
         let output = match &mut self.role {
             Role::Publisher(publisher) => publisher.dialogue.take_output(),
-            Role::Player(player) => player.dialogue.take_output(),
+            Role::Player(player) => player.voice.take_output(),
             Role::Opening | Role::Attacker(_) => None,
         };
         if let Some(bytes) = output {

@@ -19,8 +19,8 @@ use relay::session::ClientRole;
 use relay::wire::control::ControlMessage;
 use slab::Slab;
 
-use super::dialogue::{Dialogue, Opening};
-use super::player::{Player, Turn};
+use super::dialogue::Opening;
+use super::player::{Player, Turn, Voice};
 use super::sources::Sources;
 use super::state::expected;
 use super::task::{Job, Loss, REDIRECTS_MAX, Task};
@@ -74,7 +74,8 @@ enum MemberState {
 #[derive(Debug)]
 struct Count {
     received: u64,
-    acknowledged: u64,
+    /// How much of that the server was told; `None`: it does not want to know.
+    acknowledged: Option<u64>,
     last: Duration,
 }
 
@@ -272,7 +273,7 @@ impl Crowd {
         let Some(member) = self.members.get(key) else { return false };
         let MemberState::Talking(player) = &member.state else { return false };
         let (target, _) = member.task.target(&self.shared.plan);
-        let elsewhere = player.dialogue.session.redirect().map(|to| target.redirected(Some(to)));
+        let elsewhere = player.voice.redirect().map(|to| target.redirected(Some(to)));
         let Some(Ok(target)) = elsewhere else { return false };
         if member.task.redirects >= REDIRECTS_MAX {
             return false;
@@ -299,10 +300,10 @@ impl Crowd {
             enhanced: plan.enhanced,
             seed: member.seed,
         };
-        let dialogue = Dialogue::new(&opening, member.task.due, now, &mut meter.spans);
+        let voice = Voice::new(&opening, member.task.due, now, &mut meter.spans);
         let verifier =
             Verifier::new(expected(&self.shared, stream), plan.checks, self.shared.host, now);
-        let player = Player::new(dialogue, verifier, &member.task, member.task.pace());
+        let player = Player::new(voice, verifier, &member.task, member.task.pace());
         member.state = MemberState::Talking(Box::new(player));
         // The hello goes out with the flush that follows.
         member.say(meter);
@@ -321,18 +322,18 @@ impl Crowd {
             };
             let now = clock::now();
             meter.counters.bytes_received += wide(bytes.len());
-            let turn = player.receive(bytes, now, meter).map_err(|error| Loss::session(&error))?;
+            let turn = player.receive(bytes, now, meter)?;
             match turn {
                 Some(Turn::Ended(code)) => return Err(Loss::ended(&code)),
                 Some(Turn::Elsewhere(_)) | None => {}
             }
             let joined = player.joined();
-            let received = player.dialogue.session.bytes_received();
+            let received = player.voice.bytes_received();
+            let acknowledged = player.voice.acknowledges().then_some(received);
             member.say(meter);
             if joined {
                 // Its session, its judge and their buffers go.
-                member.state =
-                    MemberState::Counting(Count { received, acknowledged: received, last: now });
+                member.state = MemberState::Counting(Count { received, acknowledged, last: now });
                 member.task.joined_before = true;
                 self.opening -= 1;
                 self.counting += 1;
@@ -359,8 +360,9 @@ impl Crowd {
                     let stalled = now.saturating_sub(count.last) > LATE;
                     meter.counters.stalls += u64::from(stalled && self.shared.plan.checks.stalls);
                     count.last = now;
-                    if count.received - count.acknowledged >= ACKNOWLEDGE_BYTES {
-                        count.acknowledged = count.received;
+                    let due = |told: &u64| count.received - told >= ACKNOWLEDGE_BYTES;
+                    if count.acknowledged.as_ref().is_some_and(due) {
+                        count.acknowledged = Some(count.received);
                         member.acknowledge(&mut meter.counters.bytes_sent);
                     }
                     if !full && !ends {
@@ -417,7 +419,7 @@ impl Member {
     /// Puts what the session has to say behind what waits, and sends it.
     fn say(&mut self, meter: &mut Meter) {
         if let MemberState::Talking(player) = &mut self.state
-            && let Some(bytes) = player.dialogue.take_output()
+            && let Some(bytes) = player.voice.take_output()
         {
             self.unsent.extend_from_slice(&bytes);
         }

@@ -19,6 +19,8 @@ mod sources;
 mod state;
 mod task;
 mod timers;
+mod unframe;
+mod web;
 mod worker;
 
 use std::sync::atomic::AtomicBool;

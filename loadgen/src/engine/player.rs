@@ -4,18 +4,98 @@
 
 use std::time::Duration;
 
-use relay::session::{ClientEvent, SessionError};
+use bytes::Bytes;
+use relay::session::ClientEvent;
 
-use super::dialogue::Dialogue;
-use super::task::Task;
-use crate::measure::{Meter, SpanKind};
+use super::dialogue::{Dialogue, Opening};
+use super::task::{Loss, Task};
+use super::web::WebDialogue;
+use crate::measure::{Meter, SpanKind, Spans};
 use crate::plan::Pace;
 use crate::verify::Verifier;
+
+/// How a player asks, and is answered.
+#[derive(Debug)]
+pub(super) enum Voice {
+    /// By RTMP.
+    Rtmp(Box<Dialogue>),
+    /// By HTTP, to be sent FLV.
+    Web {
+        dialogue: Box<WebDialogue>,
+        /// When it asked, and must have been answered.
+        asked: Duration,
+        deadline: Duration,
+    },
+}
+
+impl Voice {
+    /// The connection is there at `now`, and was due at `due`.
+    pub(super) fn new(
+        opening: &Opening<'_>,
+        due: Duration,
+        now: Duration,
+        spans: &mut Spans,
+    ) -> Self {
+        if opening.target.scheme.is_flv() {
+            spans.record(SpanKind::Tcp, now.saturating_sub(due));
+            let deadline = now + opening.limits.connect_timeout;
+            let dialogue = Box::new(WebDialogue::new(opening));
+            return Self::Web { dialogue, asked: now, deadline };
+        }
+        Self::Rtmp(Box::new(Dialogue::new(opening, due, now, spans)))
+    }
+
+    /// What is to be sent.
+    pub(super) fn take_output(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Rtmp(dialogue) => dialogue.take_output(),
+            Self::Web { dialogue, .. } => dialogue.take_output(),
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) fn finish(&mut self) {
+        match self {
+            Self::Rtmp(dialogue) => dialogue.session.finish(),
+            Self::Web { dialogue, .. } => dialogue.finish(),
+        }
+    }
+
+    /// Where the server that refused said to go.
+    pub(super) fn redirect(&self) -> Option<&str> {
+        match self {
+            Self::Rtmp(dialogue) => dialogue.session.redirect(),
+            Self::Web { dialogue, .. } => dialogue.location(),
+        }
+    }
+
+    /// Whether the server expects to be told what was received.
+    pub(super) fn acknowledges(&self) -> bool {
+        matches!(self, Self::Rtmp(_))
+    }
+
+    /// Bytes received so far.
+    pub(super) fn bytes_received(&self) -> u64 {
+        match self {
+            Self::Rtmp(dialogue) => dialogue.session.bytes_received(),
+            Self::Web { dialogue, .. } => dialogue.bytes_received(),
+        }
+    }
+
+    fn next(&mut self, bytes: &mut &[u8], now: Duration) -> Result<Option<ClientEvent<'_>>, Loss> {
+        match self {
+            Self::Rtmp(dialogue) => {
+                dialogue.session.next_event(bytes, now).map_err(|error| Loss::session(&error))
+            }
+            Self::Web { dialogue, .. } => dialogue.next(bytes),
+        }
+    }
+}
 
 /// A player on one connection.
 #[derive(Debug)]
 pub(super) struct Player {
-    pub(super) dialogue: Dialogue,
+    pub(super) voice: Voice,
     verifier: Verifier,
     /// Slow on purpose: its losses are not held against the server.
     slow: bool,
@@ -53,13 +133,17 @@ impl Turn {
 }
 
 impl Player {
-    pub(super) fn new(dialogue: Dialogue, verifier: Verifier, task: &Task, pace: Pace) -> Self {
+    pub(super) fn new(voice: Voice, verifier: Verifier, task: &Task, pace: Pace) -> Self {
+        let asked = match &voice {
+            Voice::Rtmp(_) => None,
+            Voice::Web { asked, .. } => Some(*asked),
+        };
         Self {
-            dialogue,
+            voice,
             verifier,
             slow: pace != Pace::Full,
             due: task.due,
-            asked: None,
+            asked,
             started: false,
             heard: false,
             joined: false,
@@ -74,18 +158,25 @@ impl Player {
         mut bytes: &[u8],
         now: Duration,
         meter: &mut Meter,
-    ) -> Result<Option<Turn>, SessionError> {
+    ) -> Result<Option<Turn>, Loss> {
         let mut turn = None;
         loop {
-            let event = self.dialogue.session.next_event(&mut bytes, now)?;
+            let event = self.voice.next(&mut bytes, now)?;
             match event {
                 None => {
                     self.note(now, meter);
                     return Ok(turn);
                 }
-                Some(ClientEvent::Connected) => self.dialogue.connected(now, &mut meter.spans),
+                Some(ClientEvent::Connected) => {
+                    if let Voice::Rtmp(dialogue) = &mut self.voice {
+                        dialogue.connected(now, &mut meter.spans);
+                    }
+                }
                 Some(ClientEvent::Started { .. }) => {
                     self.note(now, meter);
+                    if let Voice::Web { asked, .. } = &self.voice {
+                        meter.spans.record(SpanKind::Connect, now.saturating_sub(*asked));
+                    }
                     self.started = true;
                     meter.of(self.slow).0.players_started += u64::from(self.counts);
                 }
@@ -121,9 +212,24 @@ impl Player {
         self.verifier.finish(now, meter.of(self.slow).0);
     }
 
+    /// Whether the server took too long to let it begin.
+    pub(super) fn check_deadline(&mut self, now: Duration) -> Result<(), Loss> {
+        match &mut self.voice {
+            Voice::Rtmp(dialogue) => {
+                dialogue.session.check_deadline(now).map_err(|error| Loss::session(&error))
+            }
+            Voice::Web { deadline, .. } if !self.started && now >= *deadline => Err(Loss {
+                cause: "timeout".to_owned(),
+                sentence: "the server did not answer the request".to_owned(),
+            }),
+            Voice::Web { .. } => Ok(()),
+        }
+    }
+
     fn note(&mut self, now: Duration, meter: &mut Meter) {
-        self.dialogue.note(now, &mut meter.spans);
-        if self.dialogue.asked(now, &mut meter.spans) {
+        let Voice::Rtmp(dialogue) = &mut self.voice else { return };
+        dialogue.note(now, &mut meter.spans);
+        if dialogue.asked(now, &mut meter.spans) {
             self.asked = Some(now);
             self.verifier.begin(now);
         }

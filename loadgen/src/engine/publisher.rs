@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use relay::session::{ClientEvent, SessionError};
+use relay::session::ClientEvent;
 use relay::wire::message::MediaKind;
 use relay::wire::timestamp::Timestamp;
 
 use super::dialogue::Dialogue;
 use super::player::Turn;
+use super::task::Loss;
 use crate::measure::Meter;
 use crate::source::Source;
 
@@ -36,10 +37,11 @@ impl Publisher {
         mut bytes: &[u8],
         now: Duration,
         meter: &mut Meter,
-    ) -> Result<Option<Turn>, SessionError> {
+    ) -> Result<Option<Turn>, Loss> {
         let mut turn = None;
         loop {
-            match self.dialogue.session.next_event(&mut bytes, now)? {
+            let event = self.dialogue.session.next_event(&mut bytes, now);
+            match event.map_err(|error| Loss::session(&error))? {
                 None => {
                     self.dialogue.note(now, &mut meter.spans);
                     self.dialogue.asked(now, &mut meter.spans);

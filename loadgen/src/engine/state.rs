@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay::reactor::{Completion, ConnectionKey, Operation};
-use relay::session::{ClientRole, SessionError};
+use relay::session::ClientRole;
 
 use super::attack::Attacker;
 use super::client::{Client, Role};
 use super::crowd::Crowd;
 use super::dialogue::{Dialogue, Opening};
 use super::lane::Lane;
-use super::player::{Player, Turn};
+use super::player::{Player, Turn, Voice};
 use super::publisher::Publisher;
 use super::task::{Job, Loss, REDIRECTS_MAX, Task};
 use super::timers::{Event, Timers};
@@ -326,10 +326,10 @@ impl State {
             Job::Player(arrival) => {
                 let opening = opening(ClientRole::Play, self.random.u64(..));
                 let due = client.task.due;
-                let dialogue = Dialogue::new(&opening, due, now, &mut self.meter.spans);
+                let voice = Voice::new(&opening, due, now, &mut self.meter.spans);
                 let expected = expected(&self.shared, opening.stream);
                 let verifier = Verifier::new(expected, plan.checks, self.shared.host, now);
-                let player = Player::new(dialogue, verifier, &client.task, arrival.pace);
+                let player = Player::new(voice, verifier, &client.task, arrival.pace);
                 let leaves = (begin + arrival.leaves).min(self.end);
                 (Role::Player(Box::new(player)), leaves)
             }

@@ -1,16 +1,18 @@
-//! RTMP inside TLS, inside HTTP, and inside both: the same load, the same judgement.
+//! RTMP inside TLS, inside HTTP, and inside both, and FLV over HTTP and WebSockets: the same load,
+//! the same judgement.
+
+use std::path::PathBuf;
 
 use rcgen::{CertificateParams, KeyPair};
 
-use crate::support::servers::{nginx_before, relay_with};
+use crate::support::servers::{Server, nginx_before, relay_with};
 use crate::support::{Scratch, tester};
 
 const CLEAN: &str = "missing=0,doubled=0,reordered=0,altered=0,foreign=0,backward=0,keyless=0,\
                      headless=0,gops_unequal=0,kept=1,joined=1,errors=0,latency.count>100";
 
-#[test]
-fn every_way_in_reaches_every_way_out() {
-    let dir = Scratch::new();
+/// A relay with a certificate, and the file of that.
+fn secure_relay(dir: &Scratch) -> (Server, PathBuf) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
@@ -22,16 +24,25 @@ fn every_way_in_reaches_every_way_out() {
     let pair = format!("certificate = \"{shown_crt}\"\nkey = \"{shown_key}\"\n");
     std::fs::write(&file, format!("[[tls.certificates]]\n{pair}")).unwrap();
     let server = relay_with(dir.path(), &["--config", file.to_str().unwrap(), "--workers", "2"]);
+    (server, crt)
+}
+
+#[test]
+fn every_way_in_reaches_every_way_out() {
+    let dir = Scratch::new();
+    let (server, crt) = secure_relay(&dir);
     let ca = crt.to_str().unwrap();
-    let schemes = ["rtmp", "rtmps", "rtmpt", "rtmpts"];
-    for way_in in schemes {
+    let only_out = ["http", "https", "ws", "wss"];
+    for way_in in ["rtmp", "rtmps", "rtmpt", "rtmpts"] {
         let url = |scheme: &str| format!("{scheme}://{}/live/{way_in}", server.address);
-        let (to, from) = (url(way_in), schemes.map(url));
+        let to = url(way_in);
+        let from: Vec<_> =
+            ["rtmp", "rtmps", "rtmpt", "rtmpts"].into_iter().chain(only_out).map(url).collect();
         // Two players for each way out, in turn.
-        let mut arguments = vec!["run", "--target", &to, "--expect", CLEAN, "--players", "8"];
+        let mut arguments = vec!["run", "--target", &to, "--expect", CLEAN, "--players", "16"];
         arguments.extend(from.iter().flat_map(|from| ["--play-target", from]));
         arguments.extend(["--bitrate", "400k", "--gop", "1s", "--expect", "gops_equal>15"]);
-        arguments.extend(["--duration", "4s", "--cores", "1", "--ca-file", ca]);
+        arguments.extend(["--duration", "5s", "--cores", "1", "--ca-file", ca]);
         let (ended, json) = tester::program_with_json(dir.path(), &arguments);
         assert_eq!(ended.code, 0, "{way_in}: {}{}", ended.stdout, ended.stderr);
         let polls = json["counters"]["polls"].as_u64().unwrap();
@@ -50,8 +61,34 @@ fn every_way_in_reaches_every_way_out() {
     assert!(said.contains("certificate"), "{said}");
 }
 
-/// Through a proxy that ends connections after a few requests, and asks the server by one connection
-/// for each.
+#[test]
+fn flv_is_counted_and_refused_as_rtmp_is() {
+    let dir = Scratch::new();
+    let (server, _) = secure_relay(&dir);
+    let at = server.address;
+    // Players that only count do so over plain HTTP and WebSockets, too.
+    let to = format!("rtmp://{at}/live/counted");
+    let (http, ws) = (format!("http://{at}/live/counted.flv"), format!("ws://{at}/live/counted"));
+    let run = ["run", "--target", &to, "--play-target", &http, "--play-target", &ws];
+    let more = ["--players", "40", "--verify", "10%", "--bitrate", "400k", "--duration", "3s"];
+    let expect = ["--cores", "1", "--expect", "kept=1,joined=1,errors=0,altered=0,missing=0"];
+    let (ended, json) = tester::program_with_json(dir.path(), &[&run[..], &more, &expect].concat());
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(json["counters"]["counted_reads"].as_u64() > Some(500), "{}", json["counters"]);
+
+    // What cannot be done is said.
+    let nobody = format!("http://{at}/live/nobody.flv");
+    let ended = tester::program(&["play", "--target", &nobody, "--duration", "1s"]);
+    assert_eq!(ended.code, 2, "{}{}", ended.stdout, ended.stderr);
+    let said = ended.stdout + &ended.stderr;
+    assert!(said.contains("404 Not Found: Nobody publishes this stream."), "{said}");
+    let ended = tester::program(&["publish", "--target", &nobody, "--duration", "1s"]);
+    assert_eq!(ended.code, 2, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("can only be played"), "{}", ended.stderr);
+}
+
+/// Through a proxy that ends connections after a few requests, and asks the server by one
+/// connection for each.
 #[test]
 fn a_tunnel_goes_on_when_its_connection_is_ended() {
     let dir = Scratch::new();

@@ -66,9 +66,9 @@ impl Method {
         }
     }
 
-    /// What asks for a user. Clients look for two parts of it.
+    /// What asks for a user. Most clients look for two parts of it; gortmplib compares all of it.
     pub(super) fn need(self) -> String {
-        format!("[ AccessManager.Reject ] : [ code=403 need auth; authmod={} ]", self.name())
+        format!("code=403 need auth; authmod={}", self.name())
     }
 
     fn failed(self) -> String {

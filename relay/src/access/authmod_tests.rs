@@ -152,9 +152,9 @@ fn strange_connects_are_asked_or_left_alone() {
     };
     check("", "None");
     check("authmod=basic&user=user", "None");
-    check("authmod=adobe", "code=403 need auth; authmod=adobe");
-    check("authmod=llnw", "code=403 need auth; authmod=llnw");
-    check(&long, "code=403 need auth; authmod=adobe");
+    check("authmod=adobe", "Ask(\"code=403 need auth; authmod=adobe\")");
+    check("authmod=llnw", "Ask(\"code=403 need auth; authmod=llnw\")");
+    check(&long, "Ask(\"code=403 need auth; authmod=adobe\")");
     check("authmod=adobe&user=\u{e9}", "&user=-&");
     check("authmod=adobe&user=user&response=x", "authfailed");
 }

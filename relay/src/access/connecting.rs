@@ -41,6 +41,12 @@ pub enum ConnectJudgement {
     Refused(Reason, String),
 }
 
+/// The user that a query of connect names, escaped as it came; empty without one.
+#[must_use]
+pub fn claimed_user(query: &str) -> &str {
+    raw_parameter(query, "user").unwrap_or_default()
+}
+
 /// Parameters that show a secret of another kind.
 const SECRETS: &[&str] = &["key", "signature", "token", "jwt"];
 
@@ -53,7 +59,7 @@ impl Connecting<'_> {
         is_let_in: bool,
         answered: &mut Answered,
     ) -> ConnectJudgement {
-        let user = raw_parameter(self.query, "user").unwrap_or_default();
+        let user = claimed_user(self.query);
         let knows = |(users, _): &&(&Users, Method)| users.challenged(user).1.is_some();
         let Some((users, method)) = files.iter().find(knows).or(files.first()) else {
             return ConnectJudgement::Accepted(None);

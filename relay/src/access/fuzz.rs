@@ -45,6 +45,15 @@ pub fn access(data: &[u8]) {
     connect(&address.query);
 }
 
+/// What a server that asks for user and password may say. The password is in no answer.
+pub fn authmod_answer(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Some(answer) = super::answer(&text, ("ann", KEY), "live", 7) {
+        assert!(!answer.contains(KEY) || text.contains(KEY));
+        assert!(answer.starts_with("authmod="));
+    }
+}
+
 /// Files of every kind: read, or refused without a word of what is in them.
 pub fn access_files(data: &[u8]) {
     for rule in ["key f", "signed f", "password f", "jwt HS256 f", "jwt RS256 f", "jwt ES256 f"] {

@@ -8,6 +8,7 @@
 //! Secrets are compared in constant time, and no `Debug` or `Display` here prints one: neither
 //! those of the files nor those of the peers.
 
+mod answering;
 mod authmod;
 mod connecting;
 #[doc(hidden)]
@@ -31,12 +32,13 @@ use sha2::{Digest, Sha256};
 
 use crate::wire::stream_name::StreamName;
 
+pub use self::answering::answer;
 pub use self::authmod::{Answered, CHALLENGE_SECONDS};
-pub use self::connecting::{ConnectJudgement, Connecting};
-pub use self::guesses::Guesses;
+pub use self::connecting::{ConnectJudgement, Connecting, claimed_user};
+pub use self::guesses::{Guesser, Guesses};
 pub use self::key_set::{Fetched, FetchedKeys, KeySet};
 pub use self::network::{Network, is_private};
-pub use self::rules::{ReadFile, Rules, RulesError, Verdict};
+pub use self::rules::{ReadFile, Rules, RulesError, Verdict, without_last};
 pub use self::signed::{Claim, SECRET_BYTES_MIN, signed_name, signing_secrets};
 pub use self::stream_keys::key_line;
 pub use self::token::REFETCH_SECONDS;
@@ -138,6 +140,8 @@ pub enum Reason {
     Nobody,
     /// The address is not among those that may.
     Address,
+    /// The name to be played ends in a key for publishing.
+    PublishKey,
     /// No stream key was shown.
     NoKey,
     /// No signature was shown.
@@ -181,7 +185,7 @@ impl Reason {
     /// Whether showing something else may help: HTTP's 401 rather than 403.
     #[must_use]
     pub fn wants_credentials(self) -> bool {
-        !matches!(self, Self::Nobody | Self::Address | Self::Guessing)
+        !matches!(self, Self::Nobody | Self::Address | Self::PublishKey | Self::Guessing)
     }
 
     /// What the client is told.
@@ -193,6 +197,7 @@ impl Reason {
             Self::Nobody => "Nobody may play here",
             Self::Address if publish => "Your address may not publish here",
             Self::Address => "Your address may not play here",
+            Self::PublishKey => "The name ends in a stream key, which is for publishing only",
             Self::NoKey => "A stream key is missing",
             Self::NoSignature => "The signature of the URL is missing",
             Self::NoToken => "A token is missing",

@@ -198,17 +198,29 @@ impl Rules {
         connecting.judge(&files, is_let_in, answered)
     }
 
+    /// Whether a key may be the last part of a name that is asked for.
+    #[must_use]
+    pub fn take_keys(&self) -> bool {
+        self.0.iter().any(Rule::takes_key)
+    }
+
+    /// Whether the last part of a name is a key of these rules.
+    #[must_use]
+    pub fn ends_in_key(&self, name: &StreamName) -> bool {
+        let Some((name, key)) = name.split_last() else { return false };
+        let mut conditions = self.0.iter().flat_map(|rule| &rule.0);
+        conditions.any(|condition| match condition {
+            Condition::Key(keys) => keys.find(name.stream(), key).is_some(),
+            _ => false,
+        })
+    }
+
     /// The name under which a request is logged and listed before it is granted: where a key may be
     /// its last part, that is left out.
     #[must_use]
     pub fn shown_name(&self, address: &StreamAddress) -> Arc<str> {
-        let name = address.name.as_str();
-        let is_key = self.0.iter().any(Rule::takes_key) && key_parameter(&address.query).is_none();
-        match name.rsplit_once('/') {
-            Some((rest, _)) if is_key => format!("{rest}/***").into(),
-            None if is_key => "***".into(),
-            _ => name.into(),
-        }
+        let is_key = self.take_keys() && key_parameter(&address.query).is_none();
+        if is_key { without_last(&address.name) } else { address.name.as_str().into() }
     }
 }
 
@@ -283,6 +295,14 @@ impl Rule {
         }
         Ok(grant)
     }
+}
+
+/// A name that is shown without its last part, which is a secret.
+#[must_use]
+pub fn without_last(name: &StreamName) -> Arc<str> {
+    let shown =
+        name.as_str().rsplit_once('/').map_or("***".to_owned(), |(rest, _)| format!("{rest}/***"));
+    shown.into()
 }
 
 fn key_parameter(query: &str) -> Option<std::borrow::Cow<'_, str>> {

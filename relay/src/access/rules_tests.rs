@@ -236,6 +236,20 @@ fn names_are_shown_without_what_may_be_a_key() {
 }
 
 #[test]
+fn a_key_at_the_end_of_a_name_is_known() {
+    let check = |list: &[&str], name: &str, expected: bool| {
+        let limits = Limits::default();
+        let address = StreamAddress::resolve(b"", b"", name.as_bytes(), &limits).unwrap();
+        assert_eq!(rules(list).ends_in_key(&address.name), expected, "{list:?} {name}");
+    };
+    check(&["private", "private and key keys"], "live/cam1/k1", true);
+    check(&["key keys"], "live/cam1/k", false);
+    check(&["key keys"], "live/cam1", false);
+    check(&["key keys"], "live/k1", false);
+    check(&["everybody"], "live/cam1/k1", false);
+}
+
+#[test]
 fn lists_are_read_and_written_alike() {
     for list in [
         &["everybody"][..],
@@ -299,7 +313,7 @@ fn encoders_are_asked_for_a_user_where_nothing_else_lets_them_in() {
         assert!(format!("{found:?}").starts_with(expected), "{list:?}: {found:?}");
     };
     let accepted = "Accepted(None)";
-    let asked = "Challenged(\"[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ]";
+    let asked = "Challenged(\"code=403 need auth; authmod=adobe\")";
     check(&["everybody"], &asker, accepted);
     check(&["key keys"], &asker, accepted);
     check(&["password users"], &asker, asked);

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 
 use super::network::Network;
@@ -83,7 +84,7 @@ impl Claim<'_> {
 }
 
 /// The stream that a URL names, as the relay will know it: `rtmp://host/app/name`, or
-/// `http://host/app/name.flv`. `None` when it names none.
+/// `http://host/app/name.flv`, where escapes are resolved. `None` when it names none.
 #[must_use]
 pub fn signed_name(url: &str) -> Option<StreamName> {
     let (scheme, rest) = url.split_once("://")?;
@@ -92,7 +93,16 @@ pub fn signed_name(url: &str) -> Option<StreamName> {
     if !known.contains(&scheme) || host.is_empty() {
         return None;
     }
-    let address = StreamAddress::resolve(b"", b"", path.as_bytes(), &Limits::default()).ok()?;
+    let is_rtmp = scheme.starts_with("rtmp");
+    let path: Vec<u8> = if is_rtmp {
+        path.into()
+    } else {
+        percent_decode_str(path.split(['?', '#']).next().unwrap_or_default()).collect()
+    };
+    if !is_rtmp && path.contains(&b'?') {
+        return None;
+    }
+    let address = StreamAddress::resolve(b"", b"", &path, &Limits::default()).ok()?;
     address.name.as_str().contains('/').then_some(address.name)
 }
 

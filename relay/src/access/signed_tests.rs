@@ -131,6 +131,10 @@ fn the_name_in_a_url_is_the_one_that_the_relay_will_know() {
     check("rtmps://host:1936/live/a/b?x=y", Some("live/a/b"));
     check("http://[::1]:1935/live/cam1.flv?only=audio", Some("live/cam1"));
     check("wss://host/live/cam1.flv", Some("live/cam1"));
+    check("http://host/live/a%20b.flv?x=%20", Some("live/a b"));
+    check("wss://host/%6cive%2Fcam%31.flv", Some("live/cam1"));
+    check("rtmp://host/live/a%20b?x=y", Some("live/a%20b"));
+    check("http://host/live/a%3Fb.flv", None);
     check("rtmp://host/live", None);
     check("rtmp://host", None);
     check("rtmp:///live/cam1", None);

@@ -13,6 +13,8 @@ use super::{Log, LogFormat, Source, listing, settings, tools};
 pub(super) enum Parsed {
     /// Help or version: print it and end well.
     Print(String),
+    /// Show another relay.
+    Top(tools::Top),
     Given(Arguments),
 }
 
@@ -40,7 +42,10 @@ pub(super) fn parse(
         }
     };
     if let Some((name, matches)) = matches.subcommand() {
-        let run = tools::run(name, matches).map(Parsed::Print);
+        let run = match name {
+            "top" => tools::top(matches).map(Parsed::Top),
+            _ => tools::run(name, matches).map(Parsed::Print),
+        };
         return run.map_err(|sentence| (sentence, log(&arguments)));
     }
     let mut given = Vec::new();

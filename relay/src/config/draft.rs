@@ -357,7 +357,10 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn bad(given: &Given, allowed: &str) -> String {
     let Given { key, text, source } = given;
-    let (key, value) = (text::shown(&key.to_string()), text::shown(text));
+    // What stands in the URLs of these is secret.
+    let is_secret = matches!(key.name(), "push" | "pull");
+    let value = if is_secret { "***".to_owned() } else { text::shown(text) };
+    let key = text::shown(&key.to_string());
     format!("{key} is \"{value}\" ({source}), but it must be {allowed}.")
 }
 

@@ -129,7 +129,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         concurrency,
         |to, text| count(to, text, 1, 4_096),
         usize::to_string,
-        "Questions under way at a time to one server, and as many notifications."
+        "Questions under way at a time to one server, and as many notifications and questions about clients that are in."
     ),
     app_row!(
         hooks,
@@ -158,7 +158,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
             Ok(())
         },
         |value: &Duration| text::quoted(&text::show_time(*value)),
-        "How long a verdict lets a client publish or play; then on_publish or on_play is asked again, and a refusal ends it. \"0s\": for as long as it likes. A back end that counts these calls has to know."
+        "How long a verdict lets a client publish or play; then, or up to a tenth earlier, on_publish or on_play is asked again, and a refusal ends it. \"0s\": for as long as it likes. A back end that counts these calls has to know."
     ),
     app_row!(
         hooks,

@@ -11,7 +11,7 @@ fn read(text: &str) -> Result<Effective, Vec<String>> {
     let arguments = ["--config".into(), file.path().as_os_str().to_owned()];
     match load(arguments, []) {
         Ok(Command::Run(effective)) => Ok(*effective),
-        Ok(Command::Print(text)) => panic!("{text}"),
+        Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.sentences),
     }
 }

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "overflow",
         name: "to",
-        why: "Where players are sent that find no room here (players_max, players_per_app_max, players_per_stream_max, egress_rate_max), in turn: rtmp or rtmps URLs of a host without a path, between commas. Enhanced RTMP's ReconnectRequest for those who announced it, ex.redirect for the others, who may or may not follow.",
+        why: "Where players are sent that find no room here (players_max, players_per_app_max, players_per_stream_max, egress_rate_max), in turn: URLs of a host without a path, between commas. Players of RTMP are sent to those of rtmp and rtmps, by Enhanced RTMP's ReconnectRequest if they announced it, else by ex.redirect, which they may or may not follow. Players of HTTP-FLV are sent by 302 to those of http and https; where there is none, to the same hosts and ports as players of RTMP.",
         flag: None,
         set: |config, text| {
             let urls = text::list(text).filter(|urls| urls.iter().all(|url| is_base(url)));
@@ -144,7 +144,8 @@ fn show_time(value: &Option<Duration>) -> String {
 
 /// Whether a text is `rtmp://host` or `rtmps://host`, perhaps with a port, and nothing more.
 fn is_base(url: &str) -> bool {
-    let rest = url.strip_prefix("rtmp://").or_else(|| url.strip_prefix("rtmps://"));
+    let schemes = ["rtmp://", "rtmps://", "http://", "https://"];
+    let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
     rest.is_some_and(|host| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         !host.is_empty() && host.len() <= 255 && host.bytes().all(plain)

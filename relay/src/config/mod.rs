@@ -17,6 +17,7 @@ mod key;
 mod limiting;
 mod listing;
 mod nearest;
+mod outside;
 mod reload;
 mod secrets;
 mod settings;
@@ -26,6 +27,7 @@ mod tools;
 pub use self::api::{Api, Tokens};
 pub use self::cluster::{Cluster, Peer, SecretBytes};
 pub use self::reload::{Change, Origin};
+pub use self::tools::Top;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -162,7 +164,8 @@ pub enum LogFormat {
 }
 
 /// The least severe log lines that are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Failures.
     Error,
@@ -183,6 +186,8 @@ pub enum Command {
     Run(Box<Effective>),
     /// Print this text and end well: `--help`, `--version`, `--check`.
     Print(String),
+    /// Show another relay in this terminal.
+    Top(Top),
 }
 
 /// A configuration with the origin of each value.
@@ -249,6 +254,7 @@ pub fn load(
     let origin = Arc::new(Origin { arguments: arguments.clone(), environment });
     let arguments = match arguments::parse(arguments) {
         Ok(arguments::Parsed::Print(text)) => return Ok(Command::Print(text)),
+        Ok(arguments::Parsed::Top(options)) => return Ok(Command::Top(options)),
         Ok(arguments::Parsed::Given(arguments)) => arguments,
         Err((sentence, log)) => return Err(ConfigError { sentences: vec![sentence], log }),
     };

@@ -42,7 +42,9 @@ impl Effective {
         let Origin { arguments, environment } = (*self.origin).clone();
         match load(arguments, environment).map_err(|error| error.sentences)? {
             Command::Run(effective) => Ok(*effective),
-            Command::Print(_) => Err(vec!["The arguments ask for no node.".to_owned()]),
+            Command::Print(_) | Command::Top(_) => {
+                Err(vec!["The arguments ask for no node.".to_owned()])
+            }
         }
     }
 
@@ -112,7 +114,8 @@ impl Row {
     pub fn is_live(&self) -> bool {
         match (self.section.as_str(), self.name.as_str()) {
             (LIMITS, name) => is_live_limit(name),
-            ("overflow" | "api" | "drain" | "http_flv" | "access", _) | ("log", "level") => true,
+            ("overflow" | "api" | "drain" | "http_flv" | "access" | "outside", _)
+            | ("log", "level") => true,
             // Listeners, TLS and sockets are made at the start; files of certificates are watched.
             (section, _) => section.starts_with(APPS),
         }
@@ -127,7 +130,8 @@ impl Row {
         if !is_file && names.iter().any(|name| self.name.split('_').any(|part| part == *name)) {
             return HIDDEN.to_owned();
         }
-        without_secrets(&self.value)
+        // Of hooks the path, too, is often all that keeps others from calling them.
+        without_secrets(&self.value, self.name.starts_with("on_"))
     }
 }
 
@@ -158,13 +162,15 @@ fn is_live_limit(name: &str) -> bool {
         "hook_reply_bytes_max",
         "hook_cache_max",
         "hook_idle_connections_max",
+        "outside_news_max",
         "tls_sessions_max",
     ];
     !made_once.contains(&name)
 }
 
-/// A text without the user and password of the URLs in it, and without their queries.
-fn without_secrets(text: &str) -> String {
+/// A text without the user and password of the URLs in it, and without their queries, or all of
+/// their paths.
+fn without_secrets(text: &str, hides_paths: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -178,6 +184,11 @@ fn without_secrets(text: &str) -> String {
             url = &url[at + 1..];
         }
         match url.split_once('?') {
+            _ if hides_paths => {
+                let (authority, path) = url.split_at(url.find(['/', '?']).unwrap_or(url.len()));
+                out.push_str(authority);
+                out.push_str(if matches!(path, "" | "/") { path } else { "/***" });
+            }
             Some((path, _)) => {
                 out.push_str(path);
                 out.push_str("?***");

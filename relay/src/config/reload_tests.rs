@@ -73,7 +73,7 @@ fn every_section_is_decided() {
     for section in sections {
         // A new section belongs into `is_live` and here.
         let restart = ["node", "listen", "tls", "sockets", "cluster"];
-        let live = ["limits", "overflow", "http_flv", "access", "drain", "api", "log"];
+        let live = ["limits", "overflow", "http_flv", "access", "outside", "drain", "api", "log"];
         let known = restart.contains(&section) || live.contains(&section);
         assert!(known || section.starts_with("apps."), "[{section}]");
         let rows = effective.rows.iter().filter(|row| row.section == section);
@@ -103,4 +103,10 @@ fn values_are_shown_without_secrets() {
     check("to", "\"rtmp://a, rtmp://u:p@b:1/x\"", "\"rtmp://a, rtmp://***@b:1/x\"");
     check("list", "[\"http://h?x\", \"y\"]", "[\"http://h?***\", \"y\"]");
     check("plain", "7", "7");
+    check("on_play", "\"http://h:8080/secret/play\"", "\"http://h:8080/***\"");
+    check("on_play", "\"https://u:p@h/secret?x=1\"", "\"https://***@h/***\"");
+    check("on_play", "\"http://h?secret\"", "\"http://h/***\"");
+    check("on_play", "[\"http://a/\", \"http://b/x/y\"]", "[\"http://a/\", \"http://b/***\"]");
+    check("on_play", "\"http://[::1]:8080\"", "\"http://[::1]:8080\"");
+    check("on_play", "\"\"", "\"\"");
 }

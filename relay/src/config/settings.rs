@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, cluster, fronts, hooks, limiting,
-    secrets, text,
+    outside, secrets, text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -66,21 +66,22 @@ pub(super) const ANY_APP: &str = "*";
 /// Every section, in the order of the documentation.
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     [
-        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "http_flv",
-        "cluster", "drain", "api", "log",
+        "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "outside",
+        "http_flv", "cluster", "drain", "api", "log",
     ]
     .into_iter()
 }
 
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
-    let further = fronts::SETTINGS.iter().chain(limiting::SETTINGS).chain(api::SETTINGS);
-    SETTINGS.iter().chain(further).chain(cluster::SETTINGS)
+    let one = SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS);
+    one.chain(api::SETTINGS).chain(outside::SETTINGS).chain(cluster::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
 pub(super) fn of_apps() -> impl Iterator<Item = &'static AppSetting> {
-    APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS)
+    let own = APP_SETTINGS.iter().chain(limiting::APP_SETTINGS).chain(hooks::APP_SETTINGS);
+    own.chain(outside::APP_SETTINGS)
 }
 
 const SETTINGS: &[Setting] = &[
@@ -361,8 +362,16 @@ const APP_SETTINGS: &[AppSetting] = &[
     },
     AppSetting {
         name: "play",
-        why: "Who may play: a list of rules like that of publish.",
-        set: |app, text| rules(&mut app.play, text),
+        why: "Who may play: a list of rules like that of publish, without \"password\": players are asked for none.",
+        set: |app, text| {
+            let mut read = Rules::default();
+            rules(&mut read, text)?;
+            if read.have_users() {
+                return Err("without \"password\", which only encoders are asked for".to_owned());
+            }
+            app.play = read;
+            Ok(())
+        },
         get: |app| app.play.to_string(),
         inherit: |app, other| app.play = other.play.clone(),
     },

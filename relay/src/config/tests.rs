@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 16);
+    assert_eq!(choices, 17);
 }
 
 #[test]
@@ -523,4 +523,17 @@ fn every_default_may_be_set() {
         assert_eq!(found, row.value, "{file}");
         assert!(source.ends_with(":2"), "{source}");
     }
+}
+
+#[test]
+fn only_publishers_can_be_asked_for_a_password() {
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), "* user word\n").unwrap();
+    let rule = format!("private and password {}", users.path().display());
+    let file = format!("[apps.live]\npublish = [\"{rule}\"]\nplay = [\"everybody\"]");
+    Start { file: Some(&file), ..Start::default() }.load().unwrap();
+    let file = format!("[apps.live]\npublish = [\"{rule}\"]\nplay = [\"private\", \"{rule}\"]");
+    let wrong = Start { file: Some(&file), ..Start::default() }.load().unwrap_err();
+    let end = "but it must be without \"password\", which only encoders are asked for.";
+    assert!(wrong.starts_with("apps.live.play is ") && wrong.ends_with(end), "{wrong}");
 }

@@ -1,7 +1,9 @@
-//! The commands that make secrets and what is signed with them: `relay key` and `relay sign`.
+//! The commands beside running a node: `relay key` and `relay sign`, which make secrets and what is
+//! signed with them, and the arguments of `relay top`.
 //!
-//! They print what an operator hands out and end. Nothing of it is kept or logged.
+//! The first two print what an operator hands out and end. Nothing of it is kept or logged.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +24,7 @@ const KEY_BYTES: usize = 24;
 const TYPED_BYTES_MAX: u64 = 1024;
 
 /// The commands, for the parser of arguments.
-pub(super) fn commands() -> [Command; 2] {
+pub(super) fn commands() -> [Command; 3] {
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
@@ -62,7 +64,28 @@ pub(super) fn commands() -> [Command; 2] {
                 .value_parser(value_parser!(String))
                 .help("The stream's name within its application; * stands for anything"),
         );
-    [sign, key]
+    let top = Command::new("top")
+        .about("Show a relay's streams, cores and losses in the terminal, live")
+        .arg(
+            option("api", "URL", "The relay's address for operators")
+                .default_value("http://localhost:8935"),
+        )
+        .arg(option(
+            "token-file",
+            "FILE",
+            "A file whose first line that is no comment is a token of the API",
+        ))
+        .arg(
+            option("interval", "TIME", "From one look to the next, 200ms to 60s")
+                .default_value("2s"),
+        )
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Look for a second, print one table and end"),
+        );
+    [sign, key, top]
 }
 
 const NO_NETWORK: &str = "an address or network such as 203.0.113.7 or 2001:db8::/32";
@@ -73,6 +96,57 @@ pub(super) fn run(name: &str, matches: &ArgMatches) -> Result<String, String> {
         "sign" => sign(matches),
         _ => key(matches),
     }
+}
+
+/// What `relay top` is to show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Top {
+    /// Where the API is.
+    pub api: String,
+    /// What to show it, if anything.
+    pub token: Option<String>,
+    /// From one look to the next.
+    pub interval: Duration,
+    /// One table, and no terminal.
+    pub once: bool,
+}
+
+impl Default for Top {
+    fn default() -> Self {
+        let api = "http://localhost:8935".to_owned();
+        Self { api, token: None, interval: Duration::from_secs(2), once: false }
+    }
+}
+
+impl fmt::Debug for Top {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Top").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+/// The arguments of `relay top`, or what was wrong as one sentence.
+pub(super) fn top(matches: &ArgMatches) -> Result<Top, String> {
+    let given = |name| matches.get_one::<String>(name).map_or("", String::as_str);
+    let least = Duration::from_millis(200);
+    let interval = text::time(given("interval"));
+    let interval = interval.filter(|time| (least..=Duration::from_secs(60)).contains(time));
+    let interval = interval.ok_or_else(|| {
+        let said = text::shown(given("interval"));
+        format!("--interval is \"{said}\", but it must be a time from \"200ms\" to \"60s\".")
+    })?;
+    let token = match given("token-file") {
+        "" => None,
+        path => {
+            let wrong = |why: &str| format!("--token-file must name a file of a token: {why}.");
+            let file = secrets::read(path).map_err(|why| wrong(&why))?;
+            let file = String::from_utf8(file).map_err(|_| wrong("it is not UTF-8 text"))?;
+            let mut lines = file.lines().map(str::trim);
+            let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+            Some(token.ok_or_else(|| wrong("it has none"))?.to_owned())
+        }
+    };
+    let once = matches.get_flag("once");
+    Ok(Top { api: given("api").to_owned(), token, interval, once })
 }
 
 fn sign(matches: &ArgMatches) -> Result<String, String> {

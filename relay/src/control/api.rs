@@ -3,13 +3,14 @@
 //! and headers.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State as Shared};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ask::{ask, ask_all};
 use super::http::{ApiError, JsonLine};
@@ -21,7 +22,8 @@ use crate::config::Row;
 use crate::limits::{Limit, Limits, Value};
 use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
-    ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare, StreamState,
+    ConnectionFilter, ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare,
+    StreamState,
 };
 
 /// What is wrong with a path that cannot be read.
@@ -29,6 +31,54 @@ const NOT_TEXT: &str = "The path must be UTF-8 text, with %XX for other bytes.";
 
 /// What is wrong with any other query.
 const QUERY: &str = "The query may be limit, a number of rows, and cursor, a next of this list.";
+
+/// What is wrong with any other query of connections.
+const CONNECTIONS_QUERY: &str = "The query may be limit, cursor, role, transport, address, app and \
+    name.";
+
+/// The query of `GET /api/v1/connections`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectionsQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    role: Option<String>,
+    transport: Option<String>,
+    address: Option<IpAddr>,
+    app: Option<String>,
+    name: Option<String>,
+}
+
+impl ConnectionsQuery {
+    fn page(&self) -> PageQuery {
+        PageQuery { limit: self.limit, cursor: self.cursor.clone() }
+    }
+
+    fn filter(self) -> Result<ConnectionFilter, ApiError> {
+        Ok(ConnectionFilter {
+            role: named("role", self.role, Role::ALL, Role::label)?,
+            transport: named("transport", self.transport, Transport::ALL, Transport::label)?,
+            address: self.address.map(|address| address.to_canonical()),
+            app: self.app,
+            name: self.name,
+        })
+    }
+}
+
+/// The value of a label by its text.
+fn named<L: Copy>(
+    what: &str,
+    text: Option<String>,
+    all: &[L],
+    label: fn(L) -> &'static str,
+) -> Result<Option<L>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let found = all.iter().find(|value| label(**value) == text).copied();
+    found.map(Some).ok_or_else(|| {
+        let texts: Vec<_> = all.iter().map(|value| label(*value)).collect();
+        ApiError::bad_request(format!("{what} must be one of {}.", texts.join(", ")))
+    })
+}
 
 type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
 pub(super) type Answer<T> = Result<JsonLine<T>, ApiError>;
@@ -50,8 +100,14 @@ pub(super) struct StreamReport {
     uptime_ms: Option<u64>,
     publisher: Option<PublisherReport>,
     players: usize,
+    /// The same by node, and by how they speak.
+    nodes: Vec<NodePlayers>,
     bytes_in: u64,
     bytes_out: u64,
+    /// Payload that comes in, in bits a second, smoothed over about a second.
+    bits_per_second: Option<u64>,
+    /// Messages of publishers that were not taken.
+    dropped: u64,
     log_bytes: u64,
     video: Option<VideoReport>,
     audio: Option<AudioReport>,
@@ -62,6 +118,14 @@ pub(super) struct StreamReport {
     /// What its headers ask of players: codecs by the names of log lines, `multitrack`,
     /// `video metadata`.
     needs: Vec<String>,
+}
+
+/// The players of a stream on one node.
+#[derive(Debug, Serialize)]
+struct NodePlayers {
+    node: String,
+    players: usize,
+    transports: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,11 +141,14 @@ struct VideoReport {
     codec: String,
     width: Option<u32>,
     height: Option<u32>,
+    /// At least the one that is there; further ones as far as their headers were seen.
+    tracks: usize,
 }
 
 #[derive(Debug, Serialize)]
 struct AudioReport {
     codec: String,
+    tracks: usize,
 }
 
 /// One connection of `GET /api/v1/connections`.
@@ -100,6 +167,8 @@ pub(super) struct ConnectionReport {
     bytes_out: u64,
     lag_ms: Option<u64>,
     jumps: u64,
+    /// Messages that a player jumped over, or that were not taken from a publisher.
+    dropped: u64,
 }
 
 /// One limit of `GET /api/v1/limits`.
@@ -135,6 +204,7 @@ pub(super) async fn streams(
     paging: Paging,
 ) -> Answer<Page<StreamReport>> {
     let (limit, start) = page_query(paging)?.parse::<StreamKey>()?;
+    spend(&state)?;
     let query = |reply| Query::Streams { after: start.clone(), limit, reply };
     let shares = ask_all(&state.workers, query).await?;
     // Whatever belongs to the smallest `limit` keys of all is among the smallest of each worker.
@@ -160,6 +230,7 @@ pub(super) async fn stream(
 ) -> Answer<StreamReport> {
     let Path((app, name)) = path.map_err(|_| ApiError::bad_request(NOT_TEXT))?;
     let key = StreamKey::new(&app, name.strip_suffix('/').unwrap_or(&name));
+    spend(&state)?;
     let query = |reply| Query::Stream { key: key.clone(), reply };
     let shares = ask_all(&state.workers, query).await?;
     let mut merged: Option<Merged> = None;
@@ -177,10 +248,13 @@ pub(super) async fn stream(
 /// `GET /api/v1/connections`
 pub(super) async fn connections(
     Shared(state): Shared<Arc<State>>,
-    paging: Paging,
+    query: Result<UrlQuery<ConnectionsQuery>, QueryRejection>,
 ) -> Answer<Page<ConnectionReport>> {
-    let (limit, start) = page_query(paging)?.parse::<ConnectionId>()?;
-    let query = |reply| Query::Connections { after: start, limit, reply };
+    let UrlQuery(query) = query.map_err(|_| ApiError::bad_request(CONNECTIONS_QUERY))?;
+    let (limit, start) = query.page().parse::<ConnectionId>()?;
+    let filter = query.filter()?;
+    spend(&state)?;
+    let query = |reply| Query::Connections { after: start, filter: filter.clone(), limit, reply };
     let shares = ask_all(&state.workers, query).await?;
     let full = shares.iter().any(|shares| shares.len() >= limit);
     let mut rows: Vec<_> = shares.into_iter().flatten().collect();
@@ -264,6 +338,20 @@ fn wide(number: usize) -> u128 {
     u128::try_from(number).unwrap_or(u128::MAX)
 }
 
+/// Pays for one list from the second's budget.
+fn spend(state: &State) -> Result<(), ApiError> {
+    let per_second = state.in_force().limits.http_lists_per_second_max;
+    if state.lists.spend(per_second, Instant::now()) {
+        return Ok(());
+    }
+    state.api_refused.increment();
+    Err(ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_requests",
+        "More than http_lists_per_second_max lists are asked for in a second; ask again later.",
+    ))
+}
+
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
     paging.map(|UrlQuery(query)| query).map_err(|_| ApiError::bad_request(QUERY))
 }
@@ -272,6 +360,7 @@ fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {
 #[derive(Default)]
 struct Merged {
     players: usize,
+    transports: BTreeMap<&'static str, usize>,
     bytes_out: u64,
     /// The home and its core. While a stream moves from one worker to another both may call
     /// themselves its home; the later publisher's is right.
@@ -282,6 +371,9 @@ impl Merged {
     fn add(&mut self, core: usize, share: StreamShare) {
         self.players = self.players.saturating_add(share.players);
         self.bytes_out = self.bytes_out.saturating_add(share.bytes_out);
+        for (transport, players) in share.transports {
+            *self.transports.entry(transport.label()).or_default() += players;
+        }
         if let Some(home) = share.home {
             let newer = self.home.as_ref().is_none_or(|(_, known)| known.epoch < home.epoch);
             if newer {
@@ -296,6 +388,7 @@ impl Merged {
         let (core, home) = self.home.unzip();
         let home = home.as_ref();
         let publisher = home.and_then(|home| home.publisher.as_ref());
+        let (video_tracks, audio_tracks) = home.map_or((0, 0), |home| home.tracks);
         let video = home.and_then(|home| home.video.clone().map(|codec| (codec, home.size)));
         StreamReport {
             app: key.app.to_string(),
@@ -317,14 +410,25 @@ impl Merged {
                 since_unix_ms: state.unix_ms(publisher.since),
             }),
             players: self.players,
+            nodes: vec![NodePlayers {
+                node: state.node.clone(),
+                players: self.players,
+                transports: self.transports,
+            }],
             bytes_in: home.map_or(0, |home| home.bytes_in),
             bytes_out: self.bytes_out,
+            bits_per_second: home
+                .and_then(|home| home.bytes_per_second)
+                .map(|bytes| bytes.saturating_mul(8)),
+            dropped: home.map_or(0, |home| home.dropped),
             log_bytes: home.map_or(0, |home| home.log_bytes),
             video: video.map(|(codec, size)| {
                 let (width, height) = size.unzip();
-                VideoReport { codec, width, height }
+                VideoReport { codec, width, height, tracks: video_tracks.max(1) }
             }),
-            audio: home.and_then(|home| home.audio.clone()).map(|codec| AudioReport { codec }),
+            audio: home
+                .and_then(|home| home.audio.clone())
+                .map(|codec| AudioReport { codec, tracks: audio_tracks.max(1) }),
             last_key_ms: home.and_then(|home| home.last_key).map(age),
             gop_ms: home.and_then(|home| home.gop).map(millis),
             needs: home.map(|home| home.needs.clone()).unwrap_or_default(),
@@ -348,6 +452,7 @@ fn connection(state: &State, row: ConnectionShare) -> ConnectionReport {
         bytes_out: row.bytes_out,
         lag_ms: row.lag.map(millis),
         jumps: row.jumps,
+        dropped: row.dropped,
     }
 }
 

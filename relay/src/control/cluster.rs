@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::api::{Answer, millis};
 use super::ask::{ask, ask_all};
 use super::families::Families;
-use super::http::JsonLine;
+use super::http::{ApiError, JsonLine};
 use super::metrics::AllCells;
 use super::page::Page;
 use super::state::State;
@@ -27,10 +27,12 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 /// While one is not known or cannot be looked up, it is tried so often.
 const LOOK_UP_SOON: Duration = Duration::from_secs(1);
 
-/// One node of `GET /api/v1/nodes`.
+/// One other node of `GET /api/v1/nodes`: what this one knows of it.
 #[derive(Debug, Serialize)]
-pub(super) struct NodeReport {
-    name: String,
+pub(super) struct OtherNode {
+    node: String,
+    /// Whether it is the one that answers.
+    own: bool,
     /// A number drawn at its start.
     process: String,
     zone: String,
@@ -64,19 +66,27 @@ pub(super) struct LinkReport {
     lag_ms: u64,
 }
 
-/// `GET /api/v1/nodes`; all of them are one page.
-pub(super) async fn nodes(Shared(state): Shared<Arc<State>>) -> Answer<Page<NodeReport>> {
-    let nodes = match state.workers.first() {
-        Some(worker) => ask(worker, |reply| Query::Nodes { reply }).await?,
-        None => Vec::new(),
+/// The other nodes that are known, in the order of their names.
+pub(super) async fn others(state: &State) -> Result<Vec<OtherNode>, ApiError> {
+    let Some(worker) = state.workers.first().filter(|_| is_clustered(state)) else {
+        return Ok(Vec::new());
     };
-    let mut items: Vec<NodeReport> = nodes.into_iter().map(NodeReport::of).collect();
-    items.sort_unstable_by(|a, b| (&a.name, &a.process).cmp(&(&b.name, &b.process)));
-    Ok(JsonLine(Page { items, next: None }))
+    let nodes = ask(worker, |reply| Query::Nodes { reply }).await?;
+    let mut items: Vec<OtherNode> = nodes.into_iter().map(OtherNode::of).collect();
+    items.sort_unstable_by(|a, b| (&a.node, &a.process).cmp(&(&b.node, &b.process)));
+    Ok(items)
+}
+
+/// A node without peers has no other nodes and no links, whatever its workers do.
+fn is_clustered(state: &State) -> bool {
+    !state.in_force().effective.config.cluster.peers.is_empty()
 }
 
 /// `GET /api/v1/links`; all of them are one page.
 pub(super) async fn links(Shared(state): Shared<Arc<State>>) -> Answer<Page<LinkReport>> {
+    if !is_clustered(&state) {
+        return Ok(JsonLine(Page { items: Vec::new(), next: None }));
+    }
     let shares = ask_all(&state.workers, |reply| Query::Links { reply }).await?;
     let mut items = Vec::new();
     for (core, links) in shares.into_iter().enumerate() {
@@ -85,11 +95,12 @@ pub(super) async fn links(Shared(state): Shared<Arc<State>>) -> Answer<Page<Link
     Ok(JsonLine(Page { items, next: None }))
 }
 
-impl NodeReport {
+impl OtherNode {
     fn of(node: NodeShare) -> Self {
         let (clock_us, clock_error_us) = node.clock_micros.unzip();
         Self {
-            name: node.name,
+            node: node.name,
+            own: false,
             process: node.process,
             zone: node.zone,
             address: node.address.to_string(),

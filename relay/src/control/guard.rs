@@ -1,17 +1,21 @@
 //! Who may use the API: connections that come from loopback themselves, and whoever shows a token.
 //!
-//! Forwarded headers count for nothing: anybody can write them.
+//! Headers that tell of somebody else give no rights, since anybody can write them: they take away
+//! those of loopback, as whoever has them was sent by a proxy or by a page on the network.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State as Shared};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::http::ApiError;
 use super::state::State;
+
+/// What proxies add.
+const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// Lets this host through, and whoever shows a token.
 pub(super) async fn guard(
@@ -19,19 +23,23 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    match judge(&state, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refused) => {
-            state.api_refused.increment();
-            let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
-            let mut response = refused.into_response();
-            if wants_token {
-                let scheme = header::HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            response
-        }
+    match refusal(&state, &request) {
+        None => next.run(request).await,
+        Some(refused) => refused,
     }
+}
+
+/// Judges one request; what is refused is counted, and the answer says why.
+pub(super) fn refusal(state: &State, request: &Request) -> Option<Response> {
+    let refused = judge(state, request).err()?;
+    state.api_refused.increment();
+    let wants_token = refused.status() == StatusCode::UNAUTHORIZED;
+    let mut response = refused.into_response();
+    if wants_token {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    Some(response)
 }
 
 fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
@@ -43,10 +51,15 @@ fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     if peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
-        return match foreign_host(request.headers(), request.uri()) {
-            None => Ok(()),
-            Some(why) => Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)),
-        };
+        let headers = request.headers();
+        match foreign_host(headers, request.uri()).or_else(|| sent_by_others(headers)) {
+            None => return Ok(()),
+            Some(why) if tokens.is_empty() => {
+                return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", why));
+            }
+            // A proxy on this host may bring who has a token.
+            Some(_) => {}
+        }
     }
     if tokens.is_empty() {
         let why = "This answers only to the machine that the relay runs on; ask there, or through a \
@@ -67,9 +80,25 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
+/// A page in a browser on this host can have loopback ask on its behalf, and a proxy on this host
+/// can bring anybody.
+fn sent_by_others(headers: &HeaderMap) -> Option<String> {
+    if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+        return Some("The request came through a proxy: show a token (api.token_file).".to_owned());
+    }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if !matches!(site, None | Some(b"same-origin" | b"none")) {
+        return Some("The request was made by a page of another site.".to_owned());
+    }
+    // Browsers that say nothing of sites name the origin of whatever is not a plain GET.
+    let origin = headers.get(header::ORIGIN)?.to_str().ok();
+    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let same = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host) == asked;
+    (!same).then(|| "The request was made by a page of another site.".to_owned())
+}
+
 /// A page in a browser on this host can reach loopback under a name of its own, by giving that name
-/// our address (DNS rebinding), and a proxy on this host can bring anybody. Both give themselves
-/// away by the host they ask for.
+/// our address (DNS rebinding). It gives itself away by the host it asks for.
 fn foreign_host(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let host = uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));

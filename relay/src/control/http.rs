@@ -1,12 +1,14 @@
 //! Routes, who may use them, and how errors look.
 //!
-//! `/startupz`, `/readyz`, `/livez`, `/metrics` and the pages at `/watch` are open. Everything else
-//! is guarded (`guard.rs`). Errors are `{"error":{"code","message"}}`.
+//! `/startupz`, `/readyz`, `/livez`, `/metrics`, `/metrics/streams`, the page at `/` and those at
+//! `/watch` are open. Everything else is guarded (`guard.rs`). Errors are
+//! `{"error":{"code","message"}}`.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State as Shared};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +19,10 @@ use serde_json::json;
 use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
-use super::{api, cluster, guard, health, watch};
+use super::{
+    api, api_outside, cluster, guard, health, log_level, nodes, openapi, status, stream_series,
+    watch,
+};
 
 /// Every route of the node.
 pub(super) fn router(state: Arc<State>) -> Router {
@@ -29,6 +34,10 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/livez", get(health::live))
         .route("/watch/{app}/{*name}", get(watch::page))
         .route("/watch/{app}", get(watch::page))
+        .route("/", get(first_page))
+        .route("/web/status.css", get(status::style))
+        .route("/web/status.js", get(status::script))
+        .route("/metrics/streams", get(stream_series::exposition))
         .route("/web/watch.css", get(watch::style))
         .route("/web/watch.js", get(watch::script))
         .route("/web/mpegts.js", get(watch::player))
@@ -36,7 +45,6 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .with_state(Arc::clone(&state))
         .route("/metrics", get(exposition).with_state(metrics));
     let guarded = Router::new()
-        .route("/", get(overview))
         .route("/api/v1/streams", get(api::streams))
         .route("/api/v1/streams/", get(api::streams))
         .route("/api/v1/streams/{app}/{*name}", get(api::stream))
@@ -44,16 +52,29 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/connections/", get(api::connections))
         .route("/api/v1/connections/{id}", delete(api::close))
         .route("/api/v1/connections/{id}/", delete(api::close))
-        .route("/api/v1/nodes", get(cluster::nodes))
-        .route("/api/v1/nodes/", get(cluster::nodes))
+        .route("/api/v1/nodes", get(nodes::nodes))
+        .route("/api/v1/nodes/", get(nodes::nodes))
         .route("/api/v1/links", get(cluster::links))
         .route("/api/v1/links/", get(cluster::links))
+        .route("/api/v1/log", get(log_level::show).put(log_level::set))
+        .route("/api/v1/log/", get(log_level::show).put(log_level::set))
+        .route("/api/v1/drain", post(nodes::drain))
+        .route("/api/v1/drain/", post(nodes::drain))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/api/v1/limits", get(api::limits))
         .route("/api/v1/limits/", get(api::limits))
         .route("/api/v1/config", get(api::config))
         .route("/api/v1/config/", get(api::config))
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/reload/", post(api::reload))
+        .route("/api/v1/pushes", get(api_outside::pushes).post(api_outside::push))
+        .route("/api/v1/pushes/", get(api_outside::pushes).post(api_outside::push))
+        .route("/api/v1/pushes/{id}", delete(api_outside::end_push))
+        .route("/api/v1/pushes/{id}/", delete(api_outside::end_push))
+        .route("/api/v1/pulls", get(api_outside::pulls).post(api_outside::pull))
+        .route("/api/v1/pulls/", get(api_outside::pulls).post(api_outside::pull))
+        .route("/api/v1/pulls/{id}", delete(api_outside::end_pull))
+        .route("/api/v1/pulls/{id}/", delete(api_outside::end_pull))
         .fallback(nothing_here)
         .with_state(Arc::clone(&state))
         .layer(middleware::from_fn_with_state(state, guard::guard));
@@ -96,6 +117,18 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// A body that could not be read, most likely since it is too long.
+    pub(super) fn bad_body(rejection: &BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "The body is longer than http_body_bytes_max.",
+            ),
+            _ => Self::bad_request("The body cannot be read."),
+        }
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
@@ -122,17 +155,31 @@ async fn exposition(Shared(metrics): Shared<Arc<Metrics>>) -> Result<Response, A
     Ok((kind, text).into_response())
 }
 
-/// `/`: what is where, for a person with curl.
-async fn overview(Shared(state): Shared<Arc<State>>) -> String {
+/// `/`: a page for browsers, which is open since it knows nothing by itself; for everybody else a
+/// few lines, which tell something and so are guarded.
+async fn first_page(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accept.is_some_and(|accept| accept.contains("text/html")) {
+        return status::page();
+    }
+    match guard::refusal(&state, &request) {
+        None => overview(&state).into_response(),
+        Some(refused) => refused,
+    }
+}
+
+/// What is where, for a person with curl.
+fn overview(state: &State) -> String {
     let streams: u64 = state.workers.iter().map(|worker| worker.cells.streams.total()).sum();
     let players: u64 = state.workers.iter().map(|worker| worker.cells.players.total()).sum();
     format!(
         "relay {version}, node {node}, {phase}, up {up}\n\
          {workers}, {connections}, {streams}, {players}\n\n\
-         /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/limits\n\
-         /api/v1/config\n\
-         /metrics  /startupz  /readyz  /livez\n\
-         /watch/{{app}}/{{name}}  in a browser\n",
+         /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/nodes\n\
+         /api/v1/links  /api/v1/pushes  /api/v1/pulls  /api/v1/limits  /api/v1/config\n\
+         /api/v1/log  /api/v1/openapi.json\n\
+         /metrics  /metrics/streams  /startupz  /readyz  /livez\n\
+         /  and  /watch/{{app}}/{{name}}  in a browser; relay top  in a terminal\n",
         version = env!("CARGO_PKG_VERSION"),
         node = state.node,
         phase = match state.phase() {

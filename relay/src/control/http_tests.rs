@@ -23,6 +23,8 @@ use crate::worker::report::{
 
 #[path = "operating_tests.rs"]
 mod operating;
+#[path = "watching_tests.rs"]
+mod watching;
 
 /// A router over scripted workers, whose threads end with it.
 struct Site {
@@ -45,6 +47,9 @@ impl Site {
     }
 
     fn of(state: State) -> Self {
+        let mut force = (*state.in_force()).clone();
+        force.limits.http_lists_per_second_max = 1_000_000;
+        state.put_in_force(force);
         let state = Arc::new(state);
         state.set_phase(Phase::Running);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -69,13 +74,24 @@ impl Site {
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
-        let request = builder.extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+        self.answer(builder.extension(ConnectInfo(peer)).body(Body::empty()).unwrap())
+    }
+
+    fn answer(&self, request: Request) -> (StatusCode, String) {
         self.runtime.block_on(async {
             let response = self.router.clone().oneshot(request).await.unwrap();
             let status = response.status();
             let body = to_bytes(response.into_body(), 1 << 24).await.unwrap();
             (status, String::from_utf8(body.to_vec()).unwrap())
         })
+    }
+
+    /// A request of this host with a body.
+    fn send(&self, method: &str, path: &str, body: &str) -> (StatusCode, String) {
+        let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        let builder = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let request = builder.extension(ConnectInfo(peer)).body(body.to_owned().into()).unwrap();
+        self.answer(request)
     }
 
     fn get(&self, path: &str) -> (StatusCode, String) {
@@ -105,7 +121,9 @@ impl Drop for Site {
 }
 
 fn share(app: &str, name: &str, players: usize) -> StreamShare {
-    StreamShare { key: StreamKey::new(app, name), players, bytes_out: 1_000, home: None }
+    let transports = vec![(Transport::Rtmp, players)];
+    let key = StreamKey::new(app, name);
+    StreamShare { key, players, transports, bytes_out: 1_000, home: None }
 }
 
 fn home(epoch: u64) -> StreamHome {
@@ -121,10 +139,13 @@ fn home(epoch: u64) -> StreamHome {
         }),
         since: Duration::ZERO,
         bytes_in: 99,
+        bytes_per_second: Some(125_000),
+        dropped: 4,
         log_bytes: 55,
         video: Some("avc1".to_owned()),
         size: Some((1_280, 720)),
         audio: None,
+        tracks: (2, 0),
         last_key: Some(Duration::ZERO),
         gop: Some(Duration::from_millis(2_000)),
         needs: vec!["avc".to_owned(), "multitrack".to_owned()],
@@ -144,6 +165,7 @@ fn connection(core: usize, number: u64) -> ConnectionShare {
         bytes_out: 2,
         lag: Some(Duration::from_millis(120)),
         jumps: 3,
+        dropped: 80,
     }
 }
 
@@ -173,8 +195,11 @@ fn a_stream_is_the_sum_of_its_shares() {
         "publisher": {
             "id": "1-7", "peer": "[2001:db8::1]:4000", "client": "FMLE/3.0", "since_unix_ms": since,
         },
-        "players": 5, "bytes_in": 99, "bytes_out": 2_000, "log_bytes": 55,
-        "video": { "codec": "avc1", "width": 1280, "height": 720 }, "audio": null,
+        "players": 5,
+        "nodes": [{ "node": site.state.node, "players": 5, "transports": { "rtmp": 5 } }],
+        "bytes_in": 99, "bytes_out": 2_000, "bits_per_second": 1_000_000, "dropped": 4,
+        "log_bytes": 55,
+        "video": { "codec": "avc1", "width": 1280, "height": 720, "tracks": 2 }, "audio": null,
         "last_key_ms": 0, "gop_ms": 2_000, "needs": ["avc", "multitrack"],
     });
     assert_eq!(stream, expected);
@@ -251,7 +276,7 @@ fn a_connection_is_listed_and_closed_by_its_id() {
     let expected = json!({
         "id": "0-5", "core": 0, "role": "player", "transport": "rtmp", "peer": "127.0.0.1:6000",
         "client": "", "app": "live", "name": "a", "since_unix_ms": 0, "bytes_in": 1, "bytes_out": 2,
-        "lag_ms": 120, "jumps": 3,
+        "lag_ms": 120, "jumps": 3, "dropped": 80,
     });
     assert_eq!(row, expected);
     let close = |id: &str| {
@@ -275,7 +300,8 @@ fn limits_are_listed_with_their_units() {
     assert_eq!(parts("mail_poll"), (0.005, "seconds".into()));
     assert_eq!(parts("segment_bytes"), (16_384.0, "bytes".into()));
     assert_eq!(parts("streams_max"), (20_000.0, "count".into()));
-    for item in items {
+    // The one that these tests set for themselves.
+    for item in items.iter().filter(|item| item["name"] != "http_lists_per_second_max") {
         assert_eq!(item["default"], item["value"], "{item}: nobody set it");
     }
 }
@@ -312,7 +338,11 @@ fn every_answer_ends_with_an_end_of_line_and_every_error_is_our_own_sentence() {
     };
     let query = "The query may be limit, a number of rows, and cursor, a next of this list.";
     check("/api/v1/streams?limit=x", query);
+    let query = "The query may be limit, cursor, role, transport, address, app and name.";
     check("/api/v1/connections?page=2", query);
+    check("/api/v1/connections?address=x", query);
+    let transports = "transport must be one of rtmp, rtmps, rtmpt, rtmpts, flv, wsflv.";
+    check("/api/v1/connections?transport=x", transports);
     let path = "The path must be UTF-8 text, with %XX for other bytes.";
     check("/api/v1/streams/live/%ff", path);
 }
@@ -373,6 +403,27 @@ fn only_this_host_may_use_the_api() {
     }
     for path in ["/livez", "/metrics"] {
         check("10.0.0.1:1", "relay-0.relay:8935", path, 200);
+    }
+    let told = |name: &str, value: &str| {
+        let headers = [(name, value)];
+        let host = "localhost:8935";
+        site.request_with("POST", "/api/v1/reload", "127.0.0.1:1", host, &headers).0.as_u16()
+    };
+    for (name, value) in [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Forwarded", "for=192.0.2.1"),
+        ("X-Real-IP", "192.0.2.1"),
+        ("Via", "1.1 proxy"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "http://localhost:1"),
+    ] {
+        assert_eq!(told(name, value), 403, "{name}: {value}");
+    }
+    for (name, value) in [("Sec-Fetch-Site", "same-origin"), ("Origin", "http://localhost:8935")] {
+        assert_ne!(told(name, value), 403, "{name}: {value}");
     }
     // Another method is no way around the guard.
     let path = "/api/v1/connections/0-1";

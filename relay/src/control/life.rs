@@ -21,15 +21,19 @@ use crate::worker::report::Query;
 pub(super) enum Wish {
     /// SIGTERM: end when everybody has gone, or the window is over.
     Drain,
+    /// The API: the same, but asked again it changes nothing.
+    DrainOnce,
     /// SIGINT: end now.
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// The wishes of those who run us, as signals bring them.
-pub(super) fn wishes() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
+/// The wishes of those who run us, as signals and the API bring them.
+pub(super) fn wishes(state: &State) -> io::Result<mpsc::UnboundedReceiver<Wish>> {
     let (sender, receiver) = mpsc::unbounded_channel();
+    // A node lives once.
+    let _ = state.wishes.set(sender.clone());
     for (kind, wish) in [
         (SignalKind::terminate(), Wish::Drain),
         (SignalKind::interrupt(), Wish::Stop),
@@ -71,7 +75,9 @@ pub(super) async fn live(
                     let state = Arc::clone(state);
                     tokio::spawn(async move { reload::reload(&state).await.is_ok() });
                     false
-                } else if wish == Wish::Drain && !window.is_zero() && state.phase() != Phase::Draining {
+                } else if wish == Wish::DrainOnce && state.phase() == Phase::Draining {
+                    false
+                } else if wish != Wish::Stop && !window.is_zero() && state.phase() != Phase::Draining {
                     tracing::info!(seconds = window.as_secs_f64(), "draining");
                     state.set_phase(Phase::Draining);
                     tell(state, move || Query::Drain { window });

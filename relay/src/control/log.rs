@@ -1,16 +1,22 @@
 //! Log lines on standard error: text or JSON, counted by level, never waited for.
 //!
 //! A thread of its own writes the lines. When standard error is slower than the lines come, lines
-//! are dropped and counted, since no worker may wait for a pipe that nobody reads.
+//! are dropped and counted, since no worker may wait for a pipe that nobody reads. Lines of one
+//! kind that come too fast are left out and counted, too.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use tracing::{Event, Level, Subscriber};
+use parking_lot::Mutex;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
@@ -35,7 +41,12 @@ pub struct Logging {
 pub struct LogCounts {
     messages: Arc<[AtomicU64; LEVELS.len()]>,
     lost: ErrorCounter,
-    level: Option<reload::Handle<LevelFilter, Registry>>,
+    /// Lines that were left out since there were too many of their kind.
+    left_out: Arc<AtomicU64>,
+    /// How many of one kind a thread may log in a second; 0 for any number.
+    lines_per_second: Arc<AtomicU64>,
+    handle: Option<reload::Handle<LevelFilter, Registry>>,
+    level: Arc<Mutex<LogLevel>>,
 }
 
 /// Makes standard error the log of this process.
@@ -66,9 +77,16 @@ fn subscriber(
     let (writer, guard) = builder.finish(writer);
     let (level, handle) = reload::Layer::new(filter(log.level));
     let lost = writer.error_counter();
-    let counts = LogCounts { messages: Arc::default(), lost, level: Some(handle) };
-    let subscriber =
-        Registry::default().with(level).with(lines(log.format, writer)).with(counts.clone());
+    let counts = LogCounts {
+        messages: Arc::default(),
+        lost,
+        left_out: Arc::default(),
+        lines_per_second: Arc::default(),
+        handle: Some(handle),
+        level: Arc::new(Mutex::new(log.level)),
+    };
+    let lines = lines(log.format, writer).with_filter(Flood(counts.clone()));
+    let subscriber = Registry::default().with(level).with(lines).with(counts.clone());
     (subscriber, Logging { counts, _writer: guard })
 }
 
@@ -102,8 +120,26 @@ impl LogCounts {
 
     /// Writes lines of this level and above from now on.
     pub(super) fn set_level(&self, level: LogLevel) {
+        *self.level.lock() = level;
         // Where the log is gone there is nothing to set.
-        let _ = self.level.as_ref().map(|handle| handle.modify(|now| *now = filter(level)));
+        let _ = self.handle.as_ref().map(|handle| handle.modify(|now| *now = filter(level)));
+    }
+
+    /// The level in force.
+    pub(super) fn level(&self) -> LogLevel {
+        *self.level.lock()
+    }
+
+    /// Leaves out what is more than this of one kind, from one thread, in one second; 0 for
+    /// nothing.
+    pub(super) fn set_lines_per_second(&self, most: usize) {
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        self.lines_per_second.store(most, Ordering::Relaxed);
+    }
+
+    /// Lines left out since there were too many of their kind.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Lines dropped since they could not be written in time.
@@ -118,7 +154,14 @@ impl LogCounts {
     /// Counts of a log that nobody writes to.
     pub(super) fn unused() -> Self {
         let (writer, _) = NonBlockingBuilder::default().finish(std::io::sink());
-        Self { messages: Arc::default(), lost: writer.error_counter(), level: None }
+        Self {
+            messages: Arc::default(),
+            lost: writer.error_counter(),
+            left_out: Arc::default(),
+            lines_per_second: Arc::default(),
+            handle: None,
+            level: Arc::new(Mutex::new(LogLevel::Info)),
+        }
     }
 }
 
@@ -126,6 +169,56 @@ impl<S: Subscriber> Layer<S> for LogCounts {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.messages[position(*event.metadata().level())].fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Leaves out lines of a kind of which a thread writes too many: an attack that makes a line for
+/// each of its connections must not fill a disk. A kind is a place in the code. Errors are never
+/// left out.
+struct Flood(LogCounts);
+
+/// Of one kind, in the second that began then.
+struct Second {
+    began: Instant,
+    lines: u64,
+}
+
+thread_local! {
+    /// Each thread counts by itself, so that logging takes no lock.
+    static SECONDS: RefCell<HashMap<Identifier, Second>> = RefCell::default();
+}
+
+impl<S> Filter<S> for Flood {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let most = self.0.lines_per_second.load(Ordering::Relaxed);
+        let fits = most == 0
+            || *event.metadata().level() == Level::ERROR
+            || has_room(event.metadata().callsite(), most, Instant::now());
+        if !fits {
+            self.0.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        fits
+    }
+}
+
+impl Second {
+    fn has_room(&mut self, most: u64, now: Instant) -> bool {
+        if now.saturating_duration_since(self.began) >= Duration::from_secs(1) {
+            *self = Self { began: now, lines: 0 };
+        }
+        self.lines += 1;
+        self.lines <= most
+    }
+}
+
+fn has_room(kind: Identifier, most: u64, now: Instant) -> bool {
+    SECONDS.with_borrow_mut(|seconds| {
+        let second = seconds.entry(kind).or_insert(Second { began: now, lines: 0 });
+        second.has_room(most, now)
+    })
 }
 
 fn position(level: Level) -> usize {
@@ -136,9 +229,6 @@ fn position(level: Level) -> usize {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
-
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -190,6 +280,47 @@ mod tests {
         assert_eq!(line["message"], "a \"quoted\"\nline");
         assert_eq!((&line["core"], &line["level"]), (&1.into(), &"TRACE".into()));
         assert_eq!(counts.messages(Level::TRACE), 1);
+    }
+
+    #[test]
+    fn of_a_flood_of_one_kind_some_lines_are_written_and_all_are_counted() {
+        let memory = Memory::default();
+        let log = Log { format: LogFormat::Text, level: LogLevel::Info };
+        let (subscriber, logging) = subscriber(log, memory.clone());
+        logging.counts.set_lines_per_second(20);
+        let begun = Instant::now();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..1_000 {
+                tracing::info!("a flood");
+                tracing::error!("never left out");
+            }
+            tracing::info!("another kind");
+        });
+        let seconds = begun.elapsed().as_secs() + 1;
+        let counts = logging.counts.clone();
+        drop(logging);
+        let text = String::from_utf8(memory.0.lock().clone()).unwrap();
+        let of = |words: &str| u64::try_from(text.matches(words).count()).unwrap();
+        assert!((20..=20 * seconds).contains(&of("a flood")), "{}", of("a flood"));
+        assert_eq!((of("never left out"), of("another kind")), (1_000, 1));
+        assert_eq!(counts.left_out(), 1_000 - of("a flood"));
+        assert_eq!((counts.messages(Level::INFO), counts.messages(Level::ERROR)), (1_001, 1_000));
+    }
+
+    #[test]
+    fn the_next_second_has_room_again() {
+        let start = Instant::now();
+        let mut second = Second { began: start, lines: 0 };
+        let mut check = |millis, expected| {
+            let now = start + Duration::from_millis(millis);
+            assert_eq!(second.has_room(2, now), expected, "{millis} ms");
+        };
+        check(0, true);
+        check(500, true);
+        check(999, false);
+        check(1_000, true);
+        check(1_001, true);
+        check(1_002, false);
     }
 
     /// Writes nothing until it is let go.

@@ -89,6 +89,9 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     limits(&mut out, state);
     let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
     state.hooks.expose(&mut out, &overloaded);
+    let help = "Connections to other servers that were to be opened, by result.";
+    out.counter("relay_dials_total", &["result"], help).cells(&[], cells.sum(|cells| &cells.dials));
+    state.outside.families(&mut out);
     state.certificates.collect(&mut out);
     out.into_inner()
 }
@@ -125,6 +128,9 @@ fn node(out: &mut Families, state: &State) {
         "Log lines dropped since standard error is slow.",
     )
     .value(&[], float(state.log.lost()));
+    let help = "Log lines left out since there were too many of one kind in a second.";
+    out.counter("relay_log_lines_left_out_total", &[], help)
+        .value(&[], float(state.log.left_out()));
 }
 
 fn connections(out: &mut Families, state: &State, cells: &AllCells<'_>) {

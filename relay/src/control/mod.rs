@@ -12,17 +12,23 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   api       /api/v1: lists from workers, in pages; guard: who may ask
 //!   cluster   other nodes: where they are, and what is shown of them
+//!   streams   /metrics/streams: a bounded number of series of single streams
+//!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
+//!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
 //!   hooks     back ends that are asked and told
+//!   outside   streams that go to and come from other servers; api_outside: the same by the API
 //!   token     keys that tokens are checked by, fetched for the workers
+//!   trust     whom https servers that are called are trusted by
 //!   watch     /watch: a page that plays a stream in a browser
 //!   log       log lines, counted, on standard error
 //! ```
 
 mod api;
+mod api_outside;
 mod ask;
+mod budget;
 mod certificates;
 mod cluster;
 pub mod ending;
@@ -33,12 +39,18 @@ mod hooks;
 mod http;
 mod life;
 pub mod log;
+mod log_level;
 mod metrics;
+mod nodes;
+mod openapi;
+mod outside;
 mod page;
 mod places;
 pub mod reload;
 mod server;
 mod state;
+mod status;
+mod stream_series;
 mod token_fetch;
 mod token_keys;
 mod trust;
@@ -60,6 +72,7 @@ use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use ending::Endings;
 use hooks::Hooks;
+use outside::Outside;
 use state::{Phase, State};
 
 /// Everything that the control thread is started with.
@@ -84,6 +97,8 @@ pub struct Control {
     pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
+    /// Chance for pauses between tries.
+    pub seed: u64,
 }
 
 /// How a node ended.
@@ -115,15 +130,17 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
+    let outside = Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed);
+    outside.configure(settings);
     let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
     let reloader = reload::Reloader { parts, fit: control.fit };
-    let state = State::new(workers, effective, clock, log, reloader, tls, hooks);
+    let state = State::new(workers, effective, clock, log, reloader, tls, (hooks, outside));
     let state = Arc::new(state);
     runtime.block_on(async {
-        let wishes = life::wishes()?;
+        let wishes = life::wishes(&state)?;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
@@ -133,6 +150,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         tokio::spawn(keep_token_keys(Arc::clone(&state)));
         tokio::spawn(cluster::look_up_peers(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
+        tokio::spawn(Arc::clone(&state.outside).run());
         if let Some(watch) = watch {
             let state = Arc::clone(&state);
             tokio::spawn(async move { state.certificates.watch(watch).await });
@@ -160,8 +178,14 @@ async fn keep_token_keys(state: Arc<State>) {
 
 async fn sample_heartbeats(state: Arc<State>) {
     let mut ticks = tokio::time::interval(HEARTBEAT_SAMPLE);
+    let mut left_out = 0;
     loop {
         ticks.tick().await;
         state.heartbeats.sample(&state.workers);
+        let now = state.log.left_out();
+        if now > left_out {
+            tracing::warn!(lines = now - left_out, "log lines were left out, too many of one kind");
+            left_out = now;
+        }
     }
 }

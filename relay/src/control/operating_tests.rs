@@ -82,7 +82,7 @@ fn from_other_hosts_a_token_is_needed_and_must_be_right() {
     // This host needs none, unless a page in its browser asks under a name of its own.
     let (status, _) = site.request("GET", "/api/v1/streams", "127.0.0.1:1", "localhost");
     assert_eq!(status, StatusCode::OK);
-    check("127.0.0.1:1", &[], 403);
+    check("127.0.0.1:1", &[], 401);
     check("127.0.0.1:1", &[("authorization", &right)], 200);
     assert!(site.state.api_refused.get() > 40);
 }

@@ -15,8 +15,8 @@ const PAGE_DEFAULT: usize = 100;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
-    limit: Option<usize>,
-    cursor: Option<String>,
+    pub(super) limit: Option<usize>,
+    pub(super) cursor: Option<String>,
 }
 
 /// One page of a list: `{"items":[...],"next":"..."}`, `next` being null on the last page.

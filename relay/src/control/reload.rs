@@ -107,8 +107,10 @@ async fn try_reload(state: &State, reloader: &mut Reloader) -> Result<Reloaded, 
     let mut new = new.as_far_as_live(&old.effective);
     (reloader.fit)(&mut new.config.settings.limits);
     state.log.set_level(new.config.log.level);
+    state.log.set_lines_per_second(new.config.settings.limits.log_lines_per_second_max);
     let settings = Arc::new(new.config.settings.clone());
     let unconfirmed = give(&state.workers, &settings).await;
+    state.outside.configure(&settings);
     let mut reread: Vec<&'static str> = Vec::new();
     if !new.config.api.tokens.is_empty() {
         reread.push("api.token_file");

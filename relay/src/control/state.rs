@@ -1,17 +1,22 @@
 //! What all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
 
+use super::budget::Budget;
 use super::certificates::Certificates;
 use super::health::Heartbeats;
 use super::hooks::Hooks;
+use super::life::Wish;
 use super::log::LogCounts;
+use super::outside::Outside;
 use super::reload::Reloader;
+use super::stream_series::StreamSeries;
 use crate::config::Effective;
 use crate::limits::Limits;
 use crate::tls::ServerTls;
@@ -22,6 +27,7 @@ pub(super) struct State {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) heartbeats: Heartbeats,
     pub(super) hooks: Arc<Hooks>,
+    pub(super) outside: Arc<Outside>,
     pub(super) log: LogCounts,
     /// The node's name.
     pub(super) node: String,
@@ -36,6 +42,12 @@ pub(super) struct State {
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
     pub(super) certificates: Certificates,
+    /// Lists that operators may ask for.
+    pub(super) lists: Budget,
+    /// What `/metrics/streams` remembers.
+    pub(super) stream_series: StreamSeries,
+    /// Where wishes of operators go, once the node lives.
+    pub(super) wishes: OnceLock<UnboundedSender<Wish>>,
     phase: AtomicU8,
     clock: Clock,
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
@@ -44,6 +56,7 @@ pub(super) struct State {
 }
 
 /// What the node goes by; a reload replaces it whole.
+#[derive(Clone)]
 pub(super) struct InForce {
     pub(super) effective: Effective,
     /// All limits.
@@ -99,11 +112,13 @@ impl State {
         log: LogCounts,
         reloader: Reloader,
         tls: Option<Arc<ServerTls>>,
-        hooks: Arc<Hooks>,
+        (hooks, outside): (Arc<Hooks>, Arc<Outside>),
     ) -> Self {
+        log.set_lines_per_second(effective.config.settings.limits.log_lines_per_second_max);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             hooks,
+            outside,
             heartbeats: Heartbeats::new(workers.len(), std::time::Instant::now()),
             workers,
             log,
@@ -115,6 +130,9 @@ impl State {
             api_refused: Count::default(),
             http_refused: Arc::default(),
             certificates: Certificates::new(tls),
+            lists: Budget::default(),
+            stream_series: StreamSeries::default(),
+            wishes: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             clock,
             started: wall.saturating_sub(clock.now()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::hooks::{self, Hooks};
 use super::log::LogCounts;
+use super::outside::Outside;
 use super::reload::Reloader;
 use super::state::State;
 use crate::config::{self, Command, Effective};
@@ -12,7 +13,7 @@ use crate::reactor::Waker;
 use crate::worker::cells::Cells;
 use crate::worker::clock::Clock;
 use crate::worker::handle::{QueryInbox, WorkerHandle};
-use crate::worker::report::{ConnectionShare, Query, StreamShare};
+use crate::worker::report::{ConnectionShare, HomeSum, Query, StreamShare, StreamSum, StreamSums};
 use crate::worker::settings::Settings;
 
 /// Workers that answer nothing; the inboxes are theirs.
@@ -54,7 +55,8 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
         node: "test",
     };
     let hooks = Hooks::new(hooks).unwrap();
-    State::new(workers, effective, clock, log, reloader, None, hooks)
+    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
+    State::new(workers, effective, clock, log, reloader, None, (hooks, outside))
 }
 
 /// What a scripted worker knows, in any order.
@@ -85,9 +87,15 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 Query::Stream { key, reply } => {
                     reply.send(script.streams.iter().find(|row| row.key == key).cloned());
                 }
-                Query::Connections { after, limit, reply } => {
+                Query::StreamSums { from, limit, reply } => reply.send(sums(&script, from, limit)),
+                Query::Connections { after, filter, limit, reply } => {
                     let rows = script.connections.iter().filter(|row| Some(row.id) > after);
-                    reply.send(rows.take(limit).cloned().collect());
+                    let fits = |row: &&ConnectionShare| {
+                        let app = row.stream.as_ref().map(|key| &*key.app);
+                        filter.role.is_none_or(|role| role == row.role)
+                            && filter.app.as_deref().is_none_or(|wanted| app == Some(wanted))
+                    };
+                    reply.send(rows.filter(fits).take(limit).cloned().collect());
                 }
                 Query::Close { connection, reply } => {
                     let before = script.connections.len();
@@ -99,7 +107,11 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                     reply.send(());
                 }
                 Query::Drain { .. } if script.panics => panic!("as the script says"),
-                Query::TokenKeys(_) | Query::Peers(_) => {}
+                Query::TokenKeys(_)
+                | Query::Peers(_)
+                | Query::Outside(_)
+                | Query::EndOutside(_)
+                | Query::Watch(_) => {}
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
                 Query::Drain { .. } if script.clings => {}
@@ -108,4 +120,20 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn sums(script: &Script, from: usize, limit: usize) -> StreamSums {
+    let sum = |share: &StreamShare| StreamSum {
+        name: share.key.to_string().into(),
+        players: share.players,
+        bytes_out: share.bytes_out,
+        home: share.home.as_ref().map(|home| HomeSum {
+            bytes_in: home.bytes_in,
+            published: home.publisher.as_ref().map(|publisher| publisher.since),
+            last_key: home.last_key,
+        }),
+    };
+    let end = from.saturating_add(limit).min(script.streams.len());
+    let rows = script.streams.get(from..end).unwrap_or_default().iter().map(sum).collect();
+    StreamSums { rows, next: (end < script.streams.len()).then_some(end) }
 }

@@ -3,6 +3,10 @@
 use super::state::State;
 use crate::worker::labels::{Label, LimitUse, MemoryKind};
 
+/// What is judged by `connection_bytes_total`.
+const PER_CONNECTION: [MemoryKind; 4] =
+    [MemoryKind::Connection, MemoryKind::Partial, MemoryKind::Tls, MemoryKind::Tunnel];
+
 /// Names of limits and how much of each is used: of a limit of the node what all use, of a limit of
 /// each address, stream, key or worker the most that one uses.
 pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
@@ -16,7 +20,7 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
         ("connections_max", state.connections()),
         ("streams_max", sum(&mut cells().map(|cells| cells.streams.total()))),
         ("log_bytes_total", held(&[MemoryKind::Log, MemoryKind::View])),
-        ("connection_bytes_total", held(&[MemoryKind::Connection, MemoryKind::Partial])),
+        ("connection_bytes_total", held(&PER_CONNECTION)),
         ("tunnel_sessions_max", sum(&mut cells().map(|cells| cells.tunnels.get()))),
         ("tunnel_bytes_total", held(&[MemoryKind::Tunnel])),
     ];

@@ -85,7 +85,7 @@ pub(super) async fn player_license() -> Response {
     part("text/plain; charset=utf-8", PLAYER_LICENSE)
 }
 
-fn part(kind: &'static str, body: &'static str) -> Response {
+pub(super) fn part(kind: &'static str, body: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),

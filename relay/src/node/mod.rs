@@ -68,6 +68,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let (guards, endings) = ending::channel(plan.workers);
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
+        .with_outside(settings.limits.outside_news_max, seed())
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
     let cluster = cluster::settings(&config, fronts.link);
@@ -89,6 +90,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         rereads,
         fit,
         tls,
+        seed: seed(),
     };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {

@@ -4,14 +4,16 @@
 //! what servers are seen to send: answers are matched by transaction id and not by order, any id of
 //! a message stream is good, unknown commands are passed over.
 
+mod heard;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use self::heard::Heard;
 use super::error::SessionError;
-use super::event::printable;
 use super::output::Output;
 use super::parts::{Placed, place};
 use super::transport::Transport;
@@ -19,7 +21,7 @@ use crate::limits::Limits;
 use crate::wire::amf::Value;
 use crate::wire::assembler::Assembled;
 use crate::wire::chunk_writer::write_message;
-use crate::wire::command::{Answer, Call, Command, Status};
+use crate::wire::command::Call;
 use crate::wire::control::{ControlMessage, UserControl};
 use crate::wire::data::SET_DATA_FRAME;
 use crate::wire::handshake::{ClientHandshake, HandshakeProgress};
@@ -134,6 +136,8 @@ const BUFFER_MILLISECONDS: u32 = 3_000;
 /// One connection to a server.
 pub struct ClientSession {
     settings: ClientSettings,
+    /// What is said behind the name of the program.
+    introduction: String,
     limits: Arc<Limits>,
     /// Gone when the handshake is done.
     handshake: Option<Box<ClientHandshake>>,
@@ -183,6 +187,7 @@ impl ClientSession {
         transport.set_publishing(settings.role == ClientRole::Play);
         Self {
             settings,
+            introduction: String::new(),
             handshake: Some(handshake),
             transport,
             output,
@@ -193,6 +198,12 @@ impl ClientSession {
             redirect: None,
             limits,
         }
+    }
+
+    /// What connect is to say behind the name of the program. To be called before anything is
+    /// received.
+    pub fn introduce(&mut self, introduction: String) {
+        self.introduction = introduction;
     }
 
     /// Takes bytes from `input` until there is an event, or until all of it is consumed (`None`).
@@ -260,6 +271,13 @@ impl ClientSession {
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
         self.transport.bytes_received()
+    }
+
+    /// Bytes copied so far to put messages together, as
+    /// [`ServerSession::copied_bytes`](super::ServerSession::copied_bytes).
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.transport.copied_bytes() + self.media.copied_bytes()
     }
 
     /// A message of a publisher as wire bytes for this connection, to be sent behind what
@@ -388,16 +406,24 @@ impl ClientSession {
         let settings = self.settings.clone();
         let app = ("app", Value::text(&settings.app));
         let tc_url = ("tcUrl", Value::text(&settings.tc_url));
+        let introduction = &self.introduction;
+        let (publisher, player) = match introduction.as_str() {
+            "" => ("FMLE/3.0 (compatible; relay)".to_owned(), "LNX 9,0,124,2".to_owned()),
+            _ => (
+                format!("FMLE/3.0 (compatible; relay; {introduction})"),
+                format!("LNX 9,0,124,2 (relay; {introduction})"),
+            ),
+        };
         let mut properties = match settings.role {
             ClientRole::Publish => vec![
                 app,
                 ("type", Value::text("nonprivate")),
-                ("flashVer", Value::text("FMLE/3.0 (compatible; relay)")),
+                ("flashVer", Value::text(&publisher)),
                 tc_url,
             ],
             ClientRole::Play => vec![
                 app,
-                ("flashVer", Value::text("LNX 9,0,124,2")),
+                ("flashVer", Value::text(&player)),
                 tc_url,
                 ("fpad", Value::Boolean(false)),
                 ("capabilities", Value::Number(15.0)),
@@ -532,53 +558,5 @@ impl ClientSession {
 
     fn request(&mut self, name: &str, transaction: f64, values: &[Value<'_>]) {
         self.output.connection_command(|out| reply::call(out, name, transaction, values));
-    }
-}
-
-/// What is of interest in a server's command, no longer borrowed from it.
-enum Heard {
-    Answer {
-        transaction: f64,
-        success: bool,
-        id: Option<u32>,
-        code: String,
-        description: String,
-        redirect: Option<String>,
-    },
-    Status {
-        code: String,
-        level: String,
-        description: String,
-        tc_url: Option<String>,
-        redirect: Option<String>,
-    },
-    Close,
-    Nothing,
-}
-
-impl Heard {
-    fn new(call: &Call<'_>) -> Self {
-        match &call.command {
-            Command::Answer(Answer { success, value, .. }) => {
-                let status = Status::from_value(value);
-                Self::Answer {
-                    transaction: call.transaction,
-                    success: *success,
-                    id: value.as_u32(),
-                    code: printable(status.code),
-                    description: printable(status.description),
-                    redirect: status.redirect.map(printable),
-                }
-            }
-            Command::Status(status) => Self::Status {
-                code: printable(status.code),
-                level: printable(status.level),
-                description: printable(status.description),
-                tc_url: status.tc_url.map(printable),
-                redirect: status.redirect.map(printable),
-            },
-            Command::Close => Self::Close,
-            _ => Self::Nothing,
-        }
     }
 }

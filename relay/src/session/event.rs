@@ -90,12 +90,11 @@ pub struct StreamRequest {
     pub words: StreamWords,
 }
 
-/// What a client wrote in publish or play, as hooks are told it. May carry secrets.
+/// What a client wrote in publish or play besides the name, as hooks are told it. May carry
+/// secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StreamWords {
-    /// The name as it came, up to its question mark.
-    pub name: String,
-    /// What followed the question mark.
+    /// What followed the question mark of the name.
     pub args: String,
     /// The type of publish: `live`, `record` or `append`.
     pub kind: String,
@@ -106,9 +105,8 @@ pub struct StreamWords {
 impl StreamWords {
     pub(super) fn new(name: &[u8], kind: &[u8], range: PlayRange) -> Self {
         let text = String::from_utf8_lossy(name);
-        let (name, args) = text.split_once('?').unwrap_or((&text, ""));
-        let kind = String::from_utf8_lossy(kind).into_owned();
-        Self { name: name.to_owned(), args: args.to_owned(), kind, range }
+        let args = text.split_once('?').map_or("", |(_, args)| args).to_owned();
+        Self { args, kind: String::from_utf8_lossy(kind).into_owned(), range }
     }
 }
 

@@ -223,11 +223,21 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<RequestHead, HttpError> {
     }
     let head = RequestHead {
         method: request.method.unwrap_or_default().to_owned(),
-        target: request.path.unwrap_or_default().to_owned(),
+        target: origin_form(request.path.unwrap_or_default()).to_owned(),
         minor: request.version.unwrap_or_default(),
         headers,
     };
     judge(&head).map(|()| head)
+}
+
+/// The path and query of a target. One that is a whole URL has to be taken as well (RFC 9112
+/// section 3.2.2); whose it is counts no more than the host field does.
+fn origin_form(target: &str) -> &str {
+    let Some((scheme, rest)) = target.split_once("://") else { return target };
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return target;
+    }
+    rest.find(['/', '?']).map_or("/", |path| &rest[path..])
 }
 
 /// Refuses what one reader could take for one request and another for two.

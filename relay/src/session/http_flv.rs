@@ -146,12 +146,13 @@ impl FlvRequest {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
         });
+        let words = StreamWords { args: head.query().to_owned(), ..StreamWords::default() };
         let text = |name, most| {
             let text = head.header(name).unwrap_or_default();
             printable(&text.as_bytes()[..text.floor_char_boundary(most)])
         };
         Ok(Self {
-            stream: StreamRequest { message_stream: MEDIA_STREAM, address, words: words(head) },
+            stream: StreamRequest { message_stream: MEDIA_STREAM, address, words },
             only,
             extras,
             websocket,
@@ -162,18 +163,6 @@ impl FlvRequest {
             origin: origin.map(str::to_owned),
             keeps_alive: head.keeps_alive(),
         })
-    }
-}
-
-/// What the client wrote, for those who are asked about it: the name without what marks it as FLV,
-/// as a client of RTMP would have written it.
-fn words(head: &RequestHead) -> StreamWords {
-    let path = head.path().trim_start_matches('/');
-    let name = path.split_once('/').map_or(path, |(_, name)| name);
-    StreamWords {
-        name: name.strip_suffix(".flv").unwrap_or(name).to_owned(),
-        args: head.query().to_owned(),
-        ..StreamWords::default()
     }
 }
 

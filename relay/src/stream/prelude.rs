@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::tags;
-use super::view::ViewKind;
+use super::view::{ViewFormat, ViewKind};
 use crate::limits::Limits;
 use crate::wire::chunk_writer::write_message;
 use crate::wire::media::{Class, Role, Tracks};
@@ -81,6 +81,16 @@ impl Prelude {
         needs
     }
 
+    /// How many tracks of video and of audio have a header.
+    #[must_use]
+    pub fn tracks(&self) -> (usize, usize) {
+        let of = |role| {
+            let items = self.items.iter().filter(move |item| item.role == role);
+            items.map(|item| item.tracks.ids().len()).sum()
+        };
+        (of(Role::VideoHeader), of(Role::AudioHeader))
+    }
+
     /// The messages that readers of `kind` need, in wire layout and all stamped `timestamp`:
     /// metadata, audio headers, multichannel layouts, video headers, video metadata, each in order
     /// of tracks, but before all others those of several tracks of which some have newer ones.
@@ -110,6 +120,10 @@ impl Prelude {
                 let payload = &item.payload;
                 let pieces = PayloadPieces::whole(payload);
                 tags::put(out, (kind, form), media, item.role, timestamp, payload.len(), pieces);
+                continue;
+            }
+            if kind.format == ViewFormat::Published && item.role == Role::Metadata {
+                kind.put_metadata(out, timestamp, &item.payload);
                 continue;
             }
             let header = MessageHeader {

@@ -13,9 +13,14 @@ use super::log::Log;
 use super::segment::{Carried, Entry, Segment};
 use super::tags::{self, FlvForm};
 use crate::limits::Limits;
+use crate::wire::chunk_writer::write_message;
+use crate::wire::data::SET_DATA_FRAME;
 use crate::wire::flv::FlvHeader;
 use crate::wire::media::Role;
-use crate::wire::message::MEDIA_STREAM;
+use crate::wire::message::{
+    CHUNK_BYTES, MEDIA_STREAM, MESSAGE_BYTES_MAX, MediaKind, MessageHeader,
+};
+use crate::wire::timestamp::Timestamp;
 use crate::wire::wire_message::WireMessage;
 
 /// How long a view that nobody reads is still made.
@@ -39,6 +44,9 @@ pub enum ViewFormat {
     /// Chunks of RTMP.
     #[default]
     Chunks,
+    /// The same as a publisher sends them: metadata behind `@setDataFrame`, by which servers know
+    /// what to keep.
+    Published,
     /// FLV, which begins with a header of its own.
     Flv,
     /// The same, with all of Enhanced RTMP.
@@ -111,7 +119,7 @@ impl ViewKind {
     /// How it is made into FLV, if it is.
     pub(super) fn flv_form(self) -> Option<FlvForm> {
         let (websocket, extras) = match self.format {
-            ViewFormat::Chunks => return None,
+            ViewFormat::Chunks | ViewFormat::Published => return None,
             ViewFormat::Flv => (false, false),
             ViewFormat::FlvWithExtras => (false, true),
             ViewFormat::WebSocket => (true, false),
@@ -124,6 +132,12 @@ impl ViewKind {
     fn render(self, source: &Segment, copied: &mut u64) -> Segment {
         if let Some(form) = self.flv_form() {
             let segment = tags::render(self, form, source);
+            *copied += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
+            return segment;
+        }
+        let mut metadata = source.index.iter().filter(|entry| entry.role == Role::Metadata);
+        if self.format == ViewFormat::Published && metadata.next().is_some() {
+            let segment = self.render_published(source);
             *copied += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
             return segment;
         }
@@ -148,6 +162,47 @@ impl ViewKind {
         };
         let carried = Carried::of(&index);
         Segment { bytes, index: index.into(), carried, ..source.clone() }
+    }
+
+    /// A segment with metadata, as a publisher sends it.
+    fn render_published(self, source: &Segment) -> Segment {
+        let mut index = Vec::with_capacity(source.index.len());
+        let mut out = BytesMut::with_capacity(source.bytes.len() + SET_DATA_FRAME.len());
+        for entry in source.index.iter().filter(|entry| self.shows(entry.role)) {
+            let start = out.len();
+            let bytes = &source.bytes[entry.start()..entry.end()];
+            match WireMessage::parse(bytes).filter(|_| entry.role == Role::Metadata) {
+                Some((message, _)) => {
+                    let payload: Vec<u8> = message.payload().flatten().copied().collect();
+                    self.put_metadata(&mut out, message.header.timestamp, &payload);
+                }
+                None => {
+                    out.extend_from_slice(bytes);
+                    if let Some(field) = out[start..].get_mut(WireMessage::MESSAGE_STREAM_AT) {
+                        field.copy_from_slice(&self.message_stream.to_le_bytes());
+                    }
+                }
+            }
+            let [offset, length] = [start, out.len() - start]
+                .map(|bytes| u32::try_from(bytes).expect("little longer than a segment"));
+            index.push(Entry { offset, length, ..*entry });
+        }
+        let carried = Carried::of(&index);
+        Segment { bytes: out.freeze(), index: index.into(), carried, ..source.clone() }
+    }
+
+    /// Metadata with the name by which servers know what to keep before it, unless that would be
+    /// too long for a message.
+    pub(super) fn put_metadata(self, out: &mut BytesMut, timestamp: Timestamp, payload: &[u8]) {
+        let named = [SET_DATA_FRAME, payload].concat();
+        let payload = if named.len() <= MESSAGE_BYTES_MAX { &named } else { payload };
+        let header = MessageHeader {
+            timestamp,
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            kind: MediaKind::Data.message_type(),
+            message_stream: self.message_stream,
+        };
+        write_message(out, MediaKind::Data.chunk_stream(), &header, payload, CHUNK_BYTES);
     }
 
     fn copy(self, source: &Segment) -> Bytes {

@@ -9,19 +9,24 @@ use bytes::Bytes;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
-};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::TlsError;
-use super::buffers::{SealBuffer, SealBuffers};
+use super::buffers::SealBuffers;
+use super::{TlsError, direct};
 
 /// Most plaintext bytes of one record (RFC 8446 section 5.1).
 const RECORD_BYTES: usize = 16_384;
 
 /// Bytes that a record of any version and suite has besides its plaintext, at most.
 const RECORD_OVERHEAD: usize = 32;
+
+/// Most plaintext bytes that are encrypted at a time: a few records.
+const PIECE_BYTES: usize = 4 * RECORD_BYTES;
+
+/// Room for what goes in front of the records of a piece, and for the empty ones that stand for
+/// them.
+const FIRST_BYTES: usize = 256;
 
 /// Slices shorter than this on average are joined before they are sealed: a record of its own costs
 /// more than copying so much.
@@ -39,6 +44,8 @@ pub struct Layer {
     /// Records to be sent before anything else.
     outgoing: Vec<u8>,
     established: Option<Established>,
+    /// Whether its records can be encrypted where they are sent from.
+    direct: bool,
     peer_closed: bool,
     said_close: bool,
     failed: bool,
@@ -93,6 +100,7 @@ impl Layer {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             established: None,
+            direct: false,
             peer_closed: false,
             said_close: false,
             failed: false,
@@ -159,14 +167,31 @@ impl Layer {
         out.room()[..self.outgoing.len()].copy_from_slice(&self.outgoing);
         out.fill(self.outgoing.len());
         self.outgoing = Vec::new();
-        for slice in slices {
+        for piece in slices.iter().flat_map(|slice| slice.chunks(PIECE_BYTES)) {
             // The machine wants to see the beginning of a record again, if it knows of one.
             let mut incoming = std::mem::take(&mut self.incoming);
-            let used = match &mut self.side {
-                Side::Server(c) => seal(c.process_tls_records(&mut incoming), slice, &mut out),
-                Side::Client(c) => seal(c.process_tls_records(&mut incoming), slice, &mut out),
+            let begin = out.filled();
+            let mut first = [0; FIRST_BYTES];
+            let side = &mut self.side;
+            let mut encrypt = |room: &mut [u8]| match side {
+                Side::Server(c) => seal(c.process_tls_records(&mut incoming), piece, room),
+                Side::Client(c) => seal(c.process_tls_records(&mut incoming), piece, room),
             };
-            incoming.drain(..used?);
+            let used = if self.direct {
+                let (sealed, buffer) = direct::into_buffer(out, || encrypt(&mut first));
+                let (used, written) = sealed?;
+                out = buffer;
+                // Empty records stand for those that are in the buffer. What is in front of them, a
+                // key update, goes in front of these, too.
+                let empty = piece.len().div_ceil(RECORD_BYTES) * direct::RECORD_HEADER_BYTES;
+                out.insert(begin, first.get(..written.saturating_sub(empty)).unwrap_or_default());
+                used
+            } else {
+                let (used, written) = encrypt(out.room())?;
+                out.fill(written);
+                used
+            };
+            incoming.drain(..used);
             self.incoming = incoming;
         }
         Ok(out.freeze())
@@ -247,6 +272,11 @@ impl Layer {
                 Side::Client(c) => (c.protocol_version(), c.handshake_kind(), c.is_handshaking()),
             };
             if !handshaking {
+                let suite = match &self.side {
+                    Side::Server(c) => c.negotiated_cipher_suite(),
+                    Side::Client(c) => c.negotiated_cipher_suite(),
+                };
+                self.direct = suite.is_some_and(|suite| direct::is_direct(suite.suite()));
                 self.established = Some(Established {
                     is_tls13: version == Some(ProtocolVersion::TLSv1_3),
                     resumed: kind == Some(HandshakeKind::Resumed),
@@ -321,31 +351,24 @@ fn step<Data>(
     Ok(stop)
 }
 
-/// Seals a slice. Gives the bytes of what came that are done with.
+/// Seals a piece into `room`. Gives the bytes of what came that are done with, and those written.
 fn seal<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    slice: &[u8],
-    out: &mut SealBuffer,
-) -> Result<usize, TlsError> {
+    piece: &[u8],
+    room: &mut [u8],
+) -> Result<(usize, usize), TlsError> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
-            let written = encrypt(&mut traffic, slice, out)?;
-            out.fill(written);
-            Ok(status.discard)
+            let written = traffic.encrypt(piece, room).map_err(|error| match error {
+                EncryptError::EncryptExhausted => {
+                    TlsError::Internal("the keys are used up".to_owned())
+                }
+                error => TlsError::Internal(error.to_string()),
+            })?;
+            Ok((status.discard, written))
         }
         state => Err(TlsError::Internal(format!("nothing can be sent in {state:?}"))),
     }
-}
-
-fn encrypt<Data>(
-    traffic: &mut WriteTraffic<'_, Data>,
-    slice: &[u8],
-    out: &mut SealBuffer,
-) -> Result<usize, TlsError> {
-    traffic.encrypt(slice, out.room()).map_err(|error| match error {
-        EncryptError::EncryptExhausted => TlsError::Internal("the keys are used up".to_owned()),
-        error => TlsError::Internal(error.to_string()),
-    })
 }
 
 fn say_close<Data>(status: UnbufferedStatus<'_, '_, Data>, out: &mut [u8]) -> usize {

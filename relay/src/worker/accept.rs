@@ -122,6 +122,10 @@ impl Worker {
 
     /// Moves a connection to the role that its publishes and plays give it.
     pub(super) fn update_role(&mut self, connection: &mut Connection) {
+        if connection.speech.is_outside() {
+            // It has its role for life.
+            return;
+        }
         let role = if !connection.publishes.is_empty() {
             Role::Publisher
         } else if !connection.plays.is_empty() {
@@ -170,14 +174,40 @@ impl Worker {
             return;
         }
         let role = connection.role;
+        let lag = self.lag_of(connection);
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(connection.key, &publish);
         }
         while let Some(play) = connection.plays.pop() {
             self.play_ended(connection.key, play, now);
         }
-        self.count_close(connection, role, reason);
         self.hook_closed(connection);
+        self.account(connection, role, lag, (reason, detail), now);
+        dump::log_opening(connection);
+        self.say_tls_goodbye(connection);
+        match connection.tunnel.take() {
+            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
+            None => self.operations.push(Operation::Close { connection: connection.key }),
+        }
+        self.carrier_ended(connection);
+    }
+
+    /// Counts and logs an end, and gives back the connection's places among all and among those of
+    /// its address.
+    pub(super) fn account(
+        &mut self,
+        connection: &mut Connection,
+        role: Role,
+        lag: Option<Duration>,
+        (reason, detail): (CloseReason, Option<&dyn std::fmt::Display>),
+        now: Duration,
+    ) {
+        // What became of a player; a line about anybody else does without.
+        let lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        let was_player = connection.purpose == Role::Player;
+        let (jumps, dropped) = (was_player.then_some(connection.jumps), connection.dropped);
+        let dropped = (was_player || dropped > 0).then_some(dropped);
+        self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
         let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
         let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
@@ -193,15 +223,12 @@ impl Worker {
                 .as_secs_f64(),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
+            lag_ms,
+            jumps,
+            dropped,
             "connection closed"
         );
-        dump::log_opening(connection);
-        self.say_tls_goodbye(connection);
-        match connection.tunnel.take() {
-            Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
-        }
-        self.carrier_ended(connection);
+        self.outside_closed(connection, reason, detail.as_deref());
         self.leave_address(connection.counted.take(), now);
         self.shared.leave_connection();
     }
@@ -261,6 +288,7 @@ impl Worker {
             return;
         }
         connection.collect_replies();
+        self.collect_outside(connection, now);
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -272,8 +300,10 @@ impl Worker {
             None
         };
         let queued: usize = connection.outbox.iter().map(bytes::Bytes::len).sum();
-        // A carrier has one answer at a time, which is bounded elsewhere.
-        if queued > self.limits.output_bytes_max && connection.role != Role::Carrier {
+        // A carrier has one answer at a time, and a tunnel of ours one request, which are bounded
+        // elsewhere.
+        let in_requests = connection.role == Role::Carrier || connection.speech.makes_requests();
+        if queued > self.limits.output_bytes_max && !in_requests {
             let detail = "it asks and does not read the replies";
             self.close(connection, CloseReason::Slow, Some(&detail), now);
             return;

@@ -5,6 +5,7 @@
 //! judged in the `access` room; nothing of what a client shows is logged or kept longer than it
 //! may have to be judged again.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Worker;
@@ -13,7 +14,8 @@ use super::hook_answers::HookRefusal;
 use super::hooks::HookStep;
 use super::labels::RefuseReason;
 use crate::access::{
-    Action, ConnectJudgement, Connecting, Grant, Inquiry, Judgement, Question, Reason,
+    Action, ConnectJudgement, Connecting, Grant, Guesser, Inquiry, Judgement, Question, Reason,
+    claimed_user,
 };
 use crate::session::{
     ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
@@ -49,7 +51,8 @@ impl Permit {
 impl Worker {
     /// A client wants to connect.
     pub(super) fn ask_to_connect(&mut self, connection: &mut Connection, now: Duration) {
-        if let Some(refusal) = self.judge_connect(connection, now) {
+        let looped = self.judge_loop(connection);
+        if let Some(refusal) = looped.or_else(|| self.judge_connect(connection, now)) {
             if let Some(session) = connection.speech.rtmp() {
                 session.reject_connect(&refusal);
             }
@@ -77,6 +80,8 @@ impl Worker {
             return None;
         }
         let query = client.query();
+        let asked = format!("{app}?{}", claimed_user(&query));
+        let guesser = self.guesser(peer, &asked);
         let connecting = Connecting {
             app,
             query: &query,
@@ -84,7 +89,7 @@ impl Worker {
             peer,
             unix: self.unix(now),
             chance: self.random.u64(..),
-            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
         };
         let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);
         let description = match self.shared.with_answered(judge) {
@@ -95,7 +100,7 @@ impl Worker {
             ConnectJudgement::Challenged(question) => question,
             ConnectJudgement::Refused(reason, description) => {
                 if reason.is_wrong_secret() {
-                    self.shared.count_guess(peer, now, &self.limits);
+                    self.shared.count_guess(guesser, now, &self.limits);
                 }
                 let reason = RefuseReason::from(reason);
                 self.cells.refused.at(reason).increment();
@@ -109,6 +114,19 @@ impl Worker {
 
     /// Judges a publish or play that the node has room for, and goes on with it.
     pub(super) fn ask_permission(
+        &mut self,
+        connection: &mut Connection,
+        action: Action,
+        request: StreamRequest,
+        now: Duration,
+    ) {
+        if let Some(request) = self.hook_entry(connection, action, request) {
+            self.judge(connection, action, request, now);
+        }
+    }
+
+    /// The same for who may be in that application.
+    pub(super) fn judge(
         &mut self,
         connection: &mut Connection,
         action: Action,
@@ -130,8 +148,9 @@ impl Worker {
     ) {
         match judgement {
             Judgement::Granted(grant) => {
-                self.tell_hook(connection, action, &request, now);
-                self.permitted(connection, Permit { action, request, grant });
+                let permit = Permit { action, request, grant };
+                self.tell_hook(connection, &permit, now);
+                self.permitted(connection, permit);
             }
             Judgement::Ask(Question::Hook(grant)) => {
                 self.ask_hook(connection, Permit { action, request, grant }, now);
@@ -167,6 +186,8 @@ impl Worker {
         may_wait: bool,
     ) -> Judgement {
         let peer = connection.peer.ip();
+        // Without a key at its end, which is another one at each guess.
+        let guesser = self.guesser(peer, connection.stream_name.as_deref().unwrap_or_default());
         let inquiry = Inquiry {
             action,
             name: &request.address.name,
@@ -176,13 +197,13 @@ impl Worker {
             bearer: connection.speech.bearer(),
             fetched: &self.fetched_keys,
             unix: self.unix(now),
-            is_guessing: self.shared.is_guessing(peer, now, &self.limits),
+            is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
             may_wait,
         };
         let rules = self.settings.app(request.address.name.app()).rules(action);
         let verdict = rules.judge(&inquiry);
         if verdict.wrong_secret {
-            self.shared.count_guess(peer, now, &self.limits);
+            self.shared.count_guess(guesser, now, &self.limits);
         }
         let keeps_end = self.settings.end_with_token;
         match verdict.judgement {
@@ -194,6 +215,13 @@ impl Worker {
             }
             judgement => judgement,
         }
+    }
+
+    /// Who is counted when a wrong secret is shown: an address, or what is asked for from one that
+    /// stands for many.
+    fn guesser(&self, peer: IpAddr, asked: &str) -> Guesser {
+        let stands_for_many = self.settings.exempt.holds(peer) || self.settings.is_proxy(peer);
+        Guesser::new(peer, stands_for_many.then_some(asked))
     }
 
     /// The client may: its name comes next.
@@ -247,7 +275,7 @@ impl From<Reason> for RefuseReason {
         match reason {
             Reason::Nobody => Self::Nobody,
             Reason::Address => Self::Address,
-            Reason::NoKey | Reason::WrongKey => Self::Key,
+            Reason::NoKey | Reason::WrongKey | Reason::PublishKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
             Reason::NoToken | Reason::WrongToken => Self::Token,
             Reason::NoPassword | Reason::WrongPassword => Self::Password,

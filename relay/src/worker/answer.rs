@@ -8,8 +8,8 @@ use super::labels::{CloseReason, Role, Source};
 use super::local::{LocalStream, Place};
 use super::publish::app_of;
 use super::report::{
-    ConnectionId, ConnectionShare, PAGE_MAX, Publisher, Query, StreamHome, StreamKey, StreamShare,
-    StreamState,
+    ConnectionFilter, ConnectionId, ConnectionShare, HomeSum, PAGE_MAX, Publisher, Query,
+    StreamHome, StreamKey, StreamShare, StreamState, StreamSum, StreamSums,
 };
 use super::settings::Settings;
 use super::{Ending, Worker};
@@ -33,8 +33,11 @@ impl Worker {
                     let found = self.streams.iter().find(|(_, entry)| parts(&entry.name) == wanted);
                     reply.send(found.map(|(_, entry)| self.stream_share(entry)));
                 }
-                Query::Connections { after, limit, reply } => {
-                    reply.send(self.connection_shares(after, limit));
+                Query::StreamSums { from, limit, reply } => {
+                    reply.send(self.stream_sums(from, limit));
+                }
+                Query::Connections { after, filter, limit, reply } => {
+                    reply.send(self.connection_shares(after, &filter, limit));
                 }
                 Query::Close { connection, reply } => reply.send(self.close_by_id(connection, now)),
                 Query::Settings { settings, reply } => {
@@ -45,6 +48,9 @@ impl Worker {
                 Query::Nodes { reply } => reply.send(self.node_shares()),
                 Query::Links { reply } => reply.send(self.link_shares(now)),
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
+                Query::Outside(order) => self.begin_outside(*order, now),
+                Query::EndOutside(id) => self.end_outside(id, now),
+                Query::Watch(watch) => self.watch_names(watch),
                 Query::Drain { window } => self.drain(window),
                 Query::Stop => self.ending = Ending::Now,
             }
@@ -106,10 +112,34 @@ impl Worker {
     fn stream_share(&self, entry: &LocalStream) -> StreamShare {
         StreamShare {
             key: key_of(entry),
-            players: entry.players.len(),
+            players: entry.transports().map(|(_, players)| players).sum(),
+            transports: entry.transports().collect(),
             bytes_out: entry.bytes_out,
             home: self.stream_home(entry),
         }
+    }
+
+    fn stream_sums(&self, from: usize, limit: usize) -> StreamSums {
+        let end = from.saturating_add(limit.clamp(1, PAGE_MAX)).min(self.streams.slots());
+        let entries = (from..end).filter_map(|local| self.streams.get(local));
+        let listed = entries.filter(|entry| entry.log.is_some() || !entry.players.is_empty());
+        let rows = listed.map(|entry| StreamSum {
+            name: Arc::clone(&entry.name),
+            players: entry.players.len(),
+            bytes_out: entry.bytes_out,
+            home: self.home_sum(entry),
+        });
+        StreamSums { rows: rows.collect(), next: (end < self.streams.slots()).then_some(end) }
+    }
+
+    fn home_sum(&self, entry: &LocalStream) -> Option<HomeSum> {
+        let Place::Here { publisher, .. } = entry.place else { return None };
+        let stats = self.hub.stats(entry.log?)?;
+        let published = publisher.and_then(|party| {
+            let connection = self.connections.get(party.connection)?;
+            Some(connection.publish(party.message_stream)?.since)
+        });
+        Some(HomeSum { bytes_in: stats.payload_bytes, published, last_key: stats.last_key })
     }
 
     fn stream_home(&self, entry: &LocalStream) -> Option<StreamHome> {
@@ -132,10 +162,13 @@ impl Worker {
             publisher: holder,
             since: *since,
             bytes_in: stats.payload_bytes,
+            bytes_per_second: publisher.and_then(|_| entry.flow.bytes_per_second()),
+            dropped: stats.dropped,
             log_bytes: u64::try_from(stats.log_bytes).unwrap_or(u64::MAX),
             video: stats.video_codec.map(|codec| codec.name().to_owned()),
             size: self.size_of(entry),
             audio: stats.audio_codec.map(|codec| codec.name().to_owned()),
+            tracks: self.tracks_of(entry),
             last_key: stats.last_key,
             gop: stats.gop,
             needs: self.needs_of(entry),
@@ -149,6 +182,12 @@ impl Worker {
         needs.iter().map(Need::to_string).collect()
     }
 
+    /// Tracks of video and of audio, as far as their headers are kept.
+    fn tracks_of(&self, entry: &LocalStream) -> (usize, usize) {
+        let newest = entry.log.and_then(|log| self.hub.log(log)?.newest());
+        newest.map_or((0, 0), |newest| newest.prelude.tracks())
+    }
+
     /// Width and height in pixels, as the publisher's metadata tells them.
     fn size_of(&self, entry: &LocalStream) -> Option<(u32, u32)> {
         let newest = self.hub.log(entry.log?)?.newest()?;
@@ -158,21 +197,30 @@ impl Worker {
         Some((properties.get("width")?.as_u32()?, properties.get("height")?.as_u32()?))
     }
 
-    fn connection_shares(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionShare> {
+    fn connection_shares(
+        &self,
+        after: Option<ConnectionId>,
+        filter: &ConnectionFilter,
+        limit: usize,
+    ) -> Vec<ConnectionShare> {
         let later = |connection: &&Connection| after.is_none_or(|after| connection.id > after);
         // What a carrier carries is listed by itself, wherever its carriers are.
         let listed = |connection: &&Connection| connection.role != Role::Carrier;
         let found = self.connections.iter().filter(later).filter(listed);
+        let found = found.filter(|connection| fits(connection, filter));
         let mut found: Vec<&Connection> = found.collect();
         keep_smallest(&mut found, limit.min(PAGE_MAX), |connection| connection.id);
         found.into_iter().map(|connection| self.connection_share(connection)).collect()
     }
 
+    /// How far a player is behind its publisher, by its first play.
+    pub(super) fn lag_of(&self, connection: &Connection) -> Option<Duration> {
+        let play = connection.plays.first()?;
+        let log = self.streams.get(play.local)?.log?;
+        Some(self.hub.lag(log, play.cursor.as_ref()?))
+    }
+
     fn connection_share(&self, connection: &Connection) -> ConnectionShare {
-        let lag = connection.plays.first().and_then(|play| {
-            let log = self.streams.get(play.local)?.log?;
-            Some(self.hub.lag(log, play.cursor.as_ref()?))
-        });
         let name = connection.stream_name.as_deref();
         ConnectionShare {
             id: connection.id,
@@ -184,10 +232,21 @@ impl Worker {
             since: connection.since,
             bytes_in: connection.bytes_in,
             bytes_out: connection.bytes_out,
-            lag,
+            lag: self.lag_of(connection),
             jumps: connection.jumps,
+            dropped: connection.dropped,
         }
     }
+}
+
+/// Whether a connection is one of those that are meant.
+fn fits(connection: &Connection, filter: &ConnectionFilter) -> bool {
+    let name = connection.stream_name.as_deref().map(parts).unzip();
+    filter.role.is_none_or(|role| role == connection.role)
+        && filter.transport.is_none_or(|transport| transport == connection.transport())
+        && filter.address.is_none_or(|address| address == connection.peer.ip().to_canonical())
+        && filter.app.as_deref().is_none_or(|app| name.0 == Some(app))
+        && filter.name.as_deref().is_none_or(|wanted| name.1 == Some(wanted))
 }
 
 /// Keeps the `count` items of the smallest keys, in order: only those are sorted.

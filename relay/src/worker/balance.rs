@@ -128,10 +128,10 @@ impl Worker {
     }
 
     /// It ended on the way.
-    pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error) {
+    pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error, now: Duration) {
         self.balance.taking.remove(&token);
         tracing::debug!(%error, "a connection ended on its way from one core to another");
-        if self.carrier_lost(token) {
+        if self.carrier_lost(token, now) {
             return;
         }
         self.shared.leave_connection();

@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::labels::Role;
+use super::labels::{CloseReason, Role};
 use super::mail::{Mail, WorkerIndex};
 use super::speech::Speech;
 use super::{Ending, Worker};
@@ -78,10 +78,9 @@ impl Worker {
     }
 
     /// A carrier comes from another worker; the node counts it already.
-    pub(super) fn take_over_carrier(&mut self, parcel: Parcel) {
+    pub(super) fn take_over_carrier(&mut self, mut parcel: Parcel, now: Duration) {
         if self.ending == Ending::Now || self.ending == Ending::Ended {
-            self.shared.leave_connection();
-            return;
+            return self.ended_on_the_way(&mut parcel.connection, CloseReason::Drain, now);
         }
         let token = self.balance.next_token();
         self.tunnels.carriage.arriving.insert(token, parcel.connection);
@@ -108,11 +107,19 @@ impl Worker {
     }
 
     /// Whether what could not be adopted was a carrier, which has then ended on the way.
-    pub(super) fn carrier_lost(&mut self, token: u64) -> bool {
-        let lost = self.tunnels.carriage.arriving.remove(&token).is_some();
-        if lost {
-            self.shared.leave_connection();
-        }
-        lost
+    pub(super) fn carrier_lost(&mut self, token: u64, now: Duration) -> bool {
+        let Some(mut connection) = self.tunnels.carriage.arriving.remove(&token) else {
+            return false;
+        };
+        self.ended_on_the_way(&mut connection, CloseReason::Reset, now);
+        true
+    }
+
+    /// It has no place in this worker's tables, and no socket.
+    fn ended_on_the_way(&mut self, lost: &mut Connection, reason: CloseReason, now: Duration) {
+        let role = lost.role;
+        self.cells.arrived(role, lost.transport());
+        self.pending += usize::from(role == Role::Pending);
+        self.account(lost, role, None, (reason, None), now);
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Carrier {
     /// Bytes of the body that are yet to come.
     left: u64,
     keeps_alive: bool,
-    /// When the body must be whole, however it trickles.
+    /// When the body must be whole; what comes of a session's puts it off.
     deadline: Duration,
     /// Bytes of RTMP in the answer under way.
     carried: u64,
@@ -66,8 +66,12 @@ enum Step {
     Answering,
 }
 
-/// A body may take a second for each of these, besides the time that every one has.
-const BODY_BYTES_PER_SECOND: u64 = 16 * 1024;
+/// A session's body may take a second for each of these that came, besides the time that every one
+/// has.
+const BODY_BYTES_PER_SECOND: u32 = 16 * 1024;
+
+/// The longest body of a request that is for no session: one byte is usual.
+const BARE_BODY_BYTES: u64 = 1_024;
 
 /// A piece of an answer so short is copied behind the head.
 const SHORT_PIECE: usize = 1_024;
@@ -112,6 +116,8 @@ impl Worker {
         head: &RequestHead,
         now: Duration,
     ) {
+        // Answers to requests before this one.
+        connection.collect_replies();
         if !matches!(connection.transport, Transport::Rtmpt | Transport::Rtmpts) {
             self.set_transport(connection, Transport::Rtmpt);
         }
@@ -119,12 +125,18 @@ impl Worker {
             let status = (411, "Length Required");
             return self.refuse_request(connection, status, RefuseReason::TunnelBody);
         };
-        let limit = u64::try_from(self.limits.tunnel_body_bytes_max).unwrap_or(u64::MAX);
+        let request = TunnelRequest::parse(head.target.as_bytes());
+        let limit = match request {
+            Some(TunnelRequest::Session { .. }) => {
+                u64::try_from(self.limits.tunnel_body_bytes_max).unwrap_or(u64::MAX)
+            }
+            _ => BARE_BODY_BYTES,
+        };
         if length > limit {
             let status = (413, "Content Too Large");
             return self.refuse_request(connection, status, RefuseReason::TunnelBody);
         }
-        let (purpose, step) = match TunnelRequest::parse(head.target.as_bytes()) {
+        let (purpose, step) = match request {
             Some(TunnelRequest::Open) => (Purpose::Open, Step::Body),
             Some(TunnelRequest::Ident) => (Purpose::Nothing, Step::Body),
             Some(TunnelRequest::Session { verb, id, number }) => {
@@ -141,7 +153,6 @@ impl Worker {
         let Speech::Http(front) = std::mem::replace(&mut connection.speech, Speech::Unknown) else {
             return;
         };
-        let time = Duration::from_secs(length / BODY_BYTES_PER_SECOND);
         let leaves = matches!(purpose, Purpose::Elsewhere { .. });
         connection.speech = Speech::Carrier(Box::new(Carrier {
             front,
@@ -149,7 +160,7 @@ impl Worker {
             step,
             left: length,
             keeps_alive: head.keeps_alive(),
-            deadline: now + self.limits.tunnel_body_timeout + time,
+            deadline: now + self.limits.tunnel_body_timeout,
             carried: 0,
         }));
         if leaves {
@@ -279,6 +290,7 @@ impl Worker {
                         return;
                     }
                     let piece = piece(input, &mut carrier.left);
+                    carrier.deadline += time_for(piece.len());
                     self.bring(session, request.verb, piece, now);
                 }
             }
@@ -521,6 +533,12 @@ fn answer_head(status: (u16, &str), length: usize, keeps_alive: bool) -> Bytes {
             ("Cache-Control", "no-cache"),
         ],
     )
+}
+
+/// How much later a body may end of which so much came.
+fn time_for(bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    Duration::from_secs(1) * bytes / BODY_BYTES_PER_SECOND
 }
 
 /// Takes what is there of a body.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::labels::{
-    CloseReason, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource, JumpReason, Label,
-    LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role,
-    Source, StreamNeed, TlsResult, Transport,
+    CloseReason, DialResult, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource,
+    JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind, PlayerDropReason,
+    RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -120,6 +120,9 @@ pub struct Cells {
     /// The flush age this worker asks for at present (gauge).
     pub flush_level_ns: Cell64,
 
+    /// Connections to other servers that were to be opened, by what became of them.
+    pub dials: Family<DialResult, { DialResult::COUNT }>,
+
     /// Fresh connections given to an emptier worker.
     pub connections_given: Cell64,
     /// Fresh connections taken from a fuller worker.
@@ -158,6 +161,12 @@ impl Cells {
     pub fn opened(&self, transport: Transport) {
         self.connections_opened.at((Role::Pending, transport)).increment();
         self.connections.at((Role::Pending, transport)).increment();
+    }
+
+    /// Counts a connection that we opened: its role is known from the start.
+    pub fn opened_by_us(&self, role: Role, transport: Transport) {
+        self.connections_opened.at((role, transport)).increment();
+        self.connections.at((role, transport)).increment();
     }
 
     /// Counts a connection's change of role. Falling back to pending opens nothing, so that those

@@ -109,6 +109,8 @@ pub(super) struct Connection {
     pub(super) stream_name: Option<Arc<str>>,
     pub(super) bytes_in: u64,
     pub(super) jumps: u64,
+    /// Messages that it jumped over, or that it sent and that were not taken.
+    pub(super) dropped: u64,
 }
 
 /// The first byte of TLS (RFC 8446 section 5.1).
@@ -164,11 +166,15 @@ pub(super) struct Play {
     /// Neither audio nor video is wanted.
     pub(super) silenced: bool,
     pub(super) parked: Parked,
+    /// How its connection speaks, as it was counted.
+    pub(super) transport: Transport,
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,
     /// Whether a key frame was there when it asked.
     pub(super) warm: bool,
+    /// It is a push to another server.
+    pub(super) push: bool,
     pub(super) permit: Option<Box<Permit>>,
 }
 
@@ -248,6 +254,7 @@ impl Connection {
             bytes_in: 0,
             bytes_out: 0,
             jumps: 0,
+            dropped: 0,
         }
     }
 
@@ -327,6 +334,11 @@ impl Connection {
         limits: &Limits,
         now: Duration,
     ) -> Result<(), SessionError> {
+        // Requests that lead nowhere, one after the other, keep nobody a newcomer for ever.
+        let asks = matches!(self.speech, Speech::Http(_) | Speech::Carrier(_));
+        if asks && self.role == Role::Pending && now >= self.since + limits.idle_timeout {
+            return Err(SessionError::RequestTimeout);
+        }
         self.speech.check_deadline(self.since, limits, now)
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::connection::Connection;
 use super::labels::Role;
+use super::speech::Speech;
 use crate::session::SessionError;
 
 /// Bytes of a connection's beginning that are kept: one less than the handshake has.
@@ -54,8 +55,12 @@ pub(super) fn keep_opening(connection: &mut Connection, bytes: &[u8]) {
     }
 }
 
-/// Logs how a connection began that neither published nor played.
+/// Logs how a connection began that neither published nor played. What lies behind a PROXY header
+/// may be HTTP too.
 pub(super) fn log_opening(connection: &Connection) {
+    if !matches!(connection.speech, Speech::Rtmp(_) | Speech::Unknown) {
+        return;
+    }
     if connection.purpose == Role::Pending && !connection.opening.is_empty() {
         let bytes = Hex(&connection.opening);
         tracing::debug!(id = %connection.id, %bytes, "the connection began with");

@@ -42,6 +42,7 @@ pub(super) struct Totals {
 pub(super) struct Flow {
     last: Option<(Duration, Totals)>,
     rates: Option<Rates>,
+    bytes_per_second: Option<u64>,
     low: bool,
 }
 
@@ -83,7 +84,17 @@ impl Flow {
         };
         let rates = self.rates.map_or(measured, |old| old.towards(measured));
         self.rates = Some(rates);
+        let bytes = totals.bytes.saturating_sub(before.bytes).saturating_mul(1_000);
+        let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let bytes = bytes / millis;
+        self.bytes_per_second =
+            Some(self.bytes_per_second.map_or(bytes, |old| old.midpoint(bytes)));
         self.low = rates.bytes < if self.low { LOW_UNTIL } else { LOW_BELOW };
+    }
+
+    /// Bytes a second, once it was measured.
+    pub(super) fn bytes_per_second(&self) -> Option<u64> {
+        self.bytes_per_second
     }
 
     /// Whether few bytes flow.
@@ -194,6 +205,9 @@ mod tests {
         }
         let expected = [true, true, true, true, false, false, false, false, true, true];
         assert_eq!(seen, expected);
+        let bytes = flow.bytes_per_second();
+        assert!(bytes.is_some_and(|bytes| bytes.abs_diff(60_000) < 10), "{bytes:?}");
+        assert_eq!(Flow::default().bytes_per_second(), None);
     }
 
     #[test]

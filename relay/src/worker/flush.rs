@@ -64,7 +64,8 @@ impl Worker {
             connection.is_some_and(|connection| connection.plays.iter().any(|p| p.number == *play))
         });
         let mut warmed = 0;
-        loop {
+        self.sealed = 0;
+        while self.sealed < SEALED_PER_TURN {
             if warmed == 0 {
                 self.connections.warm(self.ring.next(WARMED).map(|(key, _)| *key));
                 warmed = WARMED;
@@ -83,6 +84,9 @@ impl Worker {
             return self.media_ready(key, number);
         }
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.role == Role::Push && connection.speech.makes_requests() {
+            return self.media_for_tunnel(key, number);
+        }
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
         let Some(play) = connection.plays.iter_mut().find(|play| play.number == number) else {
@@ -114,6 +118,7 @@ impl Worker {
                         }
                     }
                     cursor.advance(bytes);
+                    self.sealed += 1;
                 }
                 self.operations.push(Operation::Send { connection: key, batch: handles });
                 self.cells.sends.increment();
@@ -172,6 +177,9 @@ impl Worker {
         if batch.skipped > 0 {
             let cell = self.cells.messages_dropped.at((MessageKind::Video, DropReason::Lag));
             cell.add(batch.skipped);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dropped += batch.skipped;
+            }
         }
     }
 
@@ -307,6 +315,11 @@ pub(super) fn has_all(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor:
 fn is_close(hub: &stream::Hub, log: Option<stream::StreamKey>, cursor: &Cursor) -> bool {
     cursor.is_playing() && log.is_some_and(|log| hub.lag(log, cursor) <= CLOSE)
 }
+
+/// Batches sealed before they are handed over. A sealed batch has bytes of its own: more of them
+/// at a time would be out of the caches, and out of buffers to be used again, before the kernel
+/// reads them.
+const SEALED_PER_TURN: usize = 32;
 
 /// See [`is_close`]. Longer than a flush window and a turn, and much shorter than a group of
 /// pictures.

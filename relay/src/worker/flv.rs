@@ -25,6 +25,10 @@ impl Worker {
         let cors = Arc::clone(&self.settings.cors);
         if head.method == "OPTIONS" {
             self.set_transport(connection, Transport::Flv);
+            // Its body would be read as the next request.
+            if head.body_bytes() != Some(0) {
+                return self.refuse_flv(connection, RequestError::Body);
+            }
             let next = head.keeps_alive().then(|| now + self.limits.connect_timeout);
             if let Speech::Http(http) = &mut connection.speech {
                 http.answer(preflight(head, &cors), next);

@@ -68,6 +68,7 @@ impl Worker {
                         return;
                     }
                 }
+                Speech::Outside(_) => return self.hear_outside(connection, input, now),
                 Speech::Unknown => {
                     if connection.ended || connection.closing.is_some() {
                         *input = &[];

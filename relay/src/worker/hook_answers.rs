@@ -6,49 +6,53 @@ use std::time::Duration;
 use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
+use super::elsewhere::redirect;
 use super::hooks::Asked;
-use super::labels::{CloseReason, HookName, RefuseReason};
+use super::labels::{CloseReason, RefuseReason};
 use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
+use crate::limits::Limits;
 use crate::reactor::ConnectionKey;
 use crate::session::{
     ConnectRefusal, ConnectRefusalCode, PlayRefusal, PlayRefusalCode, PublishRefusal,
     PublishRefusalCode,
 };
+use crate::wire::stream_name::StreamAddress;
 
 /// Verdicts heard in one turn: each may begin a publish or a play.
 const ANSWERS_PER_TURN: usize = 64;
 
 /// Why a hook keeps somebody out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HookRefusal {
     /// It said no.
     Refused,
     /// It said nothing usable.
     Failed,
-    /// It named another server.
-    Elsewhere,
+    /// It named another server, where players may go by this URL.
+    Elsewhere(Option<String>),
     /// It named what can be no name.
     BadName,
 }
 
 impl HookRefusal {
     /// How it is counted.
-    pub(super) fn reason(self) -> RefuseReason {
+    pub(super) fn reason(&self) -> RefuseReason {
         match self {
             Self::Refused => RefuseReason::Hook,
             Self::Failed | Self::BadName => RefuseReason::HookFailed,
-            Self::Elsewhere => RefuseReason::HookElsewhere,
+            Self::Elsewhere(_) => RefuseReason::HookElsewhere,
         }
     }
 
     /// What the client is told.
-    pub(super) fn description(self) -> &'static str {
+    pub(super) fn description(&self) -> &'static str {
         match self {
             Self::Refused => "The back end refused",
             Self::Failed => "The back end gave no answer",
             Self::BadName => "The back end gave a name that cannot be",
-            Self::Elsewhere => "The back end named another server, which is not supported",
+            Self::Elsewhere(Some(_)) => "The back end named another server",
+            Self::Elsewhere(None) => "The back end named another server, which is not supported",
         }
     }
 }
@@ -84,46 +88,20 @@ impl Worker {
             connection.asked_since = Some(now);
             match asked {
                 Asked::Connect => worker.hear_of_connect(connection, verdict, now),
+                Asked::Entry(waiting) => worker.hear_of_entry(connection, *waiting, verdict, now),
                 Asked::Stream(permit) => {
                     let (action, stream) = (permit.action, permit.request.message_stream);
-                    match heard(connection, number, *permit, verdict) {
+                    match heard(connection, number, *permit, verdict, &worker.limits) {
                         Ok(permit) => worker.permitted(connection, permit),
                         Err(why) => worker.refuse_by_hook(connection, action, stream, why),
                     }
                 }
             }
+            if connection.speech.is_flv() {
+                // It may have asked for something else already.
+                worker.resume(connection, now);
+            }
         });
-    }
-
-    fn hear_of_connect(&mut self, connection: &mut Connection, verdict: Verdict, now: Duration) {
-        let Some(hooked) = &mut connection.hooked else { return };
-        let ends = [HookName::OnDisconnect, HookName::OnClose];
-        let refusal = match verdict {
-            Verdict::Go { told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                None
-            }
-            Verdict::Rename { to: app, told } => {
-                hooked.owes_close = told && hooked.settings.has_any(&ends);
-                match connection.speech.rename_app(&app) {
-                    Ok(()) => {
-                        hooked.rename_app(&app);
-                        None
-                    }
-                    Err(_) => Some(HookRefusal::BadName),
-                }
-            }
-            Verdict::Elsewhere => Some(HookRefusal::Elsewhere),
-            Verdict::Refused => Some(HookRefusal::Refused),
-            Verdict::Failed | Verdict::End => Some(HookRefusal::Failed),
-        };
-        match refusal {
-            None => {
-                connection.speech.accept_connect();
-                self.resume(connection, now);
-            }
-            Some(refusal) => self.refuse_connect_by_hook(connection, refusal),
-        }
     }
 
     pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {
@@ -160,7 +138,12 @@ impl Worker {
                     "play refused"
                 );
                 let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
-                connection.speech.reject_play(message_stream, &refusal);
+                let HookRefusal::Elsewhere(Some(to)) = why else {
+                    return connection.speech.reject_play(message_stream, &refusal);
+                };
+                self.cells.players_redirected.increment();
+                let to = redirect(&to, connection);
+                connection.speech.redirect_play(message_stream, &refusal, &to);
             }
         }
     }
@@ -184,18 +167,23 @@ fn heard(
     number: u64,
     mut permit: Permit,
     verdict: Verdict,
+    limits: &Limits,
 ) -> Result<Permit, HookRefusal> {
     let (mut told, mut refusal) = (false, None);
     match verdict {
         Verdict::Go { told: yes } => told = yes,
         Verdict::Rename { to, told: yes } => {
             told = yes;
-            match connection.speech.address_of(&to) {
+            let app = permit.request.address.name.app().as_bytes();
+            match StreamAddress::resolve(app, b"", to.as_bytes(), limits) {
                 Ok(address) => permit.grant.name = Some(address.name),
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }
         }
-        Verdict::Elsewhere => refusal = Some(HookRefusal::Elsewhere),
+        Verdict::Elsewhere { to } => {
+            let plays = permit.action == Action::Play;
+            refusal = Some(HookRefusal::Elsewhere(plays.then_some(to)));
+        }
         Verdict::Refused => refusal = Some(HookRefusal::Refused),
         Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
     }

@@ -48,6 +48,8 @@ pub(super) struct Hooked {
     pub(super) client: Arc<HookClient>,
     /// The hooks that connect went by.
     pub(super) settings: Arc<HookSettings>,
+    /// The application whose `on_connect` let the connection in.
+    pub(super) entered: Option<Box<str>>,
     /// The end of the connection is to be told.
     pub(super) owes_close: bool,
     /// The question that is outstanding, with its number.
@@ -69,6 +71,8 @@ pub(super) struct HookedStream {
 /// What the verdict is outstanding on.
 pub(super) enum Asked {
     Connect,
+    /// Connect, about which nobody was asked before this was asked for.
+    Entry(Box<(Action, StreamRequest)>),
     Stream(Box<Permit>),
 }
 
@@ -92,16 +96,16 @@ impl Hooked {
         own + self.client.held_bytes() + streams.sum::<usize>()
     }
 
-    /// Connect was let into another application.
-    pub(super) fn rename_app(&mut self, app: &str) {
-        self.client =
-            Arc::new(HookClient { app: app.to_owned(), ..HookClient::clone(&self.client) });
-    }
-
     /// Notes that a stream began, or may begin, so that its end is told.
-    fn begin(&mut self, stream: Arc<HookStream>, settings: Arc<HookSettings>, now: Duration) {
+    fn begin(
+        &mut self,
+        stream: Arc<HookStream>,
+        settings: Arc<HookSettings>,
+        now: Duration,
+        chance: f64,
+    ) {
         let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
-        let next_question = expiry(&settings, stream.publishes, now);
+        let next_question = expiry(&settings, stream.publishes, now, chance);
         self.streams.push(HookedStream {
             stream,
             settings,
@@ -134,49 +138,23 @@ impl HookedStream {
 }
 
 impl Worker {
-    /// A client wants to connect.
-    pub(super) fn hook_connect(&mut self, connection: &mut Connection) -> HookStep {
-        let Some(client) = connection.speech.client() else { return HookStep::Go };
-        let app = client.app.split('/').next().unwrap_or_default();
-        let settings = Arc::clone(&self.settings.app(app).hooks);
-        let owes_close = settings.has_any(&[OnDisconnect, OnClose]);
-        let asks = settings.has(OnConnect);
-        if !owes_close && !asks {
-            return HookStep::Go;
-        }
-        let hooked = hooked(connection, &settings, "");
-        if !asks {
-            hooked.owes_close = owes_close;
-            return HookStep::Go;
-        }
-        let client = Arc::clone(&hooked.client);
-        let question = Question { number: self.hooks.next_number(), stream: None };
-        let number = question.number;
-        if !self.put_question(OnConnect, &settings, &client, question) {
-            return without_verdict(&settings);
-        }
-        if let Some(hooked) = &mut connection.hooked {
-            hooked.asked = Some((number, Asked::Connect));
-        }
-        HookStep::Wait
-    }
-
     /// A client may publish or play, and nobody had to be asked: only what else its back end is
     /// told of it is noted. A back end that was to be asked hears nothing of it at all.
     pub(super) fn tell_hook(
         &mut self,
         connection: &mut Connection,
-        action: Action,
-        request: &StreamRequest,
+        permit: &Permit,
         now: Duration,
     ) {
-        let settings = Arc::clone(&self.settings.app(request.address.name.app()).hooks);
-        let (question, others) = events(action);
+        let app = permit.request.address.name.app();
+        let settings = Arc::clone(&self.settings.app(app).hooks);
+        let (question, others) = events(permit.action);
         if settings.has(question) || !settings.has_any(others) {
             return;
         }
-        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
-        hooked(connection, &settings, request.address.name.app()).begin(stream, settings, now);
+        let stream = Arc::new(stream_of(self.hooks.next_number(), permit));
+        let chance = self.random.f64();
+        hooked(connection, &settings, app).begin(stream, settings, now, chance);
     }
 
     /// A client may publish or play if its back end agrees.
@@ -191,12 +169,12 @@ impl Worker {
         }
         let app = request.address.name.app();
         let client = Arc::clone(&hooked(connection, &settings, app).client);
-        let stream = Arc::new(stream_of(self.hooks.next_number(), action, request));
+        let stream = Arc::new(stream_of(self.hooks.next_number(), &permit));
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
         if self.put_question(question, &settings, &client, asked) {
-            let hooked = hooked(connection, &settings, request.address.name.app());
+            let Some(hooked) = &mut connection.hooked else { return };
             hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
-            hooked.begin(stream, settings, now);
+            hooked.begin(stream, settings, now, self.random.f64());
             return;
         }
         match without_verdict(&settings) {
@@ -209,7 +187,7 @@ impl Worker {
     }
 
     /// Sends a question; false when the road is full.
-    fn put_question(
+    pub(super) fn put_question(
         &mut self,
         name: HookName,
         settings: &Arc<HookSettings>,
@@ -251,7 +229,7 @@ impl Worker {
                 self.notify(call);
             }
         }
-        let of_connect = matches!(asked, Some((_, Asked::Connect)));
+        let of_connect = matches!(asked, Some((_, Asked::Connect | Asked::Entry(_))));
         let owes_close = if of_connect {
             hooked.settings.has_any(&[OnDisconnect, OnClose])
         } else {
@@ -327,7 +305,8 @@ impl Worker {
                 due.push((Arc::clone(stream), Arc::clone(settings), Some(time)));
             }
             if is_due(hooked.next_question) {
-                hooked.next_question = expiry(settings, stream.publishes, now);
+                let chance = self.random.f64();
+                hooked.next_question = expiry(settings, stream.publishes, now, chance);
                 due.push((Arc::clone(stream), Arc::clone(settings), None));
             }
         }
@@ -367,7 +346,7 @@ impl Worker {
 }
 
 impl Hooks {
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.numbered += 1;
         self.numbered
     }
@@ -384,18 +363,25 @@ impl Hooks {
 }
 
 /// Whether a client is let in when there is no verdict.
-fn without_verdict(settings: &HookSettings) -> HookStep {
+pub(super) fn without_verdict(settings: &HookSettings) -> HookStep {
     match settings.fail {
         Fail::Open => HookStep::Go,
         Fail::Closed => HookStep::Failed,
     }
 }
 
-/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts.
-fn expiry(settings: &HookSettings, publishes: bool, now: Duration) -> Option<Duration> {
+/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts. By
+/// `chance`, from 0 to 1, up to a tenth early: those who came at once are not asked about at once
+/// for ever.
+fn expiry(
+    settings: &HookSettings,
+    publishes: bool,
+    now: Duration,
+    chance: f64,
+) -> Option<Duration> {
     let question = if publishes { OnPublish } else { OnPlay };
     let ends = settings.has(question) && !settings.verdict_lifetime.is_zero();
-    ends.then(|| now + settings.verdict_lifetime)
+    ends.then(|| now + settings.verdict_lifetime.mul_f64(1.0 - chance / 10.0))
 }
 
 /// The event that asks about an action, and those that tell what becomes of it.
@@ -406,12 +392,14 @@ fn events(action: Action) -> (HookName, &'static [HookName]) {
     }
 }
 
-fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream {
+/// Under the name that was granted: without the stream key that may have stood at its end.
+fn stream_of(number: u64, permit: &Permit) -> HookStream {
+    let request = &permit.request;
     HookStream {
         number,
-        publishes: action == Action::Publish,
+        publishes: permit.action == Action::Publish,
         message_stream: request.message_stream,
-        name: request.address.name.as_str().into(),
+        name: permit.name().as_str().into(),
         words: request.words.clone(),
         query: request.address.query.clone(),
         host: request.address.host.clone(),
@@ -419,56 +407,93 @@ fn stream_of(number: u64, action: Action, request: &StreamRequest) -> HookStream
 }
 
 /// What a connection has to do with hooks, from the first time that it has. `app` is the
-/// application of who named none when connecting, and of HTTP.
-fn hooked<'a>(
+/// application of who named none when connecting, and of HTTP, where each request may be for
+/// another one.
+pub(super) fn hooked<'a>(
     connection: &'a mut Connection,
     settings: &Arc<HookSettings>,
     app: &str,
 ) -> &'a mut Hooked {
-    let (id, key, peer, since) = (connection.id, connection.key, connection.peer, connection.since);
-    let speech = &connection.speech;
-    connection.hooked.get_or_insert_with(|| {
-        let mut client = HookClient {
-            id,
-            key,
-            peer,
-            since,
-            app: String::new(),
-            args: String::new(),
-            query: String::new(),
-            flash_ver: String::new(),
-            swf_url: String::new(),
-            tc_url: String::new(),
-            host: String::new(),
-            page_url: String::new(),
-        };
-        if let Some(said) = speech.client() {
-            client.name_app(&said.raw_app());
-            client.query = said.query();
-            client.flash_ver.clone_from(&said.flash_ver);
-            client.swf_url.clone_from(&said.swf_url);
-            client.tc_url = said.tc_url().into_owned();
-            client.host.clone_from(&said.host);
-            client.page_url.clone_from(&said.page_url);
-        }
-        if let Some(asked) = speech.flv_request() {
-            let address = &asked.stream.address;
-            client.name_app(address.name.app());
-            client.query.clone_from(&address.query);
-            client.flash_ver.clone_from(&asked.client);
-            client.tc_url = format!("http://{}/{}", address.host, address.name.app());
-            client.host.clone_from(&address.host);
-            client.page_url.clone_from(&asked.page);
-        }
-        if client.app.is_empty() {
-            app.clone_into(&mut client.app);
-        }
+    let client = match &connection.hooked {
+        Some(hooked) if !connection.speech.is_flv() => Arc::clone(&hooked.client),
+        _ => Arc::new(client_of(connection, app)),
+    };
+    let hooked = connection.hooked.get_or_insert_with(|| {
         Box::new(Hooked {
-            client: Arc::new(client),
+            client: Arc::clone(&client),
             settings: Arc::clone(settings),
+            entered: None,
             owes_close: false,
             asked: None,
             streams: SmallVec::new(),
         })
-    })
+    });
+    hooked.client = client;
+    hooked
+}
+
+/// Who the client is, as it says itself.
+fn client_of(connection: &Connection, app: &str) -> HookClient {
+    let mut client = HookClient {
+        id: connection.id,
+        key: connection.key,
+        peer: connection.peer,
+        since: connection.since,
+        app: String::new(),
+        args: String::new(),
+        query: String::new(),
+        flash_ver: String::new(),
+        swf_url: String::new(),
+        tc_url: String::new(),
+        host: String::new(),
+        page_url: String::new(),
+    };
+    if let Some(said) = connection.speech.client() {
+        client.app.clone_from(&said.app);
+        let args = said.raw_app().split_once('?').map(|(_, args)| args.to_owned());
+        client.args = args.unwrap_or_default();
+        client.query = said.query();
+        client.flash_ver.clone_from(&said.flash_ver);
+        client.swf_url.clone_from(&said.swf_url);
+        client.tc_url = said.tc_url().into_owned();
+        client.host.clone_from(&said.host);
+        client.page_url.clone_from(&said.page_url);
+    }
+    if let Some(asked) = connection.speech.flv_request() {
+        let address = &asked.stream.address;
+        address.name.app().clone_into(&mut client.app);
+        client.query.clone_from(&address.query);
+        client.flash_ver.clone_from(&asked.client);
+        client.tc_url = format!("http://{}/{}", address.host, address.name.app());
+        client.host.clone_from(&address.host);
+        client.page_url.clone_from(&asked.page);
+    }
+    if client.app.is_empty() {
+        app.clone_into(&mut client.app);
+    }
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hook_settings::{Contract, HookUrl};
+    use super::super::labels::Label;
+    use super::*;
+
+    #[test]
+    fn verdicts_of_one_moment_end_at_many() {
+        let mut settings = HookSettings::default();
+        let at = |settings: &HookSettings, chance| {
+            expiry(settings, true, Duration::from_secs(7), chance).map(|time| time.as_secs())
+        };
+        settings.verdict_lifetime = Duration::from_secs(100);
+        assert_eq!(at(&settings, 0.0), None, "nobody was asked");
+        settings.contract = Some(Contract::Srs);
+        settings.urls[OnPublish.index()] = HookUrl::parse("http://h/").into_iter().collect();
+        for (chance, expected) in [(0.0, 107), (0.5, 102), (1.0, 97)] {
+            assert_eq!(at(&settings, chance), Some(expected));
+        }
+        settings.verdict_lifetime = Duration::ZERO;
+        assert_eq!(at(&settings, 0.5), None);
+    }
 }

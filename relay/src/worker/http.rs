@@ -51,8 +51,9 @@ impl HttpFront {
     }
 
     /// Refuses: the answer is sent, then the connection ends.
-    pub(super) fn refuse(&mut self, status: (u16, &str), sentence: &str) {
-        let answer = plain_response(status, &[("Connection", "close")], sentence);
+    fn refuse(&mut self, status: (u16, &str), field: Option<(&str, &str)>, sentence: &str) {
+        let fields: Vec<_> = [("Connection", "close")].into_iter().chain(field).collect();
+        let answer = plain_response(status, &fields, sentence);
         self.refuse_with(answer, sentence.to_owned());
     }
 
@@ -158,7 +159,9 @@ impl Worker {
         reason: RefuseReason,
     ) {
         let Speech::Http(http) = &mut connection.speech else { return };
-        http.refuse(status, sentence);
+        // RFC 9110 section 15.5.6: what would have been allowed.
+        let allow = (status.0 == 405).then_some(("Allow", "GET, HEAD, OPTIONS, POST"));
+        http.refuse(status, allow, sentence);
         self.cells.refused.at(reason).increment();
     }
 }
@@ -167,6 +170,11 @@ fn route(head: &RequestHead) -> Route {
     let path = head.path();
     match &*head.method {
         "GET" | "HEAD" | "OPTIONS" if path.ends_with(".flv") => Route::Flv,
+        "GET" | "HEAD" if is_tunnel(path) => Route::Nowhere(
+            (405, "Method Not Allowed"),
+            "A tunnel (RTMPT) is spoken by POST.",
+            RefuseReason::HttpMethod,
+        ),
         "GET" | "HEAD" | "OPTIONS" => Route::Nowhere(
             (404, "Not Found"),
             "There is nothing here but streams, at /{app}/{name}.flv.",
@@ -208,6 +216,7 @@ mod tests {
         check("GET", "/live/a.flv", Ok(Route::Flv));
         check("HEAD", "/live/a.flv?only=audio", Ok(Route::Flv));
         check("OPTIONS", "/live/b/a.flv", Ok(Route::Flv));
+        check("GET", "/send/abc/1", Err(405));
         check("GET", "/", Err(404));
         check("GET", "/metrics", Err(404));
         check("GET", "/?x=.flv", Err(404));

@@ -81,6 +81,8 @@ labels! {
         Player = "player", "It plays a stream.";
         Link = "link", "It carries streams, or messages, between two nodes.";
         Carrier = "carrier", "It carries the requests of tunnels. The sessions inside count by themselves.";
+        Push = "push", "We opened it, to publish a stream on another server.";
+        Pull = "pull", "We opened it, to play a stream of another server.";
     }
 
     /// How a client speaks to us.
@@ -164,7 +166,50 @@ labels! {
         HttpHead = "http_head", "An HTTP request whose head is too long or has too many fields.";
         Origin = "origin", "A WebSocket of a page whose origin may not play (http_flv.cors).";
         HttpMethod = "http_method", "An HTTP request of a method that is not known here.";
+        Loop = "loop", "A connect of a push or pull that leads back to where it came from.";
         HttpNotFound = "http_not_found", "An HTTP request of something that is not there.";
+    }
+
+    /// Which way a stream goes between this node and another server.
+    OutsideKind {
+        Push = "push", "It is published there.";
+        Pull = "pull", "It is fetched from there.";
+    }
+
+    /// What became of a connection that we tried to open.
+    DialResult {
+        Ok = "ok", "It is there.";
+        Refused = "refused", "Nobody listens there.";
+        Timeout = "timeout", "Nobody answered in time.";
+        Failed = "failed", "The network or the kernel said no.";
+        Full = "full", "Not tried, since outbound_dials_max or connections_max is reached.";
+        Unwanted = "unwanted", "Nobody wanted it any more before it was there.";
+    }
+
+    /// Why a push or pull ended, or did not come about.
+    OutsideFault {
+        Stopped = "stopped", "It was to end: nobody wants it any more, or the node is ending.";
+        Ended = "ended", "Its stream ended here.";
+        Takeover = "takeover", "Another publisher took over the stream that was pulled.";
+        Url = "url", "It was sent to a URL that is none, or of a scheme that is not known.";
+        Resolve = "resolve", "The name of the server could not be looked up.";
+        Dial = "dial", "No connection to the server could be had.";
+        Timeout = "timeout", "The server did not answer, or sent nothing, for too long.";
+        Tls = "tls", "TLS with the server failed.";
+        Tunnel = "tunnel", "The server, or something before it, does not take tunnels.";
+        Protocol = "protocol", "The server broke the protocol.";
+        Refused = "refused", "The server refused.";
+        Password = "password", "The server wants another user or password.";
+        Loop = "loop", "It leads back to where it comes from.";
+        Redirects = "redirects", "The server sent it on, too often.";
+        Redirected = "redirected", "The server sent it on; it goes there next.";
+        ServerEnded = "server_ended", "The server ended it.";
+        Lost = "lost", "The connection was lost.";
+        Slow = "slow", "The server took nothing for send_stall_max.";
+        NameTaken = "name_taken", "The name is published here already.";
+        Limit = "limit", "It passed a limit of this node.";
+        Operator = "operator", "An operator closed its connection.";
+        Fault = "fault", "We failed: a panic was caught and cost its connection.";
     }
 
     /// How a handshake ended.
@@ -415,6 +460,9 @@ mod tests {
         check::<MemoryKind>();
         check::<HookName>();
         check::<HookResult>();
+        check::<OutsideKind>();
+        check::<OutsideFault>();
+        check::<DialResult>();
         check::<LimitUse>();
         check::<Full>();
         check::<LinkRefusal>();

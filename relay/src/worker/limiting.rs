@@ -13,7 +13,7 @@ use super::play::leave_rest;
 use super::publish::app_of;
 use crate::limits::NO_BYTES_LIMIT;
 use crate::reactor::ConnectionKey;
-use crate::session::{PublishEnd, Redirect};
+use crate::session::PublishEnd;
 use crate::stream::Log;
 
 /// From one look at a stream's rate to the next.
@@ -56,6 +56,10 @@ impl TellRate {
 impl Worker {
     /// A connection publishes or plays a stream of this application from now on.
     pub(super) fn begin_session(&self, connection: &mut Connection, name: &str, now: Duration) {
+        if connection.speech.is_outside() {
+            // The operator ordered it: it may go on.
+            return;
+        }
         let own = &self.settings.app(app_of(name)).limits;
         let most = own.session.unwrap_or(self.limits.session_max);
         if !most.is_zero() {
@@ -143,24 +147,6 @@ impl Worker {
                 worker.end_session(connection, CloseReason::Limit, why, now);
             }
         });
-    }
-
-    /// Where a player that finds no room here may play what it asked for.
-    pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
-        let bases = &self.settings.overflow;
-        if bases.is_empty() {
-            return None;
-        }
-        let base = &bases[self.random.usize(..bases.len())];
-        let client = connection.speech.client()?;
-        let (asked, name) = (connection.asked.take()?, connection.stream_name.as_deref()?);
-        let query =
-            |query: &str| if query.is_empty() { String::new() } else { format!("?{query}") };
-        Some(Redirect {
-            tc_url: format!("{base}/{}{}", client.app, query(&client.query())),
-            url: format!("{base}/{}{}", asked.name, query(&asked.query)),
-            shown: format!("{base}/{name}"),
-        })
     }
 
     /// Shows how much of the limits is used. Called twice a second.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::connection::Parked;
 use super::flow::Flow;
+use super::labels::{Label, Transport};
 use super::limiting::TellRate;
 use super::links::Fed;
 use super::mail::{Origin, Party, StreamId, WorkerIndex};
@@ -32,6 +33,8 @@ pub(super) struct LocalStream {
     pub(super) place: Place,
     /// Every play of it on this worker.
     pub(super) players: HashSet<Entry>,
+    /// How many of them are players that speak how; the rest are pushes.
+    by_transport: [usize; Transport::COUNT],
     /// Plays that have all that was sealed, and wait for the next seal; some may be over.
     pub(super) waiting: Vec<Entry>,
     /// How many of those are over.
@@ -108,6 +111,7 @@ impl LocalStreams {
                 log: None,
                 place: Place::Nowhere,
                 players: HashSet::new(),
+                by_transport: [0; Transport::COUNT],
                 waiting: Vec::new(),
                 stale: 0,
                 empty_since: Some(now),
@@ -187,6 +191,11 @@ impl LocalStreams {
         self.streams.iter().any(|(_, entry)| matches!(entry.place, Place::There { .. }))
     }
 
+    /// Every local number is below this.
+    pub(super) fn slots(&self) -> usize {
+        self.streams.capacity()
+    }
+
     /// The local number of every stream there is now.
     pub(super) fn locals(&self) -> Vec<usize> {
         self.streams.iter().map(|(local, _)| local).collect()
@@ -198,9 +207,30 @@ impl LocalStreams {
 }
 
 impl LocalStream {
+    /// A play begins, of a player that speaks so.
+    pub(super) fn join(&mut self, play: Entry, transport: Option<Transport>) {
+        if self.players.insert(play)
+            && let Some(transport) = transport
+        {
+            self.by_transport[transport.index()] += 1;
+        }
+        self.empty_since = None;
+    }
+
     /// A play is over.
-    pub(super) fn leave(&mut self, play: &Entry, parked: Parked, now: Duration) {
-        self.players.remove(play);
+    pub(super) fn leave(
+        &mut self,
+        play: &Entry,
+        transport: Option<Transport>,
+        parked: Parked,
+        now: Duration,
+    ) {
+        if self.players.remove(play)
+            && let Some(transport) = transport
+        {
+            let count = &mut self.by_transport[transport.index()];
+            *count = count.saturating_sub(1);
+        }
         self.stale += usize::from(parked == Parked::Waiting);
         if self.players.is_empty() {
             self.empty_since = Some(now);
@@ -218,6 +248,13 @@ impl LocalStream {
     /// A segment was sealed: the list of those who wait moves to the send ring as it is.
     pub(super) fn wake_all(&mut self, ring: &mut SendRing) {
         ring.push_heads(self.waiting.drain(..), std::mem::take(&mut self.stale));
+    }
+
+    /// How many players speak how, without those of whom there are none.
+    pub(super) fn transports(&self) -> impl Iterator<Item = (Transport, usize)> {
+        let counts = self.by_transport.iter().enumerate();
+        let counts = counts.map(|(index, count)| (Transport::at(index), *count));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// Its players, in an order that does not change from run to run.

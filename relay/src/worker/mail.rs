@@ -68,9 +68,19 @@ pub(super) enum Request {
     /// A publisher is gone; its stream's grace begins.
     Release { stream: StreamId, publisher: Party },
     /// A player asks for a name.
-    Want { player: Party, name: Arc<str>, unknown: UnknownStream },
+    Want {
+        player: Party,
+        name: Arc<str>,
+        unknown: UnknownStream,
+        /// It is no player but a push, which no limit of players counts.
+        push: bool,
+    },
     /// A player that the registrar let play is gone, or was before it could begin.
-    Leave { stream: StreamId },
+    Leave {
+        stream: StreamId,
+        /// It was a push.
+        push: bool,
+    },
     /// The last player of a stream left this worker.
     Unwant { worker: WorkerIndex, stream: StreamId },
     /// From a stream's home: it has so many bytes a second.
@@ -98,7 +108,14 @@ pub(super) enum Order {
     /// Publishing is over: the stream was taken over on another node.
     Overtaken { publisher: Party },
     /// Play: the name has this number; its home, when it has one, is named.
-    Play { stream: StreamId, player: Party, name: Arc<str>, home: Option<WorkerIndex> },
+    Play {
+        stream: StreamId,
+        player: Party,
+        name: Arc<str>,
+        home: Option<WorkerIndex>,
+        /// It is a push.
+        push: bool,
+    },
     /// The player is refused.
     RefusePlay { player: Party, name: Arc<str>, why: PlayRefused },
     /// To workers with players: the stream has a (new) home, or the same home a new publisher.

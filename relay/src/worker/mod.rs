@@ -23,6 +23,8 @@
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   links/      connections to other nodes, and on worker 0 the cluster's machine
+//!   dial.rs     connections that we open
+//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
@@ -39,17 +41,23 @@ mod balance;
 mod carriage;
 mod carrier;
 pub mod cells;
+mod client;
 pub mod clock;
 mod connection;
 mod contest;
+mod dial;
 mod dump;
 mod early;
+mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
 mod front;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handle;
 mod hook_answers;
+mod hook_connect;
 pub mod hook_settings;
 mod hooks;
 mod http;
@@ -63,6 +71,10 @@ mod mail;
 pub mod mailbox;
 mod needs;
 mod newcomers;
+mod notes;
+mod outlet;
+pub mod outside;
+pub mod outside_url;
 mod pace;
 mod play;
 mod post;
@@ -91,6 +103,7 @@ use std::time::Duration;
 use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
+use self::dial::Dials;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
@@ -101,6 +114,7 @@ use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
 use self::newcomers::Newcomers;
+use self::outlet::Outlets;
 use self::registrar::Registrar;
 use self::ring::SendRing;
 use self::settings::Settings;
@@ -169,6 +183,10 @@ pub struct Worker {
     newcomers: Newcomers,
     /// Sessions inside HTTP.
     tunnels: Tunnels,
+    /// Connections that are being opened.
+    dials: Dials,
+    /// Pushes and pulls.
+    outlets: Outlets,
     /// Connections that neither publish nor play.
     pending: usize,
     /// Plays.
@@ -203,6 +221,8 @@ pub struct Worker {
     plain: Vec<u8>,
     /// Buffers for what goes in TLS.
     seal_buffers: SealBuffers,
+    /// Batches sealed in this turn.
+    sealed: usize,
     ending: Ending,
     /// The time since 1970 at which the node started.
     epoch: Duration,
@@ -252,6 +272,8 @@ impl Worker {
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::new(parts.tunnel),
+            dials: Dials::default(),
+            outlets: Outlets::default(),
             pending: 0,
             players: 0,
             plays: 0,
@@ -271,6 +293,7 @@ impl Worker {
             slices: Vec::new(),
             plain: Vec::new(),
             seal_buffers: SealBuffers::default(),
+            sealed: 0,
             ending: Ending::No,
             epoch: Duration::ZERO,
             fetched_keys: FetchedKeys::default(),
@@ -298,6 +321,7 @@ impl Worker {
         self.send_ring(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
+        self.serve_outlets(now);
     }
 
     /// Hands the operations over.
@@ -337,13 +361,19 @@ impl Worker {
             Completion::Adopted { token, connection, peer, .. } => {
                 self.adopted(token, connection, peer, now);
             }
-            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error),
-            Completion::Connected { token, connection, peer, .. } => {
+            Completion::AdoptFailed { token, error } => self.not_adopted(token, &error, now),
+            Completion::Connected { token, connection, peer, .. }
+                if links::is_link_token(token) =>
+            {
                 self.link_dialled(token, connection, peer, now);
             }
-            Completion::ConnectFailed { token, error } => {
+            Completion::ConnectFailed { token, error } if links::is_link_token(token) => {
                 self.link_not_dialled(token, &error, now);
             }
+            Completion::Connected { token, connection, peer, .. } => {
+                self.connected(token, connection, peer, now);
+            }
+            Completion::ConnectFailed { token, error } => self.connect_failed(token, error, now),
             // What ends here was ended by us, and forgotten when we decided it.
             Completion::Closed { .. } | Completion::ListenerClosed { .. } => {}
         }
@@ -362,7 +392,8 @@ impl Worker {
         if let Some(due) = self.tunnels.next_due() {
             until = until.min(due.max(now));
         }
-        if let Some(due) = self.links.next_due() {
+        let dues = [self.links.next_due(), self.outlets.next_due()];
+        if let Some(due) = dues.into_iter().flatten().min() {
             until = until.min(due.max(now));
         }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
@@ -409,10 +440,13 @@ impl Worker {
             + self.balance.under_way()
             + self.tunnels.carriage.under_way()
             + self.links.under_way()
+            + self.dials.under_way()
             + self.streams.len()
             + self.wanted.len()
             + names;
+        let outlets = self.outlets.is_empty();
         let queues = self.ring.is_empty() && self.newcomers.is_empty() && self.hooks.is_empty();
+        let queues = queues && outlets;
         let idle = self.pending == 0 && queues && self.mailbox.waiting() == 0;
         left == 0 && idle && self.hub.is_empty()
     }

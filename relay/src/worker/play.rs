@@ -10,7 +10,7 @@ use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings::{self, UnknownStream};
-use crate::access::Action;
+use crate::access::{Action, Reason, without_last};
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
 use crate::stream::{Join, ViewKind, ViewTracks};
@@ -25,6 +25,14 @@ impl Worker {
     ) {
         let app = self.settings.app(request.address.name.app());
         connection.stream_name = Some(app.play.shown_name(&request.address));
+        // The URL of a publisher, given to a player by mistake: its key is no part of any name.
+        let name = &request.address.name;
+        if !app.play.take_keys() && app.publish.ends_in_key(name) {
+            connection.stream_name = Some(without_last(name));
+            let reason = Reason::PublishKey;
+            self.not_permitted(connection, Action::Play, request.message_stream, reason);
+            return;
+        }
         let refused = if self.shared.is_draining() {
             Some((RefuseReason::Draining, "The server is about to end"))
         } else if self.is_overloaded() {
@@ -54,6 +62,8 @@ impl Worker {
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
+            // It is fetched because it is asked for.
+            _ if app.pulls(&name) => UnknownStream::Wait,
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
@@ -62,13 +72,13 @@ impl Worker {
             connection.asked = Some(Box::new(permit.request.address.clone()));
         }
         connection.permit = permit.into_remembered();
-        self.ask_registrar(Request::Want { player, name, unknown });
+        self.ask_registrar(Request::Want { player, name, unknown, push: false });
     }
 
     /// The registrar knows the stream.
     pub(super) fn play_granted(
         &mut self,
-        stream: StreamId,
+        (stream, push): (StreamId, bool),
         player: Party,
         name: &Arc<str>,
         home: Option<WorkerIndex>,
@@ -104,11 +114,12 @@ impl Worker {
             worker.plays += 1;
             let number = worker.plays;
             let permit = connection.permit.take();
-            entry.players.insert((connection.key, number));
-            entry.empty_since = None;
+            let transport = connection.transport();
+            entry.join((connection.key, number), (!push).then_some(transport));
             connection.speech.accept_play(message_stream);
             connection.plays.push(Play {
                 number,
+                transport,
                 message_stream,
                 local,
                 cursor: None,
@@ -119,11 +130,12 @@ impl Worker {
                 asked: now,
                 started: false,
                 warm: false,
+                push,
                 permit,
             });
             connection.asked = None;
             worker.begin_session(connection, name, now);
-            worker.players += 1;
+            worker.players += u64::from(!push);
             worker.count_players();
             worker.update_role(connection);
             connection.log_start("play started");
@@ -131,7 +143,7 @@ impl Worker {
             worker.resume(connection, now);
         });
         if !plays {
-            self.ask_registrar(Request::Leave { stream });
+            self.ask_registrar(Request::Leave { stream, push });
         }
     }
 
@@ -353,16 +365,17 @@ impl Worker {
     pub(super) fn play_ended(&mut self, key: ConnectionKey, play: Play, now: Duration) {
         if let Some(entry) = self.streams.get(play.local) {
             let stream = entry.id;
-            self.ask_registrar(Request::Leave { stream });
+            self.ask_registrar(Request::Leave { stream, push: play.push });
         }
         self.forget_play(key, play, now);
     }
 
     fn forget_play(&mut self, key: ConnectionKey, play: Play, now: Duration) {
-        self.players -= 1;
+        self.players -= u64::from(!play.push);
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };
-        entry.leave(&(key, play.number), play.parked, now);
+        let transport = (!play.push).then_some(play.transport);
+        entry.leave(&(key, play.number), transport, play.parked, now);
         if play.parked == Parked::Ring {
             self.ring.left();
         }

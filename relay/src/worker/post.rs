@@ -30,7 +30,7 @@ impl Worker {
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
                 Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
-                Mail::Carrier { parcel } => self.take_over_carrier(*parcel),
+                Mail::Carrier { parcel } => self.take_over_carrier(*parcel, now),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Link(mail) => self.read_link_mail(*mail, now),
                 Mail::Handover { stream, name, heritage, inheritance } => {
@@ -51,8 +51,8 @@ impl Worker {
             }
             Order::Unwatched { publisher } => self.unwatched(publisher, now),
             Order::Overtaken { publisher } => self.overtaken(publisher, now),
-            Order::Play { stream, player, name, home } => {
-                self.play_granted(stream, player, &name, home, now);
+            Order::Play { stream, player, name, home, push } => {
+                self.play_granted((stream, push), player, &name, home, now);
             }
             Order::RefusePlay { player, name, why } => {
                 self.play_refused(player, &name, why, now);

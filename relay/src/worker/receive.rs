@@ -92,6 +92,7 @@ impl Worker {
 
     /// Goes on where a verdict had stopped the session.
     pub(super) fn resume(&mut self, connection: &mut Connection, now: Duration) {
+        self.go_on_pulling(connection, now);
         let of_tls = connection.tls.as_ref().is_some_and(|tls| tls.has_unread());
         if connection.unread.is_empty() && !of_tls {
             return;
@@ -159,7 +160,10 @@ impl Worker {
                     publishes.clone().find(|publish| publish.message_stream == message_stream);
                 match log.map(|publish| publish.log) {
                     Some(log) => self.append(log, message, now),
-                    None => self.count_drop(message_kind(message), DropReason::Unpublished),
+                    None => {
+                        connection.dropped += 1;
+                        self.count_drop(message_kind(message), DropReason::Unpublished);
+                    }
                 }
                 Deed::Nothing
             }
@@ -179,6 +183,7 @@ impl Worker {
                     self.cells.refused.at(RefuseReason::Name).increment();
                 }
                 let (kind, reason) = dropped(reason);
+                connection.dropped += 1;
                 self.count_drop(kind, reason);
                 Deed::Nothing
             }

@@ -5,23 +5,27 @@
 //! next publisher arrives elsewhere, the old home is told to yield and the log goes on at the new
 //! one.
 
+mod for_cluster;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) use for_cluster::Tiding;
+use for_cluster::VANISHED_GRACE;
 
 use super::audience::Audience;
 use super::contest::Contest;
 use super::mail::{
     Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
 };
+use super::notes::Notes;
+use super::outside::{NameNews, News, Watch};
 use super::publish::app_of;
 use super::settings::{PublishConflict, Settings, UnknownStream};
 use crate::cluster::Term;
 use crate::limits::{Limits, is_sparse};
-
-/// A stream of other nodes that none has any more ends after so long: its own grace was theirs.
-const VANISHED_GRACE: Duration = Duration::from_secs(2);
 
 /// The table of names.
 #[derive(Debug, Default)]
@@ -35,24 +39,9 @@ pub(super) struct Registrar {
     audience: Audience,
     /// Whether there is a cluster to be told of what happens.
     tells: bool,
-    news: Vec<News>,
-}
-
-/// What the cluster is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// The first player of a name came.
-    Wanted(Arc<str>),
-    /// The last one left.
-    Unwanted(Arc<str>),
-    /// The local publisher of a name can be played.
-    Live(Arc<str>),
-    /// Whoever published a name is gone.
-    Resting(Arc<str>),
-    /// A name is free again.
-    Ended(Arc<str>),
-    /// What a stream takes, in bytes a second.
-    Rate(Arc<str>, u64),
+    tidings: Vec<Tiding>,
+    /// What the control thread is to hear of names.
+    notes: Notes,
 }
 
 /// How much of the limits that the registrar judges is used.
@@ -82,6 +71,8 @@ struct Entry {
     grace_until: Option<Duration>,
     /// Players that were let play and have not left.
     players: usize,
+    /// Pushes of it to other servers.
+    pushes: usize,
     /// Since when it has been published without players, or since its publisher was told so.
     unwatched_since: Option<Duration>,
     /// Bytes a second, as its home last said.
@@ -114,68 +105,6 @@ struct Claim {
 }
 
 impl Registrar {
-    /// An empty table; `tells`: there is a cluster that takes what [`Self::take_news`] gives.
-    pub(super) fn new(tells: bool) -> Self {
-        Self { tells, ..Self::default() }
-    }
-
-    /// What the cluster is to be told, in order.
-    pub(super) fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
-    }
-
-    fn tell(&mut self, news: impl FnOnce() -> News) {
-        if self.tells {
-            self.news.push(news());
-        }
-    }
-
-    /// The number of a name and the worker that has its log, if there is any.
-    pub(super) fn home(&self, name: &str) -> Option<(StreamId, WorkerIndex)> {
-        let stream = *self.names.get(name)?;
-        Some((stream, self.streams.get(&stream)?.home?))
-    }
-
-    /// Who publishes a name, and whether that is a link from another node.
-    pub(super) fn holder(&self, name: &str) -> Option<(Party, bool)> {
-        let holder = self.streams.get(self.names.get(name)?)?.holder.as_ref()?;
-        Some((holder.publisher, holder.link))
-    }
-
-    /// Players of a name.
-    pub(super) fn players_of(&self, name: &str) -> usize {
-        let stream = self.names.get(name).and_then(|stream| self.streams.get(stream));
-        stream.map_or(0, |entry| entry.players)
-    }
-
-    /// A link from another node brings a stream, which it takes over from whatever link did.
-    pub(super) fn claim_link(
-        &mut self,
-        publisher: Party,
-        name: &Arc<str>,
-        term: Term,
-        now: Duration,
-        settings: &Settings,
-        send: &mut dyn FnMut(WorkerIndex, Mail),
-    ) {
-        let address = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
-        let claim = Claim { publisher, address, key: None, link: Some(term) };
-        self.claim(claim, name, PublishConflict::Takeover, now, settings, send);
-    }
-
-    /// Nobody in the cluster publishes this name any more. It ends here soon as well, unless
-    /// somebody does: what is heard of a take-over from two nodes may come in any order.
-    pub(super) fn vanished(&mut self, name: &str, now: Duration, limits: &Limits) {
-        let stream = self.names.get(name).copied();
-        let Some(entry) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
-        if entry.home.is_some() && entry.holder.as_ref().is_none_or(|holder| holder.link) {
-            entry.vanished = true;
-            if entry.holder.is_none() && entry.claims.is_empty() {
-                entry.grace_until = Some(now + limits.stream_grace.min(VANISHED_GRACE));
-            }
-        }
-    }
-
     fn end_stream(&mut self, stream: StreamId, send: &mut dyn FnMut(WorkerIndex, Mail)) {
         let Some(entry) = self.streams.get(&stream) else { return };
         let mut told = entry.readers.clone();
@@ -206,21 +135,24 @@ impl Registrar {
                 self.claim(claim, &name, conflict, now, settings, send);
             }
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
-            Request::Want { player, name, unknown } => {
+            Request::Want { player, name, unknown: _, push: true } => {
+                self.want_for_push(player, &name, send);
+            }
+            Request::Want { player, name, unknown, push: false } => {
                 self.want(player, &name, unknown, now, settings, send);
             }
-            Request::Leave { stream } => self.leave(stream, now),
+            Request::Leave { stream, push } => self.leave(stream, push, now),
             Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.rate = rate;
                     let name = Arc::clone(&entry.name);
-                    self.tell(|| News::Rate(name, rate));
+                    self.tell_cluster(|| Tiding::Rate(name, rate));
                 }
             }
             Request::Live { stream } => {
                 let name = self.streams.get(&stream).map(|entry| Arc::clone(&entry.name));
                 if let Some(name) = name {
-                    self.tell(|| News::Live(name));
+                    self.tell_cluster(|| Tiding::Live(name));
                 }
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
@@ -343,6 +275,7 @@ impl Registrar {
         entry.claims.push_back(claim);
         let was_unpublished = entry.home.is_none();
         entry.proceed(stream, now, send);
+        self.notes.note(&entry.name);
         self.unpublished -= usize::from(was_unpublished && entry.home.is_some());
     }
 
@@ -354,8 +287,9 @@ impl Registrar {
             entry.rate = 0;
             let most = if entry.vanished { VANISHED_GRACE } else { Duration::MAX };
             entry.grace_until = Some(now + limits.stream_grace.min(most));
+            self.notes.note(&entry.name);
             let name = Arc::clone(&entry.name);
-            self.tell(|| News::Resting(name));
+            self.tell_cluster(|| Tiding::Resting(name));
         }
     }
 
@@ -392,6 +326,9 @@ impl Registrar {
         let entry = self.streams.get_mut(&stream).expect("interned");
         entry.players += 1;
         let first = entry.players == 1;
+        if first {
+            self.notes.note(name);
+        }
         entry.unwatched_since = None;
         self.audience.enter(name, rate, now);
         if !entry.readers.contains(&player.worker) {
@@ -399,13 +336,41 @@ impl Registrar {
         }
         let (name, home) = (Arc::clone(name), entry.home);
         if first {
-            self.tell(|| News::Wanted(Arc::clone(&name)));
+            self.tell_cluster(|| Tiding::Wanted(Arc::clone(&name)));
         }
-        send(player.worker, Mail::Order(Order::Play { stream, player, name, home }));
+        let order = Order::Play { stream, player, name, home, push: false };
+        send(player.worker, Mail::Order(order));
     }
 
-    fn leave(&mut self, stream: StreamId, now: Duration) {
+    /// A push of a stream that is published here.
+    fn want_for_push(
+        &mut self,
+        player: Party,
+        name: &Arc<str>,
+        send: &mut dyn FnMut(WorkerIndex, Mail),
+    ) {
+        let stream = self.names.get(name).copied();
+        let known = stream.and_then(|stream| Some((stream, self.streams.get_mut(&stream)?)));
+        let Some((stream, entry)) = known.filter(|(_, entry)| entry.home.is_some()) else {
+            refuse_play(player, name, PlayRefused::Unknown, send);
+            return;
+        };
+        entry.pushes += 1;
+        entry.unwatched_since = None;
+        if !entry.readers.contains(&player.worker) {
+            entry.readers.push(player.worker);
+        }
+        let (name, home) = (Arc::clone(name), entry.home);
+        let order = Order::Play { stream, player, name, home, push: true };
+        send(player.worker, Mail::Order(order));
+    }
+
+    fn leave(&mut self, stream: StreamId, push: bool, now: Duration) {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
+        if push {
+            entry.pushes = entry.pushes.saturating_sub(1);
+            return entry.note_players(now);
+        }
         if entry.players == 0 {
             return;
         }
@@ -413,8 +378,40 @@ impl Registrar {
         self.audience.leave(&entry.name, 1);
         entry.note_players(now);
         if entry.players == 0 {
+            self.notes.note(&entry.name);
             let name = Arc::clone(&entry.name);
-            self.tell(|| News::Unwanted(name));
+            self.tell_cluster(|| Tiding::Unwanted(name));
+        }
+    }
+
+    /// The control thread wants to hear of these names, and how they stand now.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        let names: Vec<_> =
+            self.names.keys().filter(|name| watch.holds(app_of(name))).cloned().collect();
+        self.notes.begin(watch, names.into_iter());
+    }
+
+    /// Tells how names stand that changed, as long as `send` takes it.
+    pub(super) fn tell(&mut self, send: &mut dyn FnMut(News) -> bool) {
+        let (names, streams) = (&self.names, &self.streams);
+        let how = |name: &Arc<str>| {
+            let entry = names.get(name).and_then(|stream| streams.get(stream));
+            NameNews {
+                name: Arc::clone(name),
+                // What comes from another node is pushed by that one.
+                live: entry
+                    .and_then(|entry| entry.holder.as_ref())
+                    .filter(|holder| !holder.link)
+                    .map(|holder| holder.publisher.worker),
+                grace: entry.is_some_and(|entry| entry.home.is_some() && entry.holder.is_none()),
+                wanted: entry.is_some_and(|entry| entry.players > 0),
+            }
+        };
+        if !self.notes.tell(&how, send) {
+            let watch = self.notes.watched();
+            let watched = self.names.keys().filter(|name| watch.holds(app_of(name)));
+            let names: Vec<_> = watched.cloned().collect();
+            self.notes.begin_anew(names.into_iter());
         }
     }
 
@@ -449,6 +446,7 @@ impl Registrar {
             self.audience.released(claim.key);
             refuse(claim.publisher, Refusal::HeldOff, send);
         }
+        self.notes.note(&entry.name);
         entry.proceed(stream, now, send);
     }
 
@@ -469,6 +467,7 @@ impl Registrar {
                 holder: None,
                 grace_until: None,
                 players: 0,
+                pushes: 0,
                 unwatched_since: None,
                 rate: 0,
                 readers: Vec::new(),
@@ -483,15 +482,16 @@ impl Registrar {
     fn forget(&mut self, stream: StreamId) {
         if let Some(entry) = self.streams.remove(&stream) {
             self.names.remove(&entry.name);
+            self.notes.note(&entry.name);
             self.audience.leave(&entry.name, entry.players);
             for claim in &entry.claims {
                 self.audience.released(claim.key);
             }
             self.unpublished -= usize::from(entry.home.is_none());
             if entry.players > 0 {
-                self.tell(|| News::Unwanted(Arc::clone(&entry.name)));
+                self.tell_cluster(|| Tiding::Unwanted(Arc::clone(&entry.name)));
             }
-            self.tell(|| News::Ended(entry.name));
+            self.tell_cluster(|| Tiding::Ended(entry.name));
         }
         if is_sparse(self.streams.len(), self.streams.capacity()) {
             self.streams.shrink_to_fit();
@@ -504,7 +504,7 @@ impl Entry {
     /// Its players or its publisher changed.
     fn note_players(&mut self, now: Duration) {
         let publishes = self.holder.as_ref().is_some_and(|holder| !holder.link);
-        let unwatched = self.players == 0 && publishes;
+        let unwatched = self.players == 0 && self.pushes == 0 && publishes;
         self.unwatched_since = unwatched.then(|| self.unwatched_since.unwrap_or(now));
     }
 

@@ -38,7 +38,7 @@ impl Table {
     }
 
     fn want(&mut self, player: Party, name: &str, unknown: UnknownStream) -> Vec<String> {
-        self.ask(Request::Want { player, name: name.into(), unknown })
+        self.ask(Request::Want { player, name: name.into(), unknown, push: false })
     }
 
     fn yielded(&mut self, yielded: bool) -> Vec<String> {
@@ -293,9 +293,9 @@ fn players_of_a_stream_are_bounded_over_all_workers() {
     let refused = table.want(party(2, 3), "live/a", UnknownStream::Wait);
     assert_eq!(refused, ["2: no play for 3: Full"]);
     // Another stream's players do not count, nor do those who left.
-    table.ask(Request::Leave { stream: StreamId(9) });
+    table.ask(Request::Leave { stream: StreamId(9), push: false });
     assert_eq!(table.want(party(2, 3), "live/a", UnknownStream::Wait).len(), 1);
-    table.ask(Request::Leave { stream: StreamId(1) });
+    table.ask(Request::Leave { stream: StreamId(1), push: false });
     let granted = table.want(party(2, 3), "live/a", UnknownStream::Wait);
     assert_eq!(granted, ["2: play 1 by 3 home=Some(0)"]);
 }
@@ -353,7 +353,7 @@ fn a_publisher_that_nobody_watches_is_told_after_its_time() {
     // A player that comes and goes begins the time anew.
     table.want(party(1, 1), "live/a", UnknownStream::Wait);
     assert!(table.pass(nearly * 3).is_empty());
-    table.ask(Request::Leave { stream: StreamId(1) });
+    table.ask(Request::Leave { stream: StreamId(1), push: false });
     assert!(table.pass(nearly).is_empty());
     assert_eq!(table.pass(Duration::from_secs(1)), ["0: 5 is unwatched"]);
     assert!(table.pass(nearly).is_empty(), "it is not told at every tick");
@@ -381,7 +381,7 @@ fn players_are_bounded_by_application_by_node_and_by_what_is_sent() {
     let usage = table.registrar.usage(table.now, &table.settings);
     assert_eq!((usage.players, usage.of_app, usage.of_stream), (3, 2, 1));
     assert!(usage.is_full && !usage.is_sending_all);
-    table.ask(Request::Leave { stream: StreamId(1) });
+    table.ask(Request::Leave { stream: StreamId(1), push: false });
     assert!(want(&mut table, 6, "live/c").starts_with("play"));
     // A stream that ends takes its players with it.
     table.claim(party(0, 9), 1);

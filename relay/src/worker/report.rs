@@ -7,12 +7,13 @@
 //! everywhere.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{LinkWay, Role, Source, Transport};
+use super::outside::{OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
 
@@ -38,10 +39,22 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Option<StreamShare>>,
     },
+    /// What all streams of this worker add up to, some at a time, in the order of its table: for
+    /// sums over all of them, which a page in the order of names would cost much more.
+    StreamSums {
+        /// The slot of the table to begin at: 0, then [`StreamSums::next`].
+        from: usize,
+        /// At most so many rows.
+        limit: usize,
+        /// Where the answer goes.
+        reply: Reply<StreamSums>,
+    },
     /// The connections of this worker.
     Connections {
         /// Only ids greater than this one.
         after: Option<ConnectionId>,
+        /// Only those that fit.
+        filter: ConnectionFilter,
         /// At most so many rows, those with the smallest ids, in order.
         limit: usize,
         /// Where the answer goes.
@@ -73,6 +86,12 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Vec<LinkShare>>,
     },
+    /// Push or pull a stream. What becomes of it is told by the road of news.
+    Outside(Box<OutsideOrder>),
+    /// The push or pull of this order is not wanted any more.
+    EndOutside(u64),
+    /// Tell of these names, and how all of them stand now. For worker 0; nothing to others.
+    Watch(Watch),
     /// The keys of tokens, as fetched just now.
     TokenKeys(FetchedKeys),
     /// Take no more connections; let those that are there go over this time, then end the thread.
@@ -161,6 +180,54 @@ impl FromStr for ConnectionId {
 #[error("a connection id looks like 0-17")]
 pub struct NotAnId;
 
+/// Which connections are meant: those that fit every part that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// What it is there for.
+    pub role: Option<Role>,
+    /// How it speaks.
+    pub transport: Option<Transport>,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// The application of what it publishes or plays.
+    pub app: Option<String>,
+    /// The name of that within the application.
+    pub name: Option<String>,
+}
+
+/// Some of a worker's streams, for sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamSums {
+    /// The streams. One may be missing or come twice when it begins or ends meanwhile.
+    pub rows: Vec<StreamSum>,
+    /// Where to go on; `None` at the end of the table.
+    pub next: Option<usize>,
+}
+
+/// The numbers of one worker's share of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSum {
+    /// `app/name`.
+    pub name: Arc<str>,
+    /// Players on this worker.
+    pub players: usize,
+    /// As in [`StreamShare`].
+    pub bytes_out: u64,
+    /// What only the home knows.
+    pub home: Option<HomeSum>,
+}
+
+/// The numbers that a stream's home knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeSum {
+    /// Payload bytes received for it.
+    pub bytes_in: u64,
+    /// When its publisher was accepted; `None` during grace.
+    pub published: Option<Duration>,
+    /// When the newest key frame was complete.
+    pub last_key: Option<Duration>,
+}
+
 /// One worker's share of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamShare {
@@ -168,6 +235,8 @@ pub struct StreamShare {
     pub key: StreamKey,
     /// Players on this worker, those waiting for the stream included.
     pub players: usize,
+    /// The same by how they speak; those of whom there are none are left out.
+    pub transports: Vec<(Transport, usize)>,
     /// Bytes that this worker handed to the kernel for players of this stream; from the home also
     /// those of workers that have no players of it any more. The sum over workers never falls.
     pub bytes_out: u64,
@@ -190,6 +259,10 @@ pub struct StreamHome {
     pub since: Duration,
     /// Payload bytes received for it.
     pub bytes_in: u64,
+    /// Payload bytes a second that come in, smoothed over about a second; `None` at first.
+    pub bytes_per_second: Option<u64>,
+    /// Messages received for it that were not taken.
+    pub dropped: u64,
     /// Bytes of its log.
     pub log_bytes: u64,
     /// The video codec (`avc`, `hevc`, `av1`, ...), once its sequence header was seen.
@@ -198,6 +271,8 @@ pub struct StreamHome {
     pub size: Option<(u32, u32)>,
     /// The audio codec (`aac`, `opus`, ...), once known.
     pub audio: Option<String>,
+    /// Tracks of video and of audio, as far as their headers were seen.
+    pub tracks: (usize, usize),
     /// When the newest key frame was complete.
     pub last_key: Option<Duration>,
     /// From the key frame before that to the newest.
@@ -296,6 +371,8 @@ pub struct ConnectionShare {
     pub lag: Option<Duration>,
     /// How often a player jumped.
     pub jumps: u64,
+    /// Messages that it jumped over.
+    pub dropped: u64,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::Worker;
 use super::connection::Connection;
 use super::labels::{CloseReason, RefuseReason, TlsResult, Transport};
+use super::outside::OutsideFault;
 use crate::reactor::{Batch, Operation};
 use crate::tls::{Established, Layer, SealBuffers, TlsError};
 
@@ -27,6 +28,11 @@ pub(super) struct Secured {
 }
 
 impl Secured {
+    /// That of a connection that we opened. Handshakes are counted of those who come to us.
+    pub(super) fn of_client(layer: Layer) -> Self {
+        Self { layer, unread: Vec::new(), sealed: 0, counted: true }
+    }
+
     /// Seals plaintext behind what TLS itself has to say.
     pub(super) fn seal(&mut self, plain: &Batch, buffers: &SealBuffers) -> Result<Batch, TlsError> {
         self.seal_slices(plain.slices(), buffers).map(Batch::One)
@@ -155,6 +161,9 @@ impl Worker {
             self.count_failed_tls(connection, result);
         }
         tracing::info!(id = %connection.id, peer = %connection.peer, %error, "TLS failed");
+        if let Some(client) = connection.speech.outside_mut() {
+            client.ends(OutsideFault::Tls, error.to_string());
+        }
         // The alert is to be read before the connection ends.
         let fault = matches!(error, TlsError::Internal(_));
         let reason = if fault { CloseReason::Fault } else { CloseReason::Protocol };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::hook_settings::HookSettings;
+use super::outside_url::{OutsideRule, PullWhen};
 use crate::access::{Action, Rules, is_private};
 use crate::limits::Limits;
 use crate::reactor::ListenerKey;
@@ -68,9 +69,20 @@ pub struct AppSettings {
     pub play: Rules,
     /// Limits of this application in place of the node's.
     pub limits: AppLimits,
+    /// Where its streams are pushed to.
+    pub push: Arc<[OutsideRule]>,
+    /// Where its streams are pulled from.
+    pub pull: Arc<[OutsideRule]>,
 }
 
 impl AppSettings {
+    /// Whether a stream `app/name` of this application is fetched when somebody plays it.
+    #[must_use]
+    pub fn pulls(&self, stream: &str) -> bool {
+        let fetched = |rule: &OutsideRule| rule.when == PullWhen::Demand && rule.is_for(stream);
+        self.pull.iter().any(fetched)
+    }
+
     /// The rules for one of the two.
     #[must_use]
     pub fn rules(&self, action: Action) -> &Rules {
@@ -182,6 +194,17 @@ pub struct Settings {
     pub listeners: Vec<Speaks>,
     /// Networks of proxies whose PROXY headers are believed.
     pub proxy_from: Vec<IpNet>,
+    /// `[outside]`: what holds for all pushes and pulls.
+    pub outside: OutsideSettings,
+}
+
+/// What holds for all pushes and pulls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutsideSettings {
+    /// The authorities that servers are to be known by; `None` for those that the host trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Whether to name the capabilities of E-RTMP.
+    pub enhanced: bool,
 }
 
 impl Settings {

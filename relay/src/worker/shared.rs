@@ -3,17 +3,17 @@
 //! Each worker adds its own changes; nobody waits for anybody, but for the moment that looking up
 //! who guessed secrets takes, which is no part of the data path.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::access::{Answered, Guesses};
+use crate::access::{Answered, Guesser, Guesses};
 use crate::limits::Limits;
 
 use super::addresses::Addresses;
+use super::outside::NewsRoad;
 use super::verdicts::Road;
 use crate::tls::ServerTls;
 
@@ -29,12 +29,17 @@ pub struct Shared {
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
     guesses: Mutex<Guesses>,
-    /// Addresses in `guesses`: mostly none, and then nobody has to look.
+    /// How many are in `guesses`: mostly none, and then nobody has to look.
     guessers: AtomicUsize,
     answered: Mutex<Answered>,
     /// What back ends are to be asked and told.
     hooks: Road,
     addresses: Addresses,
+    /// What the control thread is told of names, pushes and pulls.
+    news: NewsRoad,
+    /// What this node is known by to itself when a push or pull leads back to it; empty where that
+    /// is not looked for.
+    mark: String,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
     /// The certificates, if there are any.
@@ -53,6 +58,23 @@ impl Shared {
     #[must_use]
     pub fn with_road(self, calls_max: usize) -> Self {
         Self { hooks: Road::new(calls_max), ..self }
+    }
+
+    /// The same with a road on which so many news may be, and a mark that no other node has.
+    #[must_use]
+    pub fn with_outside(self, news_max: usize, mark: u64) -> Self {
+        Self { news: NewsRoad::new(news_max), mark: format!("{mark:016x}"), ..self }
+    }
+
+    /// The road of news of names, pushes and pulls.
+    #[must_use]
+    pub fn news(&self) -> &NewsRoad {
+        &self.news
+    }
+
+    /// What this node is known by to itself.
+    pub(super) fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// The road of calls to back ends.
@@ -74,17 +96,17 @@ impl Shared {
         self.tls.as_deref()
     }
 
-    /// Counts a wrong secret from an address.
-    pub(super) fn count_guess(&self, peer: IpAddr, now: Duration, limits: &Limits) {
+    /// Counts a wrong secret.
+    pub(super) fn count_guess(&self, who: Guesser, now: Duration, limits: &Limits) {
         let mut guesses = self.guesses.lock();
-        guesses.count(peer, now, limits);
+        guesses.count(who, now, limits);
         self.guessers.store(guesses.len(), Ordering::Relaxed);
     }
 
-    /// Whether too many wrong secrets came from an address.
-    pub(super) fn is_guessing(&self, peer: IpAddr, now: Duration, limits: &Limits) -> bool {
+    /// Whether somebody has shown too many wrong secrets.
+    pub(super) fn is_guessing(&self, who: Guesser, now: Duration, limits: &Limits) -> bool {
         self.guessers.load(Ordering::Relaxed) > 0
-            && self.guesses.lock().is_guessing(peer, now, limits)
+            && self.guesses.lock().is_guessing(who, now, limits)
     }
 
     /// Runs `judge` with the challenges that were answered on any worker.
@@ -108,6 +130,12 @@ impl Shared {
     pub(super) fn egress_total(&self) -> u64 {
         let rates = self.egress.iter().map(|cell| cell.load(Ordering::Relaxed));
         rates.fold(0, u64::saturating_add)
+    }
+
+    /// Connections of the address that has most of them, for tests.
+    #[must_use]
+    pub fn most_of_an_address(&self) -> usize {
+        self.addresses.most_open()
     }
 
     /// What each address has open.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::carrier::Carrier;
+use super::client::Client;
 use super::flv;
 use super::http::HttpFront;
+use super::outside::OutsideFault;
 use crate::limits::Limits;
 use crate::session::http_flv::{FlvRequest, FlvSession};
 use crate::session::{
@@ -17,7 +19,7 @@ use crate::session::{
     ServerSession, SessionError,
 };
 use crate::stream::ViewKind;
-use crate::wire::stream_name::{NameError, StreamAddress};
+use crate::wire::stream_name::NameError;
 
 /// What is spoken on a connection, inside its TLS if it has any.
 pub(super) enum Speech {
@@ -31,6 +33,8 @@ pub(super) enum Speech {
     Flv(Box<FlvSession>),
     /// HTTP, with a request of a tunnel in hand.
     Carrier(Box<Carrier>),
+    /// RTMP as a client, on a connection that we opened.
+    Outside(Box<Client>),
 }
 
 impl Speech {
@@ -38,14 +42,44 @@ impl Speech {
     pub(super) fn rtmp(&mut self) -> Option<&mut ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) | Self::Outside(_) => {
+                None
+            }
         }
     }
 
     fn session(&self) -> Option<&ServerSession> {
         match self {
             Self::Rtmp(session) => Some(session),
-            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) => None,
+            Self::Unknown | Self::Http(_) | Self::Flv(_) | Self::Carrier(_) | Self::Outside(_) => {
+                None
+            }
+        }
+    }
+
+    /// A push or a pull.
+    pub(super) fn outside_mut(&mut self) -> Option<&mut Client> {
+        match self {
+            Self::Outside(client) => Some(client),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a connection that we opened.
+    pub(super) fn is_outside(&self) -> bool {
+        matches!(self, Self::Outside(_))
+    }
+
+    /// Whether what it says goes inside requests that we make.
+    pub(super) fn makes_requests(&self) -> bool {
+        matches!(self, Self::Outside(client) if client.tunnel.is_some())
+    }
+
+    /// The message stream of a push or pull on its server.
+    pub(super) fn outside_stream(&self) -> u32 {
+        match self {
+            Self::Outside(client) => client.session.message_stream(),
+            _ => 0,
         }
     }
 
@@ -92,6 +126,7 @@ impl Speech {
     pub(super) fn view(&self, message_stream: u32) -> ViewKind {
         match self {
             Self::Flv(session) => flv::view(session),
+            Self::Outside(client) => client.view(),
             _ => ViewKind { message_stream, ..ViewKind::default() },
         }
     }
@@ -101,6 +136,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.is_waiting(),
             Self::Flv(session) => session.is_waiting(),
+            Self::Outside(client) => client.waits,
             Self::Unknown | Self::Http(_) | Self::Carrier(_) => false,
         }
     }
@@ -111,6 +147,7 @@ impl Speech {
             Self::Rtmp(session) => session.wants_close(),
             Self::Http(http) => http.wants_close(),
             Self::Flv(session) => session.wants_close(),
+            Self::Outside(client) => client.done,
             Self::Unknown | Self::Carrier(_) => false,
         }
     }
@@ -121,7 +158,7 @@ impl Speech {
             Self::Rtmp(session) => session.refusal(),
             Self::Http(http) => http.refusal(),
             Self::Flv(session) => session.refusal(),
-            Self::Unknown | Self::Carrier(_) => None,
+            Self::Unknown | Self::Carrier(_) | Self::Outside(_) => None,
         }
     }
 
@@ -131,6 +168,7 @@ impl Speech {
             Self::Rtmp(session) => session.take_output(),
             Self::Http(http) => http.take_output(),
             Self::Flv(session) => session.take_output(),
+            Self::Outside(client) => client.take_output(),
             Self::Unknown | Self::Carrier(_) => None,
         }
     }
@@ -147,6 +185,7 @@ impl Speech {
             Self::Http(http) => http.check_deadline(now),
             Self::Flv(session) => session.check_deadline(limits, now),
             Self::Carrier(carrier) => carrier.check_deadline(now),
+            Self::Outside(client) => client.check_deadline(limits, now),
             Self::Unknown if now.saturating_sub(since) >= limits.connect_timeout => {
                 Err(SessionError::HandshakeTimeout)
             }
@@ -166,6 +205,7 @@ impl Speech {
             Self::Http(http) => http.held_bytes(),
             Self::Flv(session) => session.held_bytes(),
             Self::Carrier(carrier) => carrier.held_bytes(),
+            Self::Outside(client) => client.held_bytes(),
             Self::Unknown => 0,
         }
     }
@@ -192,21 +232,12 @@ impl Speech {
         }
     }
 
-    /// The stream that this name means on this connection.
-    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        match self {
-            Self::Rtmp(session) => session.address_of(name),
-            Self::Flv(session) => session.address_of(name),
-            Self::Unknown | Self::Http(_) | Self::Carrier(_) => Err(NameError::Empty),
-        }
-    }
-
     /// Whether a play is granted.
     pub(super) fn accept_play(&mut self, message_stream: u32) {
         match self {
             Self::Rtmp(session) => session.accept_play(message_stream),
             Self::Flv(session) => session.accept_play(),
-            Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) | Self::Outside(_) => {}
         }
     }
 
@@ -215,6 +246,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.reject_play(message_stream, refusal),
             Self::Flv(session) => session.reject_play(refusal),
+            Self::Outside(client) => client.play_refused(refusal),
             Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
@@ -228,8 +260,8 @@ impl Speech {
     ) {
         match self {
             Self::Rtmp(session) => session.redirect_play(message_stream, refusal, to),
-            // The other place may not speak HTTP.
-            _ => self.reject_play(message_stream, refusal),
+            Self::Flv(session) => session.redirect_play(refusal, to),
+            Self::Unknown | Self::Http(_) | Self::Carrier(_) | Self::Outside(_) => {}
         }
     }
 
@@ -238,6 +270,7 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.play_ended_by_server(message_stream, why),
             Self::Flv(session) => session.end(),
+            Self::Outside(client) => client.finish(),
             Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
@@ -254,6 +287,10 @@ impl Speech {
         match self {
             Self::Rtmp(session) => session.unpublish_notify(message_stream),
             Self::Flv(session) => session.end(),
+            Self::Outside(client) => {
+                client.ends(OutsideFault::Ended, "its stream ended");
+                client.finish();
+            }
             Self::Unknown | Self::Http(_) | Self::Carrier(_) => {}
         }
     }
@@ -267,15 +304,24 @@ impl Speech {
 
     /// Or refused.
     pub(super) fn reject_publish(&mut self, message_stream: u32, refusal: &PublishRefusal) {
-        if let Self::Rtmp(session) = self {
-            session.reject_publish(message_stream, refusal);
+        match self {
+            Self::Rtmp(session) => session.reject_publish(message_stream, refusal),
+            Self::Outside(client) => client.publish_refused(refusal),
+            _ => {}
         }
     }
 
     /// A publish is over, and not because the client said so.
     pub(super) fn publish_ended(&mut self, message_stream: u32, reason: PublishEnd) {
-        if let Self::Rtmp(session) = self {
-            session.publish_ended_by_server(message_stream, reason);
+        match self {
+            Self::Rtmp(session) => session.publish_ended_by_server(message_stream, reason),
+            Self::Outside(client) => {
+                if reason == PublishEnd::TakenOver {
+                    client.ends(OutsideFault::Takeover, "another publisher took it over");
+                }
+                client.finish();
+            }
+            _ => {}
         }
     }
 }

@@ -94,10 +94,12 @@ impl Worker {
         self.accept_again(now);
         self.look_at_load(now);
         self.early.tick(now);
+        self.check_dials(now);
         self.stop_waiting_for_keys(now);
         self.send_notices();
         self.tick_registrar(now);
         self.tend_links(now);
+        self.tell_names();
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
         if part == 0 {

@@ -76,7 +76,7 @@ impl Worker {
 
     /// Takes a play's next batch; 0 bytes when it has everything, and waits for the next seal from
     /// here on. `None` when its stream is gone.
-    fn pull(
+    pub(super) fn pull(
         &mut self,
         key: ConnectionKey,
         number: PlayNumber,
@@ -122,7 +122,7 @@ impl Worker {
 
 /// The play whose media goes next: one that is within a message goes on, else one that is not known
 /// to have everything.
-fn next_play(connection: &Connection) -> Option<PlayNumber> {
+pub(super) fn next_play(connection: &Connection) -> Option<PlayNumber> {
     let within = |cursor: &Cursor| !cursor.at_boundary();
     let plays = &connection.plays;
     let cut = plays.iter().find(|play| play.cursor.as_ref().is_some_and(within));

@@ -94,7 +94,7 @@ pub struct HookClient {
     pub peer: SocketAddr,
     /// When it was accepted, since the node's start.
     pub since: Duration,
-    /// The application as it was asked for, without query; or the one that a hook named.
+    /// The application, clean and without query; or the one that a hook named.
     pub app: String,
     /// What followed the question mark of the application.
     pub args: String,
@@ -122,7 +122,7 @@ pub struct HookStream {
     pub message_stream: u32,
     /// The name as the relay knows it, `app/name`; a redirect does not change it.
     pub name: Arc<str>,
-    /// What the client wrote.
+    /// What the client wrote besides the name.
     pub words: StreamWords,
     /// The query of name, application and tcUrl, merged.
     pub query: String,
@@ -158,8 +158,11 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It should be fetched from, or sent to, another server.
-    Elsewhere,
+    /// It is at another server.
+    Elsewhere {
+        /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
+        to: String,
+    },
     /// No.
     Refused,
     /// There is no answer, and without one nobody is let in.
@@ -234,14 +237,6 @@ impl Call {
 }
 
 impl HookClient {
-    /// Takes an application as it was asked for, the way nginx cuts it.
-    pub(super) fn name_app(&mut self, raw: &str) {
-        let (app, args) = raw.split_once('?').unwrap_or((raw, ""));
-        let app = app.strip_suffix("/_definst_").unwrap_or(app);
-        app.strip_suffix('/').unwrap_or(app).clone_into(&mut self.app);
-        args.clone_into(&mut self.args);
-    }
-
     /// Bytes of memory that it takes up.
     pub(super) fn held_bytes(&self) -> usize {
         let strings = [&self.app, &self.args, &self.query, &self.flash_ver, &self.swf_url];
@@ -255,7 +250,7 @@ impl HookStream {
     /// Bytes of memory that it takes up.
     pub(super) fn held_bytes(&self) -> usize {
         let words = &self.words;
-        let strings = [&words.name, &words.args, &words.kind, &self.query, &self.host];
+        let strings = [&words.args, &words.kind, &self.query, &self.host];
         size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>()
     }
 }

@@ -52,6 +52,7 @@ impl Scene {
         let configuration = format!(
             "[log]\nlevel = \"debug\"\n[limits]\nauth_failures_per_address = 1000\n\
              [apps.\"key*\"]\npublish = [\"key {keys}\"]\nplay = [\"key {keys}\"]\n\
+             [apps.half]\npublish = [\"key {keys}\"]\nplay = [\"everybody\"]\n\
              [apps.url]\npublish = [\"signed {urls}\"]\nplay = [\"signed {urls}\"]\n\
              [apps.token]\npublish = [\"jwt HS256 {tokens} leeway=0s\"]\nplay = [\"jwt HS256 {tokens}\"]\n\
              [apps.user]\npublish = [\"password {users}\"]\nplay = [\"everybody\"]\n\
@@ -206,6 +207,11 @@ fn stream_keys_let_in_and_keep_out() {
     }
     scene.keeps_player_out(&url("key/cam1?key=x"), "The stream key is wrong", "key");
     scene.keeps_player_out(&url("key/cam1"), "A stream key is missing", "key");
+    // The URL of a publisher, given to players.
+    let pasted = format!("half/cam1/{KEY}");
+    scene.keeps_player_out(&url(&pasted), "The name ends in a stream key", "key");
+    let answer = http::get(scene.relay.rtmp, &format!("/{pasted}.flv")).unwrap();
+    assert_eq!(answer.status, 403);
     // The commonest slip: the key alone, where the name belongs.
     scene.keeps_publisher_out(&url(&format!("key/{KEY}")), "A stream key is missing", "key");
     scene.told_no_secret(&[guess]);
@@ -222,6 +228,13 @@ fn signed_urls_let_in_and_keep_out() {
     scene.keeps_publisher_out(&play, "The signature of the URL is wrong", "signature");
     let other = publish.replace("cam1", "cam2");
     scene.keeps_publisher_out(&other, "The signature of the URL is wrong", "signature");
+    let http = format!("http://{}/url/a%20b.flv", scene.relay.rtmp);
+    let secrets = scene.scratch.file("urls");
+    let arguments = ["sign", "--secrets", secrets.to_str().unwrap(), "--expires", "1h", &http];
+    let escaped = printed(&arguments, "");
+    let target = escaped.trim().split_once("/url").unwrap().1;
+    let answer = http::get(scene.relay.rtmp, &format!("/url{target}")).unwrap();
+    assert_eq!(answer.status, 404, "{}", answer.body);
     let unsigned = scene.url("url/cam1");
     scene.keeps_player_out(&unsigned, "The signature of the URL is missing", "signature");
     let far = scene.signed("url/cam1", "play", &["--address", "203.0.113.7"]);
@@ -276,8 +289,9 @@ fn users_with_passwords_are_asked_for_them() {
     let status = publisher.wait(END_MAX);
     let said = publisher.log();
     assert!(!status.success() && said.contains("No credentials set"), "{status}, {said}");
-    // librtmp, by GStreamer. Where it is built with GnuTLS, as Debian's is, it cannot do Adobe's way:
-    // it prints base64 that nothing ends, and overruns what it allocated whatever it was asked.
+    // librtmp, by GStreamer. Where it is built with GnuTLS, as Debian's is, it cannot do Adobe's
+    // way: it prints base64 that nothing ends, and overruns what it allocated whatever it was
+    // asked.
     for (password, lets_in) in [(PASSWORD, true), ("a-guess-of-a-password", false)] {
         let before = scene.relay.metrics().sum("relay_ingest_bytes_total", &[]).unwrap_or(0.0);
         let target = format!(
@@ -320,11 +334,12 @@ fn who_guesses_keys_is_refused_whatever_it_shows_next() {
     );
     let options = Options { configuration: &configuration, ..Options::default() };
     let relay = Relay::start(scratch.path(), &options);
-    let publish = |key: &str| {
+    let publish_as = |name: &str, key: &str| {
         let mut client = Client::open(relay.rtmp).unwrap();
         client.enter("live").unwrap();
-        client.publish(&format!("cam1?key={key}"))
+        client.publish(&format!("{name}?key={key}"))
     };
+    let publish = |key: &str| publish_as("cam1", key);
     let refused = |reason: &str| {
         relay.metrics().sum("relay_refused_total", &[("reason", reason)]).unwrap_or(0.0)
     };
@@ -335,6 +350,8 @@ fn who_guesses_keys_is_refused_whatever_it_shows_next() {
     assert!(publish(KEY).is_err(), "the right key is not looked at either");
     assert!(publish("6").is_err());
     assert_eq!((refused("key"), refused("guessing")), (5.0, 2.0));
+    // Here an address stands for many, of whom others publish other streams.
+    publish_as("cam2", KEY).unwrap();
     wait_for("the guesses to be forgotten", END_MAX, || publish(KEY).ok());
 }
 

@@ -74,7 +74,7 @@ fn nodes_find_each_other_and_show_it() {
     }
     let page = http::get(b.http, "/api/v1/nodes").unwrap();
     assert_eq!(page.status, 200);
-    for part in ["\"name\":\"a\"", "\"name\":\"c\"", "\"connected\":true", "\"protocol\":1"] {
+    for part in ["\"node\":\"a\"", "\"node\":\"c\"", "\"connected\":true", "\"protocol\":1"] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }
     assert!(!page.body.contains(SECRET));
@@ -189,7 +189,7 @@ fn of_two_nodes_with_one_name_the_later_one_stays() {
     wait_for_nodes(&second, 1);
     wait_for("the first one to be turned away", START, || {
         let page = http::get(a.http, "/api/v1/nodes").ok()?.body;
-        (page.matches("\"name\":\"b\"").count() == 1 && refused(&a, "replaced") >= 1.0)
+        (page.matches("\"node\":\"b\"").count() == 1 && refused(&a, "replaced") >= 1.0)
             .then_some(())
     });
 }

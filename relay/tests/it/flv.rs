@@ -173,7 +173,8 @@ fn curl_is_told_what_there_is_and_what_is_not() {
 fn a_file_goes_on_when_its_publisher_comes_back() {
     let scratch = Scratch::new("returns");
     let dir = scratch.path();
-    let configuration = "[limits]\nstream_grace = \"6s\"\n[apps.live]\nunknown_flv = \"wait\"\n";
+    // Long enough for a publisher to start on a busy host.
+    let configuration = "[limits]\nstream_grace = \"15s\"\n[apps.live]\nunknown_flv = \"wait\"\n";
     let relay = Relay::start(dir, &Options { configuration, ..Options::default() });
     let file = scratch.file("taken.flv");
     let url = format!("http://{}/live/clip.flv", relay.rtmp);

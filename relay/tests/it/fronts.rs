@@ -8,6 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::bystander::Bystander;
 use crate::support::client::{Client, Player};
 use crate::support::clip::{Clip, LENGTH};
 use crate::support::process::Process;
@@ -107,12 +108,7 @@ fn whoever_trickles_is_closed_at_the_deadline_whatever_it_trickles() {
     );
     let relay = start(&scratch, &configuration);
     let address = relay.rtmp;
-    let mut player = Player::join(Client::open(address).unwrap(), "live", "clip").unwrap();
-    let reading = thread::spawn(move || {
-        let end = Instant::now() + LENGTH + CLOSE_MAX * 4;
-        player.read(end, |player| player.ends > 0).map(|_| player)
-    });
-    let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &relay.url("clip"));
+    let bystander = Bystander::join(&relay, dir);
     relay.wait_for_role("publisher", 1);
 
     let cut: [&[u8]; 6] = [
@@ -158,9 +154,7 @@ fn whoever_trickles_is_closed_at_the_deadline_whatever_it_trickles() {
     assert_eq!(timeouts, Some(60.0));
     let of_tls = relay.metrics().sum("relay_tls_handshakes_total", &[("result", "timeout")]);
     assert_eq!(of_tls, Some(10.0));
-    publisher.succeed(LENGTH + END_MAX);
-    let player = reading.join().unwrap().unwrap();
-    assert_eq!(Clip::Plain.sent().check_whole(&player.recording), Ok(()));
+    bystander.noticed_nothing();
 }
 
 #[test]
@@ -172,6 +166,7 @@ fn requests_that_are_none_are_answered_closed_and_counted() {
         ("http_head", 0.0),
         ("http_method", 0.0),
         ("http_not_found", 0.0),
+        ("tunnel_body", 0.0),
     ];
     let mut check = |bytes: &[u8], status: &str, reason: &str| {
         let answer = exchange(relay.rtmp, bytes);
@@ -194,7 +189,8 @@ fn requests_that_are_none_are_answered_closed_and_counted() {
         "400",
         "http_malformed",
     );
-    check(b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n", "400", "http_malformed");
+    check(b"GET ftp://other/ HTTP/1.1\r\nHost: a\r\n\r\n", "400", "http_malformed");
+    check(b"GET http://other/ HTTP/1.1\r\nHost: a\r\n\r\n", "404", "http_not_found");
     check(b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", "400", "http_malformed");
     check(b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", "505", "http_malformed");
     check(b"HELO there\r\n\r\n", "400", "http_malformed");
@@ -207,9 +203,35 @@ fn requests_that_are_none_are_answered_closed_and_counted() {
     check(&[b"GET /".to_vec(), vec![b'a'; 9_000]].concat(), "431", "http_head");
     check(b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", "405", "http_method");
     check(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", "404", "http_not_found");
+    check(b"GET /send/a/1 HTTP/1.1\r\nHost: a\r\n\r\n", "405", "http_method");
+    check(
+        b"POST /open/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4096\r\n\r\n",
+        "413",
+        "tunnel_body",
+    );
     for (reason, count) in counted {
         wait_refused(&relay, reason, count);
     }
+}
+
+#[test]
+fn answers_come_in_the_order_of_their_requests() {
+    let scratch = Scratch::new("http-order");
+    let relay = start(&scratch, "");
+    let options = "OPTIONS /live/a.flv HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\r\n";
+    let open = "POST /open/1 HTTP/1.0\r\nContent-Length: 1\r\n\r\n\0";
+    let get = "GET /live/none.flv HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let check = |requests: &[&str], expected: &[&str]| {
+        let answer = exchange(relay.rtmp, requests.concat().as_bytes());
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let found: Vec<&str> = answer
+            .match_indices("HTTP/1.")
+            .map(|(at, _)| &answer[at + "HTTP/1.1 ".len()..][..3])
+            .collect();
+        assert_eq!(found, expected, "{answer}");
+    };
+    check(&[options, open], &["204", "200"]);
+    check(&[options, options, get], &["204", "204", "404"]);
 }
 
 /// The addresses of the peers of all connections, as the API tells them.

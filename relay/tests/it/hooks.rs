@@ -1,6 +1,7 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
+mod names;
 mod storm;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use crate::support::amf::Value;
 use crate::support::backend::{Answer, Backend, Received};
 use crate::support::client::{Client, Player};
 use crate::support::clip::{Clip, LENGTH};
+use crate::support::http;
 use crate::support::nginx::Nginx;
 use crate::support::packets::Recording;
 use crate::support::relay::{Options, Relay};
@@ -263,13 +265,13 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &relay.url("s3cr3t-key"));
 
     // Meanwhile others are kept out, and are told.
-    let mut refused = [
+    let mut refused_programs = [
         ffmpeg::publish(dir, "refused", Clip::Plain, &relay.url("camera?key=wr0ng")),
         gstreamer::publish(dir, "refused-gst", Clip::Plain, &relay.url("camera")),
         ffmpeg::record(dir, "unwanted", &relay.url("camera"), &file("unwanted")),
         ffmpeg::record(dir, "elsewhere", &relay.url("elsewhere"), &file("elsewhere")),
     ];
-    for program in &mut refused {
+    for program in &mut refused_programs {
         assert!(!program.wait(END_MAX).success());
     }
     let mut dump = rtmpdump::record(dir, "unwanted-dump", &relay.url("camera"), &file("none"));
@@ -280,6 +282,13 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     let refused = |reason| metrics.sum("relay_refused_total", &[("reason", reason)]);
     assert!(refused("hook") >= Some(4.0), "{:?}", refused("hook"));
     assert_eq!(refused("hook_elsewhere"), Some(1.0));
+    assert_eq!(metrics.sum("relay_players_redirected_total", &[]), Some(1.0));
+    let [.., elsewhere] = &refused_programs;
+    let said = elsewhere.log();
+    assert!(said.contains("play it from rtmp://192.0.2.1/live/x"), "{said}");
+    let answer = http::get(relay.rtmp, "/live/elsewhere.flv").unwrap();
+    assert_eq!(answer.status, 302, "{}", answer.body);
+    assert!(answer.body.contains("http://192.0.2.1:1935/live/x.flv"), "{}", answer.body);
     let results = |result| metrics.sum("relay_hook_requests_total", &[("result", result)]);
     assert_eq!(results("renamed"), Some(3.0));
 

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::support::client::{Client, Player, Quiet};
 use crate::support::clip::Clip;
+use crate::support::flv::curl;
 use crate::support::process::Process;
 use crate::support::relay::{Options, Relay, forget_ours};
 use crate::support::{Scratch, ffmpeg, http, rtmpdump, wait_for};
@@ -47,9 +48,19 @@ fn real_players_beyond_a_limit_are_told_why_and_where_to_go() {
     assert!(second.log().contains(words), "{}", second.log());
     let mut third = rtmpdump::record(dir, "third", &url, &scratch.file("third.flv"));
     assert!(!third.wait(END_MAX).success(), "{}", third.log());
+    // Over HTTP every client follows.
+    let address = format!("http://{}/live/clip.flv?only=audio", relay.rtmp);
+    let answer = curl(&["-i", &address]);
+    assert!(answer.starts_with("HTTP/1.1 302 Found\r\n"), "{answer}");
+    let to = "Location: http://other.example:1936/live/clip.flv?only=audio\r\n";
+    assert!(answer.contains(to), "{answer}");
+    assert!(
+        answer.ends_with("play it from http://other.example:1936/live/clip.flv.\n"),
+        "{answer}"
+    );
     let metrics = relay.metrics();
-    assert_eq!(metrics.sum("relay_refused_total", &[("reason", "node_players")]), Some(2.0));
-    assert_eq!(metrics.sum("relay_players_redirected_total", &[]), Some(2.0));
+    assert_eq!(metrics.sum("relay_refused_total", &[("reason", "node_players")]), Some(3.0));
+    assert_eq!(metrics.sum("relay_players_redirected_total", &[]), Some(3.0));
     assert_eq!(metrics.sum("relay_limit_used", &[("name", "players_max")]), Some(1.0));
 
     // The one that is in was not touched.

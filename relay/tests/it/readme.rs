@@ -93,4 +93,12 @@ fn the_sample_of_a_file_is_a_configuration() {
     let mut command = self::command();
     command.arg("--check").arg("--config").arg(hooks);
     Process::start(scratch.path(), "hooks", &mut command).succeed(Duration::from_secs(20));
+    let outside = scratch.file("outside.toml");
+    fs::write(&outside, block("toml", "STREAM-KEY")).unwrap();
+    let mut command = self::command();
+    command.arg("--check").arg("--config").arg(outside);
+    let mut process = Process::start(scratch.path(), "outside", &mut command);
+    process.succeed(Duration::from_secs(20));
+    assert!(process.log().contains("rtmps://live.example.org:443/app/***"), "{}", process.log());
+    assert!(!process.log().contains("STREAM-KEY"), "{}", process.log());
 }

@@ -111,7 +111,9 @@ fn what_goes_in_by_rtmp_or_rtmps_comes_out_by_both_packet_by_packet() {
     for (name, player) in &mut players {
         player.succeed(END_MAX);
         let recording = Recording::of_file(&scratch.file(&format!("{name}.flv")));
-        assert_eq!(sent.check_whole(&recording), Ok(()), "{name}");
+        // What is on its way inside GStreamer when the stream ends may be lost.
+        let lost_max = if *name == "gst" { 2 } else { 0 };
+        assert_eq!(sent.check_whole_but_last(&recording, lost_max), Ok(()), "{name}");
     }
     let full = relay.metrics().sum("relay_tls_handshakes_total", &[]).unwrap();
     assert_eq!(full, 8.0, "six players and two publishers, and nothing failed");

@@ -2,7 +2,7 @@
 
 use relay::wire::amf::Value;
 use relay::worker::labels::{CloseReason, HandshakeResult, RefuseReason, Role, Transport};
-use relay::worker::report::Query;
+use relay::worker::report::{ConnectionFilter, Query};
 use relay::worker::settings::Settings;
 
 use super::node::FIRST_WORKER;
@@ -35,7 +35,9 @@ fn a_handshake_that_we_end_is_not_the_peers() {
     let mut world = World::new(2, Settings::default(), 1, 65_536);
     let [operator, peer, drain] = [0; 3].map(|_| world.net.connect(on(FIRST_WORKER)));
     world.run(millis(100));
-    let list = world.node.ask(0, |reply| Query::Connections { after: None, limit: 9, reply });
+    let filter = ConnectionFilter::default();
+    let list =
+        world.node.ask(0, |reply| Query::Connections { after: None, filter, limit: 9, reply });
     world.settle();
     let pending: Vec<_> =
         list.take().iter().map(|connection| (connection.id, connection.role)).collect();

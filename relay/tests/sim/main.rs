@@ -15,6 +15,7 @@ mod flushing;
 mod line;
 mod material;
 mod node;
+mod outside;
 mod player;
 mod playing;
 mod publisher;

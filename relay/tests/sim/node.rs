@@ -161,10 +161,10 @@ impl Node {
 
     /// What was accepted, less what was closed, is what is open.
     pub(crate) fn check_accounts(&self) {
-        let of_role = |role| move |(of, _)| of == role;
-        // A tunnel's carrier may have gone to another worker.
-        let accepted =
-            self.sum(|cells| sum_where(&cells.connections_opened, of_role(Role::Pending)));
+        // Those that we opened have their role from the start. A tunnel's carrier may have gone to
+        // another worker.
+        let begun = |(of, _)| matches!(of, Role::Pending | Role::Push | Role::Pull);
+        let accepted = self.sum(|cells| sum_where(&cells.connections_opened, begun));
         let closed = self.sum(|cells| cells.connections_closed.total());
         let open = self.sum(|cells| cells.connections.total());
         assert_eq!(accepted - closed, open, "{accepted} accepted, {closed} closed");
@@ -174,6 +174,7 @@ impl Node {
     pub(crate) fn check_empty(&self) {
         self.check_accounts();
         assert_eq!(self.shared.connections(), 0, "connections are still counted");
+        assert_eq!(self.shared.most_of_an_address(), 0, "an address has connections left");
         assert_eq!(self.net.connections(), 0, "connections are left in the network");
         for (core, station) in self.stations.iter().enumerate() {
             assert!(station.worker.is_at_rest(), "worker {core} is not at rest");

@@ -26,6 +26,8 @@ pub(crate) enum Pace {
 /// A player, over as many connections as it makes.
 pub(crate) struct Player {
     pub(crate) stream: u8,
+    /// By which it asks for the stream.
+    pub(crate) name: String,
     pub(crate) door: SocketAddr,
     pub(crate) host: IpAddr,
     pub(crate) pace: Pace,
@@ -70,6 +72,7 @@ impl Player {
     ) -> Self {
         Self {
             stream,
+            name: format!("s{stream}"),
             door,
             host: IpAddr::from([10, 0, 2, 1]),
             pace: Pace::Prompt,
@@ -101,9 +104,8 @@ impl Player {
         if self.second_stream.is_some() {
             self.second = None;
         }
-        let name = format!("s{}", self.stream);
         let seed = self.random.u64(..);
-        let mut line = Line::new(net, self.host, self.door, &name, ClientRole::Play, seed);
+        let mut line = Line::new(net, self.host, self.door, &self.name, ClientRole::Play, seed);
         if self.tunnelled {
             line.tunnel(net, self.host, self.door);
         }

@@ -3,7 +3,7 @@
 
 use relay::limits::Limits;
 use relay::reactor::sim::SimFaults;
-use relay::worker::settings::Settings;
+use relay::worker::settings::{Exempt, Settings};
 
 use super::publisher::Plan;
 use super::world::{World, millis, secs};
@@ -13,9 +13,11 @@ fn settings() -> Settings {
         stream_grace: secs(2),
         unsubscribe_linger: millis(500),
         tunnel_idle_timeout: secs(3),
+        connections_per_address_max: 10_000,
+        handshakes_per_address_max: 1_000_000,
         ..Limits::default()
     };
-    Settings { limits, ..Settings::default() }
+    Settings { limits, exempt: Exempt::Nobody, ..Settings::default() }
 }
 
 /// A publisher, plain players, and as many inside HTTP, on any worker.

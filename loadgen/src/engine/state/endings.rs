@@ -26,7 +26,7 @@ impl State {
                     self.meter.fail("no_media", || "no key frame came before the end".to_owned());
                 }
                 player.finish(now, &mut self.meter);
-                player.dialogue.session.finish();
+                player.voice.finish();
             }
         }
         client.push_output();
@@ -39,25 +39,28 @@ impl State {
 
     pub(super) fn judge_deadline(&mut self, id: u64, now: Duration) {
         let late = self.clients.get_mut(&id).and_then(|client| match &mut client.role {
-            Role::Publisher(publisher) => publisher.dialogue.session.check_deadline(now).err(),
-            Role::Player(player) => player.dialogue.session.check_deadline(now).err(),
+            Role::Publisher(publisher) => {
+                let late = publisher.dialogue.session.check_deadline(now);
+                late.map_err(|error| Loss::session(&error)).err()
+            }
+            Role::Player(player) => player.check_deadline(now).err(),
             Role::Opening | Role::Attacker(_) => None,
         });
-        if let Some(error) = late {
-            self.lost(id, &Loss::session(&error));
+        if let Some(loss) = late {
+            self.lost(id, &loss);
         }
     }
 
     /// The session cannot go on: the server said no, perhaps naming another place, or is wrong.
-    pub(super) fn refused(&mut self, id: u64, error: &SessionError) {
+    pub(super) fn refused(&mut self, id: u64, loss: &Loss) {
         let Some(client) = self.clients.get(&id) else { return };
-        let session = match &client.role {
-            Role::Publisher(publisher) => &publisher.dialogue.session,
-            Role::Player(player) => &player.dialogue.session,
-            Role::Opening | Role::Attacker(_) => return self.lost(id, &Loss::session(error)),
+        let redirect = match &client.role {
+            Role::Publisher(publisher) => publisher.dialogue.session.redirect(),
+            Role::Player(player) => player.voice.redirect(),
+            Role::Opening | Role::Attacker(_) => None,
         };
         let (target, _) = client.task.target(&self.shared.plan);
-        let elsewhere = session.redirect().map(|to| target.redirected(Some(to)));
+        let elsewhere = redirect.map(|to| target.redirected(Some(to)));
         match elsewhere {
             Some(Ok(target)) if client.task.redirects < REDIRECTS_MAX => {
                 self.meter.counters.redirects += 1;
@@ -67,7 +70,7 @@ impl State {
                 self.close(id);
                 self.timers.set(task.due, Event::Start(Box::new(task)));
             }
-            _ => self.lost(id, &Loss::session(error)),
+            _ => self.lost(id, loss),
         }
     }
 
@@ -112,7 +115,7 @@ impl State {
         match &mut old_client.role {
             Role::Player(player) => {
                 player.finish(now, &mut self.meter);
-                player.dialogue.session.finish();
+                player.voice.finish();
             }
             Role::Publisher(publisher) => publisher.dialogue.session.finish(),
             Role::Opening | Role::Attacker(_) => {}

@@ -1,5 +1,6 @@
-//! Tunnels go from connection to connection: what is said next, or was not answered, goes by another
-//! one to the same address. Servers and proxies end connections after some number of requests.
+//! Tunnels go from connection to connection: what is said next, or was not answered, goes by
+//! another one to the same address. Servers and proxies end connections after some number of
+//! requests.
 
 use super::*;
 

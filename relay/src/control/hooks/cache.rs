@@ -45,7 +45,7 @@ impl Key {
             &client.swf_url,
             &client.tc_url,
             &client.page_url,
-            &words.name,
+            &stream.name,
             &words.args,
             &words.kind,
             &range,

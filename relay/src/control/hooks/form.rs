@@ -2,7 +2,8 @@
 //! client's own arguments verbatim behind them.
 //!
 //! The order, the names and the escaping are the interface; back ends have been seen that depend on
-//! each.
+//! each. Application and name of a stream are those by which the relay knows it, cut where its
+//! settings are chosen: however a client wrote them, its back end judges what the client is given.
 
 use crate::worker::labels::HookName;
 use crate::worker::report::ConnectionId;
@@ -16,21 +17,22 @@ pub(super) fn fields(name: HookName, call: &Call, in_url: bool) -> String {
     let mut args = &client.args;
     match &call.subject {
         Subject::Ask(Question { stream: None, .. }) => {
-            form.introduce(client);
+            form.introduce(client, &client.app);
             // Milliseconds, as its clock has them: no back end can know from when.
             let epoch = u32::try_from(client.since.as_millis() & u128::from(u32::MAX));
             form.number("epoch", epoch.unwrap_or_default());
             form.plain("call", "connect");
         }
         Subject::Ask(Question { stream: Some(stream), .. }) | Subject::Again { stream } => {
-            form.session(client);
+            let (app, stream_name) = parts(stream);
+            form.session(client, app);
             if stream.publishes {
                 form.plain("call", "publish");
-                form.text("name", &stream.words.name);
+                form.text("name", stream_name);
                 form.text("type", &stream.words.kind);
             } else {
                 form.plain("call", "play");
-                form.text("name", &stream.words.name);
+                form.text("name", stream_name);
                 let range = stream.words.range;
                 form.number("start", wrapped(range.start));
                 form.number("duration", wrapped(range.duration));
@@ -39,25 +41,29 @@ pub(super) fn fields(name: HookName, call: &Call, in_url: bool) -> String {
             args = &stream.words.args;
         }
         Subject::Ended { stream, .. } => {
-            form.session(client);
+            let (app, stream_name) = parts(stream);
+            form.session(client, app);
             let call = match name {
                 HookName::OnPublishDone => "publish_done",
                 HookName::OnPlayDone => "play_done",
                 _ => "done",
             };
             form.plain("call", call);
-            args = form.name(stream);
+            form.text("name", stream_name);
+            args = &stream.words.args;
         }
         Subject::Goes { stream, time, timestamp } => {
-            form.session(client);
+            let (app, stream_name) = parts(stream);
+            form.session(client, app);
             let call = if stream.publishes { "update_publish" } else { "update_play" };
             form.plain("call", call);
             form.plain("time", &time.as_secs().to_string());
             form.number("timestamp", *timestamp);
-            args = form.name(stream);
+            form.text("name", stream_name);
+            args = &stream.words.args;
         }
         Subject::Closed { .. } => {
-            form.session(client);
+            form.session(client, &client.app);
             form.plain("call", "disconnect");
             form.text("app", &client.app);
         }
@@ -70,6 +76,11 @@ pub(super) fn fields(name: HookName, call: &Call, in_url: bool) -> String {
         }
     }
     form.0
+}
+
+/// Application and name of a stream; no application where the name has but one segment.
+fn parts(stream: &HookStream) -> (&str, &str) {
+    stream.name.split_once('/').unwrap_or(("", &stream.name))
 }
 
 /// A number that no other connection of the node has.
@@ -86,9 +97,9 @@ fn wrapped(number: i64) -> u32 {
 struct Form(String);
 
 impl Form {
-    /// What a client said of itself.
-    fn introduce(&mut self, client: &HookClient) {
-        self.text("app", &client.app);
+    /// What a client said of itself, after the application that it is about.
+    fn introduce(&mut self, client: &HookClient, app: &str) {
+        self.text("app", app);
         self.text("flashver", &client.flash_ver);
         self.text("swfurl", &client.swf_url);
         self.text("tcurl", &client.tc_url);
@@ -97,17 +108,9 @@ impl Form {
     }
 
     /// What every call but connect begins with.
-    fn session(&mut self, client: &HookClient) {
-        self.introduce(client);
+    fn session(&mut self, client: &HookClient, app: &str) {
+        self.introduce(client, app);
         self.plain("clientid", &client_id(client.id).to_string());
-    }
-
-    /// The stream's name, if it has one; gives its arguments.
-    fn name<'a>(&mut self, stream: &'a HookStream) -> &'a String {
-        if !stream.words.name.is_empty() {
-            self.text("name", &stream.words.name);
-        }
-        &stream.words.args
     }
 
     fn key(&mut self, key: &str) {

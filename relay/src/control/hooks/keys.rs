@@ -1,8 +1,9 @@
-//! What calls are signed by and whom they trust: the files that the configuration names, read once.
+//! What calls are signed by and whom they trust: the files that the configuration names, read once,
+//! and kept as long as somebody's settings name them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustls::ClientConfig;
 
@@ -15,6 +16,8 @@ use crate::worker::labels::HookName;
 pub(super) struct Keys {
     secrets: HashMap<PathBuf, Arc<[u8]>>,
     trusts: HashMap<Option<PathBuf>, Arc<ClientConfig>>,
+    /// Who names them: a session keeps the settings that it began with.
+    users: Vec<Weak<HookSettings>>,
 }
 
 impl Keys {
@@ -24,6 +27,7 @@ impl Keys {
     ) -> Result<Self, String> {
         let mut keys = Self::default();
         for hooks in hooks.filter(|hooks| hooks.contract.is_some()) {
+            keys.users.push(Arc::downgrade(hooks));
             if let Some(path) = &hooks.secret_file
                 && !keys.secrets.contains_key(path)
             {
@@ -40,6 +44,33 @@ impl Keys {
             }
         }
         Ok(keys)
+    }
+
+    /// Adds the files that are not known yet, for calls by settings that are on their way.
+    pub(super) fn add(&mut self, new: &Self) {
+        for (path, secret) in &new.secrets {
+            self.secrets.entry(path.clone()).or_insert_with(|| Arc::clone(secret));
+        }
+        for (path, trust) in &new.trusts {
+            self.trusts.entry(path.clone()).or_insert_with(|| Arc::clone(trust));
+        }
+    }
+
+    /// Goes by new files from now on, and by old ones where sessions still name them.
+    pub(super) fn replace(&mut self, new: Self) {
+        let old = std::mem::replace(self, new);
+        for user in old.users {
+            let Some(hooks) = user.upgrade() else { continue };
+            if let Some(path) = &hooks.secret_file
+                && let Some(secret) = old.secrets.get(path)
+            {
+                self.secrets.entry(path.clone()).or_insert_with(|| Arc::clone(secret));
+            }
+            if let Some(trust) = old.trusts.get(&hooks.ca_file) {
+                self.trusts.entry(hooks.ca_file.clone()).or_insert_with(|| Arc::clone(trust));
+            }
+            self.users.push(user);
+        }
     }
 
     /// The secret in a file that was read.

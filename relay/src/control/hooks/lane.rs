@@ -59,7 +59,7 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
                     Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
                 );
                 kept_out = (!began).then_some(question.number);
-                hooks.questions.fetch_sub(1, Ordering::Relaxed);
+                hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);
             }
             Subject::Goes { stream, .. } => {
@@ -148,7 +148,7 @@ async fn still_agrees(hooks: &Hooks, call: &Call) -> bool {
                 hooks.count(OnUpdate, result_of(&meaning));
                 match meaning {
                     Meaning::Yes => true,
-                    Meaning::Renamed(_) | Meaning::Elsewhere => !settings.update_strict,
+                    Meaning::Renamed(_) | Meaning::Elsewhere(_) => !settings.update_strict,
                     Meaning::No | Meaning::Broken | Meaning::Garbage => false,
                 }
             }
@@ -230,7 +230,9 @@ async fn once(
     let server_name = url.server();
     let server = hooks.server(settings, &server_name);
     let within = settings.timeout();
-    let place = match timeout(within, server.place(is_question)).await {
+    // Who is in already keeps nobody waiting who wants to be let in.
+    let is_awaited = matches!(call.subject, Subject::Ask(_));
+    let place = match timeout(within, server.place(is_awaited)).await {
         Ok(place) => place,
         Err(_) => {
             hooks.count(name, HookResult::Overload);
@@ -342,7 +344,7 @@ fn result_of(meaning: &Meaning) -> HookResult {
     match meaning {
         Meaning::Yes => HookResult::Allowed,
         Meaning::Renamed(_) => HookResult::Renamed,
-        Meaning::Elsewhere => HookResult::Elsewhere,
+        Meaning::Elsewhere(_) => HookResult::Elsewhere,
         Meaning::No => HookResult::Refused,
         Meaning::Garbage => HookResult::Garbage,
         Meaning::Broken => HookResult::Broken,

@@ -63,6 +63,9 @@ use server::Server;
 /// How many calls are taken from the road before others of this thread get their turn.
 const CALLS_AT_ONCE: usize = 256;
 
+/// How many times the places that are left to all the questions to one server may be.
+const SHARE: usize = 8;
+
 /// How long a worker whose inbox is full is left to empty it.
 const INBOX_PAUSE: Duration = Duration::from_millis(2);
 
@@ -125,6 +128,8 @@ impl Reread for Files {
 
     fn prepare(&mut self, config: &Config) -> Result<(), Vec<String>> {
         let keys = files(&config.settings).map_err(|why| vec![why])?;
+        // Workers ask by the new settings before they are committed to.
+        self.hooks.keys.write().add(&keys);
         self.read = Some((keys, of(&config.settings).cloned().collect()));
         Ok(())
     }
@@ -132,7 +137,7 @@ impl Reread for Files {
     /// The settings themselves come with each call.
     fn commit(&mut self) {
         if let Some((keys, settings)) = self.read.take() {
-            *self.hooks.keys.write() = keys;
+            self.hooks.keys.write().replace(keys);
             self.hooks.know_servers(settings.iter());
         }
     }
@@ -210,18 +215,21 @@ impl Hooks {
 
     /// Takes one call: answers it at once, or puts it into its connection's lane.
     fn accept(self: &Arc<Self>, call: Call) {
-        let (waiting, max) = match &call.subject {
+        let (waiting, has_room) = match &call.subject {
             Subject::Ask(question) => {
                 if let Some(verdict) = self.remembered(&call, question) {
                     self.count(call.name(), HookResult::Cached);
                     self.answer(&call.client, question.number, verdict);
                     return;
                 }
-                (&self.questions, self.limits.hook_questions_max)
+                (&self.questions, self.has_room(&call))
             }
-            _ => (&self.notices, self.limits.hook_notices_max),
+            _ => {
+                let waiting = self.notices.load(Ordering::Relaxed);
+                (&self.notices, waiting < self.limits.hook_notices_max)
+            }
         };
-        if waiting.load(Ordering::Relaxed) >= max {
+        if !has_room {
             self.count(call.name(), HookResult::Overload);
             if let Subject::Ask(question) = &call.subject {
                 let verdict = without_answer(&call.settings, false);
@@ -230,6 +238,9 @@ impl Hooks {
             return;
         }
         waiting.fetch_add(1, Ordering::Relaxed);
+        if let (Subject::Ask(_), Some(server)) = (&call.subject, self.asked(&call)) {
+            server.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         let id = call.client.id;
         let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.get_mut(&id) {
@@ -238,6 +249,29 @@ impl Hooks {
             lanes.insert(id, VecDeque::from([call]));
             tokio::spawn(lane::run(Arc::clone(self), id));
         }
+    }
+
+    /// Whether a question may wait. A server that is slow fills most places and leaves some to the
+    /// others.
+    fn has_room(&self, call: &Call) -> bool {
+        let waiting = self.questions.load(Ordering::Relaxed);
+        let free = self.limits.hook_questions_max.saturating_sub(waiting);
+        let of_server = self.asked(call).map(|server| server.waiting.load(Ordering::Relaxed));
+        free > 0 && of_server.unwrap_or_default() < free.saturating_mul(SHARE)
+    }
+
+    /// A question has been answered.
+    fn answered(&self, call: &Call) {
+        self.questions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(server) = self.asked(call) {
+            server.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The server that a question is put to first.
+    fn asked(&self, call: &Call) -> Option<Arc<Server>> {
+        let url = call.settings.urls(call.name()).first()?;
+        Some(self.server(&call.settings, &url.server()))
     }
 
     /// What the back end said to the same client about the same, if that is to be remembered.
@@ -269,28 +303,22 @@ impl Hooks {
         self.calls.at((name, result)).increment();
     }
 
-    /// Every server that these settings name is there in `/metrics` before it is first called.
+    /// Every server that these settings name is there in `/metrics` before it is first called, with
+    /// as many places as they say.
     fn know_servers<'a>(&self, settings: impl Iterator<Item = &'a Arc<HookSettings>>) {
         for hooks in settings {
             let urls = HookName::ALL.iter().flat_map(|name| hooks.urls(*name));
             for url in urls {
-                self.server(hooks, &url.server());
+                self.server(hooks, &url.server()).resize(hooks.concurrency);
             }
         }
     }
 
-    /// A server of an application, as the settings want it now.
+    /// A server of an application: one and the same for the settings of before a reload and after.
     fn server(&self, settings: &Arc<HookSettings>, server: &str) -> Arc<Server> {
         let mut servers = self.servers.lock();
         let key = (Arc::clone(&settings.app), server.to_owned());
-        if let Some(known) = servers.get(&key)
-            && known.concurrency == settings.concurrency
-        {
-            return Arc::clone(known);
-        }
-        let made = Arc::new(Server::new(settings.concurrency));
-        servers.insert(key, Arc::clone(&made));
-        made
+        Arc::clone(servers.entry(key).or_insert_with(|| Server::new(settings.concurrency)))
     }
 
     /// Adds what was counted to `/metrics`.
@@ -353,7 +381,7 @@ fn verdict_of(meaning: reply::Meaning, settings: &HookSettings, told: bool) -> V
     match meaning {
         reply::Meaning::Yes => Verdict::Go { told },
         reply::Meaning::Renamed(to) => Verdict::Rename { to, told },
-        reply::Meaning::Elsewhere => Verdict::Elsewhere,
+        reply::Meaning::Elsewhere(to) => Verdict::Elsewhere { to },
         reply::Meaning::No => Verdict::Refused,
         reply::Meaning::Garbage | reply::Meaning::Broken => without_answer(settings, told),
     }

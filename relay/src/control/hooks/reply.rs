@@ -17,8 +17,8 @@ pub(super) enum Meaning {
     Yes,
     /// Yes, under this name.
     Renamed(String),
-    /// It names another server.
-    Elsewhere,
+    /// It names another server, by this URL.
+    Elsewhere(String),
     No,
     /// It is no answer in this contract.
     Garbage,
@@ -46,7 +46,9 @@ impl Reply {
             (3, Some(to)) => {
                 let scheme = to.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
                 match scheme.as_deref() {
-                    Some("rtmp" | "rtmps" | "rtmpt" | "rtmpts") => Meaning::Elsewhere,
+                    Some("rtmp" | "rtmps" | "rtmpt" | "rtmpts") => {
+                        Meaning::Elsewhere(to.to_owned())
+                    }
                     _ => Meaning::Renamed(to.to_owned()),
                 }
             }
@@ -91,9 +93,9 @@ mod tests {
         check(301, Some(" other "), Meaning::Renamed("other".to_owned()));
         check(302, None, Meaning::Yes);
         check(302, Some(""), Meaning::Yes);
-        check(302, Some("rtmp://192.0.2.1/live/x"), Meaning::Elsewhere);
-        check(302, Some("RTMP://192.0.2.1/live/x"), Meaning::Elsewhere);
-        check(302, Some("rtmps://a/live/x"), Meaning::Elsewhere);
+        for to in ["rtmp://192.0.2.1/live/x", "RTMP://192.0.2.1/live/x", "rtmps://a/live/x?k=1"] {
+            check(302, Some(to), Meaning::Elsewhere(to.to_owned()));
+        }
         check(400, None, Meaning::No);
         check(403, Some("x"), Meaning::No);
         check(404, None, Meaning::No);

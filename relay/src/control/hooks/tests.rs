@@ -17,6 +17,9 @@ use crate::worker::labels::Label;
 use crate::worker::settings::AppSettings;
 use crate::worker::verdicts::HookStream;
 
+mod files;
+mod places;
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
 const BROKEN: &str = "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
@@ -105,7 +108,6 @@ impl Scene {
             message_stream: 1,
             name: "live/cam era.flv".into(),
             words: StreamWords {
-                name: "cam era".to_owned(),
                 args: "key=s+x".to_owned(),
                 kind: "live".to_owned(),
                 range: PlayRange { start: -2_000, duration: 5, reset: true },
@@ -209,7 +211,7 @@ fn a_call_of_nginx_is_this_to_the_byte() {
         assert_eq!(scene.asked(7).await, Verdict::Go { told: true });
         let session = "app=live&flashver=FMLE/3.0%20(x%3B%20y)&swfurl=http://s/%3Fq\
                        &tcurl=rtmp://h:1935/live%3Ft=2&pageurl=&addr=192.0.2.7&clientid=7000";
-        let form = format!("{session}&call=publish&name=cam%20era&type=live&key=s+x");
+        let form = format!("{session}&call=publish&name=cam%20era.flv&type=live&key=s+x");
         let expected = format!(
             "POST /hook?a=b HTTP/1.0\r\nHost: 127.0.0.1\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nConnection: Close\r\n\
@@ -240,13 +242,13 @@ fn a_call_of_nginx_is_this_to_the_byte() {
             found.split_once("\r\n\r\n").unwrap().1.to_owned()
         };
         let in_session = |number: u64| session.replace("7000", &format!("{number}000"));
-        let play = "&call=play&name=cam%20era&start=4294965296&duration=5&reset=1&key=s+x";
+        let play = "&call=play&name=cam%20era.flv&start=4294965296&duration=5&reset=1&key=s+x";
         assert_eq!(body("play"), format!("{}{play}", in_session(8)));
         for call in ["publish_done", "done"] {
-            let tail = format!("&call={call}&name=cam%20era&key=s+x");
+            let tail = format!("&call={call}&name=cam%20era.flv&key=s+x");
             assert_eq!(body(call), format!("{session}{tail}"));
         }
-        let update = "&call=update_publish&time=61&timestamp=61234&name=cam%20era&key=s+x";
+        let update = "&call=update_publish&time=61&timestamp=61234&name=cam%20era.flv&key=s+x";
         assert_eq!(body("update_publish"), format!("{}{update}", in_session(10)));
         let disconnect = format!("{}&call=disconnect&app=live&c=1", in_session(9));
         assert_eq!(body("disconnect"), disconnect);
@@ -272,7 +274,10 @@ fn a_get_has_the_fields_in_its_url_and_a_signature_if_wanted() {
         let request = scene.requests.lock()[0].clone();
         let target = request.split(' ').nth(1).unwrap();
         assert!(target.starts_with("/hook?a=b&app=live&flashver="), "{request}");
-        assert!(target.ends_with("&call=publish&name=cam%20era&type=live&key=s+x"), "{request}");
+        assert!(
+            target.ends_with("&call=publish&name=cam%20era.flv&type=live&key=s+x"),
+            "{request}"
+        );
         assert!(request.contains("\r\nContent-Length: 0\r\n"), "{request}");
         let header = request.to_ascii_lowercase();
         let header = header.lines().find_map(|line| line.strip_prefix("x-hub: t="));
@@ -387,7 +392,9 @@ fn a_verdict_is_what_the_back_end_says() {
     check(NO, Verdict::Refused);
     let to = "other".to_owned();
     check("HTTP/1.0 302 Found\r\nLocation: other\r\n\r\n", Verdict::Rename { to, told: true });
-    check("HTTP/1.0 302 Found\r\nLocation: rtmp://192.0.2.1/a/b\r\n\r\n", Verdict::Elsewhere);
+    let to = "rtmp://192.0.2.1/a/b".to_owned();
+    let answer = "HTTP/1.0 302 Found\r\nLocation: rtmp://192.0.2.1/a/b\r\n\r\n";
+    check(answer, Verdict::Elsewhere { to });
 }
 
 #[test]
@@ -416,7 +423,7 @@ fn the_breaker_opens_is_shown_and_closes() {
         let state = Arc::clone(&broken);
         let change = |settings: &mut HookSettings, _: &mut Limits| {
             settings.breaker_failures = 3;
-            settings.breaker_pause = Duration::from_millis(200);
+            settings.breaker_pause = Duration::from_secs(2);
         };
         let answers = Box::new(move |_: &str| {
             Some(if state.load(Ordering::Relaxed) { BROKEN } else { OK }.to_owned())
@@ -440,7 +447,7 @@ fn the_breaker_opens_is_shown_and_closes() {
         assert_eq!(scene.requests.lock().len(), 3, "an open breaker lets nothing through");
         assert_eq!(scene.counted(HookName::OnPublish, HookResult::Breaker), 17);
         broken.store(false, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         assert_eq!(scene.asked(21).await, Verdict::Go { told: true });
         assert_eq!((open(), scene.requests.lock().len()), (0.0, 4));
     });
@@ -472,7 +479,7 @@ fn questions_beyond_the_limit_are_answered_at_once() {
 fn a_verdict_is_remembered_for_its_time() {
     run(async {
         let change = |settings: &mut HookSettings, _: &mut Limits| {
-            settings.cache = Duration::from_millis(300);
+            settings.cache = Duration::from_secs(2);
         };
         let scene = Scene::new(change, always(OK)).await;
         // Of the same address and words, though not of the same connection.
@@ -481,7 +488,7 @@ fn a_verdict_is_remembered_for_its_time() {
         scene.ask(3, false);
         assert_eq!(scene.answer().await.verdict, Verdict::Go { told: true }, "another action");
         assert_eq!(scene.requests.lock().len(), 2);
-        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
         assert_eq!(scene.asked(4).await, Verdict::Go { told: true });
         assert_eq!(scene.requests.lock().len(), 3);
     });

@@ -43,6 +43,15 @@ fn heads_may_end_their_lines_as_old_clients_do() {
 }
 
 #[test]
+fn a_target_may_be_a_whole_url() {
+    let target = |text: &str| head(&format!("GET {text} HTTP/1.0\r\n\r\n")).target;
+    assert_eq!(target("http://h:1935/live/a.flv?x=http://y/"), "/live/a.flv?x=http://y/");
+    assert_eq!(target("HTTPS://h/"), "/");
+    assert_eq!(target("http://h"), "/");
+    assert_eq!(target("/a://b"), "/a://b");
+}
+
+#[test]
 fn what_two_readers_could_understand_differently_is_refused() {
     fn check(text: &str, status: u16) {
         let error = read(text.as_bytes()).unwrap_err();
@@ -53,7 +62,8 @@ fn what_two_readers_could_understand_differently_is_refused() {
     check("GET / HTTP/2.0\r\n\r\n", 505);
     check("GET /\0 HTTP/1.0\r\n\r\n", 400);
     check("GET /\u{e4} HTTP/1.0\r\n\r\n", 400);
-    check("GET http://h/ HTTP/1.0\r\n\r\n", 400);
+    check("GET ftp://h/ HTTP/1.0\r\n\r\n", 400);
+    check("GET http://h?x HTTP/1.0\r\n\r\n", 400);
     check("CONNECT h:1 HTTP/1.0\r\n\r\n", 400);
     check("GET / HTTP/1.1\r\n\r\n", 400);
     check("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400);

@@ -10,9 +10,8 @@ use super::FlvRequest;
 use super::cors::{Cors, persistence};
 use crate::limits::Limits;
 use crate::session::error::SessionError;
-use crate::session::event::{PlayRefusal, PlayRefusalCode};
+use crate::session::event::{PlayRefusal, PlayRefusalCode, Redirect};
 use crate::session::http::{plain_response, response_head};
-use crate::wire::stream_name::{NameError, StreamAddress};
 use crate::wire::websocket::{ClientFrame, FrameReader, Opcode, write_header};
 
 /// A player's connection from its request on.
@@ -94,17 +93,6 @@ impl FlvSession {
         &self.request
     }
 
-    /// The stream that a name means in the application that was asked for.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        let asked = &self.request.stream.address;
-        let url = format!("http://{}/", asked.host);
-        let app = asked.name.app().as_bytes();
-        StreamAddress::resolve(app, url.as_bytes(), name.as_bytes(), &self.limits)
-    }
-
     /// Whether the verdict is outstanding, so that nothing more may be received.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -178,11 +166,31 @@ impl FlvSession {
             PlayRefusalCode::Forbidden => ((403, "Forbidden"), None),
             PlayRefusalCode::Failed => ((503, "Service Unavailable"), Some(("Retry-After", "1"))),
         };
+        let sentence = format!("{}.", refusal.description.trim_end_matches('.'));
+        self.answer(status, more.as_slice(), sentence);
+    }
+
+    /// The stream is to be had elsewhere: 302 (RFC 9110 section 15.4.3). Over a WebSocket it is
+    /// refused, since browsers follow none when they open one.
+    pub fn redirect_play(&mut self, refusal: &PlayRefusal, to: &Redirect) {
+        if self.request.websocket.is_some() {
+            return self.reject_play(refusal);
+        }
+        if self.state != State::Asked {
+            return;
+        }
+        let sentence =
+            format!("{}; play it from {}.", refusal.description.trim_end_matches('.'), to.shown);
+        let fields = [("Location", &*to.url), ("Cache-Control", "no-store")];
+        self.answer((302, "Found"), &fields, sentence);
+    }
+
+    /// Answers with a sentence instead of a stream.
+    fn answer(&mut self, status: (u16, &str), more: &[(&str, &str)], sentence: String) {
         let keeps_alive = self.request.keeps_alive;
         let mut fields = vec![("Connection", persistence(keeps_alive))];
         fields.extend(more);
         fields.extend(self.cors.fields(self.request.origin.as_deref()));
-        let sentence = format!("{}.", refusal.description.trim_end_matches('.'));
         let mut answer = plain_response(status, &fields, &sentence);
         if self.request.head_only {
             // What would follow is told, and does not follow.

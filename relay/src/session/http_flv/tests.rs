@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::session::event::{PlayRefusal, PlayRefusalCode};
+use crate::session::event::{PlayRefusal, PlayRefusalCode, Redirect};
 use crate::session::http::HeadReader;
 
 const NOW: Duration = Duration::from_secs(5);
@@ -349,4 +349,38 @@ fn when_the_stream_ends_the_websocket_is_closed() {
     assert!(session.wants_close());
     session.end();
     assert_eq!(session.take_output(), None, "once");
+}
+
+#[test]
+fn a_player_is_sent_elsewhere_but_not_over_a_websocket() {
+    let to = Redirect {
+        tc_url: "http://b.example:1935".to_owned(),
+        url: "http://b.example:1935/live/a.flv?token=x".to_owned(),
+        shown: "http://b.example:1935/live/a.flv".to_owned(),
+    };
+    let full = PlayRefusal { code: PlayRefusalCode::Failed, description: "Full".into() };
+    let answer = |head: &RequestHead| {
+        let mut session = session(head, Cors::Any);
+        session.redirect_play(&full, &to);
+        // Once and for all.
+        session.redirect_play(&full, &to);
+        session.reject_play(&full);
+        assert!(session.is_answered() && !session.is_waiting());
+        said(&mut session)
+    };
+    let found = answer(&get("/live/a.flv?token=x", "Origin: https://page.example"));
+    assert!(found.starts_with("HTTP/1.1 302 Found\r\n"), "{found}");
+    for field in [
+        "Location: http://b.example:1935/live/a.flv?token=x",
+        "Access-Control-Allow-Origin: *",
+        "Cache-Control: no-store",
+        "Connection: keep-alive",
+    ] {
+        assert!(found.contains(&format!("\r\n{field}\r\n")), "{field}: {found}");
+    }
+    assert!(found.ends_with("\r\n\r\nFull; play it from http://b.example:1935/live/a.flv.\n"));
+    let found = answer(&head("HEAD /live/a.flv HTTP/1.1\nHost: relay"));
+    assert!(found.starts_with("HTTP/1.1 302 ") && found.ends_with("\r\n\r\n"), "{found}");
+    let refused = answer(&get("/live/a.flv", WEBSOCKET));
+    assert!(refused.starts_with("HTTP/1.1 503 ") && !refused.contains("Location"), "{refused}");
 }

@@ -476,12 +476,6 @@ impl Dialogue {
         }
     }
 
-    /// The stream that a name means on this connection.
-    pub(super) fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        let client = self.client.as_ref().ok_or(NameError::Empty)?;
-        client.resolve(name.as_bytes(), &self.limits)
-    }
-
     fn resolve(&self, name: &[u8]) -> Result<StreamAddress, String> {
         let client = self.client.as_ref().ok_or("not connected")?;
         client.resolve(name, &self.limits).map_err(|error| error.to_string())

@@ -28,7 +28,7 @@ use crate::wire::command::{Call, CommandError};
 use crate::wire::control::ControlMessage;
 use crate::wire::handshake::{HandshakeProgress, ServerHandshake};
 use crate::wire::message::{MediaMessage, MessageHeader, MessageType};
-use crate::wire::stream_name::{NameError, StreamAddress};
+use crate::wire::stream_name::NameError;
 
 /// What a connection is doing, for lists and counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,15 +186,6 @@ impl ServerSession {
     /// When that can be no application's name.
     pub fn rename_app(&mut self, app: &str) -> Result<(), NameError> {
         self.dialogue.rename_app(app)
-    }
-
-    /// The stream that this name, perhaps with a query, means on this connection, for a publish or
-    /// play that is let in under another name. What the client is told keeps to its own name.
-    ///
-    /// # Errors
-    /// When the name is none, or the client has not connected.
-    pub fn address_of(&self, name: &str) -> Result<StreamAddress, NameError> {
-        self.dialogue.address_of(name)
     }
 
     /// The verdict on connect: no. The connection is to be closed.

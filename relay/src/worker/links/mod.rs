@@ -190,6 +190,6 @@ impl Links {
 const LINK_TOKEN: u64 = 1 << 62;
 
 /// Whether a token of a connection that was dialled is one of a link.
-fn is_link_token(token: u64) -> bool {
+pub(super) fn is_link_token(token: u64) -> bool {
     token & LINK_TOKEN != 0
 }

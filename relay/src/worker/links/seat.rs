@@ -15,7 +15,7 @@ use crate::limits::NO_BYTES_LIMIT;
 use crate::reactor::ConnectionKey;
 use crate::worker::labels::{Label, LinkRefusal};
 use crate::worker::mail::{Mail, Order, Party, Refusal, Request, WorkerIndex};
-use crate::worker::registrar::News;
+use crate::worker::registrar::Tiding;
 use crate::worker::settings::{PublishConflict, UnknownStream};
 use crate::worker::{Ending, Worker};
 
@@ -135,7 +135,7 @@ impl Worker {
         }
         let mut sent = Vec::new();
         act(registrar, &mut |to, mail| sent.push((to, mail)));
-        let news = registrar.take_news();
+        let tidings = registrar.take_tidings();
         for (to, mut mail) in sent {
             if let Mail::Order(Order::Grant { name, term: term @ None, .. }) = &mut mail {
                 let name = Arc::clone(name);
@@ -147,22 +147,22 @@ impl Worker {
             }
             self.mailbox.send(to, mail);
         }
-        for news in news {
-            self.hear_news(news, now);
+        for tiding in tidings {
+            self.hear_tiding(tiding, now);
         }
     }
 
-    fn hear_news(&mut self, news: News, now: Duration) {
-        match news {
-            News::Wanted(name) => self.with_cluster(|cluster| cluster.wanted(&name, now)),
-            News::Unwanted(name) => self.with_cluster(|cluster| cluster.unwanted(&name, now)),
-            News::Live(name) => self.with_cluster(|cluster| cluster.live(&name, now)),
-            News::Resting(name) => {
+    fn hear_tiding(&mut self, tiding: Tiding, now: Duration) {
+        match tiding {
+            Tiding::Wanted(name) => self.with_cluster(|cluster| cluster.wanted(&name, now)),
+            Tiding::Unwanted(name) => self.with_cluster(|cluster| cluster.unwanted(&name, now)),
+            Tiding::Live(name) => self.with_cluster(|cluster| cluster.live(&name, now)),
+            Tiding::Resting(name) => {
                 self.with_cluster(|cluster| cluster.resting(&name, now));
                 self.claim_adopted(&name, now);
             }
-            News::Ended(name) => self.with_cluster(|cluster| cluster.released(&name, now)),
-            News::Rate(name, rate) => {
+            Tiding::Ended(name) => self.with_cluster(|cluster| cluster.released(&name, now)),
+            Tiding::Rate(name, rate) => {
                 let kbit = u32::try_from(rate / 125).unwrap_or(u32::MAX);
                 self.with_cluster(|cluster| cluster.set_rate(&name, kbit));
             }

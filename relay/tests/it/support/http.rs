@@ -18,8 +18,18 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Response, String> {
 
 /// The same by another method.
 pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Response, String> {
+    send(address, method, path, "")
+}
+
+/// The same with a body, which says of itself that it is JSON.
+pub(crate) fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    json: &str,
+) -> Result<Response, String> {
     let fail = |why: &str| format!("{method} {path}: {why}");
-    let answer = exchange(address, method, path).map_err(|error| fail(&error.to_string()))?;
+    let answer = exchange(address, method, path, json).map_err(|error| fail(&error.to_string()))?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| fail("no header"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| fail(&format!("no status in {head:?}")))?;
@@ -29,11 +39,15 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str) -> Result<Respo
     Ok(Response { status, body: body.to_owned() })
 }
 
-fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
+fn exchange(address: SocketAddr, method: &str, path: &str, json: &str) -> std::io::Result<String> {
     let limit = Duration::from_secs(5);
     let mut socket = TcpStream::connect_timeout(&address, limit)?;
     socket.set_read_timeout(Some(limit))?;
-    write!(socket, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
+    if !json.is_empty() {
+        write!(socket, "Content-Type: application/json\r\nContent-Length: {}\r\n", json.len())?;
+    }
+    write!(socket, "\r\n{json}")?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
     Ok(answer)

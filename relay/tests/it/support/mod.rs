@@ -6,6 +6,7 @@
 
 pub(crate) mod amf;
 pub(crate) mod backend;
+pub(crate) mod bystander;
 pub(crate) mod chunk;
 pub(crate) mod client;
 pub(crate) mod clip;
