@@ -18,7 +18,8 @@ fn check(arguments: &[&str], part: &str) {
 
 #[test]
 fn a_wrong_url_or_expectation() {
-    check(&["run", "--target", "http://127.0.0.1/live"], "is none of rtmp");
+    check(&["run", "--target", "srt://127.0.0.1/live"], "is none of rtmp");
+    check(&["run", "--target", "http://127.0.0.1/live"], "can only be played");
     check(&["run", "--target", "rtmp://no-such-host.invalid/live"], "not known");
     let target = ["run", "--target", "rtmp://127.0.0.1/live", "--expect"];
     check(&[&target[..], &["kept>=2"]].concat(), "can never be met");
