@@ -141,21 +141,28 @@
 //! # The cluster
 //!
 //! [`cluster`] decides, and moves no media: nodes greet, keep one control connection per pair,
-//! announce their streams to all, and ask a stream's origin who feeds them. What it asks for is
-//! carried out by whoever drives it:
+//! announce their streams to all, and ask a stream's origin who feeds them. The workers carry out
+//! what it asks for, over connections of their own kind
+//! ([`LinkSession`](session::link::LinkSession)) on a port of their own:
 //!
 //! ```text
-//!   control connections (link port)           one thread drives Cluster, beside the registrar
+//!   control connections (any worker)          worker 0 drives Cluster, beside the registrar
 //!     bytes -> session -> data message  --->  Cluster::received
 //!     data message <- session           <---  Command::Send
 //!   registrar (names of this node)      --->  claim, live, resting, released, wanted, unwanted
-//!                                       <---  Appeared, Vanished, Yield
+//!                                       <---  Vanished, Yield
 //!   a stream's home                     <---  Feed, Repath, StopFeed: reads its log through a view
 //!                                             with a message stream id of its own, and writes that
 //!                                             to the media link that its worker has to the peer
 //!   who takes a peer's link             --->  fed, quiet, unfed
-//!                                       <---  Adopt, Drop: which link is read into the log
+//!                                       <---  Adopt: the link claims the stream's name like a
+//!                                             publisher; Drop: it is told that it is not wanted
 //! ```
+//!
+//! A link offers its streams; when one is taken up, whoever takes it says where its log ends, and
+//! only then media flows. Every message is counted by its origin, so a node that changes from one
+//! feeder to another goes on at the very message. The log of a node that is fed is made by the same
+//! path as a publisher's: nothing below the registrar knows where a stream comes from.
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

@@ -210,6 +210,11 @@ limits! {
     announced_streams_max: Count = 20_000, "Streams that one node may announce; the rest cannot be had from it.";
     directory_names_max: Count = 100_000, "Names that all nodes together may announce; further ones are passed over.";
     directory_refresh: Time = secs(10), "How often a node repeats that what it announced still stands; after three such spans without a word its streams end.";
+    link_streams_max: Count = 4_096, "Streams on one link between nodes; further ones are refused.";
+    link_messages_per_second_max: Count = 2_000_000, "Messages per second on one link between nodes, which carries many streams.";
+    link_queue_bytes_max: Bytes = 64 * MIB, "Control messages that wait to be sent to another node; a node that does not read them is let go.";
+    link_lag_max: Time = secs(3), "A link that is further behind its streams than this feeds fewer of them: those with the fewest players end first.";
+    link_keep_alive: Time = millis(250), "How often something is said about each stream on a link, even where nothing comes.";
     link_silence: Time = secs(1), "A stream of which nothing came over a link for so long is asked for elsewhere.";
     claims_waiting_max: Count = 16, "Publishers that may wait for one name while its holder yields; further ones are refused.";
     auth_failures_per_address: Count = 10, "Wrong stream keys, signatures, tokens and passwords from one address (IPv6: one /64 network); after so many none is looked at until auth_failure_window has passed. From addresses in limits.exempt they are counted for each stream (or application and user) by itself. Right ones are not either, for guessing would go on; rules that need none still hold.";

@@ -42,6 +42,7 @@ bodies! {
     data_message: session::fuzz::data_message,
     flv: wire::fuzz::flv,
     handshake: wire::fuzz::handshake,
+    link_session: session::fuzz::link_session,
     media_header: wire::fuzz::media_header,
     outside_url: worker::fuzz::outside_url,
     proxy_header: session::fuzz::proxy_header,

@@ -123,6 +123,7 @@ impl Rig {
                 shared: Arc::clone(&shared),
                 listeners: vec![ListenerKey(0)],
                 tunnel: TunnelSource::seeded(1),
+                links: None,
                 seed: 1,
             });
             worker.start();

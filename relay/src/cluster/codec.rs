@@ -70,6 +70,9 @@ mod kind {
     pub(super) const STOP_PUSH: u8 = 20;
     pub(super) const UNFED: u8 = 21;
     pub(super) const AT: u8 = 30;
+    pub(super) const HEADERS: u8 = 31;
+    pub(super) const TAKE: u8 = 32;
+    pub(super) const AUDIENCE: u8 = 33;
 }
 
 /// The short string `relay`, and the marker of a long string (AMF0 sections 2.4 and 2.14).
@@ -180,6 +183,18 @@ impl Message {
                 out.u64(at.ingested);
                 out.list(&at.path, |out, key| out.u64(key.0));
             }
+            Self::Headers => out.u8(kind::HEADERS),
+            Self::Take { position } => {
+                out.u8(kind::TAKE);
+                out.flags([position.is_some()]);
+                let (epoch, seq) = position.map_or((0, 0), |at| (at.epoch, at.seq));
+                out.u64(epoch);
+                out.u64(seq);
+            }
+            Self::Audience { players } => {
+                out.u8(kind::AUDIENCE);
+                out.u32(*players);
+            }
         }
     }
 
@@ -227,6 +242,9 @@ impl Message {
             kind::STOP_PUSH => Self::StopPush(read_edge(input, limits)?),
             kind::UNFED => Self::Unfed(read_edge(input, limits)?),
             kind::AT => Self::At(read_at(input)?),
+            kind::HEADERS => Self::Headers,
+            kind::TAKE => Self::Take { position: read_position(input)? },
+            kind::AUDIENCE => Self::Audience { players: input.u32()? },
             _ => return Ok(None),
         }))
     }
@@ -351,6 +369,16 @@ fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {
         return Err(CodecError::Number);
     }
     Ok(At { position, origin, ingested, path: path.into() })
+}
+
+fn read_position(input: &mut Input<'_>) -> Result<Option<Position>, CodecError> {
+    let [is_there] = input.flags()?;
+    let (epoch, seq) = (input.u64()?, input.u64()?);
+    match (is_there, (1..=EPOCH_MAX).contains(&epoch)) {
+        (false, _) => Ok(None),
+        (true, true) => Ok(Some(Position { epoch, seq })),
+        (true, false) => Err(CodecError::Number),
+    }
 }
 
 /// The name of a stream: `app/name`.

@@ -89,6 +89,10 @@ fn messages() -> Vec<(&'static str, Message)> {
                 path: [A, B].into(),
             }),
         ),
+        ("headers", Message::Headers),
+        ("take", Message::Take { position: Some(Position { epoch: 7, seq: 123_456 }) }),
+        ("take_all", Message::Take { position: None }),
+        ("audience", Message::Audience { players: 70_000 }),
         ("refused", Message::Refused(Refusal::Secret)),
     ]
 }

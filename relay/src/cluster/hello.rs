@@ -296,6 +296,18 @@ impl Greeting {
     }
 }
 
+/// What a dialler wants of a connection, by the first message on it; `None` when that is no
+/// greeting. Nothing is proven by it.
+#[must_use]
+pub fn asks_for(payload: &[u8], limits: &Limits) -> Option<Role> {
+    let (kind, mut input) = unwrap(payload, limits).ok()?;
+    if kind != greeting::HELLO {
+        return None;
+    }
+    let _versions = (input.u16().ok()?, input.u16().ok()?);
+    read_role(&mut input).ok()
+}
+
 /// What a side sends before it closes a connection for this reason.
 pub(super) fn refused(refusal: Refusal) -> Bytes {
     let mut out = Output::default();

@@ -371,6 +371,12 @@ impl Cluster {
         self.members.clock(peer)
     }
 
+    /// Whether another node has a publisher of this name that is connected.
+    #[must_use]
+    pub fn is_busy(&self, name: &str) -> bool {
+        self.streams.get(name).is_some_and(Entry::is_busy)
+    }
+
     /// What is known of a stream; `None` when nothing is.
     #[must_use]
     pub fn stream(&self, name: &str) -> Option<StreamView> {

@@ -67,6 +67,20 @@ pub enum Message {
     Unfed(Edge),
     /// On a media link, before the first message of a stream and after each jump.
     At(At),
+    /// On a media link: the messages up to the next [`Self::At`] are the headers in force there,
+    /// and no part of the stream.
+    Headers,
+    /// On a media link, from who is fed: the stream is read from now on. The next message that is
+    /// missing; none where nothing of that source is there.
+    Take {
+        /// Where what is there ends.
+        position: Option<Position>,
+    },
+    /// On a media link, from who is fed: so many players depend on the stream.
+    Audience {
+        /// Players of that node and of those that it feeds.
+        players: u32,
+    },
 }
 
 /// Which part of a whole list a message is. A list that is neither begun nor ended by its message

@@ -55,7 +55,7 @@ pub use codec::{CodecError, PATH_MAX, VERSIONS};
 pub use command::{Command, Line, Note, Path};
 pub use counters::{ADDRESSES_PER_NODE, Counters, FEEDS_FACTOR, OFFERS_MAX, Usage};
 pub use hello::{
-    Binding, Credentials, Greeted, Greeting, Met, Nonce, Role, SECRET_BYTES_MIN, Secret,
+    Binding, Credentials, Greeted, Greeting, Met, Nonce, Role, SECRET_BYTES_MIN, Secret, asks_for,
 };
 pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, Term};
 pub use machine::{ClaimRefused, Cluster, Conflict, PeerView, StreamView};

@@ -179,7 +179,13 @@ impl Cluster {
                 }
             }
             // Those that the membership has taken, and what belongs on media links.
-            Message::Refused(_) | Message::Beat(_) | Message::Bye | Message::At(_) => {
+            Message::Refused(_)
+            | Message::Beat(_)
+            | Message::Bye
+            | Message::At(_)
+            | Message::Headers
+            | Message::Take { .. }
+            | Message::Audience { .. } => {
                 self.out.counters.unknown += 1;
             }
         }

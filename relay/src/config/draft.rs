@@ -12,7 +12,7 @@ use super::nearest::nearest;
 use super::settings::{self, ANY_APP, APPS, LIMITS};
 use super::{
     Api, Config, ConfigError, Drain, Effective, Listen, Log, Node, ReactorChoice, Row, Sockets,
-    Source, Tls, fronts, hooks, text,
+    Source, Tls, cluster, fronts, hooks, text,
 };
 use crate::worker::settings::{AppSettings, Settings, Speaks, prefixes};
 
@@ -38,8 +38,13 @@ impl Draft {
     pub(super) fn new() -> Self {
         let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let config = Config {
-            node: Node { name: host_name(), workers: None, reactor: ReactorChoice::Auto },
-            listen: Listen { rtmp: any(1935), http: any(8935) },
+            node: Node {
+                name: host_name(),
+                workers: None,
+                reactor: ReactorChoice::Auto,
+                zone: String::new(),
+            },
+            listen: Listen { rtmp: any(1935), http: any(8935), link: any(cluster::LINK_PORT) },
             listeners: Vec::new(),
             tls: Tls::default(),
             sockets: Sockets::default(),
@@ -47,6 +52,7 @@ impl Draft {
             drain: Drain { window: Duration::ZERO },
             log: Log::DEFAULT,
             api: Api::default(),
+            cluster: cluster::Cluster::default(),
         };
         let apps = BTreeMap::from([(ANY_APP.to_owned(), AppSettings::default())]);
         Self { config, apps, sources: HashMap::new(), mistakes: Vec::new(), untold: 0 }
@@ -82,6 +88,10 @@ impl Draft {
                 self.mistakes.push(format!("There are {} more mistakes.", self.untold));
             }
             return Err(ConfigError { sentences: self.mistakes, log: self.config.log });
+        }
+        let window = Key::new(&["drain", "window"]);
+        if !self.config.cluster.peers.is_empty() && !self.sources.contains_key(&window) {
+            self.config.drain.window = cluster::DRAIN_WINDOW;
         }
         self.inherit();
         self.settle_hooks();
@@ -190,10 +200,21 @@ impl Draft {
             let allowed = format!("at most limits.log_bytes_total, {}", text::show_bytes(total));
             self.too_large("log_bytes_max", text::show_bytes(log), &allowed);
         }
-        let Listen { rtmp, http } = self.config.listen;
+        let Listen { rtmp, http, link } = self.config.listen;
+        let is_node = !self.config.cluster.peers.is_empty();
         if overlap(rtmp, http) {
             let allowed = format!("another address or port than listen.rtmp, which is {rtmp}");
             self.not_together(Key::new(&["listen", "http"]), http.to_string(), &allowed);
+        }
+        for (name, other) in [("rtmp", rtmp), ("http", http)] {
+            if is_node && overlap(other, link) {
+                let allowed =
+                    format!("another address or port than listen.{name}, which is {other}");
+                self.not_together(Key::new(&["listen", "link"]), link.to_string(), &allowed);
+            }
+        }
+        if let Some((name, text, allowed)) = cluster::mistakes(&self.config) {
+            self.not_together(Key::new(&["cluster", name]), text, &allowed);
         }
         for (table, number, name, text, allowed) in fronts::mistakes(&self.config) {
             let item = Key::new(table).with(&[&number.to_string(), name]);

@@ -7,6 +7,7 @@
 
 mod api;
 mod arguments;
+mod cluster;
 mod draft;
 mod environment;
 mod file;
@@ -24,6 +25,7 @@ mod text;
 mod tools;
 
 pub use self::api::{Api, Tokens};
+pub use self::cluster::{Cluster, Peer, SecretBytes};
 pub use self::reload::{Change, Origin};
 pub use self::tools::Top;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub log: Log,
     /// `[api]`
     pub api: Api,
+    /// `[cluster]`
+    pub cluster: Cluster,
 }
 
 /// `[node]`: this process.
@@ -69,6 +73,8 @@ pub struct Node {
     pub workers: Option<usize>,
     /// The reactor's backend.
     pub reactor: ReactorChoice,
+    /// Where it stands; empty when nobody said.
+    pub zone: String,
 }
 
 /// Most workers of one node.
@@ -92,6 +98,8 @@ pub struct Listen {
     pub rtmp: SocketAddr,
     /// For operators.
     pub http: SocketAddr,
+    /// For other nodes.
+    pub link: SocketAddr,
 }
 
 /// `[tls]`: certificates, by the name that clients ask for.

@@ -103,6 +103,7 @@ impl Effective {
         config.settings.proxy_from.clone_from(&old.settings.proxy_from);
         config.sockets = old.sockets.clone();
         config.log.format = old.log.format;
+        config.cluster = old.cluster.clone();
         self
     }
 }

@@ -72,7 +72,7 @@ fn every_section_is_decided() {
     sections.dedup();
     for section in sections {
         // A new section belongs into `is_live` and here.
-        let restart = ["node", "listen", "tls", "sockets"];
+        let restart = ["node", "listen", "tls", "sockets", "cluster"];
         let live = ["limits", "overflow", "http_flv", "access", "outside", "drain", "api", "log"];
         let known = restart.contains(&section) || live.contains(&section);
         assert!(known || section.starts_with("apps."), "[{section}]");

@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
-    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, fronts, hooks, limiting, outside,
-    secrets, text,
+    Config, LogFormat, LogLevel, ReactorChoice, WORKERS_MAX, api, cluster, fronts, hooks, limiting,
+    outside, secrets, text,
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
@@ -67,7 +67,7 @@ pub(super) const ANY_APP: &str = "*";
 pub(super) fn sections() -> impl Iterator<Item = &'static str> {
     [
         "node", "listen", "tls", "sockets", LIMITS, "overflow", APPS, "access", "outside",
-        "http_flv", "drain", "api", "log",
+        "http_flv", "cluster", "drain", "api", "log",
     ]
     .into_iter()
 }
@@ -75,7 +75,7 @@ pub(super) fn sections() -> impl Iterator<Item = &'static str> {
 /// Every setting that is there once, in the order of the documentation within each section.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     let one = SETTINGS.iter().chain(fronts::SETTINGS).chain(limiting::SETTINGS);
-    one.chain(api::SETTINGS).chain(outside::SETTINGS)
+    one.chain(api::SETTINGS).chain(outside::SETTINGS).chain(cluster::SETTINGS)
 }
 
 /// Every setting that each application has, in the order of the documentation.
@@ -290,7 +290,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         section: "drain",
         name: "window",
-        why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short.",
+        why: "How long connections are given to go after SIGTERM; a second SIGTERM or SIGINT cuts it short. 30s in a cluster unless set.",
         flag: None,
         set: |config, text| {
             config.drain.window =
@@ -445,7 +445,7 @@ fn rules(to: &mut Rules, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
+pub(super) fn address(to: &mut SocketAddr, port: u16, text: &str) -> Result<(), String> {
     *to = text::address(text).ok_or_else(|| {
         format!(
             "an address in digits with a port: \"[::]:{port}\" for every address of this host, \

@@ -20,7 +20,7 @@ use super::state::State;
 use super::usage;
 use crate::config::Row;
 use crate::limits::{Limit, Limits, Value};
-use crate::worker::labels::{Role, Source, Transport};
+use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
     ConnectionFilter, ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
@@ -81,7 +81,7 @@ fn named<L: Copy>(
 }
 
 type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
-type Answer<T> = Result<JsonLine<T>, ApiError>;
+pub(super) type Answer<T> = Result<JsonLine<T>, ApiError>;
 
 /// One stream of `GET /api/v1/streams`.
 #[derive(Debug, Serialize)]
@@ -90,7 +90,7 @@ pub(super) struct StreamReport {
     name: String,
     /// `live`, `grace`, or `waiting`: players wait for a publisher.
     state: &'static str,
-    /// Where it comes from: `local`. Null while waiting.
+    /// Where it comes from: `local`, or `remote` from another node. Null while waiting.
     source: Option<&'static str>,
     /// How often the name was given to another publisher; 0 while waiting.
     epoch: u64,
@@ -398,7 +398,7 @@ impl Merged {
                 Some(StreamState::Grace) => "grace",
                 None => "waiting",
             },
-            source: home.map(|_| Source::Local.label()),
+            source: home.map(|home| home.source.label()),
             epoch: home.map_or(0, |home| home.epoch),
             core,
             since_unix_ms: home.map(|home| state.unix_ms(home.since)),
@@ -456,6 +456,6 @@ fn connection(state: &State, row: ConnectionShare) -> ConnectionReport {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

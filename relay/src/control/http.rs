@@ -20,7 +20,8 @@ use super::ask::NoAnswer;
 use super::metrics::Metrics;
 use super::state::{Phase, State};
 use super::{
-    api, api_outside, guard, health, log_level, nodes, openapi, status, stream_series, watch,
+    api, api_outside, cluster, guard, health, log_level, nodes, openapi, status, stream_series,
+    watch,
 };
 
 /// Every route of the node.
@@ -53,8 +54,8 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/api/v1/connections/{id}/", delete(api::close))
         .route("/api/v1/nodes", get(nodes::nodes))
         .route("/api/v1/nodes/", get(nodes::nodes))
-        .route("/api/v1/links", get(nodes::links))
-        .route("/api/v1/links/", get(nodes::links))
+        .route("/api/v1/links", get(cluster::links))
+        .route("/api/v1/links/", get(cluster::links))
         .route("/api/v1/log", get(log_level::show).put(log_level::set))
         .route("/api/v1/log/", get(log_level::show).put(log_level::set))
         .route("/api/v1/drain", post(nodes::drain))

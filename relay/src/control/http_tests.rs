@@ -15,7 +15,7 @@ use super::super::state::Phase;
 use super::super::testing::{self, Script};
 use super::*;
 use crate::worker::handle::WorkerHandle;
-use crate::worker::labels::{Role, Transport};
+use crate::worker::labels::{Role, Source, Transport};
 use crate::worker::report::{
     ConnectionId, ConnectionShare, Publisher, Query, StreamHome, StreamKey, StreamShare,
     StreamState,
@@ -128,6 +128,7 @@ fn share(app: &str, name: &str, players: usize) -> StreamShare {
 
 fn home(epoch: u64) -> StreamHome {
     StreamHome {
+        source: Source::Local,
         epoch,
         state: StreamState::Live,
         publisher: Some(Publisher {

@@ -85,6 +85,7 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     traffic(&mut out, &cells);
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
+    super::cluster::expose(&mut out, &cells);
     limits(&mut out, state);
     let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
     state.hooks.expose(&mut out, &overloaded);
@@ -297,19 +298,19 @@ fn limits(out: &mut Families, state: &State) {
 }
 
 /// The cells of all cores.
-struct AllCells<'a>(Vec<&'a Cells>);
+pub(super) struct AllCells<'a>(Vec<&'a Cells>);
 
 impl<'a> AllCells<'a> {
     fn by_core(&self) -> impl Iterator<Item = (String, &'a Cells)> {
         self.0.iter().enumerate().map(|(core, cells)| (core.to_string(), *cells))
     }
 
-    fn total(&self, cell: fn(&Cells) -> &Cell64) -> f64 {
+    pub(super) fn total(&self, cell: fn(&Cells) -> &Cell64) -> f64 {
         float(self.0.iter().map(|cells| cell(cells).get()).fold(0, u64::wrapping_add))
     }
 
     /// The sum over cores of each cell of a family.
-    fn sum<L: Label, const N: usize>(
+    pub(super) fn sum<L: Label, const N: usize>(
         &self,
         family: fn(&Cells) -> &Family<L, N>,
     ) -> impl Iterator<Item = (L, u64)> {
@@ -323,7 +324,7 @@ impl<'a> AllCells<'a> {
     }
 
     /// The sum over cores of a histogram.
-    fn merge(&self, read: fn(&Cells) -> HistogramReading) -> HistogramReading {
+    pub(super) fn merge(&self, read: fn(&Cells) -> HistogramReading) -> HistogramReading {
         let mut readings = self.0.iter().map(|cells| read(cells));
         let first = readings.next().unwrap_or_else(|| read(&Cells::default()));
         readings.fold(first, |mut sum, reading| {

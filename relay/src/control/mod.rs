@@ -12,6 +12,7 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
+//!   cluster   other nodes: where they are, and what is shown of them
 //!   streams   /metrics/streams: a bounded number of series of single streams
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
 //!   status    /: the page that shows all of it in a browser
@@ -29,6 +30,7 @@ mod api_outside;
 mod ask;
 mod budget;
 mod certificates;
+mod cluster;
 pub mod ending;
 mod families;
 mod guard;
@@ -146,6 +148,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
         tokio::spawn(sample_heartbeats(Arc::clone(&state)));
         tokio::spawn(keep_token_keys(Arc::clone(&state)));
+        tokio::spawn(cluster::look_up_peers(Arc::clone(&state)));
         tokio::spawn(Arc::clone(&state.hooks).run());
         tokio::spawn(Arc::clone(&state.outside).run());
         if let Some(watch) = watch {

@@ -1,5 +1,5 @@
-//! `/api/v1/nodes` and `/api/v1/links`: how this node is, from the cells of its workers, without
-//! asking any; and `/api/v1/drain`.
+//! `/api/v1/nodes`: how this node is, from the cells of its workers, without asking any, and what
+//! it knows of others; and `/api/v1/drain`.
 //!
 //! Numbers that only grow come as totals beside the moment they were read at, so that whoever asks
 //! twice has a rate over exactly the time between.
@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use super::api::Answer;
+use super::cluster::{self, OtherNode};
 use super::http::{ApiError, JsonLine};
 use super::life::Wish;
 use super::page::Page;
@@ -21,7 +23,7 @@ use crate::worker::cells::{Cells, Family};
 use crate::worker::handle::WorkerHandle;
 use crate::worker::labels::{Label, MemoryKind, Role};
 
-/// One node of `GET /api/v1/nodes`.
+/// The node that answers, in `GET /api/v1/nodes`.
 #[derive(Debug, Serialize)]
 pub(super) struct NodeReport {
     node: String,
@@ -66,31 +68,19 @@ struct CoreReport {
     flush_ms: u64,
 }
 
-/// One link of `GET /api/v1/links`: a connection to another node that carries streams.
+/// A row of `GET /api/v1/nodes`.
 #[derive(Debug, Serialize)]
-pub(super) struct LinkReport {
-    /// The worker that has it.
-    core: usize,
-    /// The other node's process.
-    process: String,
-    /// The other end.
-    peer: String,
-    /// `in`: it brings streams; `out`: it feeds the other node.
-    way: &'static str,
-    streams: usize,
-    bytes_in: u64,
-    bytes_out: u64,
-    lag_ms: u64,
+#[serde(untagged)]
+pub(super) enum Row {
+    Own(Box<NodeReport>),
+    Other(OtherNode),
 }
 
-/// `GET /api/v1/nodes`; all of them are one page.
-pub(super) async fn nodes(Shared(state): Shared<Arc<State>>) -> JsonLine<Page<NodeReport>> {
-    JsonLine(Page { items: vec![own(&state)], next: None })
-}
-
-/// `GET /api/v1/links`; all of them are one page. A node without peers has none.
-pub(super) async fn links(Shared(_): Shared<Arc<State>>) -> JsonLine<Page<LinkReport>> {
-    JsonLine(Page { items: Vec::new(), next: None })
+/// `GET /api/v1/nodes`; all of them are one page, and the node that answers is the first.
+pub(super) async fn nodes(Shared(state): Shared<Arc<State>>) -> Answer<Page<Row>> {
+    let mut items = vec![Row::Own(Box::new(own(&state)))];
+    items.extend(cluster::others(&state).await?.into_iter().map(Row::Other));
+    Ok(JsonLine(Page { items, next: None }))
 }
 
 /// `POST /api/v1/drain`: what SIGTERM does. Asked again it changes nothing.

@@ -15,6 +15,9 @@ pub(super) struct Fronts {
     pub(super) sockets: Vec<Vec<TcpListener>>,
     /// Where they listen, with the ports that the kernel chose.
     pub(super) addresses: Vec<SocketAddr>,
+    /// Where other nodes find this one, if it is part of a cluster. The socket of it is each
+    /// worker's last.
+    pub(super) link: Option<SocketAddr>,
 }
 
 impl Fronts {
@@ -28,11 +31,21 @@ impl Fronts {
             Some((format!("listeners.{}.address", index + 1), listener.address?))
         });
         let all = std::iter::once(("listen.rtmp".to_owned(), config.listen.rtmp)).chain(further);
-        let mut fronts =
-            Self { sockets: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new() };
+        let mut fronts = Self {
+            sockets: (0..workers).map(|_| Vec::new()).collect(),
+            addresses: Vec::new(),
+            link: None,
+        };
         for (name, address) in all {
             let sockets = open(&name, address, workers, options)?;
             fronts.addresses.push(bound(sockets.first(), address));
+            for (of_worker, socket) in fronts.sockets.iter_mut().zip(sockets) {
+                of_worker.push(socket);
+            }
+        }
+        if !config.cluster.peers.is_empty() {
+            let sockets = open("listen.link", config.listen.link, workers, options)?;
+            fronts.link = Some(bound(sockets.first(), config.listen.link));
             for (of_worker, socket) in fronts.sockets.iter_mut().zip(sockets) {
                 of_worker.push(socket);
             }

@@ -10,6 +10,7 @@
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
 mod chance;
+mod cluster;
 mod files;
 mod fronts;
 mod processors;
@@ -55,7 +56,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
-    let addresses = fronts.addresses.clone();
+    let (addresses, link) = (fronts.addresses.clone(), fronts.link);
     if let Some(chosen) = addresses.first() {
         effective.config.listen.rtmp = *chosen;
     }
@@ -70,9 +71,11 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         .with_outside(settings.limits.outside_news_max, seed())
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let parts = start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock };
+    let cluster = cluster::settings(&config, fronts.link);
+    let parts =
+        start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
-    let said = Said::new(&config, &workers.handles, &addresses, http_address);
+    let said = Said::new(&config, &workers.handles, &addresses, http_address, link);
     let log = logging.counts.clone();
     let handles = workers.handles;
     let rereads = Vec::new();
@@ -168,6 +171,8 @@ struct Said {
     backend: String,
     rtmp: SocketAddr,
     http: SocketAddr,
+    /// Where other nodes find it.
+    link: Option<SocketAddr>,
     /// Further listeners, and what each takes.
     further: Vec<(SocketAddr, String)>,
     has_tls: bool,
@@ -181,6 +186,7 @@ impl Said {
         workers: &[WorkerHandle],
         addresses: &[SocketAddr],
         http: SocketAddr,
+        link: Option<SocketAddr>,
     ) -> Self {
         let mut backends: Vec<_> = workers.iter().map(|worker| worker.backend).collect();
         backends.dedup();
@@ -191,10 +197,20 @@ impl Said {
         let further = addresses.iter().skip(1).copied().zip(takes).collect();
         let has_tls = !config.tls.certificates.is_empty();
         let default_access = config.settings.access_is_default();
-        Self { node, workers: workers.len(), backend, rtmp, http, further, has_tls, default_access }
+        Self {
+            node,
+            workers: workers.len(),
+            backend,
+            rtmp,
+            http,
+            link,
+            further,
+            has_tls,
+            default_access,
+        }
     }
 
-    /// Programs read the lines `rtmp`, `http` and `listener`.
+    /// Programs read the lines `rtmp`, `http`, `link` and `listener`.
     fn text(&self) -> String {
         let mut further = String::new();
         for (number, (address, takes)) in self.further.iter().enumerate() {
@@ -205,6 +221,7 @@ impl Said {
             "relay {version}, node {node}, {count} worker{s} on {backend}\n\
              rtmp  rtmp://{rtmp}/live/<name>\n\
              http  http://{http}/\n\
+             {link}\
              {further}\
              Publish to the rtmp address and play from it{secured}; \
              the http address has health, metrics and API.\n{access}",
@@ -216,6 +233,8 @@ impl Said {
             secured = if self.has_tls { ", or as rtmps://" } else { "" },
             rtmp = reachable(self.rtmp),
             http = reachable(self.http),
+            link =
+                self.link.map_or(String::new(), |link| format!("link  {link} for other nodes\n")),
             access = if self.default_access { DEFAULT_ACCESS } else { "" },
         )
     }
@@ -228,6 +247,7 @@ impl Said {
             reactor = self.backend,
             rtmp = %self.rtmp,
             http = %self.http,
+            link = self.link.map(tracing::field::display),
             "started"
         );
         if self.default_access {

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use super::NodeError;
 use super::{chance, processors};
+use crate::cluster;
 use crate::config::{Config, ReactorChoice};
 use crate::control::ending::EndingGuard;
 use crate::reactor::socket::SocketOptions;
@@ -19,7 +20,7 @@ use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::mailbox::{Mailbox, mailboxes};
 use crate::worker::settings::Settings;
-use crate::worker::{self, Shared, TunnelSource, Worker, turn};
+use crate::worker::{self, LinkParts, Shared, TunnelSource, Worker, turn};
 
 /// How many workers, where, on which reactor.
 pub(super) struct Plan {
@@ -113,6 +114,7 @@ struct Seat {
     clock: Clock,
     seed: u64,
     tunnel_ids: TunnelIds,
+    cluster: Option<cluster::Settings>,
     backend: Backend,
     zero_copy_bytes_min: Option<usize>,
 }
@@ -124,6 +126,8 @@ pub(super) struct Parts {
     pub(super) guards: Vec<EndingGuard>,
     pub(super) options: SocketOptions,
     pub(super) clock: Clock,
+    /// What the cluster's machine is told, if there is a cluster.
+    pub(super) cluster: Option<cluster::Settings>,
 }
 
 /// Starts every worker, with its sockets. They begin to turn when all of them are there.
@@ -133,7 +137,7 @@ pub(super) fn workers(
     sockets: Vec<Vec<TcpListener>>,
     seed: u64,
 ) -> Result<Started, NodeError> {
-    let Parts { settings, shared, guards, options, clock } = parts;
+    let Parts { settings, shared, guards, options, clock, cluster } = parts;
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
@@ -153,6 +157,7 @@ pub(super) fn workers(
             clock,
             seed: seeds.u64(..),
             tunnel_ids: tunnel_ids.clone(),
+            cluster: cluster.clone(),
             backend: plan.backend.clone(),
             zero_copy_bytes_min: plan.zero_copy_bytes_min,
         };
@@ -222,6 +227,10 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
     let (handle, queries) =
         WorkerHandle::new(core, backend, reason, Arc::clone(&cells), reactor.waker());
     seat.mailbox.set_waker(reactor.waker());
+    let links = seat.cluster.map(|settings| LinkParts {
+        settings,
+        listener: *listeners.last().expect("a node of a cluster listens for others"),
+    });
     let worker = Worker::new(worker::Parts {
         settings: seat.settings,
         mailbox: seat.mailbox,
@@ -230,6 +239,7 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
         shared: seat.shared,
         listeners,
         tunnel: TunnelSource { ids: seat.tunnel_ids, random: Box::new(chance::bytes) },
+        links,
         seed: seat.seed,
     });
     Ok((worker, reactor, handle))

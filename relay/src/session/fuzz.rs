@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::http::HeadReader;
+use super::link::{LinkEvent, LinkSession};
 use super::proxy;
 use super::sniff::{Sniffed, sniff};
 use super::tunnel::{Numbered, Order, TunnelIds, TunnelRequest, Turn, Verb};
@@ -25,6 +26,44 @@ use crate::wire::command::Call;
 use crate::wire::data::{self, DataAction};
 use crate::wire::message::MessageType;
 use crate::wire::stream_name::StreamAddress;
+
+/// Either end of a link between nodes, after its handshake: what is heard does not depend on how
+/// the bytes were cut.
+pub fn link_session(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else { return };
+    let limits = Limits::default();
+    let heard = |piece: usize| {
+        let dials = first & 1 == 0;
+        let mut session =
+            if dials { LinkSession::dial(&limits, 1) } else { LinkSession::accept(&limits, 1) };
+        if first & 2 != 0 {
+            session.expect_media();
+        }
+        let mut heard = Vec::new();
+        let shaken = [&[3][..], &[0; 2 * 1_536]].concat();
+        for mut input in std::iter::once(&shaken[..]).chain(data.chunks(piece)) {
+            loop {
+                match session.next_event(&mut input, Duration::ZERO) {
+                    Ok(Some(LinkEvent::Media { message_stream, message })) => {
+                        let payload: Vec<u8> = message.payload().flatten().copied().collect();
+                        let (kind, time) = (message.kind(), message.timestamp());
+                        heard.push(format!("{message_stream} {kind:?} {time:?} {payload:?}"));
+                    }
+                    Ok(Some(event)) => heard.push(format!("{event:?}")),
+                    Ok(None) => break,
+                    Err(error) => {
+                        heard.push(error.to_string());
+                        return heard;
+                    }
+                }
+            }
+            assert!(input.is_empty(), "all of it was taken");
+            while session.take_output().is_some() {}
+        }
+        heard
+    };
+    assert_eq!(heard(usize::MAX), heard(usize::from(first >> 2) + 1));
+}
 
 /// Values of a message in AMF0: read, written, read again.
 pub fn amf0(data: &[u8]) {

@@ -21,6 +21,7 @@ mod event;
 mod event_tests;
 pub mod http;
 pub mod http_flv;
+pub mod link;
 mod output;
 mod parts;
 pub mod proxy;

@@ -138,6 +138,31 @@ impl Home {
         self.publishing = true;
     }
 
+    /// A link goes on where another one left off.
+    pub(super) fn resume(&mut self) {
+        self.publishing = true;
+    }
+
+    /// What comes now has the time of the stream's source.
+    pub(super) fn trust_time(&mut self) {
+        self.timeline.trust();
+    }
+
+    /// The next message by the stream's count.
+    pub(super) fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The count goes on elsewhere. Nothing may be pending.
+    pub(super) fn set_next_seq(&mut self, seq: u64) {
+        self.next_seq = seq;
+    }
+
+    /// Whether a header is in force already.
+    pub(super) fn knows(&self, message: &MediaMessage) -> bool {
+        self.prelude.repeats(message)
+    }
+
     /// The publisher is gone.
     pub(super) fn end(&mut self) {
         self.publishing = false;
@@ -288,6 +313,13 @@ impl Home {
             let last = counts.last_key.replace(now);
             counts.gop = last.map(|last| now.saturating_sub(last)).or(counts.gop);
         }
+        self.learn_codec(message);
+    }
+
+    /// Headers tell of changes; without headers the first frame tells the codec.
+    fn learn_codec(&mut self, message: &MediaMessage) {
+        let role = message.class().role;
+        let counts = &mut self.counts;
         let (known, header, track) = match message.kind() {
             MediaKind::Audio => (&mut counts.audio_codec, role == Role::AudioHeader, Some(0)),
             MediaKind::Video => {
@@ -295,7 +327,6 @@ impl Home {
             }
             MediaKind::Data => return,
         };
-        // headers tell of changes; without headers the first frame does
         if known.is_none() || (header && message.class().tracks.ids().first().copied() == track) {
             *known = codec(message.kind(), message.payload_head()).or(*known);
         }

@@ -10,6 +10,8 @@
 //! happened. A key names a stream for as long as it is there; calls with a key of one that is gone
 //! do nothing, because the news may still be on its way.
 
+mod links;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;

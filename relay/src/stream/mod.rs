@@ -14,6 +14,7 @@
 //! - [`Prelude`]: metadata and codec headers in force, kept for players that join.
 //! - [`Log`]: the newest segments within its limits, and where the newest key frame is.
 //! - [`Cursor`]: a player's position, and how it joins, falls behind and jumps.
+//! - [`Feed`]: a position from which another node is fed, and how it goes on where that left off.
 //! - [`ViewKind`]: a reading of the log in other bytes, rendered once per worker while it has
 //!   readers.
 //! - [`Hub`]: all streams of one worker; the only type that the worker needs to call.
@@ -24,6 +25,7 @@
 //! up.
 
 mod cursor;
+mod feed;
 #[cfg(test)]
 #[path = "testing_flv.rs"]
 mod flv_player;
@@ -72,6 +74,7 @@ mod timeline_tests;
 mod view_tests;
 
 pub use cursor::{Batch, Cursor, Join, JumpReason, Next};
+pub use feed::{Feed, FeedStart, FeedStep};
 pub use home::{Appended, Dropped, Heritage};
 pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
 pub use log::{Log, Pushed};

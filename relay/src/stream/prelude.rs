@@ -207,7 +207,7 @@ impl PreludeBuilder {
     }
 
     /// Whether the kept item for this role and these tracks has the same payload.
-    fn repeats(&self, message: &MediaMessage) -> bool {
+    pub(super) fn repeats(&self, message: &MediaMessage) -> bool {
         let Class { role, tracks } = *message.class();
         self.current.items.iter().any(|item| {
             item.role == role

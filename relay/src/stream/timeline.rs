@@ -26,6 +26,8 @@ pub(super) struct Timeline {
 enum Offset {
     #[default]
     Unset,
+    /// Like unset, but nothing is moved that goes on from the newest frame by itself.
+    Trusting,
     Fixed(u32),
 }
 
@@ -39,6 +41,13 @@ impl Timeline {
     pub(super) fn begin(&mut self) {
         self.floor = self.newest;
         self.offset = if self.newest.is_some() { Offset::Unset } else { Offset::Fixed(0) };
+    }
+
+    /// The publisher that just began may be on the stream's own time.
+    pub(super) fn trust(&mut self) {
+        if let Offset::Unset = self.offset {
+            self.offset = Offset::Trusting;
+        }
     }
 
     /// Whether a publisher before this one sent frames.
@@ -57,12 +66,19 @@ impl Timeline {
         let newest = self.newest.unwrap_or(timestamp);
         let mut placed = match self.offset {
             Offset::Fixed(offset) => timestamp.plus(offset),
-            Offset::Unset if role.is_coded() => {
+            Offset::Trusting
+                if role.is_coded()
+                    && (-INTERLEAVE_MAX..DISORDER_MAX).contains(&timestamp.since(newest)) =>
+            {
+                self.offset = Offset::Fixed(0);
+                timestamp
+            }
+            Offset::Unset | Offset::Trusting if role.is_coded() => {
                 let first = newest.plus(self.step.unwrap_or(STEP_DEFAULT));
                 self.offset = Offset::Fixed(first.0.wrapping_sub(timestamp.0));
                 first
             }
-            Offset::Unset => newest,
+            Offset::Unset | Offset::Trusting => newest,
         };
         if let Some(floor) = self.floor {
             let behind = floor.since(placed);

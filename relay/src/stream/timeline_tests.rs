@@ -87,3 +87,25 @@ fn random_publishers_never_step_back_where_they_meet() {
         }
     }
 }
+
+#[test]
+fn a_link_on_the_streams_own_time_is_not_moved() {
+    #[track_caller]
+    fn check(first: u32, expected: u32) {
+        let mut timeline = Timeline::default();
+        timeline.begin();
+        for at in [1_000, 1_040] {
+            timeline.place(KEY, Timestamp(at));
+        }
+        timeline.begin();
+        timeline.trust();
+        assert_eq!(timeline.place(KEY, Timestamp(first)), Timestamp(expected), "{first}");
+        let next = timeline.place(KEY, Timestamp(first + 40));
+        assert_eq!(next, Timestamp(expected + 40), "behind {first}");
+    }
+    check(1_080, 1_080);
+    check(9_000, 9_000);
+    // Of another time: it goes on behind what was.
+    check(0, 1_080);
+    check(500_000, 1_080);
+}

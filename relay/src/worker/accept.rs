@@ -22,6 +22,10 @@ impl Worker {
         peer: SocketAddr,
         now: Duration,
     ) {
+        if self.links.listens(listener) {
+            self.link_accepted(key, peer, now);
+            return;
+        }
         let speaks = self.settings.speaks(listener);
         match self.admit(peer, now) {
             Err(reason) => {
@@ -322,8 +326,10 @@ impl Worker {
         error: Option<io::Error>,
         now: Duration,
     ) {
-        let Some(mut connection) = self.connections.take(key) else { return };
-        self.peer_ended(&mut connection, error, now);
+        match self.connections.take(key) {
+            Some(mut connection) => self.peer_ended(&mut connection, error, now),
+            None => self.link_ended(key, error.as_ref(), now),
+        }
     }
 
     /// Ends a connection that its peer ended, or that failed.
@@ -344,7 +350,10 @@ impl Worker {
     }
 
     pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
-        let Some(mut connection) = self.connections.take(key) else { return };
+        let Some(mut connection) = self.connections.take(key) else {
+            self.link_ended(key, Some(error), now);
+            return;
+        };
         let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
         self.close(&mut connection, reason, Some(error), now);
     }
@@ -359,7 +368,7 @@ impl Worker {
 
 /// How the failure of a socket is counted. Many players leave by a reset: they close with our bytes
 /// unread.
-fn failure(error: &io::Error) -> CloseReason {
+pub(super) fn failure(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
         _ => CloseReason::Error,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::labels::{CloseReason, Role};
+use super::labels::{CloseReason, Role, Source};
 use super::local::{LocalStream, Place};
 use super::publish::app_of;
 use super::report::{
@@ -44,6 +44,9 @@ impl Worker {
                     self.go_by(settings);
                     reply.send(());
                 }
+                Query::Peers(addresses) => self.take_peers(&addresses, now),
+                Query::Nodes { reply } => reply.send(self.node_shares()),
+                Query::Links { reply } => reply.send(self.link_shares(now)),
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Outside(order) => self.begin_outside(*order, now),
                 Query::EndOutside(id) => self.end_outside(id, now),
@@ -71,6 +74,7 @@ impl Worker {
 
     fn drain(&mut self, window: Duration) {
         self.shared.start_draining();
+        self.drain_links();
         for listener in std::mem::take(&mut self.listeners) {
             self.operations.push(crate::reactor::Operation::CloseListener { listener });
         }
@@ -152,6 +156,7 @@ impl Worker {
             })
         });
         Some(StreamHome {
+            source: if self.links.is_fed(entry) { Source::Remote } else { Source::Local },
             epoch: *epoch,
             state: if publisher.is_some() { StreamState::Live } else { StreamState::Grace },
             publisher: holder,

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::labels::{
     CloseReason, DialResult, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource,
-    JumpReason, Label, LimitUse, MemoryKind, MessageKind, PlayerDropReason, RefuseReason, Role,
-    Source, StreamNeed, TlsResult, Transport,
+    JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind, PlayerDropReason,
+    RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -80,6 +80,26 @@ pub struct Cells {
     pub join_time: Histograms<JoinSource, { JoinSource::COUNT }, 500_000, 17>,
     /// How far a player is behind the publisher, observed whenever it is sent to. 0.5 ms to 16.4 s.
     pub player_lag: CellHistogram<500_000, 17>,
+
+    /// Links and streams that were refused or let go.
+    pub link_refused: Family<LinkRefusal, { LinkRefusal::COUNT }>,
+    /// Connections between nodes (gauge).
+    pub links: Family<LinkWay, { LinkWay::COUNT }>,
+    /// Streams on them (gauge).
+    pub link_streams: Family<LinkWay, { LinkWay::COUNT }>,
+    /// Bytes on them.
+    pub link_bytes: Family<LinkWay, { LinkWay::COUNT }>,
+    /// Nodes that are known, this one not counted (gauge).
+    pub nodes: Cell64,
+    /// Sources of streams that this node took up from others.
+    pub link_adopted: Cell64,
+    /// Publishers of this node that were taken over on another one.
+    pub link_yielded: Cell64,
+    /// How old messages are when a link brings them, divided by the nodes that they passed. 0.1 ms
+    /// to 6.6 s.
+    pub hop_latency: CellHistogram<100_000, 18>,
+    /// How old they are, since their origin took them in. 0.1 ms to 6.6 s.
+    pub origin_age: CellHistogram<100_000, 18>,
 
     /// Time spent working (from the end of a wait to the next).
     pub busy_ns: Cell64,

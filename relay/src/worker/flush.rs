@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Worker;
 use super::cells::Cells;
 use super::connection::{Connection, Parked, PlayNumber, Sending, What};
 use super::labels::{CloseReason, DropReason, Hop, JoinSource, JumpReason, MessageKind, Role};
 use super::local::Place;
-use super::mail::Mail;
+use super::mail::{Mail, Request};
 use super::ring::{Entry, Share};
 use super::speech::Speech;
 use super::table;
+use super::{REGISTRAR, Worker};
 use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::stream::{self, Cursor, Next};
 use crate::tls::TlsError;
@@ -30,6 +30,11 @@ impl Worker {
             let Some(local) = self.streams.find_log(log) else { continue };
             let Some(entry) = self.streams.get_mut(local) else { continue };
             entry.wake_all(&mut self.ring);
+            self.links.wake(&entry.fed);
+            if entry.live_from.is_some() && is_live(&self.hub, log, entry.live_from) {
+                entry.live_from = None;
+                self.mailbox.send(REGISTRAR, Mail::Request(Request::Live { stream: entry.id }));
+            }
             let Place::Here { readers, .. } = &mut entry.place else { continue };
             let stream = entry.id;
             for segment in self.hub.take_sealed(log) {
@@ -180,7 +185,10 @@ impl Worker {
 
     /// A batch is gone.
     pub(super) fn sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else {
+            self.link_sent(key, bytes, now);
+            return;
+        };
         let Some(sending) = connection.sending.take() else { return };
         if let Some(tls) = connection.tls.as_deref_mut() {
             tls.sent();
@@ -287,6 +295,13 @@ pub(super) fn media_sent(
             cells.join_time.at(source).observe(took);
         }
     }
+}
+
+/// Whether the publisher that began with this segment has sent a key frame, or has no video.
+fn is_live(hub: &stream::Hub, log: stream::StreamKey, from: Option<u64>) -> bool {
+    let (Some(log), Some(from)) = (hub.log(log), from) else { return false };
+    let has_key = log.newest_key().is_some_and(|key| key >= from);
+    has_key || log.newest().is_some_and(|newest| newest.video == stream::Video::Never)
 }
 
 /// Whether a playing cursor has everything that was sealed.

@@ -79,6 +79,7 @@ labels! {
         Pending = "pending", "It has neither asked to publish nor to play yet.";
         Publisher = "publisher", "It publishes a stream.";
         Player = "player", "It plays a stream.";
+        Link = "link", "It carries streams, or messages, between two nodes.";
         Carrier = "carrier", "It carries the requests of tunnels. The sessions inside count by themselves.";
         Push = "push", "We opened it, to publish a stream on another server.";
         Pull = "pull", "We opened it, to play a stream of another server.";
@@ -278,6 +279,7 @@ labels! {
     /// Where a stream comes from.
     Source {
         Local = "local", "It is published on this node.";
+        Remote = "remote", "It comes from another node.";
     }
 
     /// What a message passed between ingest and the player.
@@ -348,6 +350,33 @@ labels! {
     Full {
         Players = "players_max", "As many players as there may be.";
         Egress = "egress_rate_max", "As many bytes as may be sent.";
+    }
+
+    /// Why a link between nodes was refused or let go.
+    LinkRefusal {
+        Version = "version", "The two nodes have no version of the protocol in common.";
+        Secret = "secret", "The other side does not know the cluster's secret.";
+        Oneself = "oneself", "It led to this very node.";
+        Replaced = "replaced", "A process of that name that started later is the node.";
+        SameKey = "same_key", "Another node drew the same number.";
+        TooManyNodes = "too_many_nodes", "nodes_max nodes are known.";
+        Duplicate = "duplicate", "The two nodes have another connection.";
+        Timeout = "timeout", "The greeting took longer than cluster_hello_timeout.";
+        Malformed = "malformed", "What came is no message of the cluster's protocol.";
+        Silence = "silence", "Nothing was heard for node_silence_max.";
+        Left = "left", "The node left.";
+        Strangers = "strangers", "cluster_strangers_max links have not greeted yet.";
+        Foreign = "foreign", "Some other program called on the port for nodes.";
+        Streams = "streams", "A stream, since its link carries link_streams_max.";
+        Behind = "behind", "A stream, since its link was behind by more than link_lag_max.";
+        Queue = "queue", "A node that does not read, with link_queue_bytes_max waiting.";
+    }
+
+    /// Which way a link carries streams.
+    LinkWay {
+        In = "in", "From another node.";
+        Out = "out", "To another node.";
+        Control = "control", "Messages, both ways.";
     }
 
     /// What holds memory.
@@ -436,6 +465,8 @@ mod tests {
         check::<DialResult>();
         check::<LimitUse>();
         check::<Full>();
+        check::<LinkRefusal>();
+        check::<LinkWay>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

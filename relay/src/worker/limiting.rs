@@ -179,9 +179,9 @@ impl Worker {
     }
 
     /// Tells the registrar what the streams at home here have in bytes per second, if it is asked
-    /// what fits.
+    /// what fits, here or on other nodes.
     fn tell_rates(&mut self, now: Duration) {
-        if self.limits.egress_rate_max >= NO_BYTES_LIMIT {
+        if self.limits.egress_rate_max >= NO_BYTES_LIMIT && !self.links.is_on() {
             return;
         }
         for local in self.streams.locals() {

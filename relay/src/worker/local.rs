@@ -10,9 +10,11 @@ use super::connection::Parked;
 use super::flow::Flow;
 use super::labels::{Label, Transport};
 use super::limiting::TellRate;
-use super::mail::{Party, StreamId, WorkerIndex};
+use super::links::Fed;
+use super::mail::{Origin, Party, StreamId, WorkerIndex};
 use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
+use crate::cluster::Term;
 use crate::limits::is_sparse;
 use crate::stream::StreamKey;
 
@@ -42,7 +44,7 @@ pub(super) struct LocalStream {
     /// Bytes sent to its players; on the home also what workers had sent that have left since.
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
-    pub(super) granted: Option<Party>,
+    pub(super) granted: Option<(Party, Option<Term>)>,
     /// Who is to have the stream next, and whether only if its publisher is silent: asked before
     /// the old home's handover arrived.
     pub(super) yield_later: Option<(Party, bool)>,
@@ -50,6 +52,13 @@ pub(super) struct LocalStream {
     pub(super) rate: TellRate,
     /// Workers that asked for it before it was here.
     pub(super) early_readers: Vec<WorkerIndex>,
+    /// Which source of the cluster it is.
+    pub(super) origin: Origin,
+    /// Which other nodes are fed from here.
+    pub(super) fed: Fed,
+    /// A local publisher began with this segment, and the cluster has not been told that it is
+    /// live.
+    pub(super) live_from: Option<u64>,
 }
 
 /// Where the log is filled.
@@ -111,6 +120,9 @@ impl LocalStreams {
                 yield_later: None,
                 rate: TellRate::default(),
                 early_readers: Vec::new(),
+                origin: Origin::default(),
+                fed: Fed::default(),
+                live_from: None,
             })
         })
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::carriage::Parcel;
 use super::level::Step;
+use super::links::LinkMail;
 use super::settings::{PublishConflict, Speaks, UnknownStream};
+use crate::cluster::Term;
 use crate::reactor::{ConnectionKey, LooseSocket};
 use crate::stream::{Heritage, Segment};
 
@@ -85,14 +87,17 @@ pub(super) enum Request {
     Rate { stream: StreamId, rate: u64 },
     /// The home's answer to [`Order::Yield`].
     Yielded { stream: StreamId, yielded: bool },
+    /// From a stream's home: its publisher sent a key frame, or turned out to have no video.
+    Live { stream: StreamId },
 }
 
 /// From the registrar.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise
-    /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on.
-    Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool },
+    /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on. `term`: which
+    /// source of the cluster it is; a link from another node is a publisher, too.
+    Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool, term: Option<Term> },
     /// The publisher is refused.
     Refuse { publisher: Party, refusal: Refusal },
     /// To the home: let `to` continue the stream, `if_silent` only when its own publisher has been
@@ -100,6 +105,8 @@ pub(super) enum Order {
     Yield { stream: StreamId, to: Party, if_silent: bool },
     /// Publishing is over: nobody has played the stream for too long.
     Unwatched { publisher: Party },
+    /// Publishing is over: the stream was taken over on another node.
+    Overtaken { publisher: Party },
     /// Play: the name has this number; its home, when it has one, is named.
     Play {
         stream: StreamId,
@@ -142,6 +149,8 @@ pub(super) enum Mail {
     Carrier { parcel: Box<Parcel> },
     /// To every other worker: this one asks for another flush level.
     Step { worker: WorkerIndex, step: Step },
+    /// What links to other nodes and the cluster's machine, on worker 0, say to each other.
+    Link(Box<LinkMail>),
     /// From the old home to the new one.
     Handover { stream: StreamId, name: Arc<str>, heritage: Box<Heritage>, inheritance: Inheritance },
 }
@@ -155,6 +164,19 @@ pub(super) struct Inheritance {
     pub(super) since: Duration,
     /// Publishers so far.
     pub(super) epoch: u64,
+    /// Which source of the cluster its log holds.
+    pub(super) origin: Origin,
+}
+
+/// Which source of the cluster a stream's log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The source; `None` without a cluster.
+    pub(super) term: Option<Term>,
+    /// Number of its first segment.
+    pub(super) from: u64,
+    /// What is to be added to this node's time of ingest for the origin's own, in microseconds.
+    pub(super) ahead_micros: i64,
 }
 
 /// Why a player is refused.

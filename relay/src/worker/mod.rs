@@ -18,9 +18,11 @@
 //!   pace.rs     flush levels: what is asked for, and what follows for each stream
 //!   flush.rs    sealed segments -> mail and waiting players -> the send ring -> sends
 //!   post.rs     mail from other workers; early.rs: mail that overtook what it is about
-//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may
+//!   registrar.rs  on worker 0: who publishes and plays which name; audience.rs: how many may;
+//!               contest.rs: who may take over from whom
 //!   tunnel.rs   sessions inside HTTP; carrier.rs: the connections that bring their requests,
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
+//!   links/      connections to other nodes, and on worker 0 the cluster's machine
 //!   dial.rs     connections that we open
 //!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
@@ -42,6 +44,7 @@ pub mod cells;
 mod client;
 pub mod clock;
 mod connection;
+mod contest;
 mod dial;
 mod dump;
 mod early;
@@ -62,6 +65,7 @@ mod ingest;
 pub mod labels;
 mod level;
 mod limiting;
+mod links;
 mod local;
 mod mail;
 pub mod mailbox;
@@ -104,6 +108,8 @@ use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
 use self::level::{Controller, Step};
+pub use self::links::LinkParts;
+use self::links::Links;
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
@@ -147,6 +153,8 @@ pub struct Parts {
     pub listeners: Vec<ListenerKey>,
     /// Ids of tunnelled sessions.
     pub tunnel: TunnelSource,
+    /// What it takes to be part of a cluster; `None` when there is none.
+    pub links: Option<LinkParts>,
     /// Seed of all its other randomness (handshakes only). The same seed gives the same run.
     pub seed: u64,
 }
@@ -167,6 +175,8 @@ pub struct Worker {
     numbered: u64,
     /// When a line last told of a connection that was refused.
     told_refusal: Option<Duration>,
+    /// Connections to other nodes, and on worker 0 the cluster's machine.
+    links: Links,
     /// Connections on their way from or to another worker.
     balance: Balance,
     /// Who may speak next of those that neither publish nor play.
@@ -241,7 +251,8 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.settings.limits.clone());
-        let registrar = (parts.mailbox.index() == REGISTRAR).then(Registrar::default);
+        let has_registrar = parts.mailbox.index() == REGISTRAR;
+        let registrar = has_registrar.then(|| Registrar::new(parts.links.is_some()));
         let steps = vec![Step::default(); parts.mailbox.workers()];
         Self {
             hub: Hub::new(Arc::clone(&limits)),
@@ -257,6 +268,7 @@ impl Worker {
             connections: Table::default(),
             numbered: 0,
             told_refusal: None,
+            links: Links::new(parts.links, has_registrar),
             balance: Balance::default(),
             newcomers: Newcomers::default(),
             tunnels: Tunnels::new(parts.tunnel),
@@ -303,7 +315,9 @@ impl Worker {
         self.answer_queries(now);
         self.hear_verdicts(now);
         self.sweep(now);
+        self.drive_cluster(now);
         self.flush(now);
+        self.pump_links(now);
         self.send_ring(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
@@ -348,6 +362,14 @@ impl Worker {
                 self.adopted(token, connection, peer, now);
             }
             Completion::AdoptFailed { token, error } => self.not_adopted(token, &error, now),
+            Completion::Connected { token, connection, peer, .. }
+                if links::is_link_token(token) =>
+            {
+                self.link_dialled(token, connection, peer, now);
+            }
+            Completion::ConnectFailed { token, error } if links::is_link_token(token) => {
+                self.link_not_dialled(token, &error, now);
+            }
             Completion::Connected { token, connection, peer, .. } => {
                 self.connected(token, connection, peer, now);
             }
@@ -370,7 +392,8 @@ impl Worker {
         if let Some(due) = self.tunnels.next_due() {
             until = until.min(due.max(now));
         }
-        if let Some(due) = self.outlets.next_due() {
+        let dues = [self.links.next_due(), self.outlets.next_due()];
+        if let Some(due) = dues.into_iter().flatten().min() {
             until = until.min(due.max(now));
         }
         let is_fed = self.last_segment.is_some_and(|last| now.saturating_sub(last) < FED_FOR);
@@ -416,6 +439,7 @@ impl Worker {
         let left = self.connections.len()
             + self.balance.under_way()
             + self.tunnels.carriage.under_way()
+            + self.links.under_way()
             + self.dials.under_way()
             + self.streams.len()
             + self.wanted.len()

@@ -407,6 +407,7 @@ impl Worker {
     }
 
     pub(super) fn forget_stream(&mut self, local: usize) {
+        self.end_feeds(local);
         if let Some(log) = self.streams.remove(local).and_then(|entry| entry.log) {
             self.hub.remove(log);
         }

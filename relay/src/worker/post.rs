@@ -16,6 +16,7 @@ impl Worker {
         for _ in 0..MAIL_PER_TURN {
             let Some(mail) = self.mailbox.receive() else { return };
             match mail {
+                // The registrar lives on this worker.
                 Mail::Request(request) => self.decide(request, now),
                 Mail::Order(order) => self.obey(order, now),
                 Mail::Subscribe { stream, worker } => self.subscribed(stream, worker, now),
@@ -31,6 +32,7 @@ impl Worker {
                 Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
                 Mail::Carrier { parcel } => self.take_over_carrier(*parcel, now),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
+                Mail::Link(mail) => self.read_link_mail(*mail, now),
                 Mail::Handover { stream, name, heritage, inheritance } => {
                     self.inherit(stream, &name, *heritage, inheritance, now);
                 }
@@ -38,24 +40,17 @@ impl Worker {
         }
     }
 
-    /// A request to the registrar, which lives on this worker.
-    fn decide(&mut self, request: super::mail::Request, now: Duration) {
-        let Some(registrar) = self.registrar.as_mut() else { return };
-        let mailbox = &mut self.mailbox;
-        let send = &mut |to, mail| mailbox.send(to, mail);
-        registrar.handle(request, now, &self.settings, send);
-    }
-
     fn obey(&mut self, order: Order, now: Duration) {
         match order {
-            Order::Grant { stream, publisher, name, fresh } => {
-                self.granted(stream, publisher, &name, fresh, now);
+            Order::Grant { stream, publisher, name, fresh, term } => {
+                self.granted(stream, (publisher, term), &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
             Order::Yield { stream, to, if_silent } => {
                 self.asked_to_yield(stream, to, if_silent, now)
             }
             Order::Unwatched { publisher } => self.unwatched(publisher, now),
+            Order::Overtaken { publisher } => self.overtaken(publisher, now),
             Order::Play { stream, player, name, home, push } => {
                 self.play_granted((stream, push), player, &name, home, now);
             }

@@ -21,13 +21,23 @@ fn home() -> (Worker, Mailbox) {
     let (settings, shared) = (Arc::<Settings>::default(), Arc::<Shared>::default());
     let listeners = Vec::new();
     let tunnel = TunnelSource::seeded(1);
-    let parts = Parts { settings, mailbox, cells, queries, shared, listeners, tunnel, seed: 1 };
+    let parts = Parts {
+        settings,
+        mailbox,
+        cells,
+        queries,
+        shared,
+        listeners,
+        tunnel,
+        links: None,
+        seed: 1,
+    };
     (Worker::new(parts), other)
 }
 
 fn granted(home: &mut Worker, stream: StreamId, now: Duration) {
     let publisher = Party { worker: 1, connection: ConnectionKey(5), message_stream: 1 };
-    home.granted(stream, publisher, &"live/a".into(), true, now);
+    home.granted(stream, (publisher, None), &"live/a".into(), true, now);
 }
 
 fn snapshots(mailbox: &mut Mailbox, of: StreamId) -> usize {

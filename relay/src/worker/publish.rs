@@ -8,9 +8,10 @@ use super::access::Permit;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::mail::{Inheritance, Mail, Origin, Party, Refusal, Request, StreamId, WorkerIndex};
 use super::receive::message_kind;
 use crate::access::{Action, KeyId};
+use crate::cluster::Term;
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
@@ -61,7 +62,7 @@ impl Worker {
     pub(super) fn granted(
         &mut self,
         stream: StreamId,
-        publisher: Party,
+        publisher: (Party, Option<Term>),
         name: &Arc<str>,
         fresh: bool,
         now: Duration,
@@ -78,7 +79,12 @@ impl Worker {
             self.make_home(
                 local,
                 log,
-                Inheritance { readers: Vec::new(), since: now, epoch: 0 },
+                Inheritance {
+                    readers: Vec::new(),
+                    since: now,
+                    epoch: 0,
+                    origin: Origin::default(),
+                },
                 now,
             );
         }
@@ -132,10 +138,11 @@ impl Worker {
     }
 
     fn make_home(&mut self, local: usize, log: StreamKey, inheritance: Inheritance, now: Duration) {
-        let Inheritance { readers, since, epoch } = inheritance;
+        let Inheritance { readers, since, epoch, origin } = inheritance;
         self.streams.set_log(local, log);
         let Some(entry) = self.streams.get_mut(local) else { return };
         entry.place = Place::Here { publisher: None, readers, since, epoch };
+        entry.origin = origin;
         let stream = entry.id;
         for reader in std::mem::take(&mut entry.early_readers) {
             self.subscribed(stream, reader, now);
@@ -144,9 +151,15 @@ impl Worker {
         self.seat_players(local, now);
     }
 
-    fn begin_publish(&mut self, local: usize, party: Party, now: Duration) {
+    fn begin_publish(&mut self, local: usize, (party, term): (Party, Option<Term>), now: Duration) {
+        if self.links.is_link(party.connection) {
+            self.link_granted(local, party, term, now);
+            return;
+        }
+        self.begin_source(local, term);
         let Some(entry) = self.streams.get_mut(local) else { return };
         let log = entry.log.expect("a home has a log");
+        entry.live_from = self.hub.log(log).map(crate::stream::Log::next);
         if let Place::Here { publisher, epoch, .. } = &mut entry.place {
             *publisher = Some(party);
             *epoch += 1;
@@ -182,7 +195,7 @@ impl Worker {
     }
 
     /// The publisher is gone: the stream's grace begins.
-    fn vacate(&mut self, local: usize, party: Party) {
+    pub(super) fn vacate(&mut self, local: usize, party: Party) {
         let Some(entry) = self.streams.get_mut(local) else { return };
         let stream = entry.id;
         if let Place::Here { publisher, .. } = &mut entry.place
@@ -194,6 +207,10 @@ impl Worker {
     }
 
     pub(super) fn refused(&mut self, publisher: Party, refusal: Refusal, now: Duration) {
+        if self.links.is_link(publisher.connection) {
+            self.end_taking(publisher.connection, publisher.message_stream, true, now);
+            return;
+        }
         self.work(publisher.connection, now, |worker, connection| {
             worker.refuse_publish(connection, publisher.message_stream, refusal);
         });
@@ -309,7 +326,12 @@ impl Worker {
         let Some(entry) = self.streams.get(local) else { return true };
         let Place::Here { publisher, .. } = &entry.place else { return true };
         let publisher = *publisher;
-        if let Some(holder) = publisher {
+        if let Some(holder) = publisher.filter(|holder| self.links.is_link(holder.connection)) {
+            self.hub.seal(entry.log.expect("a home has a log"));
+            if holder != to {
+                self.supersede(holder, local);
+            }
+        } else if let Some(holder) = publisher {
             let connection = self.connections.get(holder.connection);
             let last = connection.map_or(Duration::ZERO, |connection| connection.last_received);
             if if_silent && now.saturating_sub(last) < self.limits.silent_after {
@@ -321,6 +343,16 @@ impl Worker {
             self.hand_over(local, to.worker, now);
         }
         true
+    }
+
+    /// The stream was taken over on another node.
+    pub(super) fn overtaken(&mut self, publisher: Party, now: Duration) {
+        let connection = self.connections.get(publisher.connection);
+        let publish = connection.and_then(|it| it.publish(publisher.message_stream));
+        if let Some(local) = publish.map(|publish| publish.local) {
+            self.take_over(publisher, now);
+            self.vacate(local, publisher);
+        }
     }
 
     fn take_over(&mut self, holder: Party, now: Duration) {
@@ -365,11 +397,12 @@ impl Worker {
             return;
         };
         readers.push(own);
-        let inheritance = Inheritance { readers, since, epoch };
+        let inheritance = Inheritance { readers, since, epoch, origin: entry.origin };
         self.reads_remote = true;
         let (stream, name) = (entry.id, Arc::clone(&entry.name));
         let heritage = Box::new(heritage);
         self.mailbox.send(to, Mail::Handover { stream, name, heritage, inheritance });
+        self.hand_over_feeds(local, to);
     }
 }
 

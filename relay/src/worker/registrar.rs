@@ -5,12 +5,18 @@
 //! next publisher arrives elsewhere, the old home is told to yield and the log goes on at the new
 //! one.
 
+mod for_cluster;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use for_cluster::Tiding;
+use for_cluster::VANISHED_GRACE;
+
 use super::audience::Audience;
+use super::contest::Contest;
 use super::mail::{
     Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
 };
@@ -18,16 +24,8 @@ use super::notes::Notes;
 use super::outside::{NameNews, News, Watch};
 use super::publish::app_of;
 use super::settings::{PublishConflict, Settings, UnknownStream};
+use crate::cluster::Term;
 use crate::limits::{Limits, is_sparse};
-
-/// How often the hold-off doubles at most (10 s becomes at most 5 min 20 s).
-const HOLDOFF_DOUBLINGS_MAX: u32 = 5;
-
-/// How often the holder's own address may take over before it counts as a fight.
-const RECONNECTS_MAX: u32 = 3;
-
-/// After so many hold-offs without a take-over, those before are forgotten.
-const QUIET_HOLDOFFS: u32 = 10;
 
 /// The table of names.
 #[derive(Debug, Default)]
@@ -39,6 +37,9 @@ pub(super) struct Registrar {
     unpublished: usize,
     /// Who plays and publishes against the limits of that.
     audience: Audience,
+    /// Whether there is a cluster to be told of what happens.
+    tells: bool,
+    tidings: Vec<Tiding>,
     /// What the control thread is to hear of names.
     notes: Notes,
 }
@@ -81,6 +82,8 @@ struct Entry {
     /// A yield is under way for the first of these.
     claims: VecDeque<Claim>,
     contest: Contest,
+    /// No other node publishes it any more.
+    vanished: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +91,8 @@ struct Holder {
     publisher: Party,
     address: IpAddr,
     key: Option<Credential>,
+    /// It is a link from another node.
+    link: bool,
 }
 
 #[derive(Debug)]
@@ -95,25 +100,21 @@ struct Claim {
     publisher: Party,
     address: IpAddr,
     key: Option<Credential>,
-}
-
-/// The memory of take-overs, so that two encoders cannot fight for ever: who was taken over is held
-/// off, each refused try renews the hold-off, and each further take-over doubles it.
-///
-/// Who comes from the holder's own address is taken for the holder itself, back from a network that
-/// failed, and is let in at once; but only [`RECONNECTS_MAX`] times without a quiet spell, since
-/// two encoders may share an address.
-#[derive(Debug, Default)]
-struct Contest {
-    loser: Option<IpAddr>,
-    until: Duration,
-    takeovers: u32,
-    /// Take-overs from the holder's own address.
-    reconnects: u32,
-    last: Duration,
+    /// The source that a link from another node brings.
+    link: Option<Term>,
 }
 
 impl Registrar {
+    fn end_stream(&mut self, stream: StreamId, send: &mut dyn FnMut(WorkerIndex, Mail)) {
+        let Some(entry) = self.streams.get(&stream) else { return };
+        let mut told = entry.readers.clone();
+        told.extend(entry.home.filter(|home| !entry.readers.contains(home)));
+        for worker in told {
+            send(worker, Mail::Order(Order::Ended { stream }));
+        }
+        self.forget(stream);
+    }
+
     /// Names in the table.
     pub(super) fn names(&self) -> usize {
         self.streams.len()
@@ -130,7 +131,7 @@ impl Registrar {
         let limits = &settings.limits;
         match request {
             Request::Claim { publisher, name, address, conflict, key } => {
-                let claim = Claim { publisher, address, key };
+                let claim = Claim { publisher, address, key, link: None };
                 self.claim(claim, &name, conflict, now, settings, send);
             }
             Request::Release { stream, publisher } => self.release(stream, publisher, now, limits),
@@ -144,6 +145,14 @@ impl Registrar {
             Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.rate = rate;
+                    let name = Arc::clone(&entry.name);
+                    self.tell_cluster(|| Tiding::Rate(name, rate));
+                }
+            }
+            Request::Live { stream } => {
+                let name = self.streams.get(&stream).map(|entry| Arc::clone(&entry.name));
+                if let Some(name) = name {
+                    self.tell_cluster(|| Tiding::Live(name));
                 }
             }
             Request::Unwant { worker, stream } => self.unwant(worker, stream),
@@ -173,13 +182,7 @@ impl Registrar {
         // In order, so that the same seed gives the same run.
         ended.sort_unstable();
         for stream in ended {
-            let entry = self.streams.get_mut(&stream).expect("just found");
-            let mut told = entry.readers.clone();
-            told.extend(entry.home.filter(|home| !entry.readers.contains(home)));
-            for worker in told {
-                send(worker, Mail::Order(Order::Ended { stream }));
-            }
-            self.forget(stream);
+            self.end_stream(stream, send);
         }
     }
 
@@ -262,7 +265,9 @@ impl Registrar {
             }
             return;
         }
-        if entry.holder.is_some() && conflict == PublishConflict::Reject {
+        // Who is on another node is judged by the cluster.
+        let is_held = entry.holder.as_ref().is_some_and(|holder| !holder.link);
+        if is_held && conflict == PublishConflict::Reject {
             refuse(claim.publisher, Refusal::Busy, send);
             return;
         }
@@ -280,8 +285,11 @@ impl Registrar {
             self.audience.released(holder.key);
             entry.unwatched_since = None;
             entry.rate = 0;
-            entry.grace_until = Some(now + limits.stream_grace);
+            let most = if entry.vanished { VANISHED_GRACE } else { Duration::MAX };
+            entry.grace_until = Some(now + limits.stream_grace.min(most));
             self.notes.note(&entry.name);
+            let name = Arc::clone(&entry.name);
+            self.tell_cluster(|| Tiding::Resting(name));
         }
     }
 
@@ -317,7 +325,8 @@ impl Registrar {
         };
         let entry = self.streams.get_mut(&stream).expect("interned");
         entry.players += 1;
-        if entry.players == 1 {
+        let first = entry.players == 1;
+        if first {
             self.notes.note(name);
         }
         entry.unwatched_since = None;
@@ -326,6 +335,9 @@ impl Registrar {
             entry.readers.push(player.worker);
         }
         let (name, home) = (Arc::clone(name), entry.home);
+        if first {
+            self.tell_cluster(|| Tiding::Wanted(Arc::clone(&name)));
+        }
         let order = Order::Play { stream, player, name, home, push: false };
         send(player.worker, Mail::Order(order));
     }
@@ -367,6 +379,8 @@ impl Registrar {
         entry.note_players(now);
         if entry.players == 0 {
             self.notes.note(&entry.name);
+            let name = Arc::clone(&entry.name);
+            self.tell_cluster(|| Tiding::Unwanted(name));
         }
     }
 
@@ -384,7 +398,11 @@ impl Registrar {
             let entry = names.get(name).and_then(|stream| streams.get(stream));
             NameNews {
                 name: Arc::clone(name),
-                live: entry.and_then(|entry| Some(entry.holder.as_ref()?.publisher.worker)),
+                // What comes from another node is pushed by that one.
+                live: entry
+                    .and_then(|entry| entry.holder.as_ref())
+                    .filter(|holder| !holder.link)
+                    .map(|holder| holder.publisher.worker),
                 grace: entry.is_some_and(|entry| entry.home.is_some() && entry.holder.is_none()),
                 wanted: entry.is_some_and(|entry| entry.players > 0),
             }
@@ -418,7 +436,9 @@ impl Registrar {
         if yielded {
             if let Some(loser) = entry.holder.take() {
                 self.audience.released(loser.key);
-                entry.contest.taken_over(loser.address, claim.address, now, limits);
+                if !loser.link && claim.link.is_none() {
+                    entry.contest.taken_over(loser.address, claim.address, now, limits);
+                }
             }
             entry.grant(stream, claim, false, now, send);
         } else {
@@ -453,6 +473,7 @@ impl Registrar {
                 readers: Vec::new(),
                 claims: VecDeque::new(),
                 contest: Contest::default(),
+                vanished: false,
             },
         );
         stream
@@ -467,6 +488,10 @@ impl Registrar {
                 self.audience.released(claim.key);
             }
             self.unpublished -= usize::from(entry.home.is_none());
+            if entry.players > 0 {
+                self.tell_cluster(|| Tiding::Unwanted(Arc::clone(&entry.name)));
+            }
+            self.tell_cluster(|| Tiding::Ended(entry.name));
         }
         if is_sparse(self.streams.len(), self.streams.capacity()) {
             self.streams.shrink_to_fit();
@@ -478,7 +503,8 @@ impl Registrar {
 impl Entry {
     /// Its players or its publisher changed.
     fn note_players(&mut self, now: Duration) {
-        let unwatched = self.players == 0 && self.pushes == 0 && self.holder.is_some();
+        let publishes = self.holder.as_ref().is_some_and(|holder| !holder.link);
+        let unwatched = self.players == 0 && self.pushes == 0 && publishes;
         self.unwatched_since = unwatched.then(|| self.unwatched_since.unwrap_or(now));
     }
 
@@ -499,7 +525,8 @@ impl Entry {
         let if_silent = self
             .holder
             .as_ref()
-            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now));
+            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now))
+            && claim.link.is_none();
         let order = Order::Yield { stream, to: claim.publisher, if_silent };
         // While the yield is under way the grace must not end the stream.
         self.grace_until = None;
@@ -518,50 +545,19 @@ impl Entry {
         let moved = self.home != Some(home);
         self.home = Some(home);
         self.grace_until = None;
+        self.vanished = false;
         let publisher = claim.publisher;
-        self.holder = Some(Holder { publisher, address: claim.address, key: claim.key });
+        let link = claim.link.is_some();
+        self.holder = Some(Holder { publisher, address: claim.address, key: claim.key, link });
         self.note_players(now);
         let name = Arc::clone(&self.name);
-        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh }));
+        let term = claim.link;
+        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term }));
         for reader in &self.readers {
             if moved || *reader != home {
                 send(*reader, Mail::Order(Order::Appeared { stream, home }));
             }
         }
-    }
-}
-
-impl Contest {
-    fn taken_over(&mut self, loser: IpAddr, winner: IpAddr, now: Duration, limits: &Limits) {
-        // A quiet spell makes the next take-over the first one again.
-        let spell = limits.takeover_holdoff.saturating_mul(QUIET_HOLDOFFS);
-        if now > self.until.max(self.last).saturating_add(spell) {
-            (self.takeovers, self.reconnects) = (0, 0);
-        }
-        self.last = now;
-        if loser == winner {
-            self.reconnects = self.reconnects.saturating_add(1);
-            if self.reconnects <= RECONNECTS_MAX {
-                return;
-            }
-        }
-        self.takeovers = self.takeovers.saturating_add(1);
-        self.loser = Some(loser);
-        self.until = now.saturating_add(self.holdoff(limits));
-    }
-
-    fn refused(&mut self, now: Duration, limits: &Limits) {
-        self.until = now.saturating_add(self.holdoff(limits));
-    }
-
-    fn holds_off(&self, address: IpAddr, holder: IpAddr, now: Duration) -> bool {
-        let may_be_holder = address == holder && self.reconnects <= RECONNECTS_MAX;
-        self.loser == Some(address) && now < self.until && !may_be_holder
-    }
-
-    fn holdoff(&self, limits: &Limits) -> Duration {
-        let doublings = self.takeovers.saturating_sub(1).min(HOLDOFF_DOUBLINGS_MAX);
-        limits.takeover_holdoff.saturating_mul(2u32.pow(doublings))
     }
 }
 

@@ -66,6 +66,7 @@ fn describe(worker: WorkerIndex, mail: &Mail) -> String {
         Order::Yield { to, if_silent, .. } => {
             format!("yield to {} if_silent={if_silent}", to.connection.0)
         }
+        Order::Overtaken { publisher } => format!("{} is overtaken", publisher.connection.0),
         Order::Unwatched { publisher } => format!("{} is unwatched", publisher.connection.0),
         Order::Play { stream, player, home, .. } => {
             format!("play {} by {} home={home:?}", stream.0, player.connection.0)

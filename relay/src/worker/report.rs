@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::labels::{Role, Transport};
+use super::labels::{LinkWay, Role, Source, Transport};
 use super::outside::{OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
@@ -73,6 +73,18 @@ pub enum Query {
         settings: Arc<Settings>,
         /// Told when it does.
         reply: Reply<()>,
+    },
+    /// The addresses of nodes, as looked up just now. To worker 0.
+    Peers(Vec<SocketAddr>),
+    /// The other nodes of the cluster. To worker 0.
+    Nodes {
+        /// Where the answer goes.
+        reply: Reply<Vec<NodeShare>>,
+    },
+    /// The connections of this worker that carry streams between nodes.
+    Links {
+        /// Where the answer goes.
+        reply: Reply<Vec<LinkShare>>,
     },
     /// Push or pull a stream. What becomes of it is told by the road of news.
     Outside(Box<OutsideOrder>),
@@ -235,6 +247,8 @@ pub struct StreamShare {
 /// What the home worker of a stream knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamHome {
+    /// Whether it is published on this node.
+    pub source: Source,
     /// How often the name was given to another publisher; 1 for the first.
     pub epoch: u64,
     /// Live, or waiting for its publisher to come back.
@@ -288,6 +302,48 @@ pub struct Publisher {
     pub since: Duration,
     /// What it calls itself (`flashVer`); empty when it said nothing.
     pub client: String,
+}
+
+/// Another node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeShare {
+    /// Its name.
+    pub name: String,
+    /// Its process: a number drawn at its start.
+    pub process: String,
+    /// Where it stands; empty when nobody said.
+    pub zone: String,
+    /// Where it takes links.
+    pub address: SocketAddr,
+    /// Whether there is a connection to it.
+    pub connected: bool,
+    /// Whether it is on its way out.
+    pub draining: bool,
+    /// The version of the protocol that is spoken with it.
+    pub version: u16,
+    /// Streams that it announced.
+    pub streams: usize,
+    /// Its time since its start less ours, and how wrong that may be, in microseconds.
+    pub clock_micros: Option<(i64, i64)>,
+}
+
+/// A connection that carries streams from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkShare {
+    /// The other node's process.
+    pub process: String,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Which way it carries them.
+    pub way: LinkWay,
+    /// How many.
+    pub streams: usize,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_out: u64,
+    /// How far it is behind its streams.
+    pub lag: Duration,
 }
 
 /// One connection.

@@ -97,11 +97,8 @@ impl Worker {
         self.check_dials(now);
         self.stop_waiting_for_keys(now);
         self.send_notices();
-        if let Some(registrar) = self.registrar.as_mut() {
-            let mailbox = &mut self.mailbox;
-            let send = &mut |to, mail| mailbox.send(to, mail);
-            registrar.tick(self.shared.egress_total(), now, &self.settings, send);
-        }
+        self.tick_registrar(now);
+        self.tend_links(now);
         self.tell_names();
         let part = self.sweep.part;
         self.sweep.part = (part + 1) % PARTS;
@@ -246,9 +243,12 @@ impl Worker {
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
         self.sweep.connection_bytes = share;
         self.cells.copied_bytes.set(self.hub.copied_bytes());
-        let homes = self.streams.iter().filter(|(_, entry)| entry.is_here()).count();
-        let cell = self.cells.streams.at(Source::Local);
-        cell.set(u64::try_from(homes).unwrap_or(u64::MAX));
+        let homes = || self.streams.iter().filter(|(_, entry)| entry.is_here());
+        let remote = homes().filter(|(_, entry)| self.links.is_fed(entry)).count();
+        let local = homes().count() - remote;
+        for (source, count) in [(Source::Local, local), (Source::Remote, remote)] {
+            self.cells.streams.at(source).set(u64::try_from(count).unwrap_or(u64::MAX));
+        }
     }
 
     /// Logs of streams mailed here share their bytes with the home's; views are this worker's own.
@@ -291,6 +291,7 @@ impl Worker {
         for listener in std::mem::take(&mut self.listeners) {
             self.operations.push(Operation::CloseListener { listener });
         }
+        self.end_links(now);
         self.give_up_verdicts();
         self.ending = Ending::Ended;
     }

@@ -11,6 +11,7 @@ mod access;
 mod bad_http;
 mod bad_input;
 mod browser;
+mod cluster;
 mod config;
 mod container;
 mod enhanced;

@@ -7,6 +7,7 @@
 
 mod balance;
 mod churn;
+mod cluster;
 mod counting;
 mod edges;
 mod ending;

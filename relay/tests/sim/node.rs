@@ -4,7 +4,7 @@
 //! The workers are the real ones, turned by `turn::step`. Nothing here knows RTMP.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use relay::worker::labels::{Label, Role};
 use relay::worker::mailbox::mailboxes;
 use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
-use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
+use relay::worker::{LinkParts, Parts, Shared, TunnelSource, Worker, turn};
 
 /// Where every worker listens: a call lands on one of them by chance.
 pub(crate) const ANY_WORKER: u16 = 1_935;
@@ -52,14 +52,33 @@ pub(crate) struct Station {
 impl Node {
     /// A node whose workers accept.
     pub(crate) fn new(net: &SimNet, settings: &Arc<Settings>, workers: usize, seed: u64) -> Self {
+        Self::at(net, on(0).ip(), settings, workers, seed, None)
+    }
+
+    /// A node on this host, perhaps of a cluster.
+    pub(crate) fn at(
+        net: &SimNet,
+        host: IpAddr,
+        settings: &Arc<Settings>,
+        workers: usize,
+        seed: u64,
+        cluster: Option<&relay::cluster::Settings>,
+    ) -> Self {
         let shared = Arc::new(Shared::of(workers));
         let stations = mailboxes(workers, settings.limits.mail_ring_max)
             .into_iter()
             .enumerate()
             .map(|(core, mailbox)| {
-                let mut reactor = net.reactor();
+                let mut reactor = net.reactor_at(host);
                 let own_port = FIRST_WORKER + u16::try_from(core).unwrap();
-                let listeners = [ANY_WORKER, own_port].map(|port| reactor.listen(on(port)).0);
+                let mut listen = |port| reactor.listen(SocketAddr::new(host, port)).0;
+                let listeners = [ANY_WORKER, own_port].map(&mut listen);
+                let links = cluster.map(|settings| LinkParts {
+                    settings: settings.clone(),
+                    listener: listen(settings.credentials.identity.link_port),
+                });
+                let all = listeners.iter().copied();
+                let all = all.chain(links.as_ref().map(|links| links.listener)).collect();
                 let cells = Arc::new(Cells::default());
                 let (handle, queries) = WorkerHandle::new(
                     core,
@@ -75,7 +94,8 @@ impl Node {
                     cells: Arc::clone(&cells),
                     queries,
                     shared: Arc::clone(&shared),
-                    listeners: listeners.to_vec(),
+                    listeners: all,
+                    links,
                     tunnel: TunnelSource::seeded(seed.wrapping_add(core.try_into().unwrap())),
                     seed: seed.wrapping_add(core.try_into().unwrap()),
                 });
@@ -132,6 +152,11 @@ impl Node {
     /// The sum over all workers.
     pub(crate) fn sum(&self, read: impl Fn(&Cells) -> u64) -> u64 {
         self.stations.iter().map(|station| read(&station.cells)).sum()
+    }
+
+    /// Ends at once, without a word to anybody.
+    pub(crate) fn crash(&mut self) {
+        self.stations.clear();
     }
 
     /// What was accepted, less what was closed, is what is open.

@@ -21,6 +21,8 @@ use super::publisher::{Plan, Publisher};
 pub(crate) struct World {
     pub(crate) net: SimNet,
     pub(crate) node: Node,
+    /// Further nodes of a cluster.
+    pub(crate) others: Vec<Node>,
     pub(crate) ledger: SharedLedger,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) players: Vec<Player>,
@@ -42,6 +44,7 @@ impl World {
         Self {
             net,
             node,
+            others: Vec::new(),
             ledger: Rc::new(RefCell::default()),
             publishers: Vec::new(),
             players: Vec::new(),
@@ -159,6 +162,9 @@ impl World {
                 moved |= player.act(&self.net);
             }
             moved |= self.node.turn();
+            for node in &mut self.others {
+                moved |= node.turn();
+            }
             if !moved {
                 return;
             }
@@ -170,7 +176,8 @@ impl World {
     pub(crate) fn next_event(&self) -> Option<Duration> {
         let clients = self.publishers.iter().filter_map(Publisher::next);
         let clients = clients.chain(self.players.iter().filter_map(Player::next));
-        clients.chain(self.net.next_event_time()).chain(self.node.next_due()).min()
+        let others = self.others.iter().filter_map(Node::next_due);
+        clients.chain(self.net.next_event_time()).chain(self.node.next_due()).chain(others).min()
     }
 
     /// The worker that is a stream's home; `None` when nobody ever published it.

@@ -35,6 +35,8 @@ impl Default for Options<'_> {
 pub(crate) struct Relay {
     pub(crate) rtmp: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// For other nodes, if it is part of a cluster.
+    pub(crate) link: Option<SocketAddr>,
     process: Process,
 }
 
@@ -70,7 +72,8 @@ impl Relay {
             })
         };
         let (rtmp, http) = (port("rtmp"), port("http"));
-        let mut relay = Self { rtmp, http, process };
+        let link = address(&fs::read_to_string(&said).unwrap_or_default(), "link");
+        let mut relay = Self { rtmp, http, link, process };
         wait_for("the relay to be ready", START, || {
             relay.process.must_run();
             http::get(http, "/readyz").ok().filter(|answer| answer.status == 200)

@@ -58,8 +58,17 @@ impl Node {
         let shared = Arc::new(Shared::of(1));
         let listeners = vec![listener];
         let (own, tunnel) = (Arc::clone(&cells), TunnelSource::seeded(1));
-        let parts =
-            Parts { settings, mailbox, cells: own, queries, shared, listeners, seed: 1, tunnel };
+        let parts = Parts {
+            settings,
+            mailbox,
+            cells: own,
+            queries,
+            shared,
+            listeners,
+            seed: 1,
+            tunnel,
+            links: None,
+        };
         let mut worker = Worker::new(parts);
         worker.start();
         let watch = reactor.watch();

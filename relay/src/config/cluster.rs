@@ -1,0 +1,257 @@
+//! `[cluster]`, and what of `[node]` and `[listen]` belongs to it: which nodes there are, by what
+//! they know each other, and where they meet.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::settings::Setting;
+use super::{Config, secrets, text};
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// The other nodes, and perhaps this one; empty for a node that stands alone.
+    pub peers: Vec<Peer>,
+    /// The file that holds the secret; empty for none.
+    pub secret_file: String,
+    /// What is in it.
+    pub secret: SecretBytes,
+    /// Most nodes that one node feeds with one stream.
+    pub fanout_max: usize,
+    /// How long a stream and a link go on after nobody needs them.
+    pub link_linger: Duration,
+    /// The oldest and newest version of the cluster's protocol that is spoken.
+    pub protocol: (u16, u16),
+}
+
+/// An entry of the list of nodes: a name, behind which there may be many, or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The name or address.
+    pub host: String,
+    /// The port for nodes there.
+    pub port: u16,
+}
+
+/// A secret. `Debug` shows nothing of it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretBytes(pub Vec<u8>);
+
+/// The port for nodes.
+pub(super) const LINK_PORT: u16 = 11_935;
+
+/// Fewest bytes of a secret.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// Most entries of the list of nodes; a name may stand for many.
+const PEERS_MAX: usize = 256;
+
+/// The versions of the cluster's protocol that this build speaks.
+const PROTOCOL: (u16, u16) = (1, 1);
+
+/// The drain window of a node that is part of a cluster, unless it is set.
+pub(super) const DRAIN_WINDOW: Duration = Duration::from_secs(30);
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            secret_file: String::new(),
+            secret: SecretBytes::default(),
+            fanout_max: 8,
+            link_linger: Duration::from_secs(5),
+            protocol: PROTOCOL,
+        }
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes")
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.parse::<IpAddr>() {
+            Ok(address) => write!(f, "{}", SocketAddr::new(address, self.port)),
+            Err(_) => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Peer {
+    /// Reads `name`, `name:port`, `192.0.2.1`, `192.0.2.1:port`, `[2001:db8::1]:port` or
+    /// `2001:db8::1`.
+    fn parse(text: &str) -> Option<Self> {
+        let peer = |host: &str, port| Some(Self { host: host.to_owned(), port });
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return peer(&address.ip().to_string(), address.port());
+        }
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return peer(&address.to_string(), LINK_PORT);
+        }
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+            None => (text, LINK_PORT),
+        };
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let valid = !host.is_empty() && host.len() <= 253 && host.chars().all(named);
+        if valid { peer(host, port) } else { None }
+    }
+}
+
+/// What contradicts itself: section, name, text and what is allowed.
+pub(super) fn mistakes(config: &Config) -> Option<(&'static str, String, String)> {
+    let cluster = &config.cluster;
+    let bare = !cluster.peers.is_empty() && cluster.secret.0.is_empty();
+    bare.then(|| {
+        let allowed = "set where cluster.peers is: a node joins no others without a secret";
+        ("secret_file", String::new(), allowed.to_owned())
+    })
+}
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting {
+        section: "node",
+        name: "zone",
+        why: "Where this node stands, such as a zone of a cloud: streams are fed within a zone where that can be. \"\": nobody said.",
+        flag: None,
+        set: |config, text| {
+            let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if text.len() > 63 || !text.chars().all(named) {
+                return Err("at most 63 letters, digits, dots, dashes or underscores".to_owned());
+            }
+            text.clone_into(&mut config.node.zone);
+            Ok(())
+        },
+        get: |config| text::quoted(&config.node.zone),
+    },
+    Setting {
+        section: "listen",
+        name: "link",
+        why: "Address for other nodes, opened only where cluster.peers is set; port 0 lets the kernel choose.",
+        flag: Some(("--link", "ADDR")),
+        set: |config, text| super::settings::address(&mut config.listen.link, LINK_PORT, text),
+        get: |config| text::quoted(&config.listen.link.to_string()),
+    },
+    Setting {
+        section: "cluster",
+        name: "peers",
+        why: "The nodes of the cluster, between commas: names, behind which there may be many addresses and which are looked up again and again, or addresses, each with its port if that is not 11935. This node may be among them. \"\": this node stands alone.",
+        flag: Some(("--peers", "LIST")),
+        set: |config, text| {
+            let listed = if text.trim().is_empty() { Some(Vec::new()) } else { text::list(text) };
+            let peers = listed.and_then(|items| {
+                items.iter().map(|item| Peer::parse(item.trim())).collect::<Option<Vec<_>>>()
+            });
+            let peers = peers.filter(|peers| peers.len() <= PEERS_MAX);
+            config.cluster.peers = peers.ok_or_else(|| {
+                format!(
+                    "at most {PEERS_MAX} names or addresses such as \"relay.example.org, \
+                     192.0.2.7:11935\""
+                )
+            })?;
+            Ok(())
+        },
+        get: |config| {
+            let peers = config.cluster.peers.iter().map(ToString::to_string);
+            text::quoted(&peers.collect::<Vec<_>>().join(", "))
+        },
+    },
+    Setting {
+        section: "cluster",
+        name: "secret_file",
+        why: "File of the secret by which nodes know each other: 16 bytes or more, the same on all of them; blanks and line ends around it do not count.",
+        flag: None,
+        set: |config, text| {
+            let secret = if text.is_empty() {
+                Vec::new()
+            } else {
+                let file = secrets::read(text);
+                let file = file.map_err(|why| format!("a file with a secret, but {why}"))?;
+                let secret = file.trim_ascii().to_vec();
+                if secret.len() < SECRET_BYTES_MIN {
+                    return Err(format!(
+                        "a file with a secret, but what is in {text} has fewer than \
+                         {SECRET_BYTES_MIN} bytes"
+                    ));
+                }
+                secret
+            };
+            config.cluster.secret_file = text.to_owned();
+            config.cluster.secret = SecretBytes(secret);
+            Ok(())
+        },
+        get: |config| text::quoted(&config.cluster.secret_file),
+    },
+    Setting {
+        section: "cluster",
+        name: "fanout_max",
+        why: "Most nodes that one node feeds with one stream; further ones are fed by those. 8: 1,000 nodes are four deep.",
+        flag: None,
+        set: |config, text| {
+            let count = text::count(text).filter(|count| (1..=128).contains(count));
+            config.cluster.fanout_max = count.ok_or_else(|| "a number from 1 to 128".to_owned())?;
+            Ok(())
+        },
+        get: |config| config.cluster.fanout_max.to_string(),
+    },
+    Setting {
+        section: "cluster",
+        name: "link_linger",
+        why: "How long a stream goes on coming from another node after its last player left, and how long a link without streams stays open.",
+        flag: None,
+        set: |config, text| {
+            config.cluster.link_linger = text::time(text)
+                .ok_or_else(|| super::settings::times(Duration::ZERO, text::TIME_MAX))?;
+            Ok(())
+        },
+        get: |config| text::quoted(&text::show_time(config.cluster.link_linger)),
+    },
+    Setting {
+        section: "cluster",
+        name: "protocol",
+        why: "The oldest and newest version of the cluster's protocol that is spoken, such as \"1-1\": for bringing in a new version on all nodes before any speaks it.",
+        flag: None,
+        set: |config, text| {
+            let parsed = text.split_once('-').and_then(|(oldest, newest)| {
+                let (oldest, newest) = (oldest.trim().parse().ok()?, newest.trim().parse().ok()?);
+                (0 < oldest && oldest <= newest).then_some((oldest, newest))
+            });
+            config.cluster.protocol =
+                parsed.ok_or_else(|| "two numbers such as \"1-1\"".to_owned())?;
+            Ok(())
+        },
+        get: |config| {
+            let (oldest, newest) = config.cluster.protocol;
+            text::quoted(&format!("{oldest}-{newest}"))
+        },
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_the_list_is_a_name_or_an_address_with_or_without_a_port() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<&str>) {
+            let parsed = Peer::parse(text).map(|peer| peer.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{text:?}");
+        }
+        check("relay.example.org", Some("relay.example.org:11935"));
+        check("relay-0.relay:7", Some("relay-0.relay:7"));
+        check("192.0.2.1", Some("192.0.2.1:11935"));
+        check("192.0.2.1:80", Some("192.0.2.1:80"));
+        check("2001:db8::1", Some("[2001:db8::1]:11935"));
+        check("[2001:db8::1]", Some("[2001:db8::1]:11935"));
+        check("[2001:db8::1]:80", Some("[2001:db8::1]:80"));
+        for bad in ["", ":", "a:", "a:0", "a:65536", "a b", "rtmp://a", "a:1:2", "[::1"] {
+            check(bad, None);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Two ends of a link, cut into pieces of every size; and those who are no nodes.
+
+use super::*;
+use crate::wire::chunk_writer::write_message;
+use crate::wire::message::{CHUNK_BYTES, MediaKind};
+use crate::wire::timestamp::Timestamp;
+use bytes::BytesMut;
+
+const NOW: Duration = Duration::from_secs(1);
+
+/// What an end heard, as text.
+fn heard(end: &mut LinkSession, bytes: &[u8], piece: usize) -> Result<Vec<String>, SessionError> {
+    let mut heard = Vec::new();
+    for mut input in bytes.chunks(piece) {
+        while let Some(event) = end.next_event(&mut input, NOW)? {
+            heard.push(match event {
+                LinkEvent::Media { message_stream, message } => format!(
+                    "media {message_stream} {:?} at {} of {}",
+                    message.kind(),
+                    message.timestamp().0,
+                    message.payload_bytes()
+                ),
+                event => format!("{event:?}"),
+            });
+        }
+        assert!(input.is_empty());
+    }
+    Ok(heard)
+}
+
+/// Passes bytes both ways in pieces of this size until neither end has any.
+fn exchange(
+    dialler: &mut LinkSession,
+    acceptor: &mut LinkSession,
+    piece: usize,
+) -> [Vec<String>; 2] {
+    let mut all = [Vec::new(), Vec::new()];
+    loop {
+        let there: Vec<u8> = std::iter::from_fn(|| dialler.take_output()).flatten().collect();
+        all[1].extend(heard(acceptor, &there, piece).unwrap());
+        let back: Vec<u8> = std::iter::from_fn(|| acceptor.take_output()).flatten().collect();
+        all[0].extend(heard(dialler, &back, piece).unwrap());
+        if there.is_empty() && back.is_empty() {
+            return all;
+        }
+    }
+}
+
+fn media(message_stream: u32, kind: MediaKind, payload: &[u8]) -> Bytes {
+    let header = MessageHeader {
+        timestamp: Timestamp(40),
+        length: 0,
+        kind: kind.message_type(),
+        message_stream,
+    };
+    let mut out = BytesMut::new();
+    write_message(&mut out, kind.chunk_stream(), &header, payload, CHUNK_BYTES);
+    out.freeze()
+}
+
+#[test]
+fn both_ends_hear_what_the_other_says_in_pieces_of_any_size() {
+    let video = |length: usize| [&[0x17, 1, 0, 0, 0][..], &vec![7; length]].concat();
+    for piece in [1, 2, 3, 7, 64, 1_000, usize::MAX] {
+        let limits = Limits::default();
+        let mut dialler = LinkSession::dial(&limits, 1);
+        let mut acceptor = LinkSession::accept(&limits, 2);
+        assert_eq!(exchange(&mut dialler, &mut acceptor, piece), [["Open"], ["Open"]]);
+        dialler.say(0, b"hello");
+        acceptor.say(0, b"challenge");
+        let [back, there] = exchange(&mut dialler, &mut acceptor, piece);
+        assert_eq!(back, [r#"Data { message_stream: 0, payload: b"challenge" }"#]);
+        assert_eq!(there, [r#"Data { message_stream: 0, payload: b"hello" }"#]);
+        acceptor.expect_media();
+        dialler.publish(9, "live/one");
+        dialler.say(9, b"at");
+        let [_, there] = exchange(&mut dialler, &mut acceptor, piece);
+        let publish = r#"Publish { message_stream: 9, name: b"live/one" }"#;
+        assert_eq!(there, [publish, r#"Data { message_stream: 9, payload: b"at" }"#]);
+        // What a publisher says in data is media, whatever it looks like.
+        let data = b"\x02\x00\x05relay\x0c\x00\x00\x00\x01\x0b";
+        let sent = [
+            media(9, MediaKind::Video, &video(150_000)),
+            media(9, MediaKind::Data, data),
+            media(10, MediaKind::Audio, &[0xaf, 1, 2]),
+            media(9, MediaKind::Data, b"\x02"),
+        ];
+        let there = heard(&mut acceptor, &sent.concat(), piece).unwrap();
+        assert_eq!(
+            there,
+            [
+                "media 9 Video at 40 of 150005",
+                "media 9 Data at 40 of 14",
+                "media 10 Audio at 40 of 3",
+                "Unusable { message_stream: 9 }",
+            ]
+        );
+        acceptor.say(9, b"take");
+        acceptor.refuse_stream(10);
+        dialler.close_stream(9);
+        let [back, there] = exchange(&mut dialler, &mut acceptor, piece);
+        let unwanted = "Unwanted { message_stream: 10 }";
+        assert_eq!(back, [r#"Data { message_stream: 9, payload: b"take" }"#, unwanted]);
+        assert_eq!(there, ["Close { message_stream: 9 }"]);
+    }
+}
+
+#[test]
+fn who_is_no_node_is_told_so() {
+    let limits = Limits::default();
+    let settings = crate::session::ClientSettings {
+        app: "live".to_owned(),
+        tc_url: "rtmp://here/live".to_owned(),
+        name: "one".to_owned(),
+        role: crate::session::ClientRole::Publish,
+        enhanced: false,
+    };
+    let mut client = crate::session::ClientSession::new(settings, limits.clone().into(), 1, NOW);
+    let mut acceptor = LinkSession::accept(&limits, 2);
+    let mut refused = false;
+    for _ in 0..4 {
+        let there: Vec<u8> = std::iter::from_fn(|| client.take_output()).flatten().collect();
+        refused |= matches!(
+            heard(&mut acceptor, &there, usize::MAX),
+            Err(SessionError::Refused { code, .. }) if code == CONNECT_REJECTED
+        );
+        let back: Vec<u8> = std::iter::from_fn(|| acceptor.take_output()).flatten().collect();
+        let mut input = &back[..];
+        if let Err(error) = client.next_event(&mut input, NOW) {
+            assert!(refused, "{error}");
+            assert!(error.to_string().contains("port for nodes"), "{error}");
+            return;
+        }
+    }
+    panic!("the client was not refused");
+}
+
+#[test]
+fn nothing_is_kept_before_connect() {
+    let limits = Limits::default();
+    let shaken = || {
+        let mut acceptor = LinkSession::accept(&limits, 2);
+        let mut client = ClientHandshake::new(1);
+        heard(&mut acceptor, &client.hello(), usize::MAX).unwrap();
+        let answer: Vec<u8> = std::iter::from_fn(|| acceptor.take_output()).flatten().collect();
+        let HandshakeProgress::Reply(c2) = client.receive(&mut &answer[..]).unwrap() else {
+            panic!("no C2")
+        };
+        heard(&mut acceptor, &c2, usize::MAX).unwrap();
+        acceptor
+    };
+    let mut publish = BytesMut::new();
+    reply::call(&mut publish, "publish", 0.0, &[Value::Null, Value::text("live/one")]);
+    let header = MessageHeader {
+        timestamp: Timestamp(0),
+        length: 0,
+        kind: MessageType::CommandAmf0,
+        message_stream: 9,
+    };
+    let mut bytes = BytesMut::new();
+    write_message(&mut bytes, 3, &header, &publish, 128);
+    let error = heard(&mut shaken(), &bytes, usize::MAX).unwrap_err();
+    assert!(matches!(error, SessionError::NotConnected { .. }), "{error}");
+    // Media and data are passed over.
+    let mut acceptor = shaken();
+    let mut bytes = BytesMut::new();
+    let payload = [0xaf; 100];
+    let header = MessageHeader { kind: MessageType::Audio, ..header };
+    write_message(&mut bytes, 4, &header, &payload, 128);
+    let found = heard(&mut acceptor, &bytes, usize::MAX).unwrap();
+    assert_eq!(found, ["Unusable { message_stream: 9 }"]);
+    assert_eq!(acceptor.partial_bytes(), 0);
+}

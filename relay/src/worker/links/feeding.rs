@@ -1,0 +1,527 @@
+//! Streams at home on this worker that other nodes are fed: one link to each such node.
+//!
+//! A stream has one message stream id on all links of this worker, so that one view of its log
+//! serves them all. It is offered as soon as the link is open, and read when the other node takes
+//! it up, from where its log ends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::line::{Dialled, Kind, LinkConnection};
+use super::{FeedOrder, LinkMail, Links};
+use crate::cluster::message::{At, Message};
+use crate::cluster::{NodeKey, Path, Position, Term};
+use crate::reactor::ConnectionKey;
+use crate::stream::{Feed, Hub, StreamKey};
+use crate::worker::Worker;
+use crate::worker::labels::{CloseReason, LinkRefusal};
+use crate::worker::local::LocalStream;
+use crate::worker::mail::{Mail, StreamId, WorkerIndex};
+
+/// The link to a node that is fed.
+pub(super) struct OutLink {
+    address: SocketAddr,
+    /// While it is being dialled.
+    token: Option<u64>,
+    pub(super) connection: Option<ConnectionKey>,
+    /// The greeting is over.
+    up: bool,
+    since: Duration,
+    pub(super) feeds: BTreeMap<u32, OutFeed>,
+    /// Feeds that may have something to send, in turn.
+    pub(super) active: VecDeque<u32>,
+    /// Since when there is nothing to feed.
+    idle_since: Option<Duration>,
+    /// When a stream was last let go because the link was behind.
+    shed: Duration,
+}
+
+/// A stream on it.
+pub(super) struct OutFeed {
+    pub(super) local: usize,
+    pub(super) log: StreamKey,
+    stream: StreamId,
+    pub(super) order: FeedOrder,
+    /// The other node has taken it up, and from where on.
+    taken: Option<Option<Position>>,
+    pub(super) reader: Option<Feed>,
+    /// It stands among the active ones.
+    pub(super) queued: bool,
+    /// Bytes that it may send in this round; below 0 it sent more than that.
+    pub(super) allowance: i64,
+    /// When something was last said or sent of it.
+    pub(super) said: Duration,
+    /// When it was last said how old its messages are.
+    pub(super) dated: Duration,
+    players: u32,
+}
+
+/// What a stream knows of the nodes that it is fed to.
+#[derive(Debug, Default)]
+pub(in crate::worker) struct Fed {
+    /// Its message stream id on all links of this worker; 0 before it had one.
+    message_stream: u32,
+    to: Vec<NodeKey>,
+}
+
+/// How long a stream that is behind is let go after another one was.
+const SHED_PAUSE: Duration = Duration::from_millis(500);
+
+impl OutLink {
+    /// Streams that are fed.
+    pub(super) fn len(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// How far it is behind its streams.
+    pub(super) fn lag(&self, hub: &Hub) -> Duration {
+        let lag = |feed: &OutFeed| Some(hub.feed_lag(feed.log, feed.reader.as_ref()?));
+        self.feeds.values().filter_map(lag).max().unwrap_or_default()
+    }
+
+    /// Something may be there to be sent of a stream.
+    fn wake(&mut self, message_stream: u32) {
+        if let Some(feed) = self.feeds.get_mut(&message_stream)
+            && feed.reader.is_some()
+            && !std::mem::replace(&mut feed.queued, true)
+        {
+            self.active.push_back(message_stream);
+        }
+    }
+}
+
+impl OutFeed {
+    /// Where the stream goes on. `ingested`: when the next message was taken in here.
+    pub(super) fn at(&self, entry: &LocalStream, hub: &Hub, ingested: Option<Duration>) -> Message {
+        let expected = self.reader.as_ref().and_then(Feed::expects);
+        let seq = expected.or_else(|| hub.next_seq(self.log)).unwrap_or(0);
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let there = |time| micros(time).saturating_add(entry.origin.ahead_micros);
+        Message::At(At {
+            position: Position { epoch: self.order.term.epoch, seq },
+            origin: self.order.term.origin,
+            ingested: ingested.map_or(0, |time| u64::try_from(there(time)).unwrap_or(0)),
+            path: Arc::clone(&self.order.path),
+        })
+    }
+}
+
+impl Links {
+    /// A stream has a new segment.
+    pub(in crate::worker) fn wake(&mut self, fed: &Fed) {
+        for to in &fed.to {
+            if let Some(link) = self.out.get_mut(to) {
+                link.wake(fed.message_stream);
+                self.woken.push(*to);
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The cluster's machine asks this worker to feed a stream to a node.
+    pub(super) fn feed(&mut self, stream: StreamId, order: FeedOrder, now: Duration) {
+        let local = self.streams.find(stream);
+        let entry = local.and_then(|local| self.streams.get_mut(local));
+        let here = entry.filter(|entry| entry.is_here() || entry.granted.is_some());
+        let (Some(local), Some(entry)) = (local, here) else {
+            self.feed_ended(&order);
+            return;
+        };
+        let Some(log) = entry.log else {
+            self.feed_ended(&order);
+            return;
+        };
+        let to = order.to;
+        if entry.fed.message_stream == 0 {
+            self.links.message_stream += 1;
+            entry.fed.message_stream = self.links.message_stream;
+        }
+        let message_stream = entry.fed.message_stream;
+        if !entry.fed.to.contains(&to) {
+            entry.fed.to.push(to);
+        }
+        if !self.links.out.contains_key(&to) {
+            let token = self.dial_link(Dialled::Media(to), order.address);
+            let link = OutLink {
+                address: order.address,
+                token: Some(token),
+                connection: None,
+                up: false,
+                since: now,
+                feeds: BTreeMap::new(),
+                active: VecDeque::new(),
+                idle_since: None,
+                shed: Duration::ZERO,
+            };
+            self.links.out.insert(to, link);
+        }
+        let Some(link) = self.links.out.get_mut(&to) else { return };
+        link.idle_since = None;
+        if let Some(feed) = link.feeds.get_mut(&message_stream) {
+            let same = feed.order.term == order.term;
+            feed.order = order;
+            if !same {
+                feed.taken = None;
+                let reader = feed.reader.take();
+                if let Some(reader) = reader {
+                    self.hub.close_feed(log, &reader);
+                }
+            }
+            self.say_at(to, message_stream, now);
+            return;
+        }
+        if link.feeds.len() >= self.limits.link_streams_max {
+            self.cells.link_refused.at(LinkRefusal::Streams).increment();
+            self.end_feed(to, message_stream, local);
+            self.feed_ended(&order);
+            return;
+        }
+        let feed = OutFeed {
+            local,
+            log,
+            stream,
+            order,
+            taken: None,
+            reader: None,
+            queued: false,
+            allowance: 0,
+            said: now,
+            dated: Duration::ZERO,
+            players: 0,
+        };
+        link.feeds.insert(message_stream, feed);
+        if link.up {
+            self.offer(to, message_stream, now);
+        }
+    }
+
+    /// The greeting is over: everything is offered.
+    pub(super) fn out_link_up(&mut self, own: &mut LinkConnection, to: NodeKey, now: Duration) {
+        let Some(link) = self.links.out.get_mut(&to) else { return own.close_when_sent() };
+        (link.up, link.token) = (true, None);
+        for (message_stream, feed) in &mut link.feeds {
+            own.session.publish(*message_stream, &feed.order.name);
+            if let Some(entry) = self.streams.get(feed.local) {
+                let at = feed.at(entry, &self.hub, None);
+                own.session.say(*message_stream, &at.encode());
+            }
+            feed.said = now;
+        }
+        self.links.woken.push(to);
+    }
+
+    fn offer(&mut self, to: NodeKey, message_stream: u32, now: Duration) {
+        let name = self
+            .links
+            .out
+            .get(&to)
+            .and_then(|link| Some(Arc::clone(&link.feeds.get(&message_stream)?.order.name)));
+        if let (Some(name), Some(link)) = (name, self.out_connection(to)) {
+            link.session.publish(message_stream, &name);
+            self.say_at(to, message_stream, now);
+        }
+    }
+
+    /// Says where a stream goes on, by which way, and that it is still fed.
+    fn say_at(&mut self, to: NodeKey, message_stream: u32, now: Duration) {
+        let Some(link) = self.links.out.get_mut(&to).filter(|link| link.up) else { return };
+        let Some(feed) = link.feeds.get_mut(&message_stream) else { return };
+        let Some(entry) = self.streams.get(feed.local) else { return };
+        feed.said = now;
+        let at = feed.at(entry, &self.hub, None).encode();
+        if let Some(link) = self.out_connection(to) {
+            link.session.say(message_stream, &at);
+            self.links.woken.push(to);
+        }
+    }
+
+    fn out_connection(&mut self, to: NodeKey) -> Option<&mut Box<LinkConnection>> {
+        let key = self.links.out.get(&to)?.connection?;
+        self.links.connections.get_mut(&key)
+    }
+
+    /// The node that is fed says something about a stream.
+    pub(super) fn feeding_told(
+        &mut self,
+        to: NodeKey,
+        message_stream: u32,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let message = Message::decode(payload, &self.limits).map_err(|error| error.to_string())?;
+        let link = self.links.out.get_mut(&to);
+        let Some(feed) = link.and_then(|link| link.feeds.get_mut(&message_stream)) else {
+            return Ok(());
+        };
+        match message {
+            Some(Message::Take { position }) => {
+                feed.taken = Some(position);
+                self.open_reader(to, message_stream);
+            }
+            Some(Message::Audience { players }) => feed.players = players,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Begins to read for a node that took the stream up, if its source is there.
+    fn open_reader(&mut self, to: NodeKey, message_stream: u32) {
+        let Some(link) = self.links.out.get_mut(&to) else { return };
+        let Some(feed) = link.feeds.get_mut(&message_stream) else { return };
+        let Some(entry) = self.streams.get(feed.local) else { return };
+        let Some(position) = feed.taken.filter(|_| entry.origin.term == Some(feed.order.term))
+        else {
+            return;
+        };
+        let here = position.filter(|position| position.epoch == feed.order.term.epoch);
+        let seq = here.map(|position| position.seq);
+        if let Some(old) = feed.reader.take() {
+            self.hub.close_feed(feed.log, &old);
+        }
+        feed.reader = self.hub.open_feed(feed.log, message_stream, entry.origin.from, seq);
+        if feed.reader.is_none() {
+            let local = feed.local;
+            self.let_go(to, message_stream, local);
+            return;
+        }
+        link.wake(message_stream);
+        self.links.woken.push(to);
+    }
+
+    /// Another source begins in a log, or the same goes on, which is said.
+    pub(in crate::worker) fn begin_source(&mut self, local: usize, term: Option<Term>) -> bool {
+        let Some(entry) = self.streams.get_mut(local) else { return false };
+        if term.is_none() {
+            return false;
+        }
+        let Some(log) = entry.log else { return false };
+        let goes_on = entry.origin.term == term;
+        if !goes_on {
+            self.hub.seal(log);
+            let from = self.hub.log(log).map_or(0, crate::stream::Log::next);
+            entry.origin = crate::worker::mail::Origin { term, from, ahead_micros: 0 };
+        }
+        let (from, message_stream) = (entry.origin.from, entry.fed.message_stream);
+        for to in entry.fed.to.clone() {
+            let link = self.links.out.get_mut(&to);
+            let Some(feed) = link.and_then(|link| link.feeds.get_mut(&message_stream)) else {
+                continue;
+            };
+            if Some(feed.order.term) != term {
+                if let Some(reader) = &mut feed.reader {
+                    reader.stop_at(from);
+                }
+            } else if feed.reader.is_none() {
+                self.open_reader(to, message_stream);
+            }
+        }
+        goes_on
+    }
+
+    /// A stream comes another way.
+    pub(super) fn repath(&mut self, stream: StreamId, path: &Path, now: Duration) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get(local) else { return };
+        let message_stream = entry.fed.message_stream;
+        for to in entry.fed.to.clone() {
+            let link = self.links.out.get_mut(&to);
+            if let Some(feed) = link.and_then(|link| link.feeds.get_mut(&message_stream)) {
+                feed.order.path = Arc::clone(path);
+                self.say_at(to, message_stream, now);
+            }
+        }
+    }
+
+    /// A node is fed a stream no longer.
+    pub(super) fn stop_feed(&mut self, stream: StreamId, to: NodeKey) {
+        let Some(local) = self.streams.find(stream) else { return };
+        let Some(entry) = self.streams.get(local) else { return };
+        let message_stream = entry.fed.message_stream;
+        self.end_feed(to, message_stream, local);
+    }
+
+    /// The other node does not want a stream.
+    pub(super) fn not_wanted(&mut self, to: NodeKey, message_stream: u32) {
+        let feed = self.links.out.get(&to).and_then(|link| link.feeds.get(&message_stream));
+        let Some((local, order)) = feed.map(|feed| (feed.local, feed.order.clone())) else {
+            return;
+        };
+        self.forget_feed(to, message_stream, local);
+        self.feed_ended(&order);
+    }
+
+    /// A stream cannot be fed to a node any longer, and the machine is told.
+    fn let_go(&mut self, to: NodeKey, message_stream: u32, local: usize) {
+        let feed = self.links.out.get(&to).and_then(|link| link.feeds.get(&message_stream));
+        let order = feed.map(|feed| feed.order.clone());
+        self.end_feed(to, message_stream, local);
+        if let Some(order) = order {
+            self.feed_ended(&order);
+        }
+    }
+
+    /// Ends a feed and says so to the other node.
+    fn end_feed(&mut self, to: NodeKey, message_stream: u32, local: usize) {
+        let offered = self.links.out.get(&to).is_some_and(|link| link.up);
+        if self.forget_feed(to, message_stream, local)
+            && offered
+            && let Some(link) = self.out_connection(to)
+        {
+            link.session.close_stream(message_stream);
+            self.links.woken.push(to);
+        }
+    }
+
+    fn forget_feed(&mut self, to: NodeKey, message_stream: u32, local: usize) -> bool {
+        if let Some(entry) = self.streams.get_mut(local) {
+            entry.fed.to.retain(|known| *known != to);
+        }
+        let Some(link) = self.links.out.get_mut(&to) else { return false };
+        let Some(feed) = link.feeds.remove(&message_stream) else { return false };
+        link.active.retain(|active| *active != message_stream);
+        if let Some(reader) = &feed.reader {
+            self.hub.close_feed(feed.log, reader);
+        }
+        true
+    }
+
+    fn feed_ended(&mut self, order: &FeedOrder) {
+        let (name, to) = (Arc::clone(&order.name), order.to);
+        self.tell_seat(LinkMail::FeedEnded { name, to });
+    }
+
+    /// A stream is gone from this worker, and with it whatever was fed of it.
+    pub(in crate::worker) fn end_feeds(&mut self, local: usize) {
+        let Some(entry) = self.streams.get(local) else { return };
+        let message_stream = entry.fed.message_stream;
+        for to in entry.fed.to.clone() {
+            self.let_go(to, message_stream, local);
+        }
+    }
+
+    /// A stream has a new home: what was fed from here is fed from there.
+    pub(in crate::worker) fn hand_over_feeds(&mut self, local: usize, home: WorkerIndex) {
+        let Some(entry) = self.streams.get(local) else { return };
+        let (message_stream, stream) = (entry.fed.message_stream, entry.id);
+        for to in entry.fed.to.clone() {
+            let feed = self.links.out.get(&to).and_then(|link| link.feeds.get(&message_stream));
+            let order = feed.map(|feed| feed.order.clone());
+            self.end_feed(to, message_stream, local);
+            if let Some(order) = order {
+                self.mailbox.send(home, Mail::Link(Box::new(LinkMail::Feed { stream, order })));
+            }
+        }
+    }
+
+    /// The link to a node is gone.
+    pub(super) fn end_out_link(&mut self, to: NodeKey) {
+        let Some(link) = self.links.out.remove(&to) else { return };
+        if let Some(token) = link.token {
+            self.links.dialling.remove(&token);
+        }
+        for feed in link.feeds.into_values() {
+            if let Some(reader) = &feed.reader {
+                self.hub.close_feed(feed.log, reader);
+            }
+            if let Some(entry) = self.streams.get_mut(feed.local) {
+                entry.fed.to.retain(|known| *known != to);
+            }
+            tracing::debug!(node = %to, address = %link.address, stream = ?feed.stream, "not fed");
+            self.feed_ended(&feed.order);
+        }
+    }
+
+    /// Players on other nodes that depend on a stream of this worker.
+    pub(super) fn players_downstream(&self, local: usize) -> u32 {
+        let Some(entry) = self.streams.get(local) else { return 0 };
+        let feeds = entry
+            .fed
+            .to
+            .iter()
+            .filter_map(|to| self.links.out.get(to)?.feeds.get(&entry.fed.message_stream));
+        feeds.fold(0, |sum, feed| sum.saturating_add(feed.players))
+    }
+
+    /// Keeps links alive, lets go of what they cannot carry, and closes those without streams.
+    pub(super) fn tend_out_links(&mut self, now: Duration) {
+        for to in self.links.out.keys().copied().collect::<Vec<_>>() {
+            self.keep_alive(to, now);
+            self.shed(to, now);
+            let Some(link) = self.links.out.get_mut(&to) else { continue };
+            let age = now.saturating_sub(link.since);
+            if !link.up && age >= self.limits.cluster_hello_timeout {
+                tracing::info!(node = %to, "a node that is to be fed does not greet in time");
+                let connection = link.connection;
+                self.close_out_link(to, connection, CloseReason::Timeout, now);
+                continue;
+            }
+            if !link.feeds.is_empty() {
+                continue;
+            }
+            let idle = *link.idle_since.get_or_insert(now);
+            if now.saturating_sub(idle) >= self.links.linger {
+                let connection = link.connection;
+                self.close_out_link(to, connection, CloseReason::Ended, now);
+            }
+        }
+    }
+
+    fn close_out_link(
+        &mut self,
+        to: NodeKey,
+        connection: Option<ConnectionKey>,
+        reason: CloseReason,
+        now: Duration,
+    ) {
+        self.end_out_link(to);
+        let link = connection.and_then(|key| self.links.connections.remove(&key));
+        if let Some(link) = link {
+            self.close_link(link, reason, None, now);
+        }
+    }
+
+    fn keep_alive(&mut self, to: NodeKey, now: Duration) {
+        let every = self.limits.link_keep_alive;
+        let Some(link) = self.links.out.get(&to).filter(|link| link.up) else { return };
+        let due = |feed: &OutFeed| now.saturating_sub(feed.said) >= every;
+        let due: Vec<u32> =
+            link.feeds.iter().filter(|(_, feed)| due(feed)).map(|(id, _)| *id).collect();
+        for message_stream in due {
+            self.say_at(to, message_stream, now);
+        }
+    }
+
+    /// A link that is behind by more than it may be feeds one stream less: that with the fewest
+    /// players. Of equal ones the one that is furthest behind goes.
+    fn shed(&mut self, to: NodeKey, now: Duration) {
+        let Some(link) = self.links.out.get_mut(&to) else { return };
+        if link.lag(&self.hub) < self.limits.link_lag_max
+            || now.saturating_sub(link.shed) < SHED_PAUSE
+        {
+            return;
+        }
+        link.shed = now;
+        let lag = |feed: &OutFeed| {
+            feed.reader.as_ref().map_or(Duration::ZERO, |own| self.hub.feed_lag(feed.log, own))
+        };
+        let running = link.feeds.iter().filter(|(_, feed)| feed.reader.is_some());
+        let least = running.min_by_key(|(_, feed)| (feed.players, std::cmp::Reverse(lag(feed))));
+        let Some((message_stream, feed)) = least else { return };
+        let (message_stream, local) = (*message_stream, feed.local);
+        tracing::warn!(
+            node = %to,
+            stream = &*feed.order.name,
+            players = feed.players,
+            "a stream is let go since the link to its node is behind"
+        );
+        self.cells.link_refused.at(LinkRefusal::Behind).increment();
+        self.let_go(to, message_stream, local);
+    }
+
+    /// Whether a connection feeds a node.
+    pub(super) fn is_feeding(link: &LinkConnection) -> bool {
+        matches!(link.kind, Kind::Feeding(_))
+    }
+}

@@ -1,0 +1,493 @@
+//! Connections between nodes: accepted or dialled, read, sent to, and ended.
+//!
+//! What is said on them is dealt with elsewhere; here bytes become events and output becomes sends.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::taking::Taking;
+use super::{LinkMail, Links, is_link_token};
+use crate::cluster::{Greeting, Line, NodeKey, Nonce};
+use crate::reactor::{Batch, ConnectionKey, Operation};
+use crate::session::link::{LinkEvent, LinkSession};
+use crate::worker::accept::failure;
+use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
+use crate::worker::mail::{Mail, Party};
+use crate::worker::receive::caught;
+use crate::worker::{REGISTRAR, Worker};
+
+/// One connection to another node.
+pub(super) struct LinkConnection {
+    pub(super) key: ConnectionKey,
+    pub(super) peer: SocketAddr,
+    pub(super) session: LinkSession,
+    pub(super) kind: Kind,
+    /// What waits for the send under way.
+    pub(super) outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+    pub(super) sending: bool,
+    /// It ends when all of that is gone.
+    closing: bool,
+    pub(super) since: Duration,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+/// What a connection is for.
+pub(super) enum Kind {
+    /// It was accepted and has not said what for.
+    Stranger,
+    /// It was accepted, is to bring streams, and proves that it is a node.
+    Greets(Box<Greeting>),
+    /// It was dialled to feed this node; the greeting is there when the other end speaks RTMP.
+    Dials(NodeKey, Option<Box<Greeting>>),
+    /// Messages to and from the cluster's machine.
+    Control(Line),
+    /// It brings streams.
+    Taking(Taking),
+    /// It feeds this node.
+    Feeding(NodeKey),
+}
+
+/// What is being dialled.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Dialled {
+    /// A control connection.
+    Control(Line),
+    /// A link to feed this node.
+    Media(NodeKey),
+}
+
+impl LinkConnection {
+    fn new(
+        key: ConnectionKey,
+        peer: SocketAddr,
+        session: LinkSession,
+        kind: Kind,
+        now: Duration,
+    ) -> Self {
+        Self {
+            key,
+            peer,
+            session,
+            kind,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            sending: false,
+            closing: false,
+            since: now,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Streams that it brings.
+    pub(super) fn taken(&self) -> usize {
+        match &self.kind {
+            Kind::Taking(taking) => taking.streams.len(),
+            _ => 0,
+        }
+    }
+
+    /// Which way it carries streams.
+    pub(super) fn way(&self) -> LinkWay {
+        match self.kind {
+            Kind::Taking(_) | Kind::Greets(_) => LinkWay::In,
+            Kind::Feeding(_) | Kind::Dials(..) => LinkWay::Out,
+            Kind::Stranger | Kind::Control(_) => LinkWay::Control,
+        }
+    }
+
+    fn is_stranger(&self) -> bool {
+        matches!(self.kind, Kind::Stranger | Kind::Greets(_))
+    }
+
+    /// Takes over what the session has to say.
+    pub(super) fn collect_output(&mut self) {
+        while let Some(bytes) = self.session.take_output() {
+            self.outbox_bytes += bytes.len();
+            self.outbox.push_back(bytes);
+        }
+    }
+
+    /// Everything that waits, to be sent before anything else.
+    pub(super) fn take_outbox(&mut self) -> VecDeque<Bytes> {
+        self.outbox_bytes = 0;
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// It is closed when all that was said is gone.
+    pub(super) fn close_when_sent(&mut self) {
+        self.closing = true;
+    }
+}
+
+impl Worker {
+    pub(in crate::worker) fn link_accepted(
+        &mut self,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
+        if self.links.strangers >= self.limits.cluster_strangers_max || self.shared.is_draining() {
+            self.refuse_link(peer, LinkRefusal::Strangers, &"too many have not greeted yet", now);
+            self.operations.push(Operation::Close { connection: key });
+            return;
+        }
+        self.links.strangers += 1;
+        let session = LinkSession::accept(&self.limits, self.random.u64(..));
+        self.begin_link(LinkConnection::new(key, peer, session, Kind::Stranger, now));
+    }
+
+    fn begin_link(&mut self, mut link: LinkConnection) {
+        self.cells.opened(Transport::Rtmp);
+        self.cells.changed_role(Role::Pending, Role::Link, Transport::Rtmp);
+        self.operations.push(Operation::Receive { connection: link.key });
+        self.send_link(&mut link);
+        self.links.connections.insert(link.key, Box::new(link));
+    }
+
+    /// Opens a connection to a node.
+    pub(super) fn dial_link(&mut self, what: Dialled, address: SocketAddr) -> u64 {
+        let token = self.links.token();
+        self.links.dialling.insert(token, what);
+        self.operations.push(Operation::Connect { token, address });
+        token
+    }
+
+    pub(in crate::worker) fn link_dialled(
+        &mut self,
+        token: u64,
+        key: ConnectionKey,
+        peer: SocketAddr,
+        now: Duration,
+    ) {
+        if !is_link_token(token) {
+            return;
+        }
+        let kind = match self.links.dialling.remove(&token) {
+            Some(Dialled::Control(line)) => {
+                if let Some(seat) = &mut self.links.seat {
+                    seat.opened(line, key);
+                }
+                Kind::Control(line)
+            }
+            Some(Dialled::Media(to)) => {
+                if let Some(link) = self.links.out.get_mut(&to) {
+                    link.connection = Some(key);
+                }
+                Kind::Dials(to, None)
+            }
+            // Nobody wants it any more.
+            None => {
+                self.operations.push(Operation::Close { connection: key });
+                return;
+            }
+        };
+        let session = LinkSession::dial(&self.limits, self.random.u64(..));
+        self.begin_link(LinkConnection::new(key, peer, session, kind, now));
+    }
+
+    pub(in crate::worker) fn link_not_dialled(
+        &mut self,
+        token: u64,
+        error: &io::Error,
+        now: Duration,
+    ) {
+        match self.links.dialling.remove(&token) {
+            Some(Dialled::Control(line)) => {
+                tracing::debug!(%error, "a node cannot be reached");
+                self.line_closed(line, now);
+            }
+            Some(Dialled::Media(to)) => {
+                tracing::info!(node = %to, %error, "a node that is to be fed cannot be reached");
+                self.end_out_link(to);
+            }
+            None => {}
+        }
+    }
+
+    pub(in crate::worker) fn link_received(
+        &mut self,
+        key: ConnectionKey,
+        bytes: &[u8],
+        now: Duration,
+    ) {
+        let Some(mut link) = self.links.connections.remove(&key) else { return };
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        link.bytes_in += count;
+        self.cells.ingest_bytes.at(Role::Link).add(count);
+        self.cells.link_bytes.at(link.way()).add(count);
+        let copied = link.session.copied_bytes();
+        let heard = self.hear_link(&mut link, bytes, now);
+        self.cells.assembled_bytes.add(link.session.copied_bytes().saturating_sub(copied));
+        match heard {
+            Ok(()) => {
+                self.operations.push(Operation::Receive { connection: key });
+                self.put_link(link, now);
+            }
+            Err(why) => {
+                // Whoever is no node is told so first.
+                self.send_link(&mut link);
+                if link.is_stranger() {
+                    self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
+                }
+                self.close_link(link, CloseReason::Protocol, Some(&why), now);
+            }
+        }
+    }
+
+    fn hear_link(
+        &mut self,
+        link: &mut LinkConnection,
+        mut input: &[u8],
+        now: Duration,
+    ) -> Result<(), String> {
+        while !link.closing {
+            let LinkConnection { session, kind, .. } = &mut *link;
+            let event = match caught(|| session.next_event(&mut input, now)) {
+                Ok(Ok(Some(event))) => event,
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err("a panic in the session was caught".to_owned()),
+            };
+            match (event, kind) {
+                (LinkEvent::Media { message_stream, message }, Kind::Taking(taking)) => {
+                    self.take_media(taking, message_stream, Some(message), now);
+                }
+                (LinkEvent::Unusable { message_stream }, Kind::Taking(taking)) => {
+                    self.take_media(taking, message_stream, None, now);
+                }
+                (LinkEvent::Media { .. } | LinkEvent::Unusable { .. }, _) => {}
+                (LinkEvent::Open, _) => self.link_open(link),
+                (LinkEvent::Data { message_stream: 0, payload }, _) => {
+                    self.link_heard(link, &payload, now)?;
+                }
+                (LinkEvent::Data { message_stream, payload }, Kind::Taking(_)) => {
+                    self.taking_told(link, message_stream, &payload, now)?;
+                }
+                (LinkEvent::Data { message_stream, payload }, Kind::Feeding(to)) => {
+                    let to = *to;
+                    self.feeding_told(to, message_stream, &payload)?;
+                }
+                (LinkEvent::Publish { message_stream, name }, Kind::Taking(_)) => {
+                    self.offered(link, message_stream, &name, now)?;
+                }
+                (LinkEvent::Close { message_stream }, Kind::Taking(_)) => {
+                    self.no_longer_fed(link, message_stream);
+                }
+                (LinkEvent::Unwanted { message_stream }, Kind::Feeding(to)) => {
+                    let to = *to;
+                    self.not_wanted(to, message_stream);
+                }
+                (
+                    LinkEvent::Data { .. }
+                    | LinkEvent::Publish { .. }
+                    | LinkEvent::Close { .. }
+                    | LinkEvent::Unwanted { .. },
+                    _,
+                ) => return Err("streams came before the greeting was over".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is to be said on a connection, and puts it back into the table.
+    pub(super) fn put_link(&mut self, mut link: Box<LinkConnection>, now: Duration) {
+        link.collect_output();
+        if link.outbox_bytes > self.limits.link_queue_bytes_max {
+            self.cells.link_refused.at(LinkRefusal::Queue).increment();
+            let why = "it does not read what it is told";
+            self.close_link(link, CloseReason::Slow, Some(&why), now);
+            return;
+        }
+        match link.kind {
+            // Goes with the next media.
+            Kind::Feeding(to) => self.links.woken.push(to),
+            _ => self.send_link(&mut link),
+        }
+        if link.closing && !link.sending {
+            self.close_link(link, CloseReason::Ended, None, now);
+            return;
+        }
+        self.links.connections.insert(link.key, link);
+    }
+
+    /// Works on a connection, if it is there, and then says what is to be said.
+    pub(super) fn with_link(
+        &mut self,
+        key: ConnectionKey,
+        now: Duration,
+        work: impl FnOnce(&mut Self, &mut LinkConnection),
+    ) {
+        let Some(mut link) = self.links.connections.remove(&key) else { return };
+        work(self, &mut link);
+        self.put_link(link, now);
+    }
+
+    fn send_link(&mut self, link: &mut LinkConnection) {
+        link.collect_output();
+        if !link.sending && !link.outbox.is_empty() {
+            let slices: Vec<Bytes> = link.take_outbox().into();
+            self.send_slices(link, slices);
+        }
+    }
+
+    /// Sends; nothing may be under way.
+    pub(super) fn send_slices(&mut self, link: &mut LinkConnection, slices: Vec<Bytes>) {
+        link.sending = true;
+        self.cells.sends.increment();
+        let batch = Batch::Many(slices);
+        self.operations.push(Operation::Send { connection: link.key, batch });
+    }
+
+    pub(in crate::worker) fn link_sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
+        let Some(link) = self.links.connections.get_mut(&key) else { return };
+        link.sending = false;
+        let count = u64::try_from(bytes).unwrap_or(u64::MAX);
+        link.bytes_out += count;
+        self.cells.egress_bytes.at(Role::Link).add(count);
+        self.cells.link_bytes.at(link.way()).add(count);
+        if let Kind::Feeding(to) = link.kind {
+            self.links.woken.push(to);
+            return;
+        }
+        if let Some(link) = self.links.connections.remove(&key) {
+            self.put_link(link, now);
+        }
+    }
+
+    /// The other end closed a connection, or it failed.
+    pub(in crate::worker) fn link_ended(
+        &mut self,
+        key: ConnectionKey,
+        error: Option<&io::Error>,
+        now: Duration,
+    ) {
+        let Some(link) = self.links.connections.remove(&key) else { return };
+        if link.is_stranger() && !link.closing {
+            let why = "it left before it had greeted";
+            self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
+        }
+        let reason = error.map_or(CloseReason::Eof, failure);
+        let detail = error.map(|error| error as &dyn Display);
+        self.close_link(link, reason, detail, now);
+    }
+
+    /// Ends a connection, and with it the streams on it.
+    pub(super) fn close_link(
+        &mut self,
+        link: Box<LinkConnection>,
+        reason: CloseReason,
+        detail: Option<&dyn Display>,
+        now: Duration,
+    ) {
+        self.links.strangers -= usize::from(link.is_stranger());
+        self.cells.closed(Role::Link, Role::Link, Transport::Rtmp, reason);
+        self.operations.push(Operation::Close { connection: link.key });
+        tracing::debug!(
+            peer = %link.peer,
+            way = ?link.way(),
+            reason = reason.label(),
+            detail = detail.map(ToString::to_string),
+            "link closed"
+        );
+        let key = link.key;
+        match link.kind {
+            Kind::Stranger | Kind::Greets(_) => {}
+            Kind::Control(_) if link.closing => {}
+            Kind::Control(line) => self.line_closed(line, now),
+            Kind::Taking(taking) => self.taking_ended(key, taking),
+            Kind::Dials(to, _) | Kind::Feeding(to) => {
+                if self.links.out.get(&to).is_some_and(|link| link.connection == Some(key)) {
+                    self.end_out_link(to);
+                }
+            }
+        }
+    }
+
+    /// A control connection broke, or could not be opened.
+    pub(super) fn line_closed(&mut self, line: Line, _now: Duration) {
+        self.mailbox.send(REGISTRAR, Mail::Link(Box::new(LinkMail::Closed { line })));
+    }
+
+    /// Counts that somebody is no node, or is none that may come; one sentence for the log, at most
+    /// one a second.
+    pub(super) fn refuse_link(
+        &mut self,
+        peer: SocketAddr,
+        why: LinkRefusal,
+        detail: &dyn Display,
+        now: Duration,
+    ) {
+        if let Some(count) = self.links.refused.get_mut(why.index()) {
+            *count += 1;
+        }
+        self.cells.link_refused.at(why).increment();
+        let told = self.links.told_refusal.is_some_and(|at| now < at + Duration::from_secs(1));
+        if told {
+            tracing::debug!(%peer, reason = why.label(), %detail, "link refused");
+        } else {
+            self.links.told_refusal = Some(now);
+            tracing::warn!(%peer, reason = why.label(), %detail, "link refused");
+        }
+    }
+
+    /// The place of a stream on a link.
+    pub(super) fn on_link(&self, connection: ConnectionKey, message_stream: u32) -> Party {
+        Party { worker: self.index(), connection, message_stream }
+    }
+
+    /// A number that nobody can foretell.
+    pub(super) fn nonce(&mut self) -> Nonce {
+        let mut nonce = [0; 32];
+        for half in nonce.chunks_exact_mut(16) {
+            half.copy_from_slice(&(self.tunnels.source.random)());
+        }
+        nonce
+    }
+
+    /// Closes links that took too long to greet.
+    pub(super) fn end_late_links(&mut self, now: Duration) {
+        let most = self.limits.cluster_hello_timeout;
+        let is_late = |link: &LinkConnection| now.saturating_sub(link.since) >= most;
+        let greets = |link: &LinkConnection| {
+            link.is_stranger() || link.closing || matches!(link.kind, Kind::Dials(..))
+        };
+        let late = self.links.connections.values().filter(|link| greets(link) && is_late(link));
+        let mut late: Vec<ConnectionKey> = late.map(|link| link.key).collect();
+        late.sort_unstable();
+        for key in late {
+            let Some(link) = self.links.connections.remove(&key) else { continue };
+            let why = "the greeting took longer than cluster_hello_timeout";
+            if !link.closing {
+                self.refuse_link(link.peer, LinkRefusal::Timeout, &why, now);
+            }
+            self.close_link(link, CloseReason::Timeout, Some(&why), now);
+        }
+    }
+
+    /// Closes all links at once: the node ends.
+    pub(in crate::worker) fn end_links(&mut self, now: Duration) {
+        self.leave_cluster(now);
+        let mut keys: Vec<ConnectionKey> = self.links.connections.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let Some(mut link) = self.links.connections.remove(&key) else { continue };
+            link.close_when_sent();
+            self.close_link(link, CloseReason::Drain, None, now);
+        }
+    }
+}
+
+impl Links {
+    /// Somebody who was accepted has said what it wants.
+    pub(super) fn no_stranger(&mut self) {
+        self.strangers -= 1;
+    }
+}

@@ -1,0 +1,367 @@
+//! Streams that other nodes feed: offered, taken up, read into the log, and ended.
+//!
+//! An offer is told to the cluster's machine. When that takes it up, the link claims the stream's
+//! name like a publisher; when it is granted, the feeder is told where the log ends and begins to
+//! send. What is there already is passed over by its count.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::LinkMail;
+use super::line::{Kind, LinkConnection};
+use crate::cluster::message::{At, Message};
+use crate::cluster::{NodeKey, Path, Position, Term};
+use crate::reactor::ConnectionKey;
+use crate::stream::{Dropped, StreamKey};
+use crate::wire::message::MediaMessage;
+use crate::worker::labels::{DropReason, LinkRefusal};
+use crate::worker::local::Place;
+use crate::worker::mail::{Mail, Party};
+use crate::worker::receive::message_kind;
+use crate::worker::{REGISTRAR, Worker};
+
+/// A link that brings streams.
+pub(super) struct Taking {
+    pub(super) from: NodeKey,
+    /// The other node's worker.
+    pub(super) worker: u16,
+    /// By message stream id.
+    pub(super) streams: HashMap<u32, Taken>,
+}
+
+/// A stream on such a link.
+pub(super) struct Taken {
+    pub(super) name: Arc<str>,
+    /// Its source, once that was said.
+    term: Option<Term>,
+    path: Path,
+    /// The next message by the count of its source.
+    seq: u64,
+    /// Messages before this one are there already.
+    floor: u64,
+    /// It was taken up, and nothing has come since.
+    resumes: bool,
+    /// Where it is read into, once it was granted.
+    log: Option<(usize, StreamKey)>,
+    /// What comes are headers and no part of the stream.
+    headers: bool,
+    heard: Duration,
+    quiet: bool,
+    /// When the origin took the next message in, by its clock, if that was said.
+    ingested: Option<u64>,
+    players: u32,
+}
+
+impl Taking {
+    pub(super) fn new(from: NodeKey, worker: u16) -> Self {
+        Self { from, worker, streams: HashMap::new() }
+    }
+}
+
+impl Worker {
+    /// The other node offers a stream.
+    pub(super) fn offered(
+        &mut self,
+        link: &mut LinkConnection,
+        message_stream: u32,
+        name: &Bytes,
+        now: Duration,
+    ) -> Result<(), String> {
+        let longest = self.limits.app_bytes_max + 1 + self.limits.name_bytes_max;
+        let name = std::str::from_utf8(name).ok().filter(|name| {
+            name.len() <= longest && name.contains('/') && !name.chars().any(char::is_control)
+        });
+        let Some(name) = name else { return Err("a stream's name is not valid".to_owned()) };
+        let Kind::Taking(taking) = &mut link.kind else { return Ok(()) };
+        if taking.streams.len() >= self.limits.link_streams_max {
+            self.cells.link_refused.at(LinkRefusal::Streams).increment();
+            link.session.refuse_stream(message_stream);
+            return Ok(());
+        }
+        let taken = Taken {
+            name: name.into(),
+            term: None,
+            path: Arc::new([]),
+            seq: 0,
+            floor: 0,
+            resumes: false,
+            log: None,
+            headers: false,
+            heard: now,
+            quiet: false,
+            ingested: None,
+            players: 0,
+        };
+        if taking.streams.insert(message_stream, taken).is_some() {
+            return Err("a message stream is used twice".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The other node says something about a stream.
+    pub(super) fn taking_told(
+        &mut self,
+        link: &mut LinkConnection,
+        message_stream: u32,
+        payload: &[u8],
+        now: Duration,
+    ) -> Result<(), String> {
+        let message = Message::decode(payload, &self.limits).map_err(|error| error.to_string())?;
+        let party = self.on_link(link.key, message_stream);
+        let Kind::Taking(taking) = &mut link.kind else { return Ok(()) };
+        let Some(taken) = taking.streams.get_mut(&message_stream) else { return Ok(()) };
+        match message {
+            Some(Message::At(at)) => self.goes_on(taking.from, taken, party, at, now),
+            Some(Message::Headers) => taken.headers = true,
+            // What a later build adds.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn goes_on(&mut self, from: NodeKey, taken: &mut Taken, by: Party, at: At, now: Duration) {
+        let term = Term { epoch: at.position.epoch, origin: at.origin };
+        let news = taken.term != Some(term) || taken.path != at.path || taken.quiet;
+        if taken.term.is_some_and(|before| before != term) {
+            if let Some((local, log)) = taken.log.take() {
+                self.hub.end_publish(log);
+                self.vacate(local, by);
+            }
+            let name = Arc::clone(&taken.name);
+            self.tell_seat(LinkMail::Unfed { name, from, by });
+        }
+        (taken.term, taken.heard, taken.quiet) = (Some(term), now, false);
+        if taken.headers && !std::mem::take(&mut taken.resumes) {
+            // The feeder goes on elsewhere, perhaps by a count that begins again.
+            taken.floor = at.position.seq;
+        }
+        (taken.headers, taken.seq) = (false, at.position.seq);
+        taken.ingested = (at.ingested > 0).then_some(at.ingested);
+        if news {
+            taken.path = Arc::clone(&at.path);
+            let name = Arc::clone(&taken.name);
+            self.tell_seat(LinkMail::Fed { name, from, term, path: at.path, by });
+        }
+    }
+
+    /// A message of a stream; `None`: one that cannot be used.
+    pub(super) fn take_media(
+        &mut self,
+        taking: &mut Taking,
+        message_stream: u32,
+        message: Option<&mut MediaMessage>,
+        now: Duration,
+    ) {
+        let Some(taken) = taking.streams.get_mut(&message_stream) else { return };
+        taken.heard = now;
+        let log = taken.log;
+        if taken.headers {
+            if let (Some((_, log)), Some(message)) = (log, message) {
+                self.hub.append_header(log, message, now);
+            }
+            return;
+        }
+        let seq = taken.seq;
+        taken.seq += 1;
+        if let Some(ingested) = taken.ingested.take() {
+            self.observe_age(taken, ingested, now);
+        }
+        let (Some((_, log)), Some(message)) = (log, message) else { return };
+        if seq < taken.floor {
+            return;
+        }
+        taken.floor = seq + 1;
+        let kind = message_kind(message);
+        self.cells.ingest_messages.at(kind).increment();
+        match self.hub.append_at(log, seq, message, now).dropped {
+            None => {}
+            Some(Dropped::BeforeKey) => self.count_drop(kind, DropReason::BeforeKey),
+            Some(Dropped::NoPublisher) => self.count_drop(kind, DropReason::Unpublished),
+        }
+    }
+
+    /// Sees how old a message is that its origin took in then, by its clock.
+    fn observe_age(&mut self, taken: &Taken, ingested: u64, now: Duration) {
+        let Some(term) = taken.term else { return };
+        let Some(clock) = self.links.clocks.get(&term.origin) else { return };
+        let age = now.saturating_sub(clock.here(ingested));
+        self.cells.origin_age.observe(age);
+        let hops = u32::try_from(taken.path.len()).unwrap_or(u32::MAX).max(1);
+        self.cells.hop_latency.observe(age / hops);
+        let Some((local, _)) = taken.log else { return };
+        if let Some(entry) = self.streams.get_mut(local) {
+            let micros = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
+            let there = i64::try_from(ingested).unwrap_or(i64::MAX);
+            entry.origin.ahead_micros = there.saturating_sub(micros(now.as_micros()));
+        }
+    }
+
+    /// The registrar granted a stream to a link: this worker is its home now, and the other node
+    /// may send.
+    pub(in crate::worker) fn link_granted(
+        &mut self,
+        local: usize,
+        party: Party,
+        term: Option<Term>,
+        now: Duration,
+    ) {
+        let Some(mut link) = self.links.connections.remove(&party.connection) else {
+            self.vacate(local, party);
+            return;
+        };
+        let taken = match &mut link.kind {
+            Kind::Taking(taking) => taking.streams.get_mut(&party.message_stream),
+            _ => None,
+        };
+        let taken = taken.filter(|taken| term.is_some() && taken.term == term);
+        let log = self.streams.get(local).and_then(|entry| entry.log);
+        let (Some(taken), Some(log), Some(term)) = (taken, log, term) else {
+            // It ended, or is another source's by now.
+            self.vacate(local, party);
+            self.put_link(link, now);
+            return;
+        };
+        let goes_on = self.begin_source(local, Some(term));
+        if goes_on {
+            self.hub.resume_publish(log);
+        } else {
+            self.hub.begin_link(log);
+            self.hub.restart_count(log);
+        }
+        let seq = self.hub.next_seq(log).filter(|_| goes_on);
+        (taken.log, taken.floor, taken.heard) = (Some((local, log)), seq.unwrap_or(0), now);
+        taken.resumes = true;
+        let position = seq.map(|seq| Position { epoch: term.epoch, seq });
+        link.session.say(party.message_stream, &Message::Take { position }.encode());
+        if let Some(entry) = self.streams.get_mut(local) {
+            entry.rate.begin_again();
+            entry.live_from = None;
+            if let Place::Here { publisher, epoch, .. } = &mut entry.place {
+                *publisher = Some(party);
+                *epoch += u64::from(!goes_on);
+            }
+        }
+        self.put_link(link, now);
+        self.notify_players(local, now);
+    }
+
+    /// Somebody else publishes a stream now that a link brought.
+    pub(in crate::worker) fn supersede(&mut self, holder: Party, local: usize) {
+        if let Some(link) = self.links.connections.get_mut(&holder.connection)
+            && let Kind::Taking(taking) = &mut link.kind
+            && let Some(taken) = taking.streams.get_mut(&holder.message_stream)
+            && let Some((_, log)) = taken.log.take()
+        {
+            self.hub.end_publish(log);
+        }
+        if let Some(entry) = self.streams.get_mut(local)
+            && let Place::Here { publisher, .. } = &mut entry.place
+        {
+            *publisher = None;
+        }
+    }
+
+    /// The other node feeds a stream no longer.
+    pub(super) fn no_longer_fed(&mut self, link: &mut LinkConnection, message_stream: u32) {
+        let by = self.on_link(link.key, message_stream);
+        let Kind::Taking(taking) = &mut link.kind else { return };
+        let from = taking.from;
+        if let Some(taken) = taking.streams.remove(&message_stream) {
+            self.taken_ended(&taken, by);
+            self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+        }
+    }
+
+    /// A stream is not wanted, or cannot be had here; the cluster's machine is told unless it said
+    /// so itself.
+    pub(in crate::worker) fn end_taking(
+        &mut self,
+        connection: ConnectionKey,
+        message_stream: u32,
+        tell: bool,
+        now: Duration,
+    ) {
+        let by = self.on_link(connection, message_stream);
+        self.with_link(connection, now, |worker, link| {
+            let Kind::Taking(taking) = &mut link.kind else { return };
+            let from = taking.from;
+            let Some(taken) = taking.streams.remove(&message_stream) else { return };
+            link.session.refuse_stream(message_stream);
+            worker.taken_ended(&taken, by);
+            if tell {
+                worker.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            }
+        });
+    }
+
+    /// A link that brought streams is gone.
+    pub(super) fn taking_ended(&mut self, key: ConnectionKey, taking: Taking) {
+        let from = taking.from;
+        let mut streams: Vec<(u32, Taken)> = taking.streams.into_iter().collect();
+        streams.sort_unstable_by_key(|(message_stream, _)| *message_stream);
+        for (message_stream, taken) in streams {
+            let by = self.on_link(key, message_stream);
+            self.taken_ended(&taken, by);
+            self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+        }
+    }
+
+    fn taken_ended(&mut self, taken: &Taken, by: Party) {
+        if let Some((local, log)) = taken.log {
+            self.hub.end_publish(log);
+            self.vacate(local, by);
+        }
+    }
+
+    /// Finds streams of which nothing came for `link_silence`.
+    pub(super) fn hear_silence(&mut self, now: Duration) {
+        let silence = self.limits.link_silence;
+        let mut quiet = Vec::new();
+        for link in self.links.connections.values_mut() {
+            let Kind::Taking(taking) = &mut link.kind else { continue };
+            for (message_stream, taken) in &mut taking.streams {
+                if !taken.quiet && now.saturating_sub(taken.heard) >= silence {
+                    taken.quiet = true;
+                    let place = (link.key, *message_stream);
+                    quiet.push((place, taking.from, Arc::clone(&taken.name)));
+                }
+            }
+        }
+        quiet.sort_unstable();
+        for ((key, message_stream), from, name) in quiet {
+            let by = self.on_link(key, message_stream);
+            self.tell_seat(LinkMail::Quiet { name, from, by });
+        }
+    }
+
+    /// Tells the feeder how many players depend on a stream.
+    pub(super) fn tell_audience(
+        &mut self,
+        connection: ConnectionKey,
+        message_stream: u32,
+        players: u32,
+        now: Duration,
+    ) {
+        let downstream = self.links.connections.get(&connection).and_then(|link| {
+            let Kind::Taking(taking) = &link.kind else { return None };
+            let (local, _) = taking.streams.get(&message_stream)?.log?;
+            Some(self.players_downstream(local))
+        });
+        let players = players.saturating_add(downstream.unwrap_or(0));
+        self.with_link(connection, now, |_, link| {
+            if let Kind::Taking(taking) = &mut link.kind
+                && let Some(taken) = taking.streams.get_mut(&message_stream)
+                && std::mem::replace(&mut taken.players, players) != players
+            {
+                link.session.say(message_stream, &Message::Audience { players }.encode());
+            }
+        });
+    }
+
+    pub(super) fn tell_seat(&mut self, mail: LinkMail) {
+        self.mailbox.send(REGISTRAR, Mail::Link(Box::new(mail)));
+    }
+}
