@@ -1,6 +1,8 @@
 //! Streams that go to and come from other servers: FFmpeg and nginx as those servers, relay to
 //! relay by every transport, and servers that die, do not read, refuse, or are this node itself.
 
+mod carriers;
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
