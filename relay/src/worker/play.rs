@@ -106,7 +106,7 @@ impl Worker {
             let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
-                let refusal = failed("The stream is played on too many message streams");
+                let refusal = failed("The stream is played in too many ways");
                 worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
