@@ -147,6 +147,8 @@ pub(super) struct Publish {
     pub(super) messages: u64,
     pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
+    /// Of one whose back end may send it on: the number by which its end is told.
+    pub(super) forward: Option<u64>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on

@@ -25,6 +25,7 @@
 //!   links/      connections to other nodes, and on worker 0 the cluster's machine
 //!   dial.rs     connections that we open
 //!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
+//!   forward.rs  publishers that their back ends send on
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
 //!   answer.rs   queries of the control thread
@@ -52,6 +53,7 @@ mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
+mod forward;
 mod front;
 #[doc(hidden)]
 pub mod fuzz;

@@ -551,7 +551,11 @@ impl Worker {
     }
 
     fn tell_outside(&mut self, id: u64, what: OutsideNews) {
-        let news = News::Outside { id, core: self.index(), what };
+        self.tell_news(News::Outside { id, core: self.index(), what });
+    }
+
+    /// Tells the control thread, now or when there is room.
+    pub(super) fn tell_news(&mut self, news: News) {
         if self.outlets.unsent.is_empty() {
             if let Err(news) = self.shared.news().send(news) {
                 self.outlets.unsent.push_back(news);

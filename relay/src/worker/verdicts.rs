@@ -158,10 +158,12 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It is at another server.
+    /// It is at another server: players go there, and what is published goes there too.
     Elsewhere {
         /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
         to: String,
+        /// As for `Go`.
+        told: bool,
     },
     /// No.
     Refused,
@@ -169,6 +171,19 @@ pub enum Verdict {
     Failed,
     /// The stream, which has long begun, is to end.
     End,
+}
+
+impl Verdict {
+    /// Whether what was asked about goes on, or would if its client were still there, and its back
+    /// end knows: then it is to hear of the end.
+    #[must_use]
+    pub fn began(&self, publishes: bool) -> bool {
+        match self {
+            Self::Go { told } | Self::Rename { told, .. } => *told,
+            Self::Elsewhere { told, .. } => *told && publishes,
+            Self::Refused | Self::Failed | Self::End => false,
+        }
+    }
 }
 
 impl Road {

@@ -1,6 +1,7 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
+mod forward;
 mod names;
 mod storm;
 

@@ -54,10 +54,8 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
         match &call.subject {
             Subject::Ask(question) => {
                 let verdict = ask(&hooks, &call, question).await;
-                let began = matches!(
-                    verdict,
-                    Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
-                );
+                let publishes = question.stream.as_ref().is_some_and(|stream| stream.publishes);
+                let began = verdict.began(publishes);
                 kept_out = (!began).then_some(question.number);
                 hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);

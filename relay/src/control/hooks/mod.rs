@@ -381,7 +381,7 @@ fn verdict_of(meaning: reply::Meaning, settings: &HookSettings, told: bool) -> V
     match meaning {
         reply::Meaning::Yes => Verdict::Go { told },
         reply::Meaning::Renamed(to) => Verdict::Rename { to, told },
-        reply::Meaning::Elsewhere(to) => Verdict::Elsewhere { to },
+        reply::Meaning::Elsewhere(to) => Verdict::Elsewhere { to, told },
         reply::Meaning::No => Verdict::Refused,
         reply::Meaning::Garbage | reply::Meaning::Broken => without_answer(settings, told),
     }

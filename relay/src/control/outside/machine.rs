@@ -12,6 +12,7 @@
 //! A stream is pushed from the node that has its publisher, and from no other: names that are live
 //! because another node of a cluster has them are not told as live here.
 
+mod forward;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -78,6 +79,8 @@ pub(super) struct Machine {
     added: BTreeMap<u64, Added>,
     numbered: u64,
     names: BTreeMap<Arc<str>, Name>,
+    /// By the names of streams.
+    forwarded: BTreeMap<Arc<str>, forward::Forwarded>,
     pub(super) tasks: BTreeMap<TaskKey, Task>,
     attempts: HashMap<u64, TaskKey>,
     attempted: u64,
@@ -100,6 +103,7 @@ impl Machine {
             added: BTreeMap::new(),
             numbered: 0,
             names: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
             tasks: BTreeMap::new(),
             attempts: HashMap::new(),
             attempted: 0,
@@ -121,7 +125,7 @@ impl Machine {
 
     /// Adds a rule; gives its number, or `None` when there are `outside_targets_max`.
     pub(super) fn add(&mut self, added: Added, now: Duration) -> Option<u64> {
-        if self.added.len() >= self.limits().outside_targets_max {
+        if self.added.len() + self.forwarded.len() >= self.limits().outside_targets_max {
             return None;
         }
         self.numbered += 1;
@@ -168,6 +172,8 @@ impl Machine {
                 }
                 self.settle(&name, now);
             }
+            News::Forward { forward, to } => self.forward(forward, to, now),
+            News::ForwardOver(forward) => self.forward_over(forward, now),
             News::Outside { id, what, .. } => self.hear_of(id, what, now),
         }
     }
@@ -263,14 +269,15 @@ impl Machine {
     fn settle(&mut self, name: &Arc<str>, now: Duration) {
         let state = self.names.get(name).copied().unwrap_or_default();
         let mut wanted: BTreeMap<TaskKey, Vec<Arc<OutsideRule>>> = BTreeMap::new();
+        let pushes = self.push_rules(name);
         if state.live.is_some() {
-            for rule in self.rules(OutsideKind::Push, name) {
+            for rule in pushes {
                 let key = TaskKey::push(name, &rule);
                 wanted.insert(key, vec![rule]);
             }
         } else if state.grace {
             // The publisher may come back, and the stream goes on: so does what was begun.
-            for rule in self.rules(OutsideKind::Push, name) {
+            for rule in pushes {
                 let key = TaskKey::push(name, &rule);
                 if self.tasks.contains_key(&key) {
                     wanted.insert(key, vec![rule]);
