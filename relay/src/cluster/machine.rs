@@ -75,6 +75,10 @@ pub struct PeerView {
     pub clock: Option<ClockOffset>,
     /// Whether it drains.
     pub draining: bool,
+    /// Whether it takes no more players.
+    pub full: bool,
+    /// What it could still send, in kbit/s, as far as is known here; `u32::MAX`: without bounds.
+    pub spare_kbit: u32,
     /// Streams that it announced.
     pub streams: usize,
 }
@@ -311,6 +315,12 @@ impl Cluster {
         self.members.set_spare(kbit, draining);
     }
 
+    /// Whether this node has as many players as it may: then others send it none. Told with the next
+    /// heartbeat.
+    pub fn set_full(&mut self, full: bool) {
+        self.members.set_full(full);
+    }
+
     /// This node ends now. Nothing is to be called after this.
     pub fn leave(&mut self, now: Duration) {
         let (_, mut ctx) = self.split(now);
@@ -361,6 +371,8 @@ impl Cluster {
             version: peer.version,
             clock: self.members.clock(peer.identity.key),
             draining: peer.draining,
+            full: peer.full,
+            spare_kbit: peer.spare_kbit,
             streams: self.told.get(&peer.identity.key).map_or(0, |told| told.names.len()),
         })
     }
@@ -375,6 +387,12 @@ impl Cluster {
     #[must_use]
     pub fn is_busy(&self, name: &str) -> bool {
         self.streams.get(name).is_some_and(Entry::is_busy)
+    }
+
+    /// Whether other nodes are fed a stream from here: there is somebody who plays it.
+    #[must_use]
+    pub fn is_fed(&self, name: &str) -> bool {
+        self.feeding.contains(name)
     }
 
     /// What is known of a stream; `None` when nothing is.

@@ -24,7 +24,7 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.play.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Play, &request.address));
         // The URL of a publisher, given to a player by mistake: its key is no part of any name.
         let name = &request.address.name;
         if !app.play.take_keys() && app.publish.ends_in_key(name) {
