@@ -1,21 +1,21 @@
-//! Streams that their publishers' back ends send on: published here, and pushed to the server that
-//! the back end named.
+//! Streams that back ends connect with another server: what is published here is pushed there, what
+//! is played here is fetched from there.
 //!
-//! The worker tells the control thread, which decides what is pushed, of each publisher whose back
-//! end may do so: where its stream goes, or that it goes nowhere, so that what was said of the
-//! publisher before it holds no longer; and when that publisher is gone. The URL may hold a stream
-//! key: nothing here prints it.
+//! The control thread decides what is pushed and pulled, and is told of both. Of publishers it is
+//! told whose back end may send them on: where to, or that a stream goes nowhere, so that what was
+//! said of the publisher before holds no longer; and when they are gone. The URLs may hold stream
+//! keys: nothing here prints them.
 
 use std::sync::Arc;
 
 use super::Worker;
 use super::connection::{Connection, Publish};
-use super::labels::HookName::OnPublish;
 use super::outside::{Forward, News};
 use super::outside_url::OutsideRule;
 use super::publish::app_of;
 
-/// What a connection's publishers are sent on to, by their message streams, until they begin.
+/// Where what a connection is about to publish goes, and where what it plays comes from, by
+/// message stream.
 pub(super) type Forwards = Vec<(u32, Arc<OutsideRule>)>;
 
 impl Worker {
@@ -29,15 +29,26 @@ impl Worker {
         if !self.settings.app(app_of(name)).hooks.may_forward() {
             return None;
         }
-        let forwards = connection.hooked.as_mut().map(|hooked| &mut hooked.forwards);
-        let to = forwards.and_then(|forwards| {
-            let place = forwards.iter().position(|(stream, _)| *stream == message_stream)?;
-            Some(forwards.swap_remove(place).1)
-        });
+        let to = take_forward(connection, message_stream);
         let number = self.hooks.next_number();
         let forward = Forward { name: Arc::clone(name), core: self.index(), number };
         self.tell_news(News::Forward { forward, to });
         Some(number)
+    }
+
+    /// A player is about to ask for a stream. Whether that is fetched by the word of its back end.
+    pub(super) fn tell_fetch(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        name: &Arc<str>,
+    ) -> bool {
+        let from = take_forward(connection, message_stream);
+        let fetches = from.is_some();
+        if let Some(from) = from {
+            self.tell_news(News::Fetch { name: Arc::clone(name), from });
+        }
+        fetches
     }
 
     /// A publisher is gone.
@@ -49,11 +60,8 @@ impl Worker {
     }
 }
 
-impl super::hook_settings::HookSettings {
-    /// Whether an answer may send publishers on to another server: nginx's module asks for that by
-    /// a redirect.
-    #[must_use]
-    pub fn may_forward(&self) -> bool {
-        self.contract == Some(super::hook_settings::Contract::NginxRtmp) && self.has(OnPublish)
-    }
+fn take_forward(connection: &mut Connection, message_stream: u32) -> Option<Arc<OutsideRule>> {
+    let forwards = &mut connection.hooked.as_mut()?.forwards;
+    let place = forwards.iter().position(|(stream, _)| *stream == message_stream)?;
+    Some(forwards.swap_remove(place).1)
 }

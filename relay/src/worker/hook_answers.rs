@@ -11,7 +11,7 @@ use super::elsewhere::redirect;
 use super::hooks::Asked;
 use super::labels::{CloseReason, RefuseReason};
 use super::outside_url::OutsideRule;
-use super::verdicts::{Answer, Call, Subject, Verdict};
+use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
 use crate::limits::Limits;
 use crate::reactor::ConnectionKey;
@@ -35,7 +35,7 @@ pub(super) enum HookRefusal {
     Elsewhere(Option<String>),
     /// It named what can be no name.
     BadName,
-    /// It sends a stream on to what can be no server.
+    /// It sends a stream on to, or has it fetched from, what can be no server.
     BadUrl,
 }
 
@@ -55,7 +55,7 @@ impl HookRefusal {
             Self::Refused => "The back end refused",
             Self::Failed => "The back end gave no answer",
             Self::BadName => "The back end gave a name that cannot be",
-            Self::BadUrl => "The back end gave a URL that cannot be pushed to",
+            Self::BadUrl => "The back end gave a URL that cannot be",
             Self::Elsewhere(Some(_)) => "The back end named another server",
             Self::Elsewhere(None) => "The back end named another server, which is not supported",
         }
@@ -81,11 +81,7 @@ impl Worker {
             _ => {}
         }
         if let Some(orphan) = self.hooks.orphan(number) {
-            let publishes = |call: &Call| match &call.subject {
-                Subject::Ended { stream, .. } => stream.publishes,
-                _ => false,
-            };
-            let began = verdict.began(orphan.ended.as_ref().is_some_and(publishes));
+            let began = verdict.began();
             self.notify(orphan.ended.filter(|_| began));
             self.notify(orphan.closed.filter(|_| began || !orphan.of_connect));
             return;
@@ -191,10 +187,11 @@ fn heard(
                 Err(_) => refusal = Some(HookRefusal::BadName),
             }
         }
-        Verdict::Elsewhere { to, .. } if permit.action == Action::Play => {
-            refusal = Some(HookRefusal::Elsewhere(Some(to)));
+        Verdict::Elsewhere { to } => {
+            let plays = permit.action == Action::Play;
+            refusal = Some(HookRefusal::Elsewhere(plays.then_some(to)));
         }
-        Verdict::Elsewhere { to, told: yes } => {
+        Verdict::Forward { to, told: yes } => {
             told = yes;
             match OutsideRule::forward(permit.name().as_str(), &to) {
                 Ok(rule) => forward = Some(Arc::new(rule)),

@@ -59,7 +59,7 @@ pub(super) struct Hooked {
     /// The question that is outstanding, with its number.
     pub(super) asked: Option<(u64, Asked)>,
     pub(super) streams: SmallVec<[HookedStream; 1]>,
-    /// Where publishers that are about to begin are sent on to.
+    /// Other servers that its back end named, until what they are for begins.
     pub(super) forwards: Forwards,
 }
 

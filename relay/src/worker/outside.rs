@@ -95,6 +95,13 @@ pub enum News {
     },
     /// That publisher is gone.
     ForwardOver(Forward),
+    /// Somebody is about to play a stream that its back end has fetched from another server.
+    Fetch {
+        /// `app/name`.
+        name: Arc<str>,
+        /// Where from.
+        from: Arc<OutsideRule>,
+    },
     /// All names are told anew after this; those that are not, are neither live nor wanted.
     Anew,
     /// What became of an order.

@@ -328,7 +328,7 @@ impl OutsideRule {
         Self::parse(text, true)
     }
 
-    /// A push of the stream `app/name` to where its publisher's back end sends it.
+    /// A push of the stream `app/name`, or a pull, to or from where a back end says.
     ///
     /// # Errors
     /// What is wrong with the URL.

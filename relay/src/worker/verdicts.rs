@@ -159,9 +159,14 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It is at another server: players go there, and what is published goes there too.
+    /// It is at another server, where its client may go.
     Elsewhere {
         /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
+        to: String,
+    },
+    /// Yes: what is published goes on to another server, what is played is fetched from there.
+    Forward {
+        /// As for `Elsewhere`.
         to: String,
         /// As for `Go`.
         told: bool,
@@ -184,10 +189,9 @@ impl Verdict {
     /// Whether what was asked about goes on, or would if its client were still there, and its back
     /// end knows: then it is to hear of the end.
     #[must_use]
-    pub fn began(&self, publishes: bool) -> bool {
+    pub fn began(&self) -> bool {
         match self {
-            Self::Go { told } | Self::Rename { told, .. } => *told,
-            Self::Elsewhere { told, .. } => *told && publishes,
+            Self::Go { told } | Self::Rename { told, .. } | Self::Forward { told, .. } => *told,
             _ => false,
         }
     }

@@ -81,6 +81,7 @@ pub(super) struct Machine {
     names: BTreeMap<Arc<str>, Name>,
     /// By the names of streams.
     forwarded: BTreeMap<Arc<str>, forward::Forwarded>,
+    fetched: BTreeMap<Arc<str>, forward::Fetched>,
     pub(super) tasks: BTreeMap<TaskKey, Task>,
     attempts: HashMap<u64, TaskKey>,
     attempted: u64,
@@ -104,6 +105,7 @@ impl Machine {
             numbered: 0,
             names: BTreeMap::new(),
             forwarded: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             tasks: BTreeMap::new(),
             attempts: HashMap::new(),
             attempted: 0,
@@ -125,7 +127,7 @@ impl Machine {
 
     /// Adds a rule; gives its number, or `None` when there are `outside_targets_max`.
     pub(super) fn add(&mut self, added: Added, now: Duration) -> Option<u64> {
-        if self.added.len() + self.forwarded.len() >= self.limits().outside_targets_max {
+        if self.is_full() {
             return None;
         }
         self.numbered += 1;
@@ -173,6 +175,7 @@ impl Machine {
                 self.settle(&name, now);
             }
             News::Forward { forward, to } => self.forward(forward, to, now),
+            News::Fetch { name, from } => self.fetch(&name, from, now),
             News::ForwardOver(forward) => self.forward_over(forward, now),
             News::Outside { id, what, .. } => self.hear_of(id, what, now),
         }
@@ -231,11 +234,13 @@ impl Machine {
             }
             self.begin(&key, now);
         }
+        self.forget_fetched(now);
     }
 
     /// When [`Self::tick`] next has something to do.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        self.tasks.values().filter_map(Task::due).min()
+        let fetched = self.fetched.values().filter_map(forward::Fetched::due);
+        self.tasks.values().filter_map(Task::due).chain(fetched).min()
     }
 
     /// What is to be done next.
@@ -269,6 +274,7 @@ impl Machine {
     fn settle(&mut self, name: &Arc<str>, now: Duration) {
         let state = self.names.get(name).copied().unwrap_or_default();
         let mut wanted: BTreeMap<TaskKey, Vec<Arc<OutsideRule>>> = BTreeMap::new();
+        self.settle_fetched(name, state.wanted, now);
         let pushes = self.push_rules(name);
         if state.live.is_some() {
             for rule in pushes {
@@ -285,7 +291,7 @@ impl Machine {
             }
         }
         let pull = TaskKey::pull(name);
-        let rules = self.rules(OutsideKind::Pull, name);
+        let rules = self.pull_rules(name);
         let always = rules.iter().any(|rule| rule.when == PullWhen::Always);
         let lingers = !rules.is_empty() && !always && !state.wanted;
         let is_up = self.tasks.get(&pull).is_some_and(Task::is_up);

@@ -132,6 +132,13 @@ impl Rig {
         self.commands()
     }
 
+    /// Somebody is about to play what is to be had there.
+    fn fetch(&mut self, name: &str, url: &str) -> Vec<String> {
+        let from = Arc::new(OutsideRule::forward(name, url).unwrap());
+        self.machine.hear(News::Fetch { name: name.into(), from }, self.now);
+        self.commands()
+    }
+
     /// It is gone.
     fn forward_over(&mut self, name: &str, number: u64) -> Vec<String> {
         let forward = Forward { name: name.into(), core: 0, number };
@@ -386,10 +393,12 @@ fn what_is_told_anew_replaces_what_was_told() {
     assert_eq!(rig.name("live/one", Some(0), false), ["look 2 a:1935"]);
 }
 
-/// Settings whose back end may send publishers of `live` on.
+/// Settings whose back end may send publishers of `live` on, and have what is played fetched.
 fn hooked() -> Settings {
     let mut hooks = HookSettings { contract: Some(Contract::NginxRtmp), ..Default::default() };
-    hooks.urls[HookName::OnPublish.index()] = HookUrl::parse("http://h/").into_iter().collect();
+    for event in [HookName::OnPublish, HookName::OnPlay] {
+        hooks.urls[event.index()] = HookUrl::parse("http://h/").into_iter().collect();
+    }
     let mut settings = settings(&[], &[]);
     settings.apps.get_mut("live").unwrap().hooks = Arc::new(hooks);
     settings
@@ -447,4 +456,32 @@ fn what_a_back_end_sends_on_is_bounded_and_ends_with_its_publisher_after_a_reloa
     assert_eq!(rig.commands(), NONE);
     assert_eq!(rig.state(), ["beginning"]);
     assert_eq!(rig.forward_over("live/one", 3), ["end 2 on 0"]);
+}
+
+#[test]
+fn a_stream_that_a_back_end_names_is_fetched_while_somebody_plays_it() {
+    let mut rig = Rig::new(&[], &[]);
+    rig.machine.configure(Arc::new(hooked()), rig.now);
+    rig.commands();
+    assert_eq!(rig.fetch("live/show", "rtmp://a/x"), NONE);
+    assert_eq!(rig.name("live/show", None, true), ["look 1 a:1935"]);
+    assert_eq!(rig.looked_up(1), ["begin 1 on 0 pull rtmp://a:1935/x show"]);
+    rig.started(1);
+    assert_eq!(rig.name("live/show", Some(0), true), NONE);
+    // The next one is told of another place, where it is when this one ends.
+    assert_eq!(rig.fetch("live/show", "rtmp://b/x/key"), NONE);
+    assert_eq!(rig.state(), ["up"]);
+    assert_eq!(rig.ended(1, OutsideFault::Lost), NONE);
+    assert_eq!(rig.wait().1, ["look 2 b:1935"]);
+    rig.looked_up(2);
+    rig.started(2);
+    assert_eq!(rig.name("live/show", Some(0), false), NONE);
+    assert_eq!(rig.wait(), (10_000, vec!["end 2 on 0".to_owned()]));
+    assert_eq!(rig.name("live/show", None, false), NONE);
+    assert_eq!((rig.state(), rig.machine.next_due()), (vec![], None));
+    assert_eq!(rig.name("live/show", None, true), NONE, "nobody says where it is");
+    // One that was refused a place never plays, and nothing is kept of it.
+    assert_eq!(rig.fetch("live/never", "rtmp://a/x"), NONE);
+    assert_eq!(rig.wait(), (10_000, vec![]));
+    assert_eq!(rig.machine.next_due(), None);
 }

@@ -14,7 +14,7 @@ use crate::worker::labels::{OutsideFault, OutsideKind};
 pub(crate) struct OutsideReport {
     /// Of one that was added by the API: what `DELETE` names.
     id: Option<String>,
-    /// `config`, `api`, or `hook`: the back end of its publisher asked for it.
+    /// `config`, `api`, or `hook`: the stream's back end asked for it.
     source: &'static str,
     app: String,
     /// The stream here; null for one of all streams of which none is there.
@@ -55,10 +55,10 @@ impl Outside {
             });
             let id = added.map(|(id, _)| id);
             seen.extend(id);
-            let of_hook = |rule: &&std::sync::Arc<_>| machine.is_forward(&key.name, rule);
+            let of_hook = |rule: &std::sync::Arc<_>| machine.is_of_hook((kind, &key.name), rule);
             let source = match id {
                 Some(_) => "api",
-                None if task.rules.iter().any(|rule| of_hook(&rule)) => "hook",
+                None if task.rules.iter().any(of_hook) => "hook",
                 None => "config",
             };
             rows.push(OutsideReport { source, ..row(key, task, id, now, &unix_ms) });

@@ -1,5 +1,5 @@
-//! Back ends that send publishers on to another server: by nginx's contract such a stream is
-//! published where it came and pushed there.
+//! Back ends that name another server: by nginx's contract what is published goes on to it, too, and
+//! what is played is fetched from it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::support::{START, Scratch, ffmpeg, rtmpdump, wait_for};
 /// Packets that may have gone by before a push has begun at a key frame.
 const LATE_MAX: usize = 450;
 
-/// A back end that answers to the publish of `name` with the `Location` that stands beside it, and
+/// A back end that answers to the publish or play of `name` with the `Location` that stands beside it, and
 /// lets in whatever else there is.
 fn back_end(locations: Vec<(&'static str, String)>) -> Backend {
     let locations: Vec<(&str, &'static str)> =
         locations.into_iter().map(|(name, to)| (name, &*to.leak())).collect();
     Backend::start(move |request: &Received| {
         let name = request.field("name").unwrap_or_default();
-        let asked = request.event() == "publish";
+        let asked = ["publish", "play"].contains(&request.event().as_str());
         let found = locations.iter().find(|(known, _)| asked && *known == name);
         found.map_or(Answer::Status(200), |(_, to)| Answer::Redirect(to))
     })
@@ -107,6 +107,58 @@ fn nginx_and_the_relay_push_what_a_back_end_sends_on() {
     }
 }
 
+/// The same for players.
+#[test]
+fn nginx_and_the_relay_fetch_what_a_back_end_names() {
+    let scratch = Scratch::new("fetched");
+    let dir = scratch.path();
+    let there = Nginx::start(dir);
+    let mut watching = Vec::new();
+    for ours in [false, true] {
+        let dir = dir.join(if ours { "relay" } else { "nginx" });
+        std::fs::create_dir(&dir).unwrap();
+        let backend = back_end(vec![("clip", format!("{}?t=h1dden", there.url("far")))]);
+        let url = backend.url("/h");
+        let (own, relay, nginx) = if ours {
+            let configuration = format!(
+                "[apps.live]\nhooks = \"nginx-rtmp\"\nunknown_stream = \"reject\"\n\
+                 on_play = \"{url}\"\non_play_done = \"{url}\"\n"
+            );
+            let options = Options { configuration: &configuration, ..Options::default() };
+            let relay = Relay::start(&dir, &options);
+            (relay.url("clip"), Some(relay), None)
+        } else {
+            let nginx = Nginx::start_with(&dir, "", &format!("on_play {url}; on_play_done {url};"));
+            (nginx.url("clip"), None, Some(nginx))
+        };
+        let player = record(&dir, "here", &own);
+        backend.wait(1, |request| request.event() == "play");
+        watching.push((dir, player, backend, relay, nginx));
+    }
+    let (_, _, _, relay, _) = &watching[1];
+    let relay = relay.as_ref().unwrap();
+    let pulls = || http::get(relay.http, "/api/v1/pulls").unwrap().body;
+    wait_for("the pull to be up", START, || pulls().contains("\"state\":\"up\"").then_some(()));
+    assert!(pulls().contains("\"source\":\"hook\""), "{}", pulls());
+    // nginx has had longer.
+    ffmpeg::publish(dir, "far", Clip::Plain, &there.url("far")).succeed(LENGTH + END_MAX);
+    std::thread::sleep(Duration::from_secs(3));
+    for (dir, player, backend, relay, _) in &mut watching {
+        player.stop(Signal::INT);
+        check(dir, "here");
+        backend.wait(1, |request| request.event() == "play_done");
+        let Some(relay) = relay else { continue };
+        relay.wait_for_role("pull", 0);
+        wait_for("the pull to be forgotten", Duration::from_secs(30), || {
+            let body = http::get(relay.http, "/api/v1/pulls").unwrap().body;
+            (body.trim() == "{\"items\":[],\"next\":null}").then_some(())
+        });
+        for text in [relay.metrics().text().to_owned(), relay.log()] {
+            assert!(!text.contains("h1dden"), "{text}");
+        }
+    }
+}
+
 #[test]
 fn a_stream_is_sent_on_by_the_word_about_its_present_publisher() {
     let scratch = Scratch::new("sent-now");
@@ -145,7 +197,7 @@ fn a_stream_is_sent_on_by_the_word_about_its_present_publisher() {
 
     // What cannot be pushed to keeps its publisher out, and is not repeated.
     let refused = publish("bad").err().unwrap();
-    assert!(refused.contains("a URL that cannot be pushed to"), "{refused}");
+    assert!(refused.contains("Closed"), "{refused}");
     let refused = here.metrics().sum("relay_refused_total", &[("reason", "hook_failed")]);
     assert_eq!(refused, Some(1.0));
     let log = here.log_at_end(END_MAX);

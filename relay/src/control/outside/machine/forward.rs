@@ -1,5 +1,6 @@
-//! Streams that the back ends of their publishers send on to another server: rules for one stream
-//! each, that hold as long as the publisher, and while it may come back.
+//! Streams that back ends connect with other servers: rules for one stream each. A push holds as
+//! long as its publisher, and while that may come back; a pull while somebody plays the stream, and
+//! `pull_linger` more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,69 @@ pub(super) struct Forwarded {
     over: bool,
 }
 
+/// Where one stream comes from.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    rule: Arc<OutsideRule>,
+    /// When it is forgotten, while nobody plays it.
+    until: Option<Duration>,
+}
+
+impl Fetched {
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.until
+    }
+}
+
 impl Machine {
+    /// Whether there are as many as may be of those that nobody wrote into the configuration.
+    pub(super) fn is_full(&self) -> bool {
+        let count = self.added.len() + self.forwarded.len() + self.fetched.len();
+        count >= self.limits().outside_targets_max
+    }
+
+    /// Somebody is about to play a stream that is to be had there.
+    pub(super) fn fetch(&mut self, name: &Arc<str>, rule: Arc<OutsideRule>, now: Duration) {
+        if !self.fetched.contains_key(name) && self.is_full() {
+            return self.refuse_of_hook(&super::TaskKey::pull(name), name);
+        }
+        let until = Some(now + self.limits().pull_linger);
+        self.fetched.insert(Arc::clone(name), Fetched { rule, until });
+        self.settle(name, now);
+    }
+
+    /// A stream is played or not: what is known of where it comes from is kept, or begins to be
+    /// forgotten.
+    pub(super) fn settle_fetched(&mut self, name: &Arc<str>, wanted: bool, now: Duration) {
+        let linger = self.limits().pull_linger;
+        if let Some(fetched) = self.fetched.get_mut(name) {
+            let until = fetched.until.unwrap_or(now + linger);
+            fetched.until = (!wanted).then_some(until);
+        }
+    }
+
+    /// Forgets where those came from that nobody has played for a while.
+    pub(super) fn forget_fetched(&mut self, now: Duration) {
+        let over = |fetched: &Fetched| fetched.until.is_some_and(|until| until <= now);
+        let over: Vec<Arc<str>> = (self.fetched.iter())
+            .filter(|(_, fetched)| over(fetched))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in over {
+            self.fetched.remove(&name);
+            self.settle(&name, now);
+        }
+    }
+
+    /// There are too many for what a back end asked for.
+    fn refuse_of_hook(&mut self, key: &super::TaskKey, name: &Arc<str>) {
+        let detail = "there are outside_targets_max pushes and pulls".to_owned();
+        let (kind, fault) = (key.kind.label(), OutsideFault::Limit);
+        let reason = fault.label();
+        tracing::warn!(kind, stream = %name, reason, "what a back end asked for is refused: {detail}");
+        self.count_failure(key, &OutsideEnd { fault, detail, redirect: None });
+    }
+
     /// A publisher began, and its stream goes there, or nowhere.
     pub(super) fn forward(
         &mut self,
@@ -32,16 +95,11 @@ impl Machine {
             return;
         }
         if let Some(rule) = to {
-            if self.forwarded.len() + self.added.len() < self.limits().outside_targets_max {
+            if !self.is_full() {
                 let forwarded = Forwarded { by: (core, number), rule, over: false };
                 self.forwarded.insert(Arc::clone(&name), forwarded);
             } else {
-                let detail = "there are outside_targets_max pushes and pulls".to_owned();
-                let key = super::TaskKey::push(&name, &rule);
-                let fault = OutsideFault::Limit;
-                let reason = fault.label();
-                tracing::warn!(stream = %name, reason, "a back end's push is refused: {detail}");
-                self.count_failure(&key, &OutsideEnd { fault, detail, redirect: None });
+                self.refuse_of_hook(&super::TaskKey::push(&name, &rule), &name);
             }
         }
         self.settle(&name, now);
@@ -72,10 +130,24 @@ impl Machine {
     }
 
     /// Whether a task is what a back end asked for, and nobody else.
-    pub(in crate::control::outside) fn is_forward(&self, name: &str, rule: &OutsideRule) -> bool {
-        let forwarded = self.forwarded.get(name).is_some_and(|known| *known.rule == *rule);
-        let configured = || self.settings.app(app_of(name)).push.iter().any(|known| known == rule);
-        forwarded && !configured()
+    pub(in crate::control::outside) fn is_of_hook(
+        &self,
+        (kind, name): (OutsideKind, &str),
+        rule: &OutsideRule,
+    ) -> bool {
+        let app = self.settings.app(app_of(name));
+        let (named, configured) = match kind {
+            OutsideKind::Push => (self.forwarded.get(name).map(|known| &known.rule), &app.push),
+            OutsideKind::Pull => (self.fetched.get(name).map(|known| &known.rule), &app.pull),
+        };
+        named.is_some_and(|known| **known == *rule) && !configured.contains(rule)
+    }
+
+    /// The rules for a pull of a stream: where its back end says that it is, then those of the
+    /// configuration and those that were added.
+    pub(super) fn pull_rules(&self, name: &Arc<str>) -> Vec<Arc<OutsideRule>> {
+        let fetched = self.fetched.get(name).map(|fetched| Arc::clone(&fetched.rule));
+        fetched.into_iter().chain(self.rules(OutsideKind::Pull, name)).collect()
     }
 
     /// The rules for a push of a stream: those of the configuration, those that were added, and
