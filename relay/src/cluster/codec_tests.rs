@@ -65,6 +65,10 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("beat", beat(5_000_000, Some((4_000_000, 250)), 900_000, true)),
         ("first_beat", beat(1, None, u32::MAX, false)),
         ("bye", Message::Bye),
+        (
+            "doors",
+            Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
+        ),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
         ("withdraw", Message::Withdraw { entries: vec![ended()] }),

@@ -63,6 +63,8 @@ pub(super) struct Peer {
     pub(super) spare_kbit: u32,
     /// It wants to feed nobody.
     pub(super) draining: bool,
+    /// Where clients reach it.
+    pub(super) doors: Arc<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -147,6 +149,23 @@ impl Members {
 
     pub(super) fn set_spare(&mut self, spare_kbit: u32, draining: bool) {
         (self.spare_kbit, self.draining) = (spare_kbit, draining);
+    }
+
+    /// This node is on its way out, which the others are told at once.
+    pub(super) fn drain(&mut self, now: Duration, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.draining, true) {
+            let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
+            for key in keys {
+                self.beat(key, now, out);
+            }
+        }
+    }
+
+    /// A node says where clients reach it.
+    pub(super) fn set_doors(&mut self, key: NodeKey, doors: Arc<[Arc<str>]>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.doors = doors;
+        }
     }
 
     /// The list of peers, as DNS answered or as it was configured.
@@ -396,6 +415,7 @@ impl Members {
                 beat: None,
                 spare_kbit: u32::MAX,
                 draining: false,
+                doors: Arc::default(),
             };
             if self.peers.is_empty() {
                 self.deadlines.set(Due::Beat, now + self.limits.heartbeat_interval);

@@ -2,9 +2,9 @@
 //! publishers of this node.
 //!
 //! A push is one more reader of a stream's log, by the rules for slow players; a pull is one more
-//! publisher. Nobody judges whether they may, since the operator ordered them. Both carry marks in
-//! the name of their program: this node's, and behind it those of the relay whose publisher this
-//! is. A relay that finds its own mark in a connect refuses it: no stream goes round in a circle.
+//! publisher. The operator ordered them, so nobody judges whether they may. Both carry marks in the
+//! name of their program: this node's, and those of the relay whose publisher this is. Who finds
+//! its own mark, or one of its cluster, in a connect refuses it: no stream runs in a circle.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -196,16 +196,16 @@ impl Worker {
         Some(format!("{MARKS}{own}{comma}{before}"))
     }
 
-    /// Whether a client that connects is this node itself, perhaps by others.
+    /// Whether a client that connects is this node or its cluster, perhaps by others.
     pub(super) fn judge_loop(&mut self, connection: &Connection) -> Option<ConnectRefusal> {
         let own = self.shared.mark();
         let client = connection.speech.client()?;
-        if own.is_empty() || !marks(&client.flash_ver).split(',').any(|mark| mark == own) {
+        let ours = |mark: &str| mark == own || self.links.siblings.are_marked(mark);
+        if own.is_empty() || !marks(&client.flash_ver).split(',').any(ours) {
             return None;
         }
         self.cells.refused.at(RefuseReason::Loop).increment();
-        let (id, peer) = (&connection.id, &connection.peer);
-        let reason = RefuseReason::Loop.label();
+        let (id, peer, reason) = (&connection.id, &connection.peer, RefuseReason::Loop.label());
         tracing::warn!(%id, %peer, reason, "connect refused: a push or pull leads back here");
         let description = format!("{LOOP}the stream comes from this server").into();
         Some(ConnectRefusal { code: ConnectRefusalCode::Rejected, description })
