@@ -118,7 +118,8 @@
 //! which hears from worker 0 which names are live and wanted, looks hosts up and tries again; a
 //! worker dials, by `Operation::Connect`, and carries the stream. A push is a reader of the log
 //! like a player, of a view with metadata as publishers send it; a pull is a publisher whose media
-//! a client session brings. Both are connections of the worker like those that it accepted.
+//! a client session brings. Both are connections of the worker like those that it accepted; inside
+//! HTTP a session goes from one such connection to the next, under a key of its own.
 //!
 //! # What is too much, and what changes meanwhile
 //!

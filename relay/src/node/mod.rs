@@ -9,10 +9,12 @@
 //! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
+mod cgroup;
 mod chance;
 mod cluster;
 mod files;
 mod fronts;
+mod memory;
 mod processors;
 mod start;
 
@@ -46,9 +48,12 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let memory = memory::Memory::fit(&mut effective.config.settings.limits);
+    memory.judge(&effective.config.settings.limits)?;
     let count = plan.workers;
     let fit: reload::Fit = Box::new(move |limits| {
         files::Files::prepare(limits, count);
+        memory::Memory::fit(limits).log(limits);
     });
     let config = effective.config.clone();
     let options = socket_options(&config);
@@ -61,6 +66,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         effective.config.listen.rtmp = *chosen;
     }
     files.log();
+    memory.log(&config.settings.limits);
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");
 

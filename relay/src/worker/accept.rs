@@ -188,7 +188,7 @@ impl Worker {
         self.say_tls_goodbye(connection);
         match connection.tunnel.take() {
             Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
+            None => self.close_socket(connection, now),
         }
         self.carrier_ended(connection);
     }
@@ -290,6 +290,9 @@ impl Worker {
         }
         connection.collect_replies();
         self.collect_outside(connection, now);
+        if connection.ended {
+            return;
+        }
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -313,11 +316,12 @@ impl Worker {
             self.note_tunnelled(connection);
             return;
         }
+        let Some(socket) = connection.socket() else { return };
         self.send_replies(connection, now);
         let is_read = !connection.is_paused() || connection.listens_for_end();
         if is_read && !connection.receiving {
             connection.receiving = true;
-            self.operations.push(Operation::Receive { connection: connection.key });
+            self.operations.push(Operation::Receive { connection: socket });
         }
     }
 
@@ -327,6 +331,12 @@ impl Worker {
         error: Option<io::Error>,
         now: Duration,
     ) {
+        if let Some(session) = self.outlets.sockets.get(&key).copied() {
+            let lost = |worker: &mut Self, connection: &mut Connection| {
+                worker.peer_ended(connection, error, now);
+            };
+            return self.work(session, now, lost);
+        }
         match self.connections.take(key) {
             Some(mut connection) => self.peer_ended(&mut connection, error, now),
             None => self.link_ended(key, error.as_ref(), now),
@@ -340,6 +350,9 @@ impl Worker {
         error: Option<io::Error>,
         now: Duration,
     ) {
+        if self.change_carrier(connection, now) {
+            return;
+        }
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
             (None, Some(error)) => failure(error),
@@ -350,13 +363,16 @@ impl Worker {
         self.close(connection, reason, detail, now);
     }
 
-    pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
+    pub(super) fn send_failed(&mut self, key: ConnectionKey, error: io::Error, now: Duration) {
+        if self.outlets.sockets.contains_key(&key) {
+            return self.receive_ended(key, Some(error), now);
+        }
         let Some(mut connection) = self.connections.take(key) else {
-            self.link_ended(key, Some(error), now);
+            self.link_ended(key, Some(&error), now);
             return;
         };
-        let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
-        self.close(&mut connection, reason, Some(error), now);
+        let reason = connection.closing.map_or_else(|| failure(&error), |closing| closing.reason);
+        self.close(&mut connection, reason, Some(&error), now);
     }
 
     pub(super) fn count_handshake(&mut self, connection: &mut Connection, now: Duration) {

@@ -17,6 +17,7 @@ use super::report::ConnectionId;
 use super::secure::Secured;
 use super::settings::Speaks;
 use super::speech::Speech;
+use super::table::is_own;
 use super::tunnel::Tunnelled;
 use crate::access::Login;
 use crate::limits::Limits;
@@ -149,6 +150,8 @@ pub(super) struct Publish {
     pub(super) messages: u64,
     pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
+    /// Of one whose back end may send it on: the number by which its end is told.
+    pub(super) forward: Option<u64>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -268,6 +271,14 @@ impl Connection {
         self.transport
     }
 
+    /// The socket that operations name: its own, or the one that carries it now.
+    pub(super) fn socket(&self) -> Option<ConnectionKey> {
+        match &self.speech {
+            Speech::Outside(client) if client.tunnel.is_some() => client.socket,
+            _ => (!is_own(self.key)).then_some(self.key),
+        }
+    }
+
     /// What the client calls itself; empty before connect.
     pub(super) fn client(&self) -> &str {
         self.speech.client_name()
@@ -364,8 +375,12 @@ impl Connection {
 
     /// Whether replies may be sent now: no send is under way and no message is cut in half.
     pub(super) fn may_reply(&self) -> bool {
-        self.sending.is_none()
-            && self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+        // What goes inside requests was put in order before they were made.
+        self.sending.is_none() && (self.speech.makes_requests() || self.is_at_boundary())
+    }
+
+    fn is_at_boundary(&self) -> bool {
+        self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
     /// Whether every other play's messages are whole, so that one of this play may begin: they
@@ -391,6 +406,15 @@ impl Connection {
 
     /// Takes replies over, in order.
     pub(super) fn collect_replies(&mut self) {
+        if self.speech.makes_requests() {
+            let whole = self.is_at_boundary();
+            if let Some(client) = self.speech.outside_mut() {
+                client.push_media(Some(std::mem::take(&mut self.rest)).into_iter());
+            }
+            if !whole {
+                return;
+            }
+        }
         while let Some(reply) = self.speech.take_output() {
             self.outbox.push_back(reply);
         }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
+use super::forward::Forwards;
 use super::hook_answers::HookRefusal;
 use super::hook_settings::{Fail, HookSettings};
 use super::labels::HookName::{self, *};
@@ -55,6 +56,8 @@ pub(super) struct Hooked {
     /// The question that is outstanding, with its number.
     pub(super) asked: Option<(u64, Asked)>,
     pub(super) streams: SmallVec<[HookedStream; 1]>,
+    /// Other servers that its back end named, until what they are for begins.
+    pub(super) forwards: Forwards,
 }
 
 /// A publish or a play whose end is to be told.
@@ -92,7 +95,8 @@ impl Hooked {
     pub(super) fn held_bytes(&self) -> usize {
         let streams = self.streams.iter().map(|hooked| hooked.stream.held_bytes());
         let spilled = if self.streams.spilled() { self.streams.capacity() } else { 0 };
-        let own = size_of::<Self>() + spilled * size_of::<HookedStream>();
+        let forwards = self.forwards.iter().map(|(_, rule)| rule.held_bytes()).sum::<usize>();
+        let own = size_of::<Self>() + spilled * size_of::<HookedStream>() + forwards;
         own + self.client.held_bytes() + streams.sum::<usize>()
     }
 
@@ -207,6 +211,7 @@ impl Worker {
     /// let it in.
     pub(super) fn hook_ended(&mut self, connection: &mut Connection, message_stream: u32) {
         let Some(hooked) = &mut connection.hooked else { return };
+        hooked.forwards.retain(|(stream, _)| *stream != message_stream);
         let mut streams = hooked.streams.iter();
         let place = streams.position(|hooked| hooked.stream.message_stream == message_stream);
         let Some(place) = place else { return };
@@ -426,6 +431,7 @@ pub(super) fn hooked<'a>(
             owes_close: false,
             asked: None,
             streams: SmallVec::new(),
+            forwards: Forwards::new(),
         })
     });
     hooked.client = client;

@@ -139,7 +139,7 @@ labels! {
         Name = "name", "A publish or play whose application or name is empty or too long.";
         Hook = "hook", "A connect, publish or play that a hook refused.";
         HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
-        HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
+        HookElsewhere = "hook_elsewhere", "A play that a hook sent to another server, or a connect.";
         Nobody = "nobody", "A publish or play, since the rules let nobody.";
         Address = "address", "A publish or play, since the rules do not name the address.";
         Key = "key", "A publish or play without the right stream key.";
@@ -328,7 +328,7 @@ labels! {
         Allowed = "allowed", "The back end agreed.";
         Renamed = "renamed", "It agreed, under another name.";
         Refused = "refused", "It refused.";
-        Elsewhere = "elsewhere", "It named another server, which is refused.";
+        Elsewhere = "elsewhere", "It named another server: players are sent there, publishers pushed there.";
         Delivered = "delivered", "A notification was taken, whatever the answer.";
         Cached = "cached", "Not called: its last verdict on the same still holds.";
         Timeout = "timeout", "It did not answer in time.";

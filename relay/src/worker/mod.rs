@@ -24,7 +24,10 @@
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   links/      connections to other nodes, and on worker 0 the cluster's machine
 //!   dial.rs     connections that we open
-//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
+//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak,
+//!               outlet_hear.rs: what servers say, outlet_tunnel.rs: inside HTTP; circle.rs: never
+//!               round in a circle
+//!   forward.rs  publishers that their back ends send on
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
 //!   drain.rs    everybody is let go before the node ends; elsewhere.rs: to where
@@ -42,6 +45,7 @@ mod balance;
 mod carriage;
 mod carrier;
 pub mod cells;
+mod circle;
 mod client;
 pub mod clock;
 mod connection;
@@ -54,6 +58,7 @@ mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
+mod forward;
 mod front;
 #[doc(hidden)]
 pub mod fuzz;
@@ -75,6 +80,8 @@ mod needs;
 mod newcomers;
 mod notes;
 mod outlet;
+mod outlet_hear;
+mod outlet_tunnel;
 pub mod outside;
 pub mod outside_url;
 mod pace;
@@ -359,7 +366,7 @@ impl Worker {
             }
             Completion::Sent { connection, bytes } => self.sent(connection, bytes, now),
             Completion::SendFailed { connection, error } => {
-                self.send_failed(connection, &error, now)
+                self.send_failed(connection, error, now)
             }
             Completion::Released { connection, socket } => self.released(connection, socket),
             Completion::Adopted { token, connection, peer, .. } => {

@@ -123,6 +123,24 @@ impl OutsideUrl {
         Ok(url)
     }
 
+    /// The same of a URL in which the stream's name may be missing: then it is that of the stream
+    /// here.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn parse_forward(text: &str) -> Result<Self, UrlFault> {
+        let (place, query) =
+            text.split_once('?').map_or((text, ""), |(place, _)| (place, &text[place.len()..]));
+        let path = place.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        match path.map(|(_, path)| path.trim_end_matches('/')) {
+            Some(app) if !app.is_empty() && !app.contains('/') => {
+                let place = place.trim_end_matches('/');
+                Self::parse(&format!("{place}/{{name}}{query}"))
+            }
+            _ => Self::parse(text),
+        }
+    }
+
     /// Everything before the path; the path without its first slash, and the query.
     fn parse_head(text: &str) -> Result<(Self, &str, &str), UrlFault> {
         let odd = |c: char| c.is_control() || c.is_whitespace();
@@ -310,6 +328,18 @@ impl OutsideRule {
         Self::parse(text, true)
     }
 
+    /// A push of the stream `app/name`, or a pull, to or from where a back end says.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn forward(stream: &str, url: &str) -> Result<Self, UrlFault> {
+        let name = stream.split_once('/').map_or(stream, |(_, name)| name);
+        let stream = Some(name.to_owned());
+        let text = format!("{name} {url}");
+        let url = OutsideUrl::parse_forward(url)?;
+        Ok(Self { stream, url, when: PullWhen::Demand, text })
+    }
+
     fn parse(text: &str, pull: bool) -> Result<Self, RuleFault> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let (stream, url, when) = match words.as_slice() {
@@ -338,6 +368,12 @@ impl OutsideRule {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Bytes of memory that it takes up.
+    pub(super) fn held_bytes(&self) -> usize {
+        // The URL lies in it taken apart once more.
+        size_of::<Self>() + 2 * self.text.capacity()
     }
 
     /// As it may be shown: without the stream's name there, user, password and query.
@@ -396,6 +432,29 @@ mod tests {
             check(bad, Err(fault));
         }
         check(&format!("rtmp://h/a/{}", "x".repeat(2_048)), Err(UrlFault::Text));
+    }
+
+    #[test]
+    fn a_back_end_may_leave_the_name_to_us() {
+        fn check(url: &str, expected: Result<(&str, &str), UrlFault>) {
+            let rule = OutsideRule::forward("live/a/b", url);
+            let url = rule.as_ref().map(|rule| rule.url.filled("live/a/b"));
+            let found = url.as_ref().map(|url| (url.tc_url(""), url.stream().to_owned()));
+            let expected = expected.map(|(url, stream)| (url.to_owned(), stream.to_owned()));
+            assert_eq!(found.map_err(|fault| (*fault).clone()), expected);
+            if let Ok(rule) = rule {
+                assert!(rule.is_for("live/a/b") && !rule.is_for("live/a"));
+            }
+        }
+        check("rtmp://h/app/key?x=/y", Ok(("rtmp://h:1935/app", "key?x=/y")));
+        check("rtmps://u:p@h/app", Ok(("rtmps://h:443/app", "a/b")));
+        check("rtmp://h/app/", Ok(("rtmp://h:1935/app", "a/b")));
+        check("rtmp://h/app?x=1/2", Ok(("rtmp://h:1935/app", "a/b?x=1/2")));
+        check("rtmp://h", Err(UrlFault::Path));
+        check("rtmp://h/", Err(UrlFault::Path));
+        check("rtmp://h/a/b/", Err(UrlFault::Path));
+        check("rtmp://h/a/{key}", Err(UrlFault::Placeholder));
+        check("rtmp://h/a/b c", Err(UrlFault::Text));
     }
 
     #[test]

@@ -61,10 +61,11 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
+        let fetched = self.tell_fetch(connection, player.message_stream, &name);
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
             // It is fetched because it is asked for.
-            _ if app.pulls(&name) => UnknownStream::Wait,
+            _ if fetched || app.pulls(&name) => UnknownStream::Wait,
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,

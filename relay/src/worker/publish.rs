@@ -174,9 +174,19 @@ impl Worker {
             let message_stream = party.message_stream;
             let permit = connection.permit.take();
             let (messages, heard) = (0, now);
-            let publish =
-                Publish { message_stream, local, log, since: now, permit, messages, heard };
-            connection.publishes.push(publish);
+            let name = worker.streams.get(local).map(|entry| Arc::clone(&entry.name));
+            let forward =
+                name.and_then(|name| worker.tell_forward(connection, message_stream, &name));
+            connection.publishes.push(Publish {
+                message_stream,
+                local,
+                log,
+                since: now,
+                permit,
+                messages,
+                heard,
+                forward,
+            });
             if let Some(entry) = worker.streams.get_mut(local) {
                 entry.rate.begin_again();
                 let name = Arc::clone(&entry.name);
@@ -289,6 +299,7 @@ impl Worker {
     /// A publish is over, whatever ended it.
     pub(super) fn publish_ended(&mut self, key: ConnectionKey, publish: &Publish) {
         self.hub.end_publish(publish.log);
+        self.forward_over(publish);
         let (worker, message_stream) = (self.index(), publish.message_stream);
         self.vacate(publish.local, Party { worker, connection: key, message_stream });
     }
@@ -362,6 +373,7 @@ impl Worker {
             let Some(place) = place else { return };
             let publish = connection.publishes.swap_remove(place);
             worker.hub.end_publish(publish.log);
+            worker.forward_over(&publish);
             if let Some(entry) = worker.streams.get_mut(publish.local)
                 && let Place::Here { publisher, .. } = &mut entry.place
             {

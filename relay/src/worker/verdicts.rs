@@ -158,10 +158,17 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It is at another server.
+    /// It is at another server, where its client may go.
     Elsewhere {
         /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
         to: String,
+    },
+    /// Yes: what is published goes on to another server, what is played is fetched from there.
+    Forward {
+        /// As for `Elsewhere`.
+        to: String,
+        /// As for `Go`.
+        told: bool,
     },
     /// No.
     Refused,
@@ -169,6 +176,18 @@ pub enum Verdict {
     Failed,
     /// The stream, which has long begun, is to end.
     End,
+}
+
+impl Verdict {
+    /// Whether what was asked about goes on, or would if its client were still there, and its back
+    /// end knows: then it is to hear of the end.
+    #[must_use]
+    pub fn began(&self) -> bool {
+        match self {
+            Self::Go { told } | Self::Rename { told, .. } | Self::Forward { told, .. } => *told,
+            Self::Elsewhere { .. } | Self::Refused | Self::Failed | Self::End => false,
+        }
+    }
 }
 
 impl Road {

@@ -1,6 +1,7 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
+mod forward;
 mod names;
 mod storm;
 
@@ -248,7 +249,8 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     let configuration = format!(
         "[limits]\nstream_grace = \"2s\"\n[log]\nlevel = \"trace\"\n\
          [apps.live]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\non_play = \"{url}\"\n\
-         on_publish_done = \"{url}\"\non_play_done = \"{url}\"\nhooks_secret_file = \"{}\"\n",
+         on_publish_done = \"{url}\"\non_play_done = \"{url}\"\nhooks_secret_file = \"{}\"\n\
+         hooks_play_elsewhere = \"redirect\"\n",
         scratch.file("secret").display()
     );
     let options = Options { configuration: &configuration, ..Options::default() };

@@ -54,10 +54,7 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
         match &call.subject {
             Subject::Ask(question) => {
                 let verdict = ask(&hooks, &call, question).await;
-                let began = matches!(
-                    verdict,
-                    Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
-                );
+                let began = verdict.began();
                 kept_out = (!began).then_some(question.number);
                 hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);
@@ -108,7 +105,7 @@ async fn ask(hooks: &Hooks, call: &Call, question: &Question) -> Verdict {
     {
         remember(hooks, call, stream, &said);
     }
-    verdict_of(said, settings, told)
+    verdict_of(name, said, settings, told)
 }
 
 /// Keeps a verdict for others that ask the same, if that is wanted.

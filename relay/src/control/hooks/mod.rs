@@ -279,7 +279,7 @@ impl Hooks {
         let stream = question.stream.as_ref().filter(|_| !call.settings.cache.is_zero())?;
         let key = cache::Key::new(call.name(), &call.settings, &call.client, stream);
         let meaning = self.cache.lock().get(&key, self.clock.now())?;
-        Some(verdict_of(meaning, &call.settings, false))
+        Some(verdict_of(call.name(), meaning, &call.settings, false))
     }
 
     /// Gives a verdict to the worker that asked, which takes it sooner or later.
@@ -377,11 +377,20 @@ fn without_answer(settings: &HookSettings, told: bool) -> Verdict {
     }
 }
 
-fn verdict_of(meaning: reply::Meaning, settings: &HookSettings, told: bool) -> Verdict {
+fn verdict_of(
+    name: HookName,
+    meaning: reply::Meaning,
+    settings: &HookSettings,
+    told: bool,
+) -> Verdict {
     match meaning {
         reply::Meaning::Yes => Verdict::Go { told },
         reply::Meaning::Renamed(to) => Verdict::Rename { to, told },
-        reply::Meaning::Elsewhere(to) => Verdict::Elsewhere { to },
+        reply::Meaning::Elsewhere(to) => match name {
+            HookName::OnPublish if settings.may_forward() => Verdict::Forward { to, told },
+            HookName::OnPlay if settings.may_fetch() => Verdict::Forward { to, told },
+            _ => Verdict::Elsewhere { to },
+        },
         reply::Meaning::No => Verdict::Refused,
         reply::Meaning::Garbage | reply::Meaning::Broken => without_answer(settings, told),
     }

@@ -394,7 +394,7 @@ fn a_verdict_is_what_the_back_end_says() {
     check("HTTP/1.0 302 Found\r\nLocation: other\r\n\r\n", Verdict::Rename { to, told: true });
     let to = "rtmp://192.0.2.1/a/b".to_owned();
     let answer = "HTTP/1.0 302 Found\r\nLocation: rtmp://192.0.2.1/a/b\r\n\r\n";
-    check(answer, Verdict::Elsewhere { to });
+    check(answer, Verdict::Forward { to, told: true });
 }
 
 #[test]
