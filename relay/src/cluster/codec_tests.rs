@@ -70,6 +70,10 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::Beat(Beat { at: 1, echo: None, spare_kbit: 7, draining: false, full: true }),
         ),
         ("bye", Message::Bye),
+        (
+            "doors",
+            Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
+        ),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
         ("withdraw", Message::Withdraw { entries: vec![ended()] }),

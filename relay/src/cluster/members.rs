@@ -66,6 +66,8 @@ pub(super) struct Peer {
     pub(super) draining: bool,
     /// It takes no more players.
     pub(super) full: bool,
+    /// Where clients reach it.
+    pub(super) doors: Arc<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,23 @@ impl Members {
     /// Whether this node has as many players as it may.
     pub(super) fn set_full(&mut self, full: bool) {
         self.full = full;
+    }
+
+    /// This node is on its way out, which the others are told at once.
+    pub(super) fn drain(&mut self, now: Duration, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.draining, true) {
+            let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
+            for key in keys {
+                self.beat(key, now, out);
+            }
+        }
+    }
+
+    /// A node says where clients reach it.
+    pub(super) fn set_doors(&mut self, key: NodeKey, doors: Arc<[Arc<str>]>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.doors = doors;
+        }
     }
 
     /// The list of peers, as DNS answered or as it was configured.
@@ -406,6 +425,7 @@ impl Members {
                 spare_kbit: u32::MAX,
                 draining: false,
                 full: false,
+                doors: Arc::default(),
             };
             if self.peers.is_empty() {
                 self.deadlines.set(Due::Beat, now + self.limits.heartbeat_interval);

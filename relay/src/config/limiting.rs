@@ -143,7 +143,7 @@ fn show_time(value: &Option<Duration>) -> String {
 }
 
 /// Whether a text is `rtmp://host` or `rtmps://host`, perhaps with a port, and nothing more.
-fn is_base(url: &str) -> bool {
+pub(super) fn is_base(url: &str) -> bool {
     let schemes = ["rtmp://", "rtmps://", "http://", "https://"];
     let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
     rest.is_some_and(|host| {

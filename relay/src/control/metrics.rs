@@ -202,6 +202,10 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players that found no room and were told where there is some.";
     out.counter("relay_players_redirected_total", &[], help)
         .value(&[], cells.total(|cells| &cells.players_redirected));
+    let help = "Publishers and players that were let go since the node drains, and those that came \
+                and were told where to go instead.";
+    out.counter("relay_drain_clients_total", &["role", "way"], help)
+        .cells(&[], cells.sum(|cells| &cells.drained));
     let help = "Players that did not announce what their stream asks for; they are sent it.";
     out.counter("relay_players_unannounced_total", &["need"], help)
         .cells(&[], cells.sum(|cells| &cells.players_unannounced));

@@ -138,7 +138,10 @@ impl Worker {
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             self.hook_ended(connection, publish.message_stream);
-            let end = PublishEnd::Stopped(why.into());
+            let end = match reason {
+                CloseReason::Drain => PublishEnd::Draining,
+                _ => PublishEnd::Stopped(why.into()),
+            };
             connection.speech.publish_ended(publish.message_stream, end);
         }
         while let Some(mut play) = connection.plays.pop() {
@@ -147,9 +150,12 @@ impl Worker {
             self.play_ended(key, play, now);
             self.hook_ended(connection, message_stream);
             connection.speech.play_ended(message_stream, why);
-            if reason == CloseReason::Limit {
-                self.cells.players_dropped.at(PlayerDropReason::Limit).increment();
-            }
+            let dropped = match reason {
+                CloseReason::Limit => PlayerDropReason::Limit,
+                CloseReason::Drain => PlayerDropReason::Drain,
+                _ => continue,
+            };
+            self.cells.players_dropped.at(dropped).increment();
         }
         self.update_role(connection);
         self.close_soon(connection, reason, now);

@@ -30,6 +30,7 @@
 //!   forward.rs  publishers that their back ends send on
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
+//!   drain.rs    everybody is let go before the node ends; elsewhere.rs: to where
 //!   answer.rs   queries of the control thread
 //!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts;
 //!               hook_renewals.rs: verdicts that hold no longer
@@ -51,6 +52,7 @@ pub mod clock;
 mod connection;
 mod contest;
 mod dial;
+mod drain;
 mod dump;
 mod early;
 mod elsewhere;
@@ -113,6 +115,7 @@ use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
 use self::dial::Dials;
+use self::drain::Drain;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
@@ -233,6 +236,8 @@ pub struct Worker {
     /// Batches sealed in this turn.
     sealed: usize,
     ending: Ending,
+    /// How those that are there are let go.
+    drain: Drain,
     /// The time since 1970 at which the node started.
     epoch: Duration,
     /// The keys of tokens that were fetched.
@@ -245,11 +250,8 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
-    /// No more connections; those that are there may stay until then.
-    Draining {
-        until: Option<Duration>,
-        window: Duration,
-    },
+    /// No more connections; those that are there are let go.
+    Draining,
     /// Everything is closed with the next turn.
     Now,
     Ended,
@@ -304,6 +306,7 @@ impl Worker {
             seal_buffers: SealBuffers::default(),
             sealed: 0,
             ending: Ending::No,
+            drain: Drain::default(),
             epoch: Duration::ZERO,
             fetched_keys: FetchedKeys::default(),
             waiting_for_keys: Vec::new(),
@@ -328,6 +331,7 @@ impl Worker {
         self.flush(now);
         self.pump_links(now);
         self.send_ring(now);
+        self.part_at_keys(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
         self.serve_outlets(now);

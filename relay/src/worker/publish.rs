@@ -28,8 +28,7 @@ impl Worker {
         let app = self.settings.app(request.address.name.app());
         connection.stream_name = Some(app.shown_name(Action::Publish, &request.address));
         if self.shared.is_draining() {
-            self.refuse_publish(connection, request.message_stream, Refusal::Draining);
-            return;
+            return self.send_publisher_away(connection, &request);
         }
         if self.is_overloaded() {
             self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
@@ -228,7 +227,7 @@ impl Worker {
         });
     }
 
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         connection: &mut Connection,
         message_stream: u32,

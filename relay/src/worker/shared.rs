@@ -29,6 +29,8 @@ pub struct Shared {
     tunnels: AtomicUsize,
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
+    /// Streams that are fed to other nodes, each once for every node.
+    feeds: AtomicUsize,
     guesses: Mutex<Guesses>,
     /// How many are in `guesses`: mostly none, and then nobody has to look.
     guessers: AtomicUsize,
@@ -239,6 +241,16 @@ impl Shared {
     #[must_use]
     pub fn tunnel_bytes(&self) -> usize {
         self.tunnel_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a worker's share of the streams that are fed to other nodes, `before`, by `after`.
+    pub(super) fn move_feeds(&self, before: usize, after: usize) {
+        move_share(&self.feeds, before, after);
+    }
+
+    /// Streams that are fed to other nodes, each once for every node.
+    pub(super) fn feeds(&self) -> usize {
+        self.feeds.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.
