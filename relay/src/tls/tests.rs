@@ -182,6 +182,15 @@ fn what_is_no_tls_is_answered_with_an_alert_and_nothing_follows() {
         assert!(layer.seal(&[Bytes::from_static(b"x")], &SealBuffers::default()).is_err());
         assert!(plain.is_empty());
     }
+    // A part of a message is kept, and then found to be none: in one piece and in two.
+    let bytes = b"\x16\x03\x01\x00\x08\x01\xFF\xFF\xFF\xFF\xFF\xFF\xFF";
+    for cut in [bytes.len(), 6, 10] {
+        let mut layer = server.accept().unwrap();
+        let mut plain = Vec::new();
+        let first = layer.receive(&bytes[..cut], &mut plain);
+        let error = first.and_then(|()| layer.receive(&bytes[cut..], &mut plain)).unwrap_err();
+        assert_eq!(error.reason(), "malformed", "{error}");
+    }
 }
 
 #[test]
