@@ -67,8 +67,13 @@ fn check_plays(page: &Value, relay: &Relay) {
     assert!(number(end, "audio_bytes") > 50_000.0, "{end:#}");
     assert_eq!((end["width"].as_u64(), end["height"].as_u64()), (Some(640), Some(360)));
     assert_eq!(end["errors"], Value::Array(Vec::new()));
+    // From elsewhere the page asks the API in vain.
+    let own = page["url"].as_str().unwrap().contains("127.0.0.1");
+    let fits = |line: &str| {
+        line.starts_with("warning: [") || (!own && line.ends_with("403 (Forbidden)"))
+    };
     let said = page["said"].as_array().unwrap();
-    assert!(said.iter().all(|line| line.as_str().unwrap().starts_with("warning: [")), "{said:#?}");
+    assert!(said.iter().all(|line| fits(line.as_str().unwrap())), "{said:#?}");
     assert!(end["status"].as_str().unwrap().starts_with("Live, 640"), "{end:#}");
     assert_eq!(end["curtain"], "");
     check_page(page, relay);

@@ -134,14 +134,16 @@ fn shaken(address: SocketAddr, pair: &Pair) -> TcpStream {
     }
 }
 
+/// A record that says that it is a handshake, and is not.
+const NO_HELLO: &[u8] = b"\x16\x03\x01\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff";
+
 #[test]
 fn broken_tls_is_told_apart_and_counted() {
     let scratch = Scratch::new("broken-tls");
     let pair = Pair::make(scratch.path(), "relay", &["localhost"]);
     let relay = start(&scratch, &pair.configuration());
-    // A record that says that it is a handshake, and is not.
     let mut socket = TcpStream::connect(relay.rtmp).unwrap();
-    socket.write_all(b"\x16\x03\x01\x00\x08\x01\xff\xff\xff\xff\xff\xff\xff").unwrap();
+    socket.write_all(NO_HELLO).unwrap();
     read_to_the_end(&mut socket);
     wait_for("it to be counted", CLOSE_MAX, || (of_tls(&relay, "malformed") == 1.0).then_some(()));
     // A client that does not trust us.
@@ -155,7 +157,8 @@ fn broken_tls_is_told_apart_and_counted() {
     let mut socket = shaken(relay.rtmp, &pair);
     socket.write_all(&[&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat()).unwrap();
     read_to_the_end(&mut socket);
-    wait_for("it to be counted", CLOSE_MAX, || (closed(&relay, "tls") == 1.0).then_some(()));
+    // Like the record before.
+    wait_for("it to be counted", CLOSE_MAX, || (closed(&relay, "protocol") == 2.0).then_some(()));
     assert_eq!(of_tls(&relay, "full_1_3"), 1.0);
 }
 
@@ -193,7 +196,7 @@ fn a_bystander_notices_nothing_of_storms_at_the_doors() {
             });
         }
         scope.spawn(|| storm(&|| refuse(secure, &[3; 1_537])));
-        scope.spawn(|| storm(&|| refuse(relay.rtmp, b"\x16\x03\x01\x00\x01\xff")));
+        scope.spawn(|| storm(&|| refuse(relay.rtmp, NO_HELLO)));
         scope.spawn(|| {
             storm(&|| refuse(relay.rtmp, b"PROXY TCP4 192.0.2.1 127.0.0.1 1111 1935\r\n"));
         });
