@@ -8,7 +8,7 @@ use super::{bare, read, refused, status};
 use crate::support::clip::{Clip, LENGTH};
 use crate::support::relay::{Options, Relay};
 use crate::support::scene::{END_MAX, Scene};
-use crate::support::tunnel::{self, Bridge, Manner, Tunnel};
+use crate::support::tunnel::{Bridge, Manner, Tunnel};
 use crate::support::{Scratch, ffmpeg, wait_for};
 
 /// By way of three cores, so that most requests come by another one than their session's.
