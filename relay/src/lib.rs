@@ -164,6 +164,10 @@
 //! only then media flows. Every message is counted by its origin, so a node that changes from one
 //! feeder to another goes on at the very message. The log of a node that is fed is made by the same
 //! path as a publisher's: nothing below the registrar knows where a stream comes from.
+//!
+//! A node that is to end lets go of everything in the order in which that costs least: the nodes
+//! that it feeds, its publishers, whose streams it then has from elsewhere, its players, and last
+//! its links.
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

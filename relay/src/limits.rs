@@ -113,7 +113,7 @@ limits! {
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
     session_max: Time = secs(0), "How long a connection may publish or play, from its accept; then it is told and closed. 0s: as long as it likes.";
     publisher_idle_max: Time = secs(60), "A publisher that sends no audio, video or data for this long, but other bytes, is closed; its stream then enters its grace. 0s: never.";
-    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player for this long is told and closed. 0s: never.";
+    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player, here or on other nodes, for this long is told and closed. 0s: never.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     request_head_bytes_max: Bytes = 8 * KIB, "Head of one HTTP request of a client, on the port for publishers and players.";
     request_headers_max: Count = 64, "Header fields of such a request; browsers behind proxies send about thirty.";

@@ -17,6 +17,7 @@
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
 //!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
+//!   draining  how far the node is on its way out
 //!   hooks     back ends that are asked and told
 //!   outside   streams that go to and come from other servers; api_outside: the same by the API
 //!   token     keys that tokens are checked by, fetched for the workers
@@ -31,6 +32,7 @@ mod ask;
 mod budget;
 mod certificates;
 mod cluster;
+mod draining;
 pub mod ending;
 mod families;
 mod guard;

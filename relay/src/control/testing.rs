@@ -113,6 +113,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Outside(_)
                 | Query::EndOutside(_)
                 | Query::Watch(_) => {}
+                Query::Elsewhere { reply, .. } => reply.send(false),
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
                 Query::Drain { .. } if script.clings => {}

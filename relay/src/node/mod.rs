@@ -9,10 +9,12 @@
 //! Nothing here is on the way of a byte. What cannot be had at the start ends the program with one
 //! sentence; after the start a worker that fails ends it too, and who started it starts it again.
 
+mod cgroup;
 mod chance;
 mod cluster;
 mod files;
 mod fronts;
+mod memory;
 mod processors;
 mod start;
 
@@ -46,9 +48,12 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
+    let memory = memory::Memory::fit(&mut effective.config.settings.limits);
+    memory.judge(&effective.config.settings.limits)?;
     let count = plan.workers;
     let fit: reload::Fit = Box::new(move |limits| {
         files::Files::prepare(limits, count);
+        memory::Memory::fit(limits).log(limits);
     });
     let config = effective.config.clone();
     let options = socket_options(&config);
@@ -61,17 +66,20 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         effective.config.listen.rtmp = *chosen;
     }
     files.log();
+    memory.log(&config.settings.limits);
     plan.log();
     let listener = http.into_iter().next().expect("one was asked for");
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
+    let cluster = cluster::settings(&config, fronts.link);
+    // The nodes of a cluster know each other's marks.
+    let mark = cluster.as_ref().map_or_else(seed, |cluster| cluster.credentials.identity.key.0);
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
-        .with_outside(settings.limits.outside_news_max, seed())
+        .with_outside(settings.limits.outside_news_max, mark)
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let cluster = cluster::settings(&config, fronts.link);
     let parts =
         start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;

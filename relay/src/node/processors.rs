@@ -4,9 +4,11 @@
 //! processors) or by a quota of time (shared ones). Everything here is a function of file contents
 //! and lists, so that it can be tried without a container; only the last functions ask the kernel.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::cgroup::{self, Version};
 
 /// Processor time per period, both in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,44 +41,20 @@ pub(super) fn places(
 /// The tightest quota of this process's control groups, version 2 or 1. `read` gives a file's
 /// content.
 pub(super) fn quota(read: impl Fn(&Path) -> Option<String>) -> Option<Quota> {
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mut quotas = Vec::new();
-    for line in groups.lines() {
-        // hierarchy:controllers:path, where version 2 is `0::path`.
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
-            continue;
-        };
-        if controllers.is_empty() {
-            for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-                quotas.extend(
-                    folders(root, path)
-                        .filter_map(|folder| version_2(&read(&folder.join("cpu.max"))?)),
-                );
-            }
-        } else if controllers.split(',').any(|controller| controller == "cpu") {
-            for root in [format!("/sys/fs/cgroup/{controllers}"), "/sys/fs/cgroup/cpu".to_owned()] {
-                quotas.extend(folders(&root, path).filter_map(|folder| {
-                    let time = read(&folder.join("cpu.cfs_quota_us"))?;
-                    version_1(&time, &read(&folder.join("cpu.cfs_period_us"))?)
-                }));
-            }
+    let groups = read(Path::new(cgroup::GROUPS))?;
+    let folders = cgroup::folders(&groups, "cpu");
+    let quotas = folders.into_iter().filter_map(|(version, folder)| match version {
+        Version::Two => version_2(&read(&folder.join("cpu.max"))?),
+        Version::One => {
+            let time = read(&folder.join("cpu.cfs_quota_us"))?;
+            version_1(&time, &read(&folder.join("cpu.cfs_period_us"))?)
         }
-    }
+    });
     // A fraction is the less, the less time and the longer the period: compared by cross products.
-    quotas.into_iter().min_by(|a, b| {
+    quotas.min_by(|a, b| {
         let [a, b] = [(a, b), (b, a)].map(|(x, y)| u128::from(x.time) * u128::from(y.period));
         a.cmp(&b)
     })
-}
-
-/// The folder of a group and of all those above it, since each of them may have a quota. Inside a
-/// container the path may name folders that only the host has; the topmost is then the container's.
-fn folders(root: &str, path: &str) -> impl Iterator<Item = PathBuf> {
-    let inside = Path::new(path.trim_start_matches('/'));
-    inside.ancestors().map(move |part| Path::new(root).join(part)).collect::<Vec<_>>().into_iter()
 }
 
 /// `cpu.max`: `max 100000` or `50000 100000`.

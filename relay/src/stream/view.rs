@@ -390,6 +390,9 @@ impl Renditions {
                 tags::put_header(&mut out, form, header);
             }
             prelude.render_into(&mut out, kind, at);
+            if let Some((_, header)) = header {
+                tags::agree(&mut out, header);
+            }
             *copied += u64::try_from(out.len()).unwrap_or(u64::MAX);
             out.freeze()
         };

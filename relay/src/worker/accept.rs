@@ -51,7 +51,8 @@ impl Worker {
     /// Whether one more connection may come; if so, it is counted for the node and for the address
     /// that is given back.
     fn admit(&self, peer: SocketAddr, now: Duration) -> Result<Option<IpAddr>, RefuseReason> {
-        if self.shared.is_draining() {
+        // Who was on its way when the node began to drain is told where to go.
+        if self.shared.is_draining() && !self.links.siblings.have_doors() {
             return Err(RefuseReason::Draining);
         }
         if self.pending >= self.limits.pending_connections_max {

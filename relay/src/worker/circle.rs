@@ -1,6 +1,6 @@
 //! No stream goes round in a circle: connections to other servers carry marks in the name of their
 //! program, this node's, and behind it those of the relays that the stream has passed. A relay that
-//! finds its own mark in a connect refuses it.
+//! finds its own mark, or one of its cluster, in a connect refuses it.
 
 use super::Worker;
 use super::client::LOOP;
@@ -40,11 +40,12 @@ impl Worker {
         Some(format!("{MARKS}{own}{comma}{before}"))
     }
 
-    /// Whether a client that connects is this node itself, perhaps by others.
+    /// Whether a client that connects is this node or its cluster, perhaps by others.
     pub(super) fn judge_loop(&mut self, connection: &Connection) -> Option<ConnectRefusal> {
         let own = self.shared.mark();
         let client = connection.speech.client()?;
-        if own.is_empty() || !marks(&client.flash_ver).split(',').any(|mark| mark == own) {
+        let ours = |mark: &str| mark == own || self.links.siblings.are_marked(mark);
+        if own.is_empty() || !marks(&client.flash_ver).split(',').any(ours) {
             return None;
         }
         self.cells.refused.at(RefuseReason::Loop).increment();

@@ -104,6 +104,8 @@ pub(super) struct Connection {
     pub(super) introduced: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
+    /// It was asked to connect again elsewhere, since the node drains.
+    pub(super) asked_to_go: bool,
     /// Its first bytes, while it neither published nor played and the log's level is debug.
     pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
@@ -148,6 +150,10 @@ pub(super) struct Publish {
     pub(super) messages: u64,
     pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
+    /// What it may send by its own application, beside others of its connection.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// Bytes of its log at the last look.
+    pub(super) bytes: u64,
     /// Of one whose back end may send it on: the number by which its end is told.
     pub(super) forward: Option<u64>,
 }
@@ -178,6 +184,8 @@ pub(super) struct Play {
     pub(super) warm: bool,
     /// It is a push to another server.
     pub(super) push: bool,
+    /// It is to end, or be asked to, before the next key frame.
+    pub(super) leaves: bool,
     pub(super) permit: Option<Box<Permit>>,
 }
 
@@ -252,6 +260,7 @@ impl Connection {
             asked_since: None,
             hooked: None,
             introduced: false,
+            asked_to_go: false,
             opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,

@@ -98,6 +98,10 @@ impl Worker {
         }
         let Some(entry) = self.streams.get_mut(play.local) else { return true };
         let Some(log) = entry.log else { return true };
+        if play.leaves && self.hub.is_before_key(log, cursor) {
+            self.drain.reached_key((key, number));
+            return true;
+        }
         let reads =
             self.hub.log(log).and_then(|log| Some((log.get(cursor.segment())?, log.newest()?)));
         let times = reads.map(|(next, newest)| (next.ingested, newest.ingested));

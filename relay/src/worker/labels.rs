@@ -206,6 +206,7 @@ labels! {
         ServerEnded = "server_ended", "The server ended it.";
         Lost = "lost", "The connection was lost.";
         Slow = "slow", "The server took nothing for send_stall_max.";
+        Elsewhere = "elsewhere", "Another node of the cluster has the stream; this one waits.";
         NameTaken = "name_taken", "The name is published here already.";
         Limit = "limit", "It passed a limit of this node.";
         Operator = "operator", "An operator closed its connection.";
@@ -261,6 +262,20 @@ labels! {
         Limit = "limit", "It passed a limit.";
         Drain = "drain", "The node is ending.";
         Error = "error", "Its socket failed, or it broke the protocol.";
+    }
+
+    /// Who was let go while the node drains.
+    DrainRole {
+        Publisher = "publisher", "It published.";
+        Player = "player", "It played.";
+    }
+
+    /// How somebody was let go while the node drains.
+    DrainWay {
+        Asked = "asked", "It was asked to connect again (ReconnectRequest), and leaves when it likes.";
+        Ended = "ended", "Its publish or play was ended in order.";
+        Forced = "forced", "It was still there when its part of the window was over, and was ended.";
+        Redirected = "redirected", "It came while the node drained, and was told where to go.";
     }
 
     /// What a stream asks of players.

@@ -30,8 +30,10 @@
 //!   forward.rs  publishers that their back ends send on
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
+//!   drain.rs    everybody is let go before the node ends; elsewhere.rs: to where
 //!   answer.rs   queries of the control thread
-//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts;
+//!               hook_renewals.rs: verdicts that hold no longer
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
@@ -50,6 +52,7 @@ pub mod clock;
 mod connection;
 mod contest;
 mod dial;
+mod drain;
 mod dump;
 mod early;
 mod elsewhere;
@@ -63,6 +66,7 @@ pub mod fuzz;
 pub mod handle;
 mod hook_answers;
 mod hook_connect;
+mod hook_renewals;
 pub mod hook_settings;
 mod hooks;
 mod http;
@@ -111,6 +115,7 @@ use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
 use self::dial::Dials;
+use self::drain::Drain;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
@@ -231,6 +236,8 @@ pub struct Worker {
     /// Batches sealed in this turn.
     sealed: usize,
     ending: Ending,
+    /// How those that are there are let go.
+    drain: Drain,
     /// The time since 1970 at which the node started.
     epoch: Duration,
     /// The keys of tokens that were fetched.
@@ -243,11 +250,8 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
-    /// No more connections; those that are there may stay until then.
-    Draining {
-        until: Option<Duration>,
-        window: Duration,
-    },
+    /// No more connections; those that are there are let go.
+    Draining,
     /// Everything is closed with the next turn.
     Now,
     Ended,
@@ -302,6 +306,7 @@ impl Worker {
             seal_buffers: SealBuffers::default(),
             sealed: 0,
             ending: Ending::No,
+            drain: Drain::default(),
             epoch: Duration::ZERO,
             fetched_keys: FetchedKeys::default(),
             waiting_for_keys: Vec::new(),
@@ -326,6 +331,7 @@ impl Worker {
         self.flush(now);
         self.pump_links(now);
         self.send_ring(now);
+        self.part_at_keys(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
         self.serve_outlets(now);

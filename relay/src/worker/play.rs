@@ -24,7 +24,7 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.play.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Play, &request.address));
         // The URL of a publisher, given to a player by mistake: its key is no part of any name.
         let name = &request.address.name;
         if !app.play.take_keys() && app.publish.ends_in_key(name) {
@@ -33,9 +33,10 @@ impl Worker {
             self.not_permitted(connection, Action::Play, request.message_stream, reason);
             return;
         }
-        let refused = if self.shared.is_draining() {
-            Some((RefuseReason::Draining, "The server is about to end"))
-        } else if self.is_overloaded() {
+        if self.shared.is_draining() {
+            return self.send_player_away(connection, &request);
+        }
+        let refused = if self.is_overloaded() {
             Some((RefuseReason::Overload, "The server is overloaded"))
         } else if self.is_out_of_memory() {
             Some((RefuseReason::Memory, "The server has no memory left for players"))
@@ -132,6 +133,7 @@ impl Worker {
                 started: false,
                 warm: false,
                 push,
+                leaves: false,
                 permit,
             });
             connection.asked = None;
@@ -423,6 +425,6 @@ pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     }
 }
 
-fn failed(description: &'static str) -> PlayRefusal {
+pub(super) fn failed(description: &'static str) -> PlayRefusal {
     PlayRefusal { code: PlayRefusalCode::Failed, description: description.into() }
 }

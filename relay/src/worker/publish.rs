@@ -26,10 +26,9 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.publish.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Publish, &request.address));
         if self.shared.is_draining() {
-            self.refuse_publish(connection, request.message_stream, Refusal::Draining);
-            return;
+            return self.send_publisher_away(connection, &request);
         }
         if self.is_overloaded() {
             self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
@@ -186,6 +185,8 @@ impl Worker {
                 permit,
                 messages,
                 heard,
+                ingest: None,
+                bytes: 0,
                 forward,
             });
             if let Some(entry) = worker.streams.get_mut(local) {
@@ -226,7 +227,7 @@ impl Worker {
         });
     }
 
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         connection: &mut Connection,
         message_stream: u32,

@@ -317,6 +317,26 @@ impl Speech {
         }
     }
 
+    /// Or sent elsewhere.
+    pub(super) fn redirect_publish(
+        &mut self,
+        message_stream: u32,
+        refusal: &PublishRefusal,
+        to: &Redirect,
+    ) {
+        if let Self::Rtmp(session) = self {
+            session.redirect_publish(message_stream, refusal, to);
+        }
+    }
+
+    /// Asks the client to connect again. False: it never said that it understands.
+    pub(super) fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
+        match self {
+            Self::Rtmp(session) => session.reconnect_request(tc_url),
+            _ => false,
+        }
+    }
+
     /// A publish is over, and not because the client said so.
     pub(super) fn publish_ended(&mut self, message_stream: u32, reason: PublishEnd) {
         match self {

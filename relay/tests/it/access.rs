@@ -2,9 +2,12 @@
 //! is let in, the wrong one is told why, and no secret is written anywhere.
 
 mod ends;
+mod guessing;
 mod keys;
 mod obs;
+mod reloads;
 mod rest;
+mod web;
 
 use std::fs;
 use std::process::Command;

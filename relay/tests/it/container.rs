@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::support::client::{Client, Player};
 use crate::support::clip::Clip;
+use crate::support::process::Process;
 use crate::support::relay::Relay;
 use crate::support::{START, Scratch, ffmpeg, http, wait_for};
 
@@ -226,7 +227,7 @@ fn as_the_first_process_it_drains_after_sigterm_and_ends_in_order() {
 }
 
 #[test]
-fn limits_of_processors_give_workers() {
+fn limits_of_processors_give_workers_and_those_of_memory_budgets() {
     for (options, workers) in
         [(&["--cpus", "1.9"][..], 1.0), (&["--cpus", "0.5"], 1.0), (&["--cpuset-cpus", "0"], 1.0)]
     {
@@ -237,5 +238,29 @@ fn limits_of_processors_give_workers() {
         let metrics = container.relay().metrics();
         let used = metrics.sum("process_resident_memory_bytes", &[]);
         assert!(used.is_some_and(|bytes| bytes < 64e6), "{used:?}");
+        // Three quarters, less 16 MiB for the program: 176 MiB for all totals.
+        let totals = ["log_bytes_total", "connection_bytes_total", "tunnel_bytes_total"];
+        let limit = |name: &&str| metrics.sum("relay_limit", &[("name", name)]).unwrap();
+        let budget: f64 = totals.iter().map(limit).sum();
+        assert!((175.9..=176.0).contains(&(budget / f64::from(1 << 20))), "{budget}");
+    }
+}
+
+#[test]
+fn a_configuration_that_the_container_has_no_memory_for_does_not_start() {
+    let image = Image::get();
+    let scratch = Scratch::new("small");
+    let name = Name::of(&scratch);
+    let mut command = podman();
+    command.args(["run", "--rm", "--name", &name.0, "--network", "none", "--read-only"]);
+    command.args(["--memory", "128m", "--env", "RELAY_LIMITS__LOG_BYTES_TOTAL=512MiB", &image.0]);
+    let mut process = Process::start(scratch.path(), "podman", &mut command);
+    let status = process.wait(END_MAX);
+    let said = process.log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    for word in
+        ["may use 128 MiB", "limits.log_bytes_total (512 MiB)", "raise the container's limit"]
+    {
+        assert!(said.contains(word), "{word:?} is missing in {said:?}");
     }
 }

@@ -270,3 +270,47 @@ fn certificates_that_no_client_would_take_keep_the_relay_from_starting() {
         assert!(said.contains(file) && said.contains(reason), "{file}, {reason}: {said}");
     }
 }
+
+/// The same as [`s_client`], which stays for a second: long enough to be told a ticket.
+fn s_client_for_a_second(address: SocketAddr, arguments: &str) -> String {
+    let script = format!("sleep 1 | openssl s_client -connect {address} {arguments} 2>&1");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn tickets_are_given_by_choice_and_taken() {
+    let scratch = Scratch::new("tickets");
+    let pair = Pair::make(scratch.path(), "relay", NAMES);
+    let relay = relay(&scratch, &[&pair], "[tls]\ntickets = 2\n");
+    let file = scratch.file("session.pem");
+    let said = s_client_for_a_second(relay.rtmp, &format!("-tls1_3 -sess_out {}", file.display()));
+    assert_eq!(said.matches("Post-Handshake New Session Ticket arrived").count(), 2, "{said}");
+    let again = s_client(relay.rtmp, &["-tls1_3", "-sess_in", &file.to_string_lossy()]);
+    assert!(again.contains("Reused, TLSv1.3"), "{again}");
+    let labels = [("result", "resumed_1_3")];
+    assert_eq!(relay.metrics().sum("relay_tls_handshakes_total", &labels), Some(1.0));
+}
+
+#[test]
+fn a_certificate_with_an_rsa_key_serves_both_versions() {
+    let scratch = Scratch::new("rsa");
+    let pair = Pair { certificate: scratch.file("rsa.crt"), key: scratch.file("rsa.key") };
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.certificate);
+    assert!(command.stderr(Stdio::null()).status().unwrap().success());
+    let relay = relay(&scratch, &[&pair], "");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client(relay.rtmp, &[version]);
+        assert!(said.contains("Peer signature type: RSA-PSS"), "{version}: {said}");
+    }
+    // As devices of that time do: no RSA-PSS, and one suite.
+    let suite = ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256", "-sigalgs", "RSA+SHA256"];
+    let said = s_client(relay.rtmp, &suite);
+    assert!(said.contains("Cipher is ECDHE-RSA-AES128-GCM-SHA256"), "{said}");
+    let door = Door::open(relay.rtmp, pair.client());
+    drop(Player::join(Client::open(door.address).unwrap(), "live", "a").unwrap());
+}

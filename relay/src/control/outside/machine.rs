@@ -33,8 +33,9 @@ use crate::worker::settings::Settings;
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Look a host up, and tell [`Machine::looked_up`].
-    LookUp { attempt: u64, host: String, port: u16 },
+    /// Look a host up, and tell [`Machine::looked_up`]. `pulled`: the stream that is to come from
+    /// there, unless another node has it.
+    LookUp { attempt: u64, host: String, port: u16, pulled: Option<Arc<str>> },
     /// Order a worker to do it.
     Begin(Box<Begin>),
     /// Tell a worker that it is not wanted any more.
@@ -388,7 +389,8 @@ impl Machine {
         }
         self.attempts.insert(id, key.clone());
         let (host, port) = (url.host.clone(), url.port);
-        self.commands.push_back(Command::LookUp { attempt: id, host, port });
+        let pulled = (key.kind == OutsideKind::Pull).then(|| Arc::clone(&key.name));
+        self.commands.push_back(Command::LookUp { attempt: id, host, port, pulled });
         Attempt { id, worker: None, connection: None, url, challenge }
     }
 
@@ -511,7 +513,10 @@ impl Machine {
         (task.moved, task.redirects) = (None, 0);
         (task.challenge, task.answers) = (String::new(), 0);
         match end.fault {
-            OutsideFault::Stopped | OutsideFault::Ended | OutsideFault::Takeover => {
+            OutsideFault::Stopped
+            | OutsideFault::Ended
+            | OutsideFault::Takeover
+            | OutsideFault::Elsewhere => {
                 task.last = Some((end.fault, end.detail));
                 // What is known of its name is about to change; until then it waits.
                 let until = now + self.settings.limits.outside_retry_min;

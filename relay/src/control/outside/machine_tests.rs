@@ -96,7 +96,9 @@ impl Rig {
         let mut out = Vec::new();
         while let Some(command) = self.machine.next_command() {
             out.push(match command {
-                Command::LookUp { attempt, host, port } => format!("look {attempt} {host}:{port}"),
+                Command::LookUp { attempt, host, port, .. } => {
+                    format!("look {attempt} {host}:{port}")
+                }
                 Command::Begin(begin) => format!(
                     "begin {} on {} {} {} {}{}",
                     begin.attempt,

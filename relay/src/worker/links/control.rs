@@ -185,6 +185,7 @@ impl Worker {
             LinkMail::Feed { stream, order } => self.feed(stream, order, now),
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
+            LinkMail::Siblings { siblings } => self.links.siblings = siblings,
             LinkMail::Clocks { clocks } => {
                 self.links.clocks = clocks.iter().copied().collect();
             }

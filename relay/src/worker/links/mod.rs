@@ -7,6 +7,7 @@
 //!                 feeding.rs   streams at home here that other nodes are fed, one link to each
 //!                 pump.rs      what a link is sent next
 //!                 taking.rs    streams that other nodes feed
+//!                 siblings.rs  the other nodes as places for clients
 //!                 shares.rs    what operators are shown of all this
 //! ```
 //!
@@ -25,6 +26,7 @@ mod line;
 mod pump;
 mod seat;
 mod shares;
+mod siblings;
 mod taking;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,6 +40,7 @@ pub(super) use self::feeding::Fed;
 use self::feeding::OutLink;
 use self::line::{Dialled, LinkConnection};
 use self::seat::Seat;
+use self::siblings::Siblings;
 use super::labels::LinkRefusal;
 use super::local::{LocalStream, Place};
 use super::mail::{Party, StreamId};
@@ -76,6 +79,10 @@ pub(super) struct Links {
     message_stream: u32,
     /// The clocks of other nodes beside ours.
     clocks: HashMap<NodeKey, ClockOffset>,
+    /// The other nodes as places for clients.
+    pub(super) siblings: Siblings,
+    /// Streams fed from here, as last added to those of the node.
+    fed: usize,
     /// Links with something to be said or sent.
     woken: Vec<NodeKey>,
     /// Links that this worker refused, by reason.
@@ -119,6 +126,8 @@ pub(super) enum LinkMail {
     Adopted { name: Arc<str> },
     /// To worker 0, from itself: no node publishes a stream any more.
     Vanished { name: Arc<str> },
+    /// To every worker: the other nodes that are there and stay.
+    Siblings { siblings: Siblings },
     /// To every worker: the clocks of other nodes.
     Clocks { clocks: Arc<[(NodeKey, ClockOffset)]> },
 }
