@@ -208,7 +208,8 @@ impl TunnelClient {
     /// [`Self::reconnected`] to be called.
     #[must_use]
     pub fn needs_connection(&self) -> bool {
-        self.connection_over && !self.is_closed()
+        // Its last answer may still be on its way.
+        self.connection_over && self.flight.is_none() && !self.is_closed()
     }
 
     /// The TCP connection is lost, or over, and there is another one. What was not answered is
@@ -357,6 +358,9 @@ impl TunnelClient {
                 let known = 1 + flight.delivered;
                 let fresh = &piece[known.saturating_sub(before).min(piece.len())..];
                 flight.delivered += fresh.len();
+                if !fresh.is_empty() {
+                    self.fruitless = 0;
+                }
                 Ok(fresh)
             }
         }

@@ -209,6 +209,12 @@ fn the_session_outlives_its_connections() {
         let mut client = open();
         client.take_request(at(100)).unwrap();
         let bytes = format!("{head}Content-Length: 1\r\n\r\n\x01");
+        for cut in 0..bytes.len() {
+            let mut client = open();
+            client.take_request(at(100)).unwrap();
+            hear(&mut client, &bytes.as_bytes()[..cut], 1).unwrap();
+            assert!(!client.needs_connection(), "{cut} bytes of an answer");
+        }
         hear(&mut client, bytes.as_bytes(), 1).unwrap();
         assert_eq!(client.needs_connection(), over, "{head}");
         assert_eq!(client.take_request(at(1_000)).is_none(), over);
