@@ -95,7 +95,8 @@
 //! ([`worker::verdicts`]) and the session takes no bytes until the control thread brings the
 //! verdict back; the worker goes on. The control thread speaks HTTP in the contract of nginx's RTMP
 //! module or of SRS, bounds what waits, leaves a server alone that fails, and tells it in order of
-//! every end that followed a beginning.
+//! every end that followed a beginning. Verdicts may hold for a time: whoever a hook let in is then
+//! asked about again, by the settings in force.
 //!
 //! # Inside HTTP
 //!

@@ -135,7 +135,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "node",
         name: "advertise",
-        why: "Where clients reach this node, and no other, from outside: at most 8 URLs of a host without a path, such as \"rtmp://relay-0.example.org\", between commas. Other nodes that end send their clients there. \"\": they are asked to connect again to where they came from.",
+        why: "Where clients reach this node, and no other, from outside: at most 8 URLs of a host without a path, such as \"rtmp://relay-0.example.org\", between commas. Other nodes that end send their clients there, and those that are full their players. \"\": they are asked to connect again to where they came from.",
         flag: None,
         set: |config, text| {
             let urls = text::list(text).filter(|urls| {

@@ -20,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         section: "overflow",
         name: "to",
-        why: "Where players are sent that find no room here (players_max, players_per_app_max, players_per_stream_max, egress_rate_max), in turn: URLs of a host without a path, between commas. Players of RTMP are sent to those of rtmp and rtmps, by Enhanced RTMP's ReconnectRequest if they announced it, else by ex.redirect, which they may or may not follow. Players of HTTP-FLV are sent by 302 to those of http and https; where there is none, to the same hosts and ports as players of RTMP.",
+        why: "Where players are sent that find no room here (players_max, players_per_app_max, players_per_stream_max, egress_rate_max), nor on another node of the cluster that says node.advertise, in turn, once each: URLs of a host without a path, between commas. Players of RTMP are sent to those of rtmp and rtmps, by Enhanced RTMP's ReconnectRequest if they announced it, else by ex.redirect, which they may or may not follow. Players of HTTP-FLV are sent by 302 to those of http and https; where there is none, to the same hosts and ports as players of RTMP.",
         flag: None,
         set: |config, text| {
             let urls = text::list(text).filter(|urls| urls.iter().all(|url| is_base(url)));

@@ -2,8 +2,13 @@
 //!
 //! Players of RTMP are sent to the places of RTMP among those that are set, players of HTTP-FLV to
 //! those of HTTP. Relays take both on one port, so where no place of HTTP is set it is made of one
-//! of RTMP. While the node drains, the places are other nodes of its cluster, and publishers are
-//! sent there, too. Whoever speaks inside TLS is sent where there is TLS, or nowhere.
+//! of RTMP. Before those that are set come other nodes of the cluster that have room and say where
+//! clients reach them. Who was sent on once is not sent on again, so that nobody goes to and fro
+//! between two that are full: a mark in the URL says so.
+//!
+//! While the node drains, the places are other nodes of its cluster, whether they have room or not,
+//! and publishers are sent there, too. Whoever speaks inside TLS is sent where there is TLS, or
+//! nowhere.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -21,6 +26,22 @@ impl Worker {
     /// Where a player may play what it asked for, if there is such a place.
     pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
         let asked = connection.asked.take()?;
+        if asked.query.split('&').any(|pair| pair == SENT_ON) {
+            return None;
+        }
+        let near = self.links.siblings.with_room();
+        let near = near.filter_map(|doors| place_for(connection.transport(), doors));
+        let near: Vec<String> = near.collect();
+        let to = match (self.random.choice(&near), connection.speech.is_flv()) {
+            (Some(base), true) => at_http(base, connection, &asked),
+            (Some(base), false) => at_rtmp(base, connection, &asked),
+            (None, _) => self.beyond(connection, &asked),
+        };
+        to.map(|to| sent_on(to, connection.speech.is_flv()))
+    }
+
+    /// One of the places that are set, for who finds no room in the cluster.
+    fn beyond(&mut self, connection: &Connection, asked: &StreamAddress) -> Option<Redirect> {
         let bases = &self.settings.overflow;
         if connection.speech.is_flv() {
             let mut places: Vec<&String> = bases.iter().filter(|base| is_http(base)).collect();
@@ -28,11 +49,11 @@ impl Worker {
                 places.extend(bases);
             }
             let base = *self.random.choice(&places)?;
-            return at_http(&http_base(base, connection.tls.is_some()), connection, &asked);
+            return at_http(&http_base(base, connection.tls.is_some()), connection, asked);
         }
         let places: Vec<&String> = bases.iter().filter(|base| !is_http(base)).collect();
         let base = *self.random.choice(&places)?;
-        at_rtmp(base, connection, &asked)
+        at_rtmp(base, connection, asked)
     }
 
     /// The URL by which a client of RTMP that is connected reaches another node of the cluster, by
@@ -87,6 +108,20 @@ impl Worker {
         let refusal = PublishRefusal { code, description: DRAINING.into() };
         connection.speech.redirect_publish(request.message_stream, &refusal, &to);
     }
+}
+
+/// The parameter by which a player is known that was sent on for want of room.
+const SENT_ON: &str = "sent_on=1";
+
+/// A way with that mark: clients take either the whole URL or the `tcUrl` with the name that they
+/// had.
+fn sent_on(to: Redirect, is_flv: bool) -> Redirect {
+    let marked = |url: String| {
+        let joint = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{joint}{SENT_ON}")
+    };
+    let tc_url = if is_flv { to.tc_url } else { marked(to.tc_url) };
+    Redirect { tc_url, url: marked(to.url), shown: to.shown }
 }
 
 /// What clients are told that come while the node drains.

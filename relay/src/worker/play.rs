@@ -70,7 +70,7 @@ impl Worker {
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
         };
-        if !self.settings.overflow.is_empty() {
+        if !self.settings.overflow.is_empty() || self.links.siblings.have_doors() {
             connection.asked = Some(Box::new(permit.request.address.clone()));
         }
         connection.permit = permit.into_remembered();

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::client::Client;
 use crate::support::clip::{Clip, LENGTH};
 use crate::support::packets::Recording;
 use crate::support::relay::{Options, Relay};
@@ -232,4 +233,67 @@ fn a_publisher_that_comes_back_on_another_node_goes_on_there() {
     assert!(longest < Some(1_000), "a gap of {longest:?} ms in one timeline");
     let span = times.last().unwrap() - times.first().unwrap();
     assert!(span > 20_000, "{span} ms are of both publishers");
+}
+
+#[test]
+fn players_that_find_no_room_are_sent_to_a_node_that_has_some() {
+    let scratch = Scratch::new("room");
+    // Two players a node; the last one says nowhere where clients reach it.
+    let start = |name: &str, peers: &[SocketAddr], advertise: &str| {
+        let environment = format!("[node]\nname = \"{name}\"\nadvertise = \"{advertise}\"\n");
+        let file = scratch.file(&format!("{name}.secret"));
+        fs::write(&file, SECRET).unwrap();
+        let peers: Vec<String> = match peers {
+            [] => vec!["127.0.0.1:9".to_owned()],
+            peers => peers.iter().map(ToString::to_string).collect(),
+        };
+        let configuration = format!(
+            "{environment}[listen]\nlink = \"127.0.0.1:0\"\n[cluster]\npeers = \"{}\"\n\
+             secret_file = {file:?}\n[drain]\nwindow = \"0s\"\n[limits]\nplayers_max = 2\n",
+            peers.join(", ")
+        );
+        let options = Options { configuration: &configuration, ..Options::default() };
+        Relay::start(scratch.path(), &options)
+    };
+    let a = start("a", &[], "rtmp://a.example");
+    let b = start("b", &[link(&a)], "rtmp://b.example:1936, https://b.example");
+    let c = start("c", &[link(&a), link(&b)], "");
+    for relay in [&a, &b, &c] {
+        wait_for_nodes(relay, 2);
+    }
+    let join = |relay: &Relay| {
+        let mut client = Client::open(relay.rtmp).unwrap();
+        client.enter("live").unwrap();
+        client.play("x").unwrap();
+        client
+    };
+    let full: Vec<Client> = (0..2).map(|_| join(&a)).collect();
+    let flv = |query: &str| http::get(a.rtmp, &format!("/live/x.flv{query}")).unwrap();
+    // An unknown stream of FLV is refused before there is a lack of room.
+    let mut publisher =
+        ffmpeg::publish_looped(scratch.path(), "publisher", Clip::Plain, 5, &b.url("x"));
+    let told = |query: &str| {
+        let answer = flv(query);
+        (answer.status, answer.body)
+    };
+    wait_for("a to know of the stream and to send players to b", START, || {
+        (told("").0 == 302).then_some(())
+    });
+    let (_, body) = told("");
+    assert!(body.contains("play it from https://b.example/live/x.flv"), "{body}");
+    let mut legacy = ffmpeg::record(scratch.path(), "legacy", &a.url("x"), &scratch.file("x.flv"));
+    assert!(!legacy.wait(END_MAX).success());
+    let words = "play it from rtmp://b.example:1936/live/x";
+    assert!(legacy.log().contains(words), "{}", legacy.log());
+    // Nobody is sent to and fro.
+    assert_eq!(told("?sent_on=1").0, 503);
+    // Nor to a node that is full, or has gone.
+    let others: Vec<Client> = (0..2).map(|_| join(&b)).collect();
+    wait_for("b to be known to be full", START, || (told("").0 == 503).then_some(()));
+    drop(others);
+    publisher.must_run();
+    wait_for("b to be known to have room", START, || (told("").0 == 302).then_some(()));
+    drop(b);
+    wait_for("b to be known to have gone", START, || (told("").0 != 302).then_some(()));
+    drop((full, publisher));
 }

@@ -268,6 +268,7 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     ];
     relay.wait_for_role("player", 3);
     let mut publisher = ffmpeg::publish(dir, "publisher", Clip::Plain, &relay.url("s3cr3t-key"));
+    relay.wait_for_role("publisher", 1);
 
     // Meanwhile others are kept out, and are told.
     let mut refused_programs = [

@@ -54,14 +54,20 @@ fn real_players_beyond_a_limit_are_told_why_and_where_to_go() {
     let address = format!("http://{}/live/clip.flv?only=audio", relay.rtmp);
     let answer = curl(&["-i", &address]);
     assert!(answer.starts_with("HTTP/1.1 302 Found\r\n"), "{answer}");
-    let to = "Location: http://other.example:1936/live/clip.flv?only=audio\r\n";
+    let to = "Location: http://other.example:1936/live/clip.flv?only=audio&sent_on=1\r\n";
     assert!(answer.contains(to), "{answer}");
     assert!(
         answer.ends_with("play it from http://other.example:1936/live/clip.flv.\n"),
         "{answer}"
     );
+    // Who was sent here for want of room elsewhere is not sent to and fro.
+    let answer = http::get(relay.rtmp, "/live/clip.flv?sent_on=1").unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let mut sent = Client::open(relay.rtmp).unwrap();
+    sent.enter("live?sent_on=1").unwrap();
+    assert!(sent.play("clip").is_err());
     let metrics = relay.metrics();
-    assert_eq!(metrics.sum("relay_refused_total", &[("reason", "node_players")]), Some(3.0));
+    assert_eq!(metrics.sum("relay_refused_total", &[("reason", "node_players")]), Some(5.0));
     assert_eq!(metrics.sum("relay_players_redirected_total", &[]), Some(3.0));
     assert_eq!(metrics.sum("relay_limit_used", &[("name", "players_max")]), Some(1.0));
 

@@ -196,8 +196,8 @@ fn players_that_find_no_room_are_told_where_there_is_some() {
         "3/0 onStatus",
         "code=NetConnection.Connect.Rejected",
         "code=302",
-        "redirect=rtmp://b.example:1936/live?sid=7",
-        "redirect2=rtmp://b.example:1936/live/s?token=abc&sid=7",
+        "redirect=rtmp://b.example:1936/live?sid=7&sent_on=1",
+        "redirect2=rtmp://b.example:1936/live/s?token=abc&sid=7&sent_on=1",
     ] {
         assert!(told[0].contains(part), "{part}: {told:?}");
     }
@@ -213,8 +213,29 @@ fn players_that_find_no_room_are_told_where_there_is_some() {
     let told: Vec<_> = said.iter().filter(|line| line.contains("onStatus")).collect();
     assert_eq!(told.len(), 1, "{said:?}");
     assert!(told[0].contains("NetConnection.Connect.ReconnectRequest"), "{told:?}");
-    assert!(told[0].contains("tcUrl=rtmp://b.example:1936/live?sid=7"), "{told:?}");
+    assert!(told[0].contains("tcUrl=rtmp://b.example:1936/live?sid=7&sent_on=1"), "{told:?}");
     assert_eq!(node.cells.players_redirected.get(), 1);
+
+    // Who was sent on already is refused, whichever part of its URL says so.
+    for (app, name) in [("live?sent_on=1", "s"), ("live", "s?x=y&sent_on=1")] {
+        let script = Script::plain().connect(&[("app", Value::text(app))]).create_stream(4.0);
+        let (node, said) = one_too_many(settings(), &other, &script.play(1, name));
+        assert!(!said.iter().any(|line| line.contains("b.example")), "{said:?}");
+        assert_eq!(refused(&node, RefuseReason::NodePlayers), 1);
+        assert_eq!(node.cells.players_redirected.get(), 0);
+    }
+
+    // The limits of an application and of a stream send on as well.
+    for limits in [
+        AppLimits { players: Some(1), ..AppLimits::default() },
+        AppLimits { players_per_stream: Some(1), ..AppLimits::default() },
+    ] {
+        let other_apps = AppSettings { limits, ..AppSettings::default() };
+        let settings = Settings { other_apps, ..Settings::default() };
+        let (node, said) = one_too_many(settings, &other, &script(&[]));
+        assert!(said.iter().any(|line| line.contains("b.example")), "{said:?}");
+        assert_eq!(node.cells.players_redirected.get(), 1);
+    }
 
     // Who is refused for another reason has no better luck elsewhere.
     let unknown = relay::worker::settings::UnknownStream::Reject;
@@ -246,7 +267,8 @@ fn broadcast(
 fn a_player_is_let_in_only_if_its_stream_fits_into_what_may_be_sent() {
     // A stream of 25 kB a second.
     let limits = Limits { egress_rate_max: 60_000, ..Limits::default() };
-    let mut node = Node::with(Settings { limits, ..Settings::default() });
+    let overflow = vec!["rtmp://b.example".to_owned()];
+    let mut node = Node::with(Settings { limits, overflow, ..Settings::default() });
     let mut publisher = node.client(&publishing());
     broadcast(&mut node, &mut publisher, &mut [], 75, 1_000);
     let mut players = [node.connect(), node.connect(), node.connect()];
@@ -261,6 +283,8 @@ fn a_player_is_let_in_only_if_its_stream_fits_into_what_may_be_sent() {
         told.iter().filter(|told| told.contains("The server sends as much as it may")).count()
     };
     assert_eq!((refused_of(&told), refused(&node, RefuseReason::Egress)), (1, 1), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("play it from rtmp://b.example/live/s")));
+    assert_eq!(node.cells.players_redirected.get(), 1);
     assert_eq!(node.cells.full.at(Full::Egress).get(), 1, "not ready while players are refused");
     let mut others: Vec<_> = players.iter_mut().collect();
     broadcast(&mut node, &mut publisher, &mut others, 250, 1_000);

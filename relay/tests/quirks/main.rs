@@ -24,6 +24,7 @@ mod scanners;
 mod selfcheck;
 mod servers;
 mod support;
+mod verdicts;
 
 /// Every client whose habits are known, and its tests: the file, and how their names begin. What
 /// is left to another transport is tested with that transport.

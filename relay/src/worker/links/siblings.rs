@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::LinkMail;
-use crate::cluster::NodeKey;
+use crate::cluster::{NodeKey, PeerView};
 use crate::worker::Worker;
 use crate::worker::mail::Mail;
 
@@ -16,6 +16,8 @@ pub(in crate::worker) struct Siblings {
     /// Of each that is connected and does not drain: where clients reach it; nothing where it does
     /// not say.
     doors: Arc<[Arc<[Arc<str>]>]>,
+    /// The same of those that take more players.
+    with_room: Arc<[Arc<[Arc<str>]>]>,
     /// All of them.
     keys: Arc<[NodeKey]>,
 }
@@ -41,6 +43,11 @@ impl Siblings {
         known().nth(pick.checked_rem(known().count())?)
     }
 
+    /// What those say that take more players.
+    pub(in crate::worker) fn with_room(&self) -> impl Iterator<Item = &Arc<[Arc<str>]>> {
+        self.with_room.iter()
+    }
+
     /// Whether any of them said something.
     pub(in crate::worker) fn have_doors(&self) -> bool {
         self.one(0).is_some()
@@ -52,9 +59,11 @@ impl Worker {
     pub(super) fn tell_siblings(&mut self) {
         let Some(seat) = &mut self.links.seat else { return };
         let peers = || seat.cluster.peers();
-        let there = peers().filter(|peer| peer.connected && !peer.draining);
+        let there = || peers().filter(|peer| peer.connected && !peer.draining);
+        let has_room = |peer: &PeerView| !peer.full && peer.spare_kbit > 0;
         let siblings = Siblings {
-            doors: there.map(|peer| peer.doors).collect(),
+            doors: there().map(|peer| peer.doors).collect(),
+            with_room: there().filter(has_room).map(|peer| peer.doors).collect(),
             keys: peers().map(|peer| peer.identity.key).collect(),
         };
         if seat.told_siblings == siblings {
@@ -76,6 +85,7 @@ mod tests {
     fn who_says_nothing_is_there_and_is_no_place_to_go() {
         let doors = |list: &[&[&str]]| Siblings {
             keys: [NodeKey(0xa1), NodeKey(u64::MAX)].into(),
+            with_room: Arc::default(),
             doors: list
                 .iter()
                 .map(|doors| doors.iter().map(|door| (*door).into()).collect())

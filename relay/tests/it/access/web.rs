@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::{END_MAX, KEY, Scene, TOKEN_SECRET, token, unix};
+use crate::support::clip::Clip;
 use crate::support::process::Process;
 use crate::support::{ffmpeg, http};
 
@@ -42,8 +43,10 @@ fn secrets_shown_over_http_let_in_and_are_written_nowhere() {
     let at = scene.relay.rtmp;
     // A publisher through a tunnel, and one of an application with keys.
     let tunnel = format!("rtmpt://{at}/token/cam1?token={right}");
-    let mut tunnelled = scene.publish("tunnelled", &tunnel);
-    let mut keyed = scene.publish("keyed", &scene.url(&format!("key/cam1?key={KEY}")));
+    let publish =
+        |name, url: &str| ffmpeg::publish_looped(scene.scratch.path(), name, Clip::Plain, 6, url);
+    let mut tunnelled = publish("tunnelled", &tunnel);
+    let mut keyed = publish("keyed", &scene.url(&format!("key/cam1?key={KEY}")));
     scene.relay.wait_for_role("publisher", 2);
 
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");

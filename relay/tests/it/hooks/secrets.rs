@@ -17,7 +17,7 @@ fn a_key_in_place_of_a_name_is_written_nowhere() {
     let backend =
         Backend::start(|request| match request.field("name").unwrap_or_default().as_str() {
             "k3y-renamed" | "k3y-alias" => Answer::Redirect("camera"),
-            "k3y-late" => Answer::Late(Duration::from_secs(2)),
+            "k3y-late" | "k3y-early" => Answer::Late(Duration::from_secs(5)),
             "k3y-elsewhere" => Answer::Redirect("rtmp://192.0.2.1"),
             "k3y-garbage" => Answer::Raw("what?\r\n\r\n"),
             _ => Answer::Status(403),
@@ -59,14 +59,14 @@ fn a_key_in_place_of_a_name_is_written_nowhere() {
     assert!(entered("down").play("k3y-down").is_err());
     // Two that wait, and one of them that does not wait for the end of it.
     let mut waiting = [entered("live"), entered("live")];
-    for client in &mut waiting {
-        client.ask_to_publish("k3y-late");
+    for (client, name) in waiting.iter_mut().zip(["k3y-early", "k3y-late"]) {
+        client.ask_to_publish(name);
+        backend.wait(1, |request| request.field("name").as_deref() == Some(name));
     }
-    backend.wait(2, |request| request.field("name").as_deref() == Some("k3y-late"));
     look();
     let [impatient, mut patient] = waiting;
     drop(impatient);
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(6));
     look();
     // What a verdict lets pass as it is, is a name and no key.
     let page = http::get(relay.http, "/api/v1/connections").unwrap().body;
@@ -80,7 +80,7 @@ fn a_key_in_place_of_a_name_is_written_nowhere() {
     let log = relay.log_at_end(END_MAX);
     assert!(log.contains("live/***"), "{log}");
     written += &log;
-    for key in ["renamed", "alias", "refused", "garbage", "elsewhere", "down"] {
+    for key in ["renamed", "alias", "refused", "garbage", "elsewhere", "down", "early"] {
         let key = format!("k3y-{key}");
         let digits: String = key.bytes().map(|byte| format!("{byte:02X}")).collect();
         let at = [written.find(&key), written.find(&digits)].into_iter().flatten().next();

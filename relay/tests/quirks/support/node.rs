@@ -10,6 +10,7 @@ use relay::worker::handle::WorkerHandle;
 use relay::worker::mailbox::mailboxes;
 use relay::worker::report::{Query, Reply};
 use relay::worker::settings::Settings;
+use relay::worker::verdicts::Answer;
 use relay::worker::{Parts, Shared, TunnelSource, Worker, turn};
 
 use super::script::{HELLO, Script};
@@ -18,6 +19,7 @@ use super::shown::{Message, Reader};
 /// A node of one worker.
 pub(crate) struct Node {
     pub(crate) cells: Arc<Cells>,
+    pub(crate) shared: Arc<Shared>,
     net: SimNet,
     worker: Worker,
     reactor: SimReactor,
@@ -63,7 +65,7 @@ impl Node {
             mailbox,
             cells: own,
             queries,
-            shared,
+            shared: Arc::clone(&shared),
             listeners,
             seed: 1,
             tunnel,
@@ -73,7 +75,7 @@ impl Node {
         worker.start();
         let watch = reactor.watch();
         let due = Duration::ZERO;
-        Self { cells, net, worker, reactor, watch, address, due, handle }
+        Self { cells, shared, net, worker, reactor, watch, address, due, handle }
     }
 
     /// Goes by other settings from the next turn on.
@@ -81,6 +83,11 @@ impl Node {
         let (settings, reply) = (Arc::new(settings), Reply::new(|()| {}));
         self.handle.ask(Query::Settings { settings, reply }).unwrap();
         self.run(&mut [], 1);
+    }
+
+    /// Brings an answer of a back end, as the control thread does.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        self.handle.answer(answer).unwrap();
     }
 
     /// A client that has connected and said nothing.
