@@ -1,5 +1,5 @@
-//! Nodes that die, are cut off, or drain, under load: what viewers see, on hosts of a network of the
-//! test's own.
+//! Nodes that die, are cut off, or drain, under load: what viewers see, on hosts of a network of
+//! the test's own.
 //!
 //! Five nodes, each of which feeds at most two others with one stream, so that there are a source,
 //! a middle and leaves. Viewers of each node check every frame. Times are aims: they are printed as

@@ -114,6 +114,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Watch(_) => {}
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
+                Query::Elsewhere { reply, .. } => reply.send(false),
                 Query::Drain { .. } if script.clings => {}
                 Query::Drain { .. } | Query::Stop => return,
             }

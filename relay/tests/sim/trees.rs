@@ -1,6 +1,6 @@
-//! Trees of nodes: drains, deaths and silent links of a stream's origin, of a node in the middle and
-//! of a leaf. Players of other nodes are never disconnected, miss nothing that still is to be had,
-//! and see time go forward only.
+//! Trees of nodes: drains, deaths and silent links of a stream's origin, of a node in the middle
+//! and of a leaf. Players of other nodes are never disconnected, miss nothing that still is to be
+//! had, and see time go forward only.
 
 use std::time::Duration;
 
