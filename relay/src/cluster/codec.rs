@@ -121,7 +121,7 @@ impl Message {
             Self::Beat(beat) => {
                 out.u8(kind::BEAT);
                 out.u64(beat.at);
-                out.flags([beat.echo.is_some(), beat.draining]);
+                out.flags([beat.echo.is_some(), beat.draining, beat.full]);
                 let (at, held) = beat.echo.unwrap_or_default();
                 out.u64(at);
                 out.u64(held);
@@ -215,10 +215,10 @@ impl Message {
             greeting::REFUSED => Self::Refused(read_refusal(input)?),
             kind::BEAT => {
                 let at = input.u64()?;
-                let [answers, draining] = input.flags()?;
+                let [answers, draining, full] = input.flags()?;
                 let (sent, held) = (input.u64()?, input.u64()?);
                 let echo = answers.then_some((sent, held));
-                Self::Beat(Beat { at, echo, spare_kbit: input.u32()?, draining })
+                Self::Beat(Beat { at, echo, spare_kbit: input.u32()?, draining, full })
             }
             kind::BYE => Self::Bye,
             kind::DOORS => Self::Doors { doors: read_doors(input)? },

@@ -75,6 +75,10 @@ pub struct PeerView {
     pub clock: Option<ClockOffset>,
     /// Whether it drains.
     pub draining: bool,
+    /// Whether it takes no more players.
+    pub full: bool,
+    /// What it could still send, in kbit/s, as far as is known here; `u32::MAX`: without bounds.
+    pub spare_kbit: u32,
     /// Where clients reach it.
     pub doors: Arc<[Arc<str>]>,
     /// Streams that it announced.
@@ -313,6 +317,12 @@ impl Cluster {
         self.members.set_spare(kbit, draining);
     }
 
+    /// Whether this node has as many players as it may: then others send it none. Told with the
+    /// next heartbeat.
+    pub fn set_full(&mut self, full: bool) {
+        self.members.set_full(full);
+    }
+
     /// This node begins to drain, which the others are told at once: they are fed from elsewhere
     /// from now on, and its publishers stand in the way of nobody.
     pub fn drain(&mut self, now: Duration) {
@@ -369,6 +379,8 @@ impl Cluster {
             version: peer.version,
             clock: self.members.clock(peer.identity.key),
             draining: peer.draining,
+            full: peer.full,
+            spare_kbit: peer.spare_kbit,
             doors: Arc::clone(&peer.doors),
             streams: self.told.get(&peer.identity.key).map_or(0, |told| told.names.len()),
         })
@@ -386,6 +398,12 @@ impl Cluster {
     pub fn is_busy(&self, name: &str) -> bool {
         let draining = |key| self.members.peer(key).is_some_and(|peer| peer.draining);
         self.streams.get(name).is_some_and(|entry| entry.is_busy(draining))
+    }
+
+    /// Whether other nodes are fed a stream from here: there is somebody who plays it.
+    #[must_use]
+    pub fn is_fed(&self, name: &str) -> bool {
+        self.feeding.contains(name)
     }
 
     /// What is known of a stream; `None` when nothing is.

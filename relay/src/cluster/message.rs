@@ -109,6 +109,8 @@ pub struct Beat {
     pub spare_kbit: u32,
     /// Whether the sender is on its way out and wants to feed nobody.
     pub draining: bool,
+    /// Whether it has as many players as it may: others send it none.
+    pub full: bool,
 }
 
 /// How far a source has come.

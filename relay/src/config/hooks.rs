@@ -161,7 +161,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
             Ok(())
         },
         |value: &Duration| text::quoted(&text::show_time(*value)),
-        "How long a verdict lets a client publish or play; then, or up to a tenth earlier, on_publish or on_play is asked again, and a refusal ends it. \"0s\": for as long as it likes. A back end that counts these calls has to know."
+        "How long a verdict lets a client publish or play; then, or up to a tenth earlier, on_publish or on_play is asked again, and a refusal ends it; where there is no answer, it is asked again within ten seconds. It holds for whoever was let in by hooks_cache or hooks_fail, too. \"0s\": for as long as it likes. A back end that counts these calls has to know."
     ),
     app_row!(
         hooks,

@@ -90,7 +90,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         unwatched,
         time,
         show_time,
-        "A publisher without players for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max."
+        "A publisher without players, here or on other nodes, for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max."
     ),
 ];
 

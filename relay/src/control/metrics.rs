@@ -299,6 +299,19 @@ fn limits(out: &mut Families, state: &State) {
     for (name, number) in usage::of(state) {
         used.value(&[name], float(number));
     }
+    let help = "Limits of applications that have their own, in seconds, bytes or things.";
+    let mut limits = out.gauge("relay_app_limit", &["app", "name"], help);
+    let apps = usage::of_apps(state);
+    for row in &apps {
+        limits.value(&[&row.app, row.name], row.limit);
+    }
+    let help = "How much of such a limit is used by the application or stream that uses most.";
+    let mut used = out.gauge("relay_app_limit_used", &["app", "name"], help);
+    for row in &apps {
+        if let Some(number) = row.used {
+            used.value(&[&row.app, row.name], float(number));
+        }
+    }
 }
 
 /// The cells of all cores.

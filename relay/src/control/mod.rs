@@ -138,8 +138,11 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
+    let certificates = certificates::Certificates::new(tls);
+    parts.extend(certificates.files());
     let reloader = reload::Reloader { parts, fit: control.fit };
-    let state = State::new(workers, effective, clock, log, reloader, tls, (hooks, outside));
+    let state =
+        State::new(workers, effective, clock, log, reloader, certificates, (hooks, outside));
     let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes(&state)?;

@@ -19,7 +19,6 @@ use super::reload::Reloader;
 use super::stream_series::StreamSeries;
 use crate::config::Effective;
 use crate::limits::Limits;
-use crate::tls::ServerTls;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -113,7 +112,7 @@ impl State {
         clock: Clock,
         log: LogCounts,
         reloader: Reloader,
-        tls: Option<Arc<ServerTls>>,
+        certificates: Certificates,
         (hooks, outside): (Arc<Hooks>, Arc<Outside>),
     ) -> Self {
         log.set_lines_per_second(effective.config.settings.limits.log_lines_per_second_max);
@@ -131,7 +130,7 @@ impl State {
             reloads: Reloads::default(),
             api_refused: Count::default(),
             http_refused: Arc::default(),
-            certificates: Certificates::new(tls),
+            certificates,
             lists: Budget::default(),
             stream_series: StreamSeries::default(),
             wishes: OnceLock::new(),

@@ -319,21 +319,29 @@ fn metadata_promises_what_the_header_does() {
 }
 
 #[test]
-fn there_is_always_room_for_flv() {
-    let limits = Limits { views_per_stream_max: 1, ..Limits::default() };
+fn there_is_always_room_for_plain_flv_and_for_so_many_others() {
+    let limits = Limits { views_per_stream_max: 2, ..Limits::default() };
     let mut rig = Rig::new(limits);
     rig.seal(AudioHeader, 50);
     rig.seal(KeyFrame, 500);
-    let other = ViewKind { message_stream: 2, ..ViewKind::default() };
+    let extras = FlvForm { extras: true, ..HTTP };
+    let kinds = [
+        (ViewKind { message_stream: 2, ..ViewKind::default() }, true),
+        (flv(ViewTracks::AudioOnly, HTTP), true),
+        (flv(ViewTracks::AudioOnly, WEBSOCKET), false),
+        (flv(ViewTracks::VideoOnly, HTTP), false),
+        (flv(ViewTracks::Both, extras), false),
+        (ViewKind { message_stream: 3, ..ViewKind::default() }, false),
+        (flv(ViewTracks::AudioOnly, HTTP), true),
+        (flv(ViewTracks::Both, HTTP), true),
+        (flv(ViewTracks::Both, WEBSOCKET), true),
+    ];
     let mut cursors = Vec::new();
-    for tracks in [ViewTracks::Both, ViewTracks::AudioOnly, ViewTracks::VideoOnly] {
-        for form in [HTTP, WEBSOCKET] {
-            cursors.push(rig.hub.open(rig.key, Join::Gop, flv(tracks, form), rig.now).unwrap());
-        }
+    for (kind, fits) in kinds {
+        let cursor = rig.hub.open(rig.key, Join::Gop, kind, rig.now);
+        assert_eq!(cursor.is_some(), fits, "{kind:?}");
+        cursors.extend(cursor);
     }
-    cursors.push(rig.hub.open(rig.key, Join::Gop, other, rig.now).unwrap());
-    let third = ViewKind { message_stream: 3, ..ViewKind::default() };
-    assert!(rig.hub.open(rig.key, Join::Gop, third, rig.now).is_none());
     cursors.into_iter().for_each(|cursor| rig.hub.close(rig.key, cursor));
     rig.forget_left_views();
     assert_eq!(rig.hub.held_bytes().views, 0);

@@ -2,8 +2,8 @@
 //!
 //! A view is a log of its own with the same segment numbers as its source. It is rendered once per
 //! worker from each sealed segment, from where its first reader begins until soon after the last
-//! one goes, and a stream has at most `views_per_stream_max` of them, so its cost never grows per
-//! player. A segment of which a view shows one contiguous piece is not copied.
+//! one goes, and a stream has at most `views_per_stream_max` of them besides plain FLV, so its cost
+//! never grows per player. A segment of which a view shows one contiguous piece is not copied.
 
 use std::time::Duration;
 
@@ -114,6 +114,12 @@ impl ViewKind {
     #[must_use]
     pub fn audio_only(self) -> Self {
         Self { tracks: ViewTracks::AudioOnly, ..self }
+    }
+
+    /// Whether it is FLV with all tracks and no extras.
+    fn is_plain_flv(self) -> bool {
+        let plain = self.flv_form().is_some_and(|form| !form.extras);
+        plain && self.tracks == ViewTracks::Both
     }
 
     /// How it is made into FLV, if it is.
@@ -308,12 +314,12 @@ impl Renditions {
     }
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
-    /// `views_per_stream_max` views with readers. Those in FLV do not count: there are twelve of
-    /// them and never more.
+    /// `views_per_stream_max` views with readers. Plain FLV does not count, over HTTP and over a
+    /// WebSocket: what every player of it asks for is never refused.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
-        let counted = |view: &&View| view.readers > 0 && view.kind.flv_form().is_none();
+        let counted = |view: &&View| view.readers > 0 && !view.kind.is_plain_flv();
         kind == ViewKind::default()
-            || kind.flv_form().is_some()
+            || kind.is_plain_flv()
             || self.views.iter().any(|view| view.readers > 0 && view.kind == kind)
             || self.views.iter().filter(counted).count() < limits.views_per_stream_max
     }
@@ -327,8 +333,8 @@ impl Renditions {
             return false;
         }
         let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
-            if self.views.len() >= limits.views_per_stream_max && kind.flv_form().is_none() {
-                self.views.retain(|view| view.readers > 0 || view.kind.flv_form().is_some());
+            if self.views.len() >= limits.views_per_stream_max && !kind.is_plain_flv() {
+                self.views.retain(|view| view.readers > 0 || view.kind.is_plain_flv());
             }
             let log = Log::starting_at(self.log.next());
             self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });

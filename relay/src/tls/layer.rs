@@ -123,7 +123,7 @@ impl Layer {
         let result = self.pump(&mut incoming, &mut used, plain);
         if let Err(error) = result {
             self.failed = true;
-            self.take_alert(plain);
+            self.take_alert(incoming.get_mut(used..).unwrap_or_default(), plain);
             return Err(error);
         }
         if used < incoming.len() {
@@ -237,12 +237,13 @@ impl Layer {
     }
 
     /// The alert that tells the peer why it failed is handed out by the next call of the machine,
-    /// the last one that may be made.
-    fn take_alert(&mut self, plain: &mut Vec<u8>) {
+    /// the last one that may be made. It wants to see what it has not done with: if there is no
+    /// alert, it looks where it stopped.
+    fn take_alert(&mut self, left: &mut [u8], plain: &mut Vec<u8>) {
         let (out, closed, used) = (&mut self.outgoing, &mut self.peer_closed, &mut 0);
         let _ = match &mut self.side {
-            Side::Server(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
-            Side::Client(c) => step(c.process_tls_records(&mut []), used, out, plain, closed),
+            Side::Server(c) => step(c.process_tls_records(left), used, out, plain, closed),
+            Side::Client(c) => step(c.process_tls_records(left), used, out, plain, closed),
         };
     }
 

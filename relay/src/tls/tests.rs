@@ -182,6 +182,15 @@ fn what_is_no_tls_is_answered_with_an_alert_and_nothing_follows() {
         assert!(layer.seal(&[Bytes::from_static(b"x")], &SealBuffers::default()).is_err());
         assert!(plain.is_empty());
     }
+    // A part of a message is kept, and then found to be none: in one piece and in two.
+    let bytes = b"\x16\x03\x01\x00\x08\x01\xFF\xFF\xFF\xFF\xFF\xFF\xFF";
+    for cut in [bytes.len(), 6, 10] {
+        let mut layer = server.accept().unwrap();
+        let mut plain = Vec::new();
+        let first = layer.receive(&bytes[..cut], &mut plain);
+        let error = first.and_then(|()| layer.receive(&bytes[cut..], &mut plain)).unwrap_err();
+        assert_eq!(error.reason(), "malformed", "{error}");
+    }
 }
 
 #[test]
@@ -230,6 +239,27 @@ fn pairs_that_no_client_would_take_are_refused_by_file_and_reason() {
     let long = dir.path().join("long");
     fs::write(&long, vec![b'x'; (1 << 20) + 1]).unwrap();
     check(&CertificateFiles { key: long.clone(), ..good.clone() }, &long, "is longer than");
+}
+
+#[test]
+fn a_reload_uses_new_files_at_once_and_is_not_repeated() {
+    let dir = TempDir::new().unwrap();
+    let files = pair(dir.path(), "a", &["one.test"]);
+    let (server, mut watch) = server(std::slice::from_ref(&files), 0);
+    let name = || server.facts().first().map(|facts| facts.name.clone()).unwrap();
+    assert!(!server.use_read(server.read(now()).unwrap()), "nothing is new");
+    pair(dir.path(), "a", &["two.test"]);
+    let read = server.read(now()).unwrap();
+    assert_eq!(name(), "one.test", "it is only read");
+    assert!(server.use_read(read));
+    assert_eq!(name(), "two.test");
+    let mut look = || server.look(&mut watch, now());
+    assert_eq!((look(), look()), (None, None), "who watches has nothing to tell");
+    fs::write(&files.key, "no key").unwrap();
+    assert_eq!(server.read(now()).unwrap_err().file, files.key);
+    assert_eq!(name(), "two.test");
+    assert_eq!(look(), None);
+    assert!(matches!(look(), Some(Reloaded::Refused(_))));
 }
 
 #[test]

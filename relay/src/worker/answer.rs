@@ -64,6 +64,7 @@ impl Worker {
         self.limits = Arc::new(settings.limits.clone());
         self.hub.set_limits(Arc::clone(&self.limits));
         self.settings = settings;
+        self.hooks.generation += 1;
         for local in self.streams.locals() {
             let Some(entry) = self.streams.get_mut(local) else { continue };
             let app = self.settings.app(app_of(&entry.name));

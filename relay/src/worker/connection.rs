@@ -150,6 +150,10 @@ pub(super) struct Publish {
     pub(super) messages: u64,
     pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
+    /// What it may send by its own application, beside others of its connection.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// Bytes of its log at the last look.
+    pub(super) bytes: u64,
     /// Of one whose back end may send it on: the number by which its end is told.
     pub(super) forward: Option<u64>,
 }

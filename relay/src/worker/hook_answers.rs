@@ -73,9 +73,12 @@ impl Worker {
 
     fn hear_verdict(&mut self, answer: Answer, now: Duration) {
         let Answer { key, number, verdict, .. } = answer;
-        if verdict == Verdict::End {
-            self.end_by_hook(key, number, now);
-            return;
+        match verdict {
+            Verdict::End => return self.end_by_hook(key, number, now),
+            Verdict::Holds | Verdict::Heard | Verdict::Unheard => {
+                return self.hear_again(key, number, &verdict, now);
+            }
+            _ => {}
         }
         if let Some(orphan) = self.hooks.orphan(number) {
             let began = verdict.began();
@@ -196,11 +199,14 @@ fn heard(
             }
         }
         Verdict::Refused => refusal = Some(HookRefusal::Refused),
-        Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
+        _ => refusal = Some(HookRefusal::Failed),
     }
     if let Some(hooked) = &mut connection.hooked {
-        if !told {
+        if !told && refusal.is_some() {
             hooked.forget(number);
+        } else if let Some(stream) = hooked.stream(number) {
+            // Who was let in by a remembered verdict, or without one, is asked about later.
+            stream.told = told;
         }
         let message_stream = permit.request.message_stream;
         hooked.forwards.extend(forward.map(|rule| (message_stream, rule)));

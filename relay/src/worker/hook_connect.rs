@@ -178,7 +178,7 @@ fn let_in(verdict: Verdict) -> Result<(Option<String>, bool), HookRefusal> {
         Verdict::Rename { to, told } => Ok((Some(to), told)),
         Verdict::Elsewhere { .. } | Verdict::Forward { .. } => Err(HookRefusal::Elsewhere(None)),
         Verdict::Refused => Err(HookRefusal::Refused),
-        Verdict::Failed | Verdict::End => Err(HookRefusal::Failed),
+        _ => Err(HookRefusal::Failed),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{HookName, Label};
+use crate::access::Action;
 
 /// The callbacks of which server a back end understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -219,6 +220,16 @@ impl HookSettings {
     #[must_use]
     pub fn has_any(&self, names: &[HookName]) -> bool {
         names.iter().any(|name| self.has(*name))
+    }
+
+    /// Whether an answer may give a stream another name, as that of nginx's module does.
+    #[must_use]
+    pub fn may_rename(&self, action: Action) -> bool {
+        let question = match action {
+            Action::Publish => HookName::OnPublish,
+            Action::Play => HookName::OnPlay,
+        };
+        self.contract == Some(Contract::NginxRtmp) && self.has(question)
     }
 
     /// How long one call may take.

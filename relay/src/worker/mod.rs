@@ -32,7 +32,8 @@
 //!   revoke.rs   permissions that end
 //!   drain.rs    everybody is let go before the node ends; elsewhere.rs: to where
 //!   answer.rs   queries of the control thread
-//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts;
+//!               hook_renewals.rs: verdicts that hold no longer
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
@@ -65,6 +66,7 @@ pub mod fuzz;
 pub mod handle;
 mod hook_answers;
 mod hook_connect;
+mod hook_renewals;
 pub mod hook_settings;
 mod hooks;
 mod http;

@@ -9,18 +9,7 @@
 
 use std::fmt;
 
-/// How RTMP is carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// By TCP.
-    Rtmp,
-    /// Inside TLS.
-    Rtmps,
-    /// Inside HTTP.
-    Rtmpt,
-    /// Inside HTTP, and that inside TLS.
-    Rtmpts,
-}
+use crate::session::Scheme;
 
 /// A stream on another server. May carry secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,44 +52,6 @@ pub enum UrlFault {
 
 /// Longest URL.
 const URL_BYTES_MAX: usize = 2_048;
-
-impl Scheme {
-    /// Whether it begins with TLS.
-    #[must_use]
-    pub fn is_tls(self) -> bool {
-        matches!(self, Self::Rtmps | Self::Rtmpts)
-    }
-
-    /// Whether RTMP goes inside HTTP requests.
-    #[must_use]
-    pub fn is_tunnel(self) -> bool {
-        matches!(self, Self::Rtmpt | Self::Rtmpts)
-    }
-
-    /// As it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rtmp => "rtmp",
-            Self::Rtmps => "rtmps",
-            Self::Rtmpt => "rtmpt",
-            Self::Rtmpts => "rtmpts",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Rtmp, Self::Rtmps, Self::Rtmpt, Self::Rtmpts];
-        all.into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.name()))
-    }
-
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Rtmp => 1935,
-            Self::Rtmpt => 80,
-            Self::Rtmps | Self::Rtmpts => 443,
-        }
-    }
-}
 
 impl OutsideUrl {
     /// Takes a URL apart.
@@ -148,7 +99,8 @@ impl OutsideUrl {
             return Err(UrlFault::Text);
         }
         let (scheme, rest) = text.split_once("://").ok_or(UrlFault::Scheme)?;
-        let scheme = Scheme::parse(scheme).ok_or(UrlFault::Scheme)?;
+        let scheme = Scheme::parse(scheme).filter(|scheme| !scheme.is_flv());
+        let scheme = scheme.ok_or(UrlFault::Scheme)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, authority) = match authority.rsplit_once('@') {

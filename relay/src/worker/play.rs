@@ -24,7 +24,7 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.play.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Play, &request.address));
         // The URL of a publisher, given to a player by mistake: its key is no part of any name.
         let name = &request.address.name;
         if !app.play.take_keys() && app.publish.ends_in_key(name) {
@@ -107,7 +107,7 @@ impl Worker {
             let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
-                let refusal = failed("The stream is played on too many message streams");
+                let refusal = failed("The stream is played in too many ways");
                 worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;

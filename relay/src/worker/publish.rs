@@ -26,7 +26,7 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.publish.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Publish, &request.address));
         if self.shared.is_draining() {
             return self.send_publisher_away(connection, &request);
         }
@@ -185,6 +185,8 @@ impl Worker {
                 permit,
                 messages,
                 heard,
+                ingest: None,
+                bytes: 0,
                 forward,
             });
             if let Some(entry) = worker.streams.get_mut(local) {

@@ -14,6 +14,7 @@ use crate::limits::Limits;
 
 use super::addresses::Addresses;
 use super::outside::NewsRoad;
+use super::registrar::AppUsage;
 use super::verdicts::Road;
 use crate::tls::ServerTls;
 
@@ -44,6 +45,8 @@ pub struct Shared {
     mark: String,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// How many play in applications with limits of their own.
+    app_usage: Mutex<AppUsage>,
     /// The certificates, if there are any.
     tls: Option<Arc<ServerTls>>,
 }
@@ -114,6 +117,18 @@ impl Shared {
     /// Runs `judge` with the challenges that were answered on any worker.
     pub(super) fn with_answered<T>(&self, judge: impl FnOnce(&mut Answered) -> T) -> T {
         judge(&mut self.answered.lock())
+    }
+
+    /// Shows how many play in applications with limits of their own.
+    pub(super) fn show_app_usage(&self, usage: AppUsage) {
+        *self.app_usage.lock() = usage;
+    }
+
+    /// Players of the application, and of the stream, that has the most, where settings of this
+    /// name hold.
+    #[must_use]
+    pub fn app_usage(&self, section: &str) -> (usize, usize) {
+        self.app_usage.lock().get(section).copied().unwrap_or_default()
     }
 
     /// Says what a worker sends, in bytes a second.

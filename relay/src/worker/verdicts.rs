@@ -49,7 +49,7 @@ pub enum Subject {
         /// Nothing is told if the question of this number was refused, or never put.
         after: Option<u64>,
     },
-    /// A stream is published or played still. [`Verdict::End`] may follow.
+    /// A stream is published or played still. [`Verdict::End`] or [`Verdict::Heard`] may follow.
     Goes {
         /// What it is.
         stream: Arc<HookStream>,
@@ -58,7 +58,8 @@ pub enum Subject {
         /// The timestamp of the last message, in milliseconds.
         timestamp: u32,
     },
-    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`] may follow.
+    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`], [`Verdict::Holds`]
+    /// or [`Verdict::Unheard`] follows.
     Again {
         /// What it is.
         stream: Arc<HookStream>,
@@ -176,6 +177,12 @@ pub enum Verdict {
     Failed,
     /// The stream, which has long begun, is to end.
     End,
+    /// It was asked about again, and may go on.
+    Holds,
+    /// The back end heard that it goes on, and has nothing against it.
+    Heard,
+    /// It was to be asked about again, and there is no answer.
+    Unheard,
 }
 
 impl Verdict {
@@ -185,7 +192,7 @@ impl Verdict {
     pub fn began(&self) -> bool {
         match self {
             Self::Go { told } | Self::Rename { told, .. } | Self::Forward { told, .. } => *told,
-            Self::Elsewhere { .. } | Self::Refused | Self::Failed | Self::End => false,
+            _ => false,
         }
     }
 }
@@ -284,6 +291,6 @@ impl fmt::Debug for HookClient {
 impl fmt::Debug for HookStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("HookStream");
-        shown.field("number", &self.number).field("name", &self.name).finish_non_exhaustive()
+        shown.field("number", &self.number).finish_non_exhaustive()
     }
 }

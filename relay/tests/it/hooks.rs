@@ -1,8 +1,11 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
+mod contracts;
 mod forward;
 mod names;
+mod revoked;
+mod secrets;
 mod storm;
 
 use std::net::SocketAddr;
@@ -315,7 +318,7 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     assert_eq!(names("play_done"), ["alias", "alias", "camera"]);
     assert!(requests.iter().all(|request| request.header("x-relay-signature").is_some()));
     let log = relay.log_at_end(END_MAX);
-    for secret in ["h00k-secret", "p4ssword", "t0ken", "wr0ng"] {
+    for secret in ["h00k-secret", "p4ssword", "t0ken", "wr0ng", "s3cr3t-key"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }

@@ -204,7 +204,7 @@ fn a_bystander_notices_nothing_of_storms_at_the_doors() {
     let refused = |reason| relay.metrics().sum("relay_refused_total", &[("reason", reason)]);
     assert!(of_tls(&relay, "full_1_3") > 100.0);
     assert!(refused("plain_text") > Some(20.0) && refused("proxy") > Some(20.0));
-    assert!(of_tls(&relay, "malformed") > 20.0);
+    assert!(of_tls(&relay, "malformed") > 20.0, "{}", of_tls(&relay, "malformed"));
     bystander.noticed_nothing();
 }
 

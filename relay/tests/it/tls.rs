@@ -14,7 +14,7 @@ use crate::support::process::Process;
 use crate::support::relay::{Options, Relay, command};
 use crate::support::scene::END_MAX;
 use crate::support::secure::{Door, Pair};
-use crate::support::{Scratch, ffmpeg, wait_for};
+use crate::support::{Scratch, ffmpeg, http, wait_for};
 
 const NAMES: &[&str] = &["localhost", "127.0.0.1"];
 
@@ -217,6 +217,25 @@ fn a_certificate_is_replaced_while_50_players_watch() {
     }
     let log = relay.log_at_end(END_MAX);
     assert!(log.contains("is not the key of the certificate"), "{log}");
+}
+
+#[test]
+fn a_reload_uses_certificates_at_once_or_says_what_is_wrong_with_them() {
+    let scratch = Scratch::new("reloaded");
+    let dir = scratch.path();
+    let pair = Pair::make(dir, "relay", &["localhost", "old.test"]);
+    let relay = relay(&scratch, &[&pair], "");
+    let reload = || http::send(relay.http, "POST", "/api/v1/reload", "").unwrap();
+    let shows = |name: &str| names_shown(relay.rtmp, "localhost", dir).contains(name);
+    Pair::make(dir, "relay", &["localhost", "new.test"]);
+    let answer = reload();
+    assert!(answer.status == 200 && answer.body.contains("\"certificates\""), "{}", answer.body);
+    assert!(shows("new.test"));
+    std::fs::write(&pair.key, "no key\n").unwrap();
+    let answer = reload();
+    assert!((400..500).contains(&answer.status), "{}", answer.body);
+    assert!(answer.body.contains("relay.key holds no private key"), "{}", answer.body);
+    assert!(shows("new.test"));
 }
 
 #[test]

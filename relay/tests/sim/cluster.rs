@@ -353,3 +353,21 @@ fn a_node_that_dies_takes_its_streams_with_it_and_comes_back_as_another_one() {
     rig.world.catch_up();
     rig.end();
 }
+
+#[test]
+fn a_publisher_is_watched_by_players_of_other_nodes() {
+    let limits = Limits { publisher_unwatched_max: secs(10), ..Limits::default() };
+    let mut rig = Rig::new(12, 2, limits);
+    let publishers = [rig.publish(0, 0, 0), rig.publish(1, 0, 1)];
+    let player = rig.play(0, 1, 1);
+    rig.world.run(secs(30));
+    let is_live = |rig: &Rig| publishers.map(|index| rig.world.publishers[index].is_live());
+    assert_eq!(is_live(&rig), [true, false], "the other one is watched nowhere");
+    rig.world.players[player].leave();
+    rig.world.run(secs(9));
+    assert_eq!(is_live(&rig), [true, false]);
+    // What lingers on its way to the other node counts as watched.
+    rig.world.run(secs(8));
+    assert_eq!(is_live(&rig), [false, false]);
+    rig.end();
+}

@@ -36,7 +36,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -78,8 +78,6 @@ pub(super) struct Hooks {
     shared: Arc<Shared>,
     limits: Limits,
     clock: Clock,
-    /// Time since 1970 at the start of `clock`.
-    started: Duration,
     node: String,
     /// Another one after each start.
     service: String,
@@ -150,8 +148,7 @@ impl Hooks {
     /// A file that hooks need cannot be used, in a sentence.
     pub(super) fn new(parts: Parts<'_>) -> Result<Arc<Self>, String> {
         let Parts { workers, shared, settings, clock, node } = parts;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = wall.saturating_sub(clock.now());
+        let started = clock.epoch();
         let keys = files(settings)?;
         let limits = settings.limits.clone();
         let hooks = Self {
@@ -162,7 +159,6 @@ impl Hooks {
             shared,
             limits,
             clock,
-            started,
             node: node.to_owned(),
             service: format!("{:08x}", started.subsec_nanos() ^ std::process::id()),
             servers: Mutex::default(),
@@ -231,9 +227,15 @@ impl Hooks {
         };
         if !has_room {
             self.count(call.name(), HookResult::Overload);
-            if let Subject::Ask(question) = &call.subject {
-                let verdict = without_answer(&call.settings, false);
-                self.answer(&call.client, question.number, verdict);
+            match &call.subject {
+                Subject::Ask(question) => {
+                    let verdict = without_answer(&call.settings, false);
+                    self.answer(&call.client, question.number, verdict);
+                }
+                Subject::Again { stream } => {
+                    self.answer(&call.client, stream.number, Verdict::Unheard);
+                }
+                _ => {}
             }
             return;
         }
@@ -345,6 +347,11 @@ impl Hooks {
         for (kind, count) in [("question", questions), ("notification", notices)] {
             waiting.value(&[kind], float(count));
         }
+    }
+
+    /// What the workers share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Questions, and notifications, that wait or are under way.

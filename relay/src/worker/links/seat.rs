@@ -122,6 +122,9 @@ impl Worker {
     /// What the registrar does by itself.
     pub(in crate::worker) fn tick_registrar(&mut self, now: Duration) {
         let (settings, egress) = (Arc::clone(&self.settings), self.shared.egress_total());
+        if let (Some(registrar), Some(seat)) = (&mut self.registrar, &self.links.seat) {
+            registrar.see_feeds(|name| seat.cluster.is_fed(name), now, &settings);
+        }
         self.with_registrar(now, |registrar, send| registrar.tick(egress, now, &settings, send));
     }
 
@@ -367,6 +370,7 @@ impl Worker {
             _ => u32::try_from(most.saturating_sub(used) / 125).unwrap_or(u32::MAX),
         };
         seat.cluster.set_spare(spare, self.ending != Ending::No);
+        seat.cluster.set_full(self.cells.full.iter().any(|(_, full)| full > 0));
         self.tell_siblings();
         let Some(seat) = &mut self.links.seat else { return };
         let counters = *seat.cluster.counters();

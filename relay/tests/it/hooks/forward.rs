@@ -1,5 +1,5 @@
-//! Back ends that name another server: by nginx's contract what is published goes on to it, too, and
-//! what is played is fetched from it.
+//! Back ends that name another server: by nginx's contract what is published goes on to it, too,
+//! and what is played is fetched from it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::support::{START, Scratch, ffmpeg, rtmpdump, wait_for};
 /// Packets that may have gone by before a push has begun at a key frame.
 const LATE_MAX: usize = 450;
 
-/// A back end that answers to the publish or play of `name` with the `Location` that stands beside it, and
-/// lets in whatever else there is.
+/// A back end that answers to the publish or play of `name` with the `Location` that stands beside
+/// it, and lets in whatever else there is.
 fn back_end(locations: Vec<(&'static str, String)>) -> Backend {
     let locations: Vec<(&str, &'static str)> =
         locations.into_iter().map(|(name, to)| (name, &*to.leak())).collect();
