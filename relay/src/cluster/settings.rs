@@ -15,8 +15,8 @@ pub struct Settings {
     pub limits: Arc<Limits>,
     /// Most nodes that one node feeds with one stream; at least 1.
     pub fanout_max: usize,
-    /// Where clients reach this node from outside, told to the others: at most [`DOORS_MAX`] texts
-    /// of [`DOOR_BYTES_MAX`] bytes, which mean nothing to the machine. Mostly there is one, or none.
+    /// Where clients reach this node from outside, told to the others: at most [`DOORS_MAX`]
+    /// texts of [`DOOR_BYTES_MAX`] bytes, which mean nothing to the machine. Mostly there is one.
     pub doors: Arc<[Arc<str>]>,
     /// How long a stream goes on coming after its last player left this node.
     pub link_linger: Duration,

@@ -69,9 +69,9 @@ impl Worker {
     pub(super) fn drain(&mut self, window: Duration, now: Duration) {
         self.shared.start_draining();
         self.drain_links(now);
-        for listener in std::mem::take(&mut self.listeners) {
-            self.operations.push(Operation::CloseListener { listener });
-        }
+        // Streams whose publishers have moved come from other nodes until the end.
+        let closed = self.listeners.extract_if(.., |listener| !self.links.listens(*listener));
+        self.operations.extend(closed.map(|listener| Operation::CloseListener { listener }));
         if self.ending == Ending::No {
             self.ending = Ending::Draining;
             self.drain = Drain { window, begun: Some(now), due: now, ..Drain::default() };

@@ -1,6 +1,6 @@
-//! Trees of nodes: drains, deaths and silent links of a stream's origin, of a node in the middle and
-//! of a leaf. Players of other nodes are never disconnected, miss nothing that still is to be had,
-//! and see time go forward only.
+//! Trees of nodes: drains, deaths and silent links of a stream's origin, of a node in the middle
+//! and of a leaf. Players of other nodes are never disconnected, miss nothing that still is to be
+//! had, and see time go forward only.
 
 use std::time::Duration;
 
@@ -116,6 +116,8 @@ fn a_drain_costs_viewers_of_other_nodes_nothing() {
                 );
                 assert!(gap < millis(600), "seed {seed}, {drained} drains: {gap:?} on {other}");
             }
+            let (_, _, gap) = tree.harm(drained);
+            assert!(gap < secs(1), "seed {seed}, {drained} drains: {gap:?} for its own players");
             let [slow, obeys] = tree.players[drained].map(|at| &tree.rig.world.players[at]);
             assert_eq!((slow.asked + obeys.asked > 0, obeys.asked), (true, 1));
             assert!(slow.viewer.position.is_some() && obeys.viewer.position.is_some());

@@ -206,11 +206,26 @@ impl State {
         } else {
             self.meter.fail(&loss.cause, || loss.sentence.clone());
         }
+        // Whoever was to take its place goes on alone.
+        let next = self.clients.values_mut().find(|client| client.task.replaces == Some(id));
+        if let Some(next) = next.filter(|_| self.shared.plan.failover.is_some()) {
+            next.task.replaces = None;
+            match &mut next.role {
+                Role::Player(player) => player.silence.merge(&task.silence),
+                _ => next.task.silence.merge(&task.silence),
+            }
+            return;
+        }
         self.again(task);
     }
 
     /// Connects again after a while, if that is wanted.
     pub(super) fn again(&mut self, mut task: Task) {
+        // One that was to take another's place came to nothing: the other goes on.
+        let stays = |old: u64| self.clients.get(&old).is_some_and(|client| !client.leaving);
+        if task.replaces.is_some_and(stays) {
+            return;
+        }
         let fails = self.shared.plan.failover.is_some();
         let now = clock::now();
         let pause = if fails { failover::backoff } else { backoff };

@@ -134,7 +134,8 @@ impl Worker {
         peer: SocketAddr,
         now: Duration,
     ) {
-        if self.links.strangers >= self.limits.cluster_strangers_max || self.shared.is_draining() {
+        // Who drains goes on taking what its players play.
+        if self.links.strangers >= self.limits.cluster_strangers_max {
             self.refuse_link(peer, LinkRefusal::Strangers, &"too many have not greeted yet", now);
             self.operations.push(Operation::Close { connection: key });
             return;
