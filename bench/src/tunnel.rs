@@ -69,7 +69,7 @@ struct Row {
     plain: u64,
     tunnelled: u64,
     poll_ms: Option<f64>,
-    /// The relay's flush level at the end.
+    /// The flush level: the fixed one, or what the relay asked for at the end.
     flush_ms: Option<f64>,
     /// From when a frame was due to its arrival.
     plain_p50_ms: Option<f64>,
@@ -164,7 +164,8 @@ fn measure(
     sleep_until(begin + Duration::from_secs(until));
     let cpu = cpu_of(server.id()).saturating_sub(before).as_secs_f64();
     let told = told();
-    let flush = server.metric("relay_flush_level_seconds");
+    let fixed = arguments.flush.map(|age| age.as_secs_f64());
+    let flush = fixed.or_else(|| server.metric("relay_flush_level_seconds"));
     let there = there.end()?;
     let inside = inside.map(Running::end).transpose()?.unwrap_or_default();
     everybody_came(&Sum::all(&there))?;

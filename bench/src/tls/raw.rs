@@ -48,8 +48,8 @@ const IN_FLIGHT: usize = 32;
 const ROUNDS: usize = 21;
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Raw encryption and sealing of batches of `batch_bytes`, for so many players. `load` is the core
-/// of receivers.
+/// Raw encryption and sealing of batches of `batch_bytes`, for so many players. Receivers are on
+/// core `load`.
 pub(super) fn measure(
     batch_bytes: usize,
     players: usize,

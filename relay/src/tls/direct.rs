@@ -1,4 +1,4 @@
-//! AES-GCM of TLS 1.3 that encrypts records where they are to be sent from.
+//! AES-GCM of TLS 1.3 that encrypts from where the plaintext lies to where records are sent from.
 //!
 //! rustls asks for each record as memory of its own and then copies it to where its caller wants
 //! it: beside encrypting the segments of a live stream, allocating and copying cost as much again.

@@ -13,8 +13,8 @@
 //! The provider is aws-lc: with AES-NI and AVX-512 it encrypts records of 16 KiB at 0.11 s/GB, ring
 //! at 0.13, and it signs three times as fast with RSA. Records are as long as they may be, 16 KiB:
 //! of 4 KiB they cost a fifth more, of 1 KiB twice as much (`bench tls`). Those of AES-GCM in TLS
-//! 1.3, which nearly all clients agree on, are encrypted in the very buffer that goes to the
-//! socket.
+//! 1.3, which nearly all clients agree on, are encrypted from the log into the very buffer that
+//! goes to the socket.
 
 mod buffers;
 mod certificates;
