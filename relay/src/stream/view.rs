@@ -55,6 +55,8 @@ pub enum ViewFormat {
     WebSocket,
     /// The same, with all of Enhanced RTMP.
     WebSocketWithExtras,
+    /// Chunks of RTMP for other nodes, on a message stream of the stream's own.
+    Link,
 }
 
 /// Which kinds of media a view shows.
@@ -116,10 +118,24 @@ impl ViewKind {
         Self { tracks: ViewTracks::AudioOnly, ..self }
     }
 
+    /// For other nodes that are fed.
+    #[must_use]
+    pub fn link(message_stream: u32) -> Self {
+        // On this one the log itself can be sent.
+        let format =
+            if message_stream == MEDIA_STREAM { ViewFormat::Chunks } else { ViewFormat::Link };
+        Self { tracks: ViewTracks::Both, message_stream, format }
+    }
+
+    /// Whether players choose how many such views there are.
+    fn is_counted(self) -> bool {
+        matches!(self.format, ViewFormat::Chunks | ViewFormat::Published)
+    }
+
     /// How it is made into FLV, if it is.
     pub(super) fn flv_form(self) -> Option<FlvForm> {
         let (websocket, extras) = match self.format {
-            ViewFormat::Chunks | ViewFormat::Published => return None,
+            ViewFormat::Chunks | ViewFormat::Published | ViewFormat::Link => return None,
             ViewFormat::Flv => (false, false),
             ViewFormat::FlvWithExtras => (false, true),
             ViewFormat::WebSocket => (true, false),
@@ -308,12 +324,13 @@ impl Renditions {
     }
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
-    /// `views_per_stream_max` views with readers. Those in FLV do not count: there are twelve of
-    /// them and never more.
+    /// `views_per_stream_max` views with readers. Those in FLV do not count, there are twelve of
+    /// them and never more; nor does the one for other nodes, which no player may keep from being
+    /// fed.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
-        let counted = |view: &&View| view.readers > 0 && view.kind.flv_form().is_none();
+        let counted = |view: &&View| view.readers > 0 && view.kind.is_counted();
         kind == ViewKind::default()
-            || kind.flv_form().is_some()
+            || !kind.is_counted()
             || self.views.iter().any(|view| view.readers > 0 && view.kind == kind)
             || self.views.iter().filter(counted).count() < limits.views_per_stream_max
     }
@@ -327,8 +344,8 @@ impl Renditions {
             return false;
         }
         let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
-            if self.views.len() >= limits.views_per_stream_max && kind.flv_form().is_none() {
-                self.views.retain(|view| view.readers > 0 || view.kind.flv_form().is_some());
+            if self.views.len() >= limits.views_per_stream_max && kind.is_counted() {
+                self.views.retain(|view| view.readers > 0 || !view.kind.is_counted());
             }
             let log = Log::starting_at(self.log.next());
             self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });
@@ -449,6 +466,11 @@ impl Renditions {
     /// How far a reader at the segment `number` is behind, by time of ingest.
     pub(super) fn lag(&self, number: u64) -> Duration {
         self.log.lag(number)
+    }
+
+    /// The same by time of arrival at this node.
+    pub(super) fn backlog(&self, number: u64) -> Duration {
+        self.log.backlog(number)
     }
 
     fn trim_views(&mut self) {

@@ -567,14 +567,6 @@ impl Worker {
             registrar.watch(watch);
         }
     }
-
-    /// Tells the control thread how names stand that changed.
-    pub(super) fn tell_names(&mut self) {
-        if let Some(registrar) = &mut self.registrar {
-            let road = self.shared.news();
-            registrar.tell(&mut |news| road.send(news).is_ok());
-        }
-    }
 }
 
 /// The marks of relays in the name of a program, with commas between them.
