@@ -4,6 +4,7 @@
 //! encrypting those bytes costs by itself, in the same run; a handshake; and what a storm of
 //! handshakes does to those who play already.
 
+mod beside;
 mod handshakes;
 pub(crate) mod players;
 mod raw;
@@ -160,6 +161,8 @@ impl report::Report for Report {
             "more",
             "raw s/GB",
             "more/raw",
+            "beside sends",
+            "more/that",
             "sealing s/GB",
             "sealing/raw",
             "",
@@ -175,6 +178,8 @@ impl report::Report for Report {
                 number(more),
                 number(raw.cpu_per_gb),
                 number(ratio),
+                number(raw.beside_per_gb),
+                number(more / raw.beside_per_gb),
                 number(raw.sealed_per_gb),
                 number(raw.sealed_per_gb / raw.cpu_per_gb),
                 if ratio > AIM { "above the aim".to_owned() } else { String::new() },
@@ -184,7 +189,8 @@ impl report::Report for Report {
         writeln!(
             out,
             "\naim: RTMPS at most RTMP + {AIM} x raw (AES-256-GCM of those bytes, a key for each \
-             player); sealing: the relay's own work on them, measured beside raw\n"
+             player);\nbeside sends: what the same encrypting adds to bare sends; sealing: the relay's own \
+             work on them, measured beside raw\n"
         )?;
         let mut table = Table::new(&["provider", "bytes per record", "s/GB"]);
         for row in &self.records {

@@ -128,6 +128,13 @@ impl Collected {
         wide(numbers.len())
     }
 
+    /// The share of players that recovered, if there were any to do so.
+    #[must_use]
+    pub fn recovered(&self) -> Option<f64> {
+        let players = self.counters.failover_players as f64;
+        (players > 0.0).then(|| self.counters.failover_recovered as f64 / players)
+    }
+
     /// What an expectation looks at; `None` when there was nothing to measure.
     #[must_use]
     pub fn figure(&self, figure: &Figure, plan: &Plan) -> Option<f64> {
@@ -149,6 +156,7 @@ impl Collected {
             Figure::Kept if planned > 0.0 => Some(self.counters.players_kept as f64 / planned),
             Figure::Joined if planned > 0.0 => Some(self.counters.players_joined as f64 / planned),
             Figure::Kept | Figure::Joined => None,
+            Figure::Recovered => self.recovered(),
             Figure::Errors => Some(self.errors() as f64),
             Figure::Rate => Some(self.rate(plan)),
         }

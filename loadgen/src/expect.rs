@@ -29,6 +29,8 @@ pub enum Figure {
     Kept,
     /// Players that joined, as a share of those planned.
     Joined,
+    /// Players that recovered from what `failover` did, as a share of those that played.
+    Recovered,
     /// Failures of any cause.
     Errors,
     /// Received bits per second while the full load was on.
@@ -117,7 +119,7 @@ impl Expectation {
     }
 
     fn is_impossible(&self) -> bool {
-        let share = matches!(self.figure, Figure::Kept | Figure::Joined);
+        let share = matches!(self.figure, Figure::Kept | Figure::Joined | Figure::Recovered);
         match self.comparison {
             Comparison::Below => self.value <= 0.0,
             Comparison::AtMost => self.value < 0.0,
@@ -155,6 +157,7 @@ impl Figure {
         match name {
             "kept" => return Some(Self::Kept),
             "joined" => return Some(Self::Joined),
+            "recovered" => return Some(Self::Recovered),
             "errors" => return Some(Self::Errors),
             "rate" => return Some(Self::Rate),
             _ => {}
@@ -188,7 +191,7 @@ impl Figure {
                 let span = units::duration(text).ok().filter(|span| has_unit || span.is_zero());
                 span.map(|span: Duration| units::micros(span) as f64)
             }
-            Self::Kept | Self::Joined => text
+            Self::Kept | Self::Joined | Self::Recovered => text
                 .strip_suffix('%')
                 .map_or_else(|| text.parse().ok(), |share| Some(share.parse::<f64>().ok()? / 100.0))
                 .filter(|share: &f64| share.is_finite()),
@@ -200,7 +203,7 @@ impl Figure {
         match self {
             Self::Span(_, Statistic::Count) | Self::Counter(_) | Self::Errors => "whole number",
             Self::Span(..) => "span of time with its unit, such as 50ms",
-            Self::Kept | Self::Joined => "share, such as 0.999",
+            Self::Kept | Self::Joined | Self::Recovered => "share, such as 0.999",
             Self::Rate => "bit rate, such as 2.5M",
         }
     }
@@ -211,7 +214,7 @@ impl Figure {
                 units::show_count(units::whole(value))
             }
             Self::Span(..) => units::show_micros(units::whole(value)),
-            Self::Kept | Self::Joined => {
+            Self::Kept | Self::Joined | Self::Recovered => {
                 // Rounded down, so that 0.9999 is never shown as 1.
                 format!("{}", (value * 1e5).floor() / 1e5)
             }
@@ -261,6 +264,9 @@ mod tests {
         check("kept>=0.999", Some(0.9991), true);
         check("kept>=99.9%", Some(0.998), false);
         check("joined=1", Some(1.0), true);
+        check("recovered>=0.99", Some(0.995), true);
+        check("recovered=1", None, false);
+        check("gap.max<1s", Some(2e6), false);
         check("rate>100M", Some(1.0e8 + 1.0), true);
         check("errors=0", Some(0.0), true);
         check("latency.count>1k", Some(1_001.0), true);
@@ -306,6 +312,7 @@ mod tests {
         check("rate>much", "bit rate");
         check("kept>=1.1", "can never be met");
         check("kept>1", "can never be met");
+        check("recovered>=1.5", "can never be met");
         check("p99<0ms", "can never be met");
         check("gaps<0", "can never be met");
     }

@@ -20,6 +20,7 @@ pub mod counting;
 pub mod engine;
 pub mod expect;
 pub mod exporter;
+pub mod failover;
 pub mod failure;
 pub mod flv;
 pub mod measure;

@@ -12,6 +12,7 @@ use relay::config::ReactorChoice;
 use relay::tls::ClientTls;
 
 use crate::expect::Expectation;
+use crate::failover::Failover;
 use crate::flv::FlvFile;
 use crate::profile::Profile;
 use crate::target::Target;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub attackers: usize,
     /// Their ways; they take turns.
     pub attacks: Vec<crate::engine::Attack>,
+    /// What is killed, cut or drained meanwhile, and when.
+    pub failover: Option<Failover>,
     /// Which checks are made.
     pub checks: Checks,
     /// What must hold.

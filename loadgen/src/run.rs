@@ -13,6 +13,7 @@ use crate::clock;
 use crate::collect::{Collected, Second};
 use crate::engine;
 use crate::expect::Verdict;
+use crate::failover::{Failover, Pending, Ran};
 use crate::failure::Failure;
 use crate::measure::{Failures, Interval, SpanKind};
 use crate::parts::Parts;
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub verdicts: Vec<Verdict>,
     /// What the generator took of this machine.
     pub own: Own,
+    /// What became of the command of `failover`, if there was one.
+    pub ran: Option<Ran>,
     /// When it began, in seconds since 1970.
     pub began_at: u64,
     /// Whether somebody ended it early.
@@ -134,6 +137,7 @@ pub fn execute(
     let begin = plan.begin.unwrap_or_else(|| clock::now() + parts.start_up());
     let plan = Arc::new(Plan { begin: Some(begin), ..plan });
 
+    let command = Failover::begin(&plan, begin);
     let (sender, receiver) = mpsc::channel();
     let engine = start(&plan, &parts, stop, sender);
     let mut collected = Collected::default();
@@ -143,9 +147,11 @@ pub fn execute(
         Err(_) => Some(Failure::new("the generator panicked")),
     };
     let server = watch.map(Watch::end);
+    let ran = command.map(Pending::end).transpose();
     if let Some(failure) = failed.or_else(|| nothing_began(&plan, &collected)) {
         return Err(failure);
     }
+    let ran = ran?;
     let own = Own {
         processes: wide(parts.count()),
         workers: collected.workers(),
@@ -167,6 +173,7 @@ pub fn execute(
         server,
         verdicts,
         own,
+        ran,
         began_at,
     })
 }

@@ -118,7 +118,8 @@
 //! which hears from worker 0 which names are live and wanted, looks hosts up and tries again; a
 //! worker dials, by `Operation::Connect`, and carries the stream. A push is a reader of the log
 //! like a player, of a view with metadata as publishers send it; a pull is a publisher whose media
-//! a client session brings. Both are connections of the worker like those that it accepted.
+//! a client session brings. Both are connections of the worker like those that it accepted; inside
+//! HTTP a session goes from one such connection to the next, under a key of its own.
 //!
 //! # What is too much, and what changes meanwhile
 //!
@@ -172,6 +173,10 @@
 //! the older source ends at once, and everywhere else that plays on until the new one's first key
 //! frame. Who is thrown out by another node may come back three times; then it is held off like
 //! one that lost to a neighbour.
+//!
+//! A node that is to end lets go of everything in the order in which that costs least: the nodes
+//! that it feeds, its publishers, whose streams it then has from elsewhere, its players, and last
+//! its links.
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

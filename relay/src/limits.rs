@@ -113,7 +113,7 @@ limits! {
     verdict_timeout: Time = secs(30), "How long a publish or play may wait for its verdict; only a fault of ours makes it wait for long.";
     session_max: Time = secs(0), "How long a connection may publish or play, from its accept; then it is told and closed. 0s: as long as it likes.";
     publisher_idle_max: Time = secs(60), "A publisher that sends no audio, video or data for this long, but other bytes, is closed; its stream then enters its grace. 0s: never.";
-    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player for this long is told and closed. 0s: never.";
+    publisher_unwatched_max: Time = secs(0), "A publisher whose stream has had no player, here or on other nodes, for this long is told and closed. 0s: never.";
     publisher_silence_max: Time = secs(30), "A publisher that sends no byte for this long is closed; its stream then enters its grace.";
     request_head_bytes_max: Bytes = 8 * KIB, "Head of one HTTP request of a client, on the port for publishers and players.";
     request_headers_max: Count = 64, "Header fields of such a request; browsers behind proxies send about thirty.";
@@ -169,7 +169,7 @@ limits! {
     egress_rate_max: Bytes = NO_BYTES_LIMIT, "Bytes per second that the node may send. A player whose stream would not fit beside what is sent is sent to overflow.to, or refused, and the node is not ready. 1TiB: any number.";
     flv_header_wait: Time = secs(1), "How long a player in FLV waits to learn whether a stream that has only begun has audio: the first bytes that it gets must say.";
     flv_input_bytes_max: Bytes = 64 * KIB, "Most that a player in FLV may say while it plays over HTTP, and longest frame of one on a WebSocket: players have nothing to say.";
-    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice. Those in FLV are not counted, there are twelve at most.";
+    views_per_stream_max: Count = 8, "Views of one stream per worker: players that read it without audio or video, or on a message stream other than 1, share one view per such choice, and so do players of FLV with ?only= or ?extras=1. Plain FLV over HTTP and over WebSockets is not counted: two views more. Each holds as much as the stream's log.";
     sends_per_turn: Count = 256, "Sends submitted per turn of a worker before it reads again.";
     newcomers_per_turn: Count = 32, "Times per turn of a worker that connections without a purpose are heard. A handshake costs as much as several sends: thousands at once would make players wait.";
     tls_handshakes_per_turn: Count = 2, "Parts of TLS handshakes heard per turn of a worker. A signature takes 0.1 ms (ECDSA) to 0.3 ms (RSA) of a core: a storm of them must not make players wait.";

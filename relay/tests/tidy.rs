@@ -81,6 +81,7 @@ const RULES: &[(&str, Rule)] = &[
     ("comments are at most 100 columns wide", comment_width),
     ("files say why they exist", opening_words),
     ("nothing is left for later", leftovers),
+    ("secrets are compared in constant time", constant_time),
 ];
 
 /// Rooms that each room may import, besides itself and `limits`.
@@ -263,6 +264,58 @@ fn leftovers(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// Where something that a peer shows meets what is known of a secret: the file, the function, and
+/// the comparison in it that takes the same time whatever it finds.
+const COMPARISONS: &[(&str, &str, &str)] = &[
+    ("relay/src/access/authmod.rs", "step", ".ct_eq("),
+    ("relay/src/access/authmod.rs", "is_fresh", ".ct_eq("),
+    ("relay/src/access/signed.rs", "judge", ".verify_slice("),
+    ("relay/src/access/stream_keys.rs", "is", ".ct_eq("),
+    ("relay/src/cluster/hello.rs", "proves", ".verify_slice("),
+    ("relay/src/config/api.rs", "hold", ".fold("),
+];
+
+/// What secrets and their codes are called there.
+const SECRET_WORDS: &[&str] =
+    &["secret", "digest", "response", "signature", "password", "proof", "authentic", "code"];
+
+/// The operator's own files, compared with each other.
+const OWN_FILES: &[&str] =
+    &["entry.proof == proof", "self.digest == other.digest", "key.family() =="];
+
+fn constant_time(source: &Source) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (path, name, call) in COMPARISONS {
+        if *path != source.path {
+            continue;
+        }
+        let opening = [format!("fn {name}("), format!("fn {name}<")];
+        let lines = source.shipped().map(|(_, line)| line);
+        let mut body = lines.skip_while(|line| !opening.iter().any(|name| line.contains(name)));
+        let head = body.next().unwrap_or_default();
+        let indent = head.len() - head.trim_start().len();
+        let ends = |line: &&str| !(line.trim() == "}" && line.find('}') == Some(indent));
+        if !body.take_while(ends).any(|line| line.contains(call)) {
+            wrong.push(format!("1: fn {name} does not compare by {call}..)"));
+        }
+    }
+    let holds_secrets = source.path.starts_with("relay/src/access/")
+        || COMPARISONS.iter().any(|(path, ..)| *path == source.path);
+    if !holds_secrets {
+        return wrong;
+    }
+    for (number, line) in source.shipped() {
+        let compares = ["==", "!=", ".eq(", ".ne(", ".cmp("].iter().any(|way| line.contains(way));
+        let is_own = OWN_FILES.iter().any(|own| line.contains(own));
+        // Names of secrets, and not what merely begins like one.
+        let mut words = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        if compares && !is_own && words.any(|word| SECRET_WORDS.contains(&word)) {
+            wrong.push(format!("{number}: {}", line.trim()));
+        }
+    }
+    wrong
+}
+
 fn banned(source: &Source, words: &[&str]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (number, line) in source.shipped() {
@@ -398,4 +451,16 @@ fn every_rule_has_been_seen_failing() {
     check(opening_words, "relay/src/a.rs", "use x;", true);
     check(leftovers, "relay/src/a.rs", concat!("// TO", "DO: later"), true);
     check(leftovers, "relay/src/a.rs", concat!("to", "do!()"), true);
+    let keys = "relay/src/access/stream_keys.rs";
+    let is = |compares: &str| {
+        format!("impl X {{\n    fn is(&self) -> bool {{\n        {compares}\n    }}\n}}\n")
+    };
+    check(constant_time, keys, &is("known.ct_eq(shown).into()"), false);
+    check(constant_time, keys, &is("known.iter().eq(shown)"), true);
+    check(constant_time, keys, &is("known == shown"), true);
+    check(constant_time, keys, "fn other() {\n    a.ct_eq(b)\n}\n", true);
+    check(constant_time, "relay/src/access/users.rs", "if response == expected {}", true);
+    check(constant_time, "relay/src/access/users.rs", "if self.digest != digest {}", true);
+    check(constant_time, "relay/src/access/users.rs", "if method == Method::Adobe {}", false);
+    check(constant_time, "relay/src/worker/mail.rs", "if code == 7 {}", false);
 }

@@ -54,6 +54,9 @@
   const note = (text) => { element("note").textContent = text; element("note").hidden = !text; };
   const curtain = (text) => { element("curtain").textContent = text; element("curtain").hidden = !text; };
 
+  // The same by what stands in a media type, for pages that the API does not answer.
+  const IN_TYPES = { hvc1: "hevc", hev1: "hevc", av01: "av1", vp09: "vp9", vvc1: "vvc" };
+
   // Whether the browser plays a codec that the API names.
   function judge(table, codec) {
     const [name, type] = table[codec] || [codec, null];
@@ -105,6 +108,12 @@
     retryTimer = setTimeout(start, FACTS_EVERY_MS);
   }
 
+  function giveUpVideo(name, audio) {
+    const instead = audio ? ", choose audio only," : "";
+    giveUp(`The video of this stream is ${name}, which this browser cannot play. ` +
+      `Play it with VLC or FFmpeg${instead} or have it published as H.264.`);
+  }
+
   async function start() {
     stop();
     if (!window.mpegts || !mpegts.isSupported()) {
@@ -129,9 +138,7 @@
     if (known && known.video && wants.video) {
       const { name, plays } = judge(VIDEO, known.video.codec);
       if (!plays) {
-        const instead = known.audio ? ", choose audio only," : "";
-        giveUp(`The video of this stream is ${name}, which this browser cannot play. ` +
-          `Play it with VLC or FFmpeg${instead} or have it published as H.264.`);
+        giveUpVideo(name, Boolean(known.audio));
         return;
       }
     }
@@ -196,7 +203,9 @@
       };
       again(reasons[info.code] || `The relay refuses with status ${info.code}.`);
     } else if (detail === is.MEDIA_CODEC_UNSUPPORTED || detail === is.MEDIA_MSE_ERROR) {
-      giveUp(`This browser cannot play what this stream carries (${info.msg || detail}).`);
+      const [, type] = /(hvc1|hev1|av01|vp09|vvc1)/.exec(info.msg) || [];
+      if (type) giveUpVideo(VIDEO[IN_TYPES[type]][0], true);
+      else giveUp(`This browser cannot play what this stream carries (${info.msg || detail}).`);
     } else if (type === mpegts.ErrorTypes.MEDIA_ERROR) {
       again(`The stream cannot be understood (${info.msg || detail}).`);
     } else {

@@ -90,7 +90,7 @@ pub(super) fn measure(
         let core = OnCore::enter(place.server, place.load())?;
         // A length of a send, so it fits.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length")]
-        raws.push(raw::measure(bytes as usize, fanout.players, files)?);
+        raws.push(raw::measure(bytes as usize, fanout.players, files, place.load())?);
         drop(core);
     }
     let delivered = turns.map(|turns| {
@@ -102,8 +102,11 @@ pub(super) fn measure(
         Delivered { server, secure: index == 1, cpu_per_gb, bytes_per_send }
     };
     let of = |value: fn(&Raw) -> f64| median(raws.iter().map(value).collect());
-    let raw =
-        Raw { cpu_per_gb: of(|raw| raw.cpu_per_gb), sealed_per_gb: of(|raw| raw.sealed_per_gb) };
+    let raw = Raw {
+        cpu_per_gb: of(|raw| raw.cpu_per_gb),
+        beside_per_gb: of(|raw| raw.beside_per_gb),
+        sealed_per_gb: of(|raw| raw.sealed_per_gb),
+    };
     Ok((delivered.into_iter().enumerate().map(row).collect(), raw))
 }
 

@@ -15,8 +15,8 @@ use relay::tls::{CertificateFiles, ClientTls, Layer, SealBuffers, ServerTls, Tls
 use ring::aead as ring_aead;
 use serde::Serialize;
 
-use super::cannot;
 use super::players::median;
+use super::{beside, cannot};
 use crate::CannotRun;
 
 /// CPU per encrypted gigabyte.
@@ -24,6 +24,8 @@ use crate::CannotRun;
 pub(super) struct Raw {
     /// The provider's AES-256-GCM alone.
     pub(super) cpu_per_gb: f64,
+    /// What it adds to bare sends of the same bytes.
+    pub(super) beside_per_gb: f64,
     /// The relay's sealing.
     pub(super) sealed_per_gb: f64,
 }
@@ -46,11 +48,13 @@ const IN_FLIGHT: usize = 32;
 const ROUNDS: usize = 21;
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Raw encryption and sealing of batches of `batch_bytes`, for so many players.
+/// Raw encryption and sealing of batches of `batch_bytes`, for so many players. `load` is the core of
+/// receivers.
 pub(super) fn measure(
     batch_bytes: usize,
     players: usize,
     files: &CertificateFiles,
+    load: usize,
 ) -> Result<Raw, CannotRun> {
     let batch_bytes = batch_bytes.max(1);
     let wrong = |error: aws_lc_rs::error::Unspecified| cannot("AES-GCM fails", &error);
@@ -88,7 +92,8 @@ pub(super) fn measure(
             Ok(())
         })?);
     }
-    Ok(Raw { cpu_per_gb: median(raws), sealed_per_gb: median(seals) })
+    let beside_per_gb = beside::measure(batch_bytes, players, load)?;
+    Ok(Raw { cpu_per_gb: median(raws), beside_per_gb, sealed_per_gb: median(seals) })
 }
 
 /// Each provider over a batch of 60 KiB in records of several sizes.

@@ -44,7 +44,27 @@ pub(super) enum Command {
     Slow(SlowCommand),
     /// Publish and play, beside clients that mean harm
     Hostile(HostileCommand),
+    /// Publish and play while something is killed, cut or drained, and tell how players came
+    /// through
+    #[command(after_help = FAILOVER_EXAMPLES)]
+    Failover(FailoverCommand),
 }
+
+const FAILOVER_EXAMPLES: &str = "\
+Players and publishers obey redirects and requests to connect again, and who loses its connection
+tries the next target after 0.1 s and up to 2 s. All players check every frame.
+
+Examples:
+  loadgen failover --target rtmp://a/live --target rtmp://b/live --players 200 --gop 1s \\
+      --command 'kill -9 $(pidof relay)' --expect 'recovered>=0.99,gap.p99<3s'
+      Players on two nodes, one of which dies 5 s after the full load is on.
+  loadgen failover --target rtmp://b/live --publishers 0 --streams 1 --players 50 \\
+      --command 'curl -X POST http://a:8935/api/v1/drain' --at 3s --expect 'gap.max<1s'
+      What viewers of one node see when another one drains.
+
+Beside what run compares: recovered (the share of players that were never without a frame for longer
+than --within), gap.p50, gap.p99, gap.max (each player's longest silence that ended after the
+command), failover_players, failover_recovered, failover_moves.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -159,6 +179,28 @@ pub(super) struct HostileCommand {
     /// What they do, separated by commas; all of it by default
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Hostile clients")]
     pub(super) attacks: Vec<String>,
+}
+
+/// `failover`
+#[derive(Debug, Args)]
+pub(super) struct FailoverCommand {
+    #[command(flatten)]
+    pub(super) run: RunCommand,
+    /// What kills, cuts or drains something, run by `sh -c`; none where somebody else does it
+    #[arg(long, value_name = "COMMAND", help_heading = "Failover")]
+    pub(super) command: Option<String>,
+    /// Where players and publishers go that lose their connection, in turn; to the other targets by
+    /// default; may be given several times
+    #[arg(long, value_name = "URL", help_heading = "Failover")]
+    pub(super) fallback: Vec<String>,
+    /// When, from the point from which the full load is on
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
+    #[arg(help_heading = "Failover")]
+    pub(super) at: Duration,
+    /// A player has recovered when it was never without a frame for longer than this
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
+    #[arg(help_heading = "Failover")]
+    pub(super) within: Duration,
 }
 
 /// Where to.

@@ -12,6 +12,7 @@ use super::options::{
     RunCommand, TargetOptions,
 };
 use crate::engine::Attack;
+use crate::failover::Failover;
 use crate::failure::Failure;
 use crate::flv::FlvFile;
 use crate::payload::VideoCodec;
@@ -68,6 +69,17 @@ pub(super) fn plan(cli: Cli) -> Result<Plan, Failure> {
             let attacks = attacks(&command.attacks)?;
             let plan = run(&shape("hostile", 10, None), command.run)?;
             Ok(Plan { attackers: command.attackers, attacks, ..plan })
+        }
+        Command::Failover(command) => {
+            let plan = run(&shape("failover", 50, None), command.run)?;
+            if command.at >= plan.duration {
+                return Err(Failure::new("--at lies behind the end: make --duration longer"));
+            }
+            let fallback = command.fallback.iter().map(|url| Target::parse(url));
+            let fallback = fallback.collect::<Result<Vec<_>, _>>()?;
+            let (command, at, within) = (command.command, command.at, command.within);
+            let failover = Some(Failover { command, at, within, fallback });
+            Ok(Plan { failover, reconnect: true, verify: 1.0, ..plan })
         }
     }
 }
@@ -182,6 +194,7 @@ fn assemble(
         stopped: 0.0,
         attackers: 0,
         attacks: Vec::new(),
+        failover: None,
         checks: Checks::default(),
         expect: reports.expect.into_iter().flat_map(Vec::from).collect(),
         part: part(load.part.as_deref())?,

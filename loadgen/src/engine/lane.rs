@@ -22,17 +22,12 @@ pub(super) struct Lane {
     tunnel: Option<Box<TunnelClient>>,
     /// The request that the last connection left unanswered, to be made again on this one.
     again: Vec<Bytes>,
-    /// Connections in a row on which no request was answered.
-    fruitless: u32,
     buffers: SealBuffers,
     /// Plaintext of what came last; kept to be used again.
     plain: Vec<u8>,
     /// When somebody will look at it, unless something happens before.
     pub(super) watched: Option<Duration>,
 }
-
-/// Connections in a row that may bring nothing before a tunnel is given up.
-const FRUITLESS_MAX: u32 = 3;
 
 impl Lane {
     /// A lane to `target`; `None` when RTMP goes over TCP as it is.
@@ -57,14 +52,12 @@ impl Lane {
         }
         let buffers = SealBuffers::default();
         let (again, plain) = (Vec::new(), Vec::new());
-        Ok(Some(Self { tls, tunnel, again, fruitless: 0, buffers, plain, watched: None }))
+        Ok(Some(Self { tls, tunnel, again, buffers, plain, watched: None }))
     }
 
     /// Its connection is over. Whether another one can take its place.
     pub(super) fn outlives_connection(&mut self) -> bool {
-        let open = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_open());
-        self.fruitless += 1;
-        open && self.fruitless <= FRUITLESS_MAX
+        self.tunnel.as_mut().is_some_and(|tunnel| tunnel.outlives_connection())
     }
 
     /// Goes on by another connection to the same target.
@@ -138,14 +131,10 @@ impl Lane {
         }
         let Some(tunnel) = &mut self.tunnel else { return Ok(input.to_vec()) };
         let mut rtmp = Vec::new();
-        let (answered, _) = tunnel.polls();
         while let Some(piece) =
             tunnel.receive(&mut input, now).map_err(|error| lost("tunnel", &error))?
         {
             rtmp.extend_from_slice(piece);
-        }
-        if tunnel.polls().0 > answered {
-            self.fruitless = 0;
         }
         Ok(rtmp)
     }

@@ -10,6 +10,7 @@ use relay::session::ClientEvent;
 use super::dialogue::{Dialogue, Opening};
 use super::task::{Loss, Task};
 use super::web::WebDialogue;
+use crate::failover::Silence;
 use crate::measure::{Meter, SpanKind, Spans};
 use crate::plan::Pace;
 use crate::verify::Verifier;
@@ -110,6 +111,7 @@ pub(super) struct Player {
     counts: bool,
     /// Its last frame on an earlier connection.
     outage_since: Option<Duration>,
+    pub(super) silence: Silence,
 }
 
 /// What the server did that changes the player's way.
@@ -149,6 +151,7 @@ impl Player {
             joined: false,
             counts: !task.joined_before,
             outage_since: task.outage_since,
+            silence: task.silence,
         }
     }
 
@@ -237,6 +240,7 @@ impl Player {
 
     fn frame(&mut self, key: bool, now: Duration, meter: &mut Meter) {
         let asked = self.asked.unwrap_or(now);
+        self.silence.frame(now, meter);
         if !self.heard {
             self.heard = true;
             meter.spans.record(SpanKind::FirstByte, now.saturating_sub(asked));

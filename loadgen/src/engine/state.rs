@@ -23,6 +23,7 @@ use super::task::{Job, Loss, REDIRECTS_MAX, Task};
 use super::timers::{Event, Timers};
 use super::worker::Shared;
 use crate::clock;
+use crate::failover::Silence;
 use crate::measure::{Meter, SpanKind};
 use crate::plan::Pace;
 use crate::source::{FileLoop, Source, Synthetic};
@@ -42,6 +43,8 @@ pub(super) struct State {
     /// The client of each connection, by the connection's slot.
     by_slot: Vec<Option<(ConnectionKey, u64)>>,
     last_id: u64,
+    /// Players that lost their connection and have not begun the next, by number.
+    away: HashMap<usize, Silence>,
     end: Duration,
     stopped: bool,
 }
@@ -77,6 +80,7 @@ impl State {
             clients: HashMap::new(),
             by_slot: Vec::new(),
             last_id: 0,
+            away: HashMap::new(),
             end,
             stopped: false,
         }
@@ -239,6 +243,9 @@ impl State {
 
     /// The load is over: whoever is still there is settled.
     pub(super) fn settle(&mut self, now: Duration) {
+        for (_, mut silence) in std::mem::take(&mut self.away) {
+            self.settle_silence(&mut silence, now);
+        }
         let left: Vec<u64> = self.clients.keys().copied().collect();
         for id in left {
             if self.clients.get(&id).is_some_and(|client| !client.leaving) {
@@ -254,7 +261,8 @@ impl State {
         self.meter.spans.record(SpanKind::TimerLate, late);
     }
 
-    fn start(&mut self, task: Task, crowd: &mut Crowd) {
+    fn start(&mut self, mut task: Task, crowd: &mut Crowd) {
+        self.follow(&mut task);
         let first = task.attempt == 0 && task.redirects == 0;
         if let Job::Player(arrival) = task.job {
             self.meter.of(task.is_slow()).0.players_planned += u64::from(first);

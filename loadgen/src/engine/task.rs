@@ -6,6 +6,7 @@ use std::time::Duration;
 use relay::session::SessionError;
 
 use super::attack::Attack;
+use crate::failover::Silence;
 use crate::plan::{Arrival, Pace, Plan};
 use crate::target::Target;
 
@@ -33,6 +34,8 @@ pub(super) struct Task {
     pub(super) joined_before: bool,
     /// Its last frame on an earlier connection that was lost.
     pub(super) outage_since: Option<Duration>,
+    /// What `failover` knows of a player.
+    pub(super) silence: Silence,
     /// The client whose place it takes once it has begun.
     pub(super) replaces: Option<u64>,
 }
@@ -50,6 +53,7 @@ impl Task {
             redirects: 0,
             joined_before: false,
             outage_since: None,
+            silence: Silence::default(),
             replaces: None,
         }
     }
@@ -61,6 +65,12 @@ impl Task {
             Job::Player(arrival) => (arrival.player, &plan.play_from),
             Job::Attacker(index, _) => (index, &plan.play_from),
         };
+        // Where something is to fail, who comes again tries another one.
+        let failover = plan.failover.as_ref().filter(|_| self.attempt > 0);
+        let again = if failover.is_some() { self.attempt } else { 0 };
+        let number = number + usize::try_from(again).unwrap_or_default();
+        let fallback = failover.map(|failover| &failover.fallback);
+        let targets = fallback.filter(|fallback| !fallback.is_empty()).unwrap_or(targets);
         let target = match &self.target {
             Some(target) => Target::clone(target),
             None => targets[number % targets.len()].clone(),

@@ -57,6 +57,9 @@ counters! {
     republished: "Times that players saw the publisher begin anew.";
     reconnects: "Connections made again after a loss.";
     redirects: "Requests of servers to go elsewhere, obeyed.";
+    failover_players: "Players that had frames before the command of failover.";
+    failover_recovered: "Of those, players that were never without a frame for longer than --within after it.";
+    failover_moves: "Times that they lost their connection after it, or were sent elsewhere.";
     attackers_started: "Hostile connections made.";
     attackers_closed: "Hostile connections that the server closed.";
     attackers_open: "Hostile connections still open when the load ended.";

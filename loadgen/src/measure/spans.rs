@@ -54,6 +54,7 @@ spans! {
     FirstByte "first_byte" "play to first byte": "From the play command to the first audio or video.";
     FirstKey "first_key" "play to first key frame": "From the play command to the first key frame.";
     Outage "outage" "outage": "From a player's last frame before a loss to its first after it.";
+    Gap "gap" "longest gap": "A player's longest time without a frame that ended after the command of failover.";
     TimerLate "timer_late" "late timers": "How late the generator itself did what was due.";
 }
 

@@ -36,6 +36,7 @@ fn plan(players: usize) -> Plan {
         stopped: 0.0,
         attackers: 0,
         attacks: Vec::new(),
+        failover: None,
         checks: Checks::default(),
         expect: Vec::new(),
         part: (0, 1),

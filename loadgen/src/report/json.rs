@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json as value};
 
-use crate::measure::{Counters, SpanKind};
+use crate::measure::{Counters, Span, SpanKind};
 use crate::run::{Judgement, Outcome};
 
 /// The document.
@@ -53,6 +53,16 @@ pub fn json(outcome: &Outcome) -> Value {
         })).collect::<Vec<_>>(),
         "valid": outcome.invalid.is_empty(),
         "invalid_because": outcome.invalid,
+        "failover": plan.failover.as_ref().map(|failover| value!({
+            "command": failover.command,
+            "at_seconds": failover.at.as_secs_f64(),
+            "within_seconds": failover.within.as_secs_f64(),
+            "ran": outcome.ran,
+            "players": collected.counters.failover_players,
+            "recovered": collected.recovered(),
+            "moves": collected.counters.failover_moves,
+            "gaps_us": gaps(outcome),
+        })),
         "kept": share(collected.counters.players_kept),
         "joined": share(collected.counters.players_joined),
         "rate_bits_per_second": collected.rate(plan),
@@ -74,6 +84,12 @@ pub fn json(outcome: &Outcome) -> Value {
 fn counters(counters: &Counters) -> Value {
     let table = counters.table().into_iter();
     Value::Object(table.map(|(name, count, _)| (name.to_owned(), count.into())).collect())
+}
+
+/// Every player's longest gap: value in microseconds, players.
+fn gaps(outcome: &Outcome) -> Value {
+    let gaps = outcome.collected.spans.of(SpanKind::Gap).map(Span::sparse).unwrap_or_default();
+    value!(gaps)
 }
 
 fn spans(outcome: &Outcome) -> Value {

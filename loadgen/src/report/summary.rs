@@ -69,6 +69,7 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             show_count(slow.gaps),
         )?;
     }
+    write_failover(out, outcome)?;
     if counters.attackers_started > 0 {
         writeln!(
             out,
@@ -100,6 +101,37 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             "the generator was the bottleneck"
         };
         writeln!(out, "  no verdict: {why}")?;
+    }
+    Ok(())
+}
+
+/// Edges of the histogram of gaps, in milliseconds.
+const GAP_EDGES_MS: &[u64] = &[100, 200, 500, 1_000, 2_000, 5_000, 10_000];
+
+/// How players came through what `failover` did.
+fn write_failover(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let Some(failover) = &outcome.plan.failover else { return Ok(()) };
+    let (collected, counters) = (&outcome.collected, &outcome.collected.counters);
+    writeln!(
+        out,
+        "  failover    {} of {} players recovered within {}; {} connections lost or moved",
+        show_count(counters.failover_recovered),
+        show_count(counters.failover_players),
+        show_duration(failover.within),
+        show_count(counters.failover_moves),
+    )?;
+    let gaps = collected.spans.of(SpanKind::Gap).map(Span::sparse).unwrap_or_default();
+    let mut from = 0;
+    for edge in GAP_EDGES_MS.iter().copied().chain([u64::MAX]) {
+        let is_here = |micros: &u64| (from..edge).contains(&(micros / 1_000));
+        let count: u64 =
+            gaps.iter().filter(|(value, _)| is_here(value)).map(|(_, count)| count).sum();
+        if count > 0 {
+            let show = |edge: u64| show_micros(edge.saturating_mul(1_000));
+            let upper = if edge == u64::MAX { "more".to_owned() } else { show(edge) };
+            writeln!(out, "    gap {:>9} to {upper:<9} {}", show(from), show_count(count))?;
+        }
+        from = edge;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod bad_input;
+mod cluster;
 mod faults;
 mod figures;
 mod lanes;

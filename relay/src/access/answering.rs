@@ -72,6 +72,7 @@ mod tests {
                     query: &query,
                     is_encoder: true,
                     peer: [10, 0, 0, 1].into(),
+                    stands_for_many: false,
                     unix: 1_000,
                     chance: step,
                     is_guessing: false,

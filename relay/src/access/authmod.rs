@@ -12,9 +12,11 @@
 //!
 //! Nothing is kept between the steps. The challenge says when it was made and is authentic by a
 //! code, which the file of users is the key of; so any worker, and any node with the same file,
-//! takes the answer. It is good for [`CHALLENGE_SECONDS`] and, on one node, once.
+//! takes the answer. It is good for [`CHALLENGE_SECONDS`], only from the address that was asked,
+//! unless that stands for many, and, on one node, once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
@@ -30,6 +32,19 @@ pub const CHALLENGE_SECONDS: u64 = 60;
 pub(super) enum Method {
     Adobe,
     Limelight,
+}
+
+/// What a question is bound to besides its user.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    /// The application that is connected to.
+    pub(super) app: &'a str,
+    /// Where the answer has to come from; `None`: from anywhere.
+    pub(super) place: Option<IpAddr>,
+    /// Seconds since 1970.
+    pub(super) unix: u64,
+    /// Makes challenges differ; it need not be secret.
+    pub(super) chance: u64,
 }
 
 /// What a connect that may be a step of this comes to.
@@ -92,16 +107,14 @@ impl Method {
     }
 }
 
-/// The query of a connect to `app`, judged by one file of users. `chance` makes challenges differ;
-/// it need not be secret.
+/// The query of a connect, judged by one file of users.
 pub(super) fn step(
     users: &Users,
     query: &str,
-    app: &str,
-    unix: u64,
-    chance: u64,
+    asking: &Asking<'_>,
     answered: &mut Answered,
 ) -> Step {
+    let Asking { app, unix, .. } = *asking;
     let method = match raw_parameter(query, "authmod") {
         Some("adobe") => Method::Adobe,
         Some("llnw") => Method::Limelight,
@@ -115,13 +128,13 @@ pub(super) fn step(
     let Some(response) = raw_parameter(query, "response") else {
         let printable = user.bytes().all(|byte| byte.is_ascii_graphic());
         let user = if printable { user } else { "-" };
-        let challenge = make(users, user, unix, chance);
+        let challenge = make(users, user, asking);
         return Step::Ask(method.challenge(user, &salt, &challenge));
     };
     // Adobe's challenge comes back as `opaque`, since `challenge` is then the client's own.
     let parameter = if method == Method::Adobe { "opaque" } else { "nonce" };
     let challenge = raw_parameter(query, parameter).unwrap_or_default();
-    let fresh = is_fresh(users, user, challenge, unix);
+    let fresh = is_fresh(users, user, challenge, asking);
     let expected = proof.and_then(|proof| match method {
         Method::Adobe => {
             let own = raw_parameter(query, "challenge")?;
@@ -144,33 +157,47 @@ pub(super) fn step(
         Some((time, bytes)) if answered.enter(bytes, time, unix) => {
             Step::Proved(Login { user: user.into(), file: users.file.clone() })
         }
-        _ => Step::Ask(method.challenge(user, &salt, &make(users, user, unix, chance))),
+        _ => Step::Ask(method.challenge(user, &salt, &make(users, user, asking))),
     }
 }
 
-fn make(users: &Users, user: &str, unix: u64, chance: u64) -> String {
-    let time = u32::try_from(unix).unwrap_or(u32::MAX).to_be_bytes();
-    let (time, chance) = (&time[..], &chance.to_be_bytes()[..]);
-    let code = users.code(&[b"challenge", user.as_bytes(), time, chance]);
+fn make(users: &Users, user: &str, asking: &Asking<'_>) -> String {
+    let time = u32::try_from(asking.unix).unwrap_or(u32::MAX).to_be_bytes();
+    let (time, chance) = (&time[..], &asking.chance.to_be_bytes()[..]);
+    let code = asking.code(users, user, time, chance);
     hex(&[time, chance, &code[..12]].concat())
 }
 
-/// The time and the bytes of a challenge that was made here for this user, and not long ago.
+/// The time and the bytes of a challenge that was made for this user at this place, and not long
+/// ago.
 fn is_fresh(
     users: &Users,
     user: &str,
     challenge: &str,
-    unix: u64,
+    asking: &Asking<'_>,
 ) -> Option<(u64, [u8; CHALLENGE_BYTES])> {
+    let unix = asking.unix;
     let bytes: [u8; CHALLENGE_BYTES] = from_hex(challenge)?;
     let (time, rest) = bytes.split_first_chunk::<4>()?;
     let (chance, code) = rest.split_at(8);
-    let expected = users.code(&[b"challenge", user.as_bytes(), time, chance]);
+    let expected = asking.code(users, user, time, chance);
     let authentic = bool::from(expected[..12].ct_eq(code));
     let time = u64::from(u32::from_be_bytes(*time));
     let fresh = time <= unix.saturating_add(CHALLENGE_SECONDS)
         && unix < time.saturating_add(CHALLENGE_SECONDS);
     (authentic && fresh).then_some((time, bytes))
+}
+
+impl Asking<'_> {
+    /// By which a challenge is known again.
+    fn code(&self, users: &Users, user: &str, time: &[u8], chance: &[u8]) -> [u8; 32] {
+        let (name, user) = (&b"challenge"[..], user.as_bytes());
+        match self.place {
+            None => users.code(&[name, user, time, chance]),
+            Some(IpAddr::V4(place)) => users.code(&[name, user, time, chance, &place.octets()]),
+            Some(IpAddr::V6(place)) => users.code(&[name, user, time, chance, &place.octets()]),
+        }
+    }
 }
 
 impl Answered {

@@ -13,7 +13,19 @@ fn users() -> Users {
 
 /// One connect to application `live`.
 fn connect(users: &Users, answered: &mut Answered, query: &str, unix: u64) -> Step {
-    step(users, query, "live", unix, 7, answered)
+    connect_from(users, answered, query, unix, None)
+}
+
+/// The same from a place that does not stand for many.
+fn connect_from(
+    users: &Users,
+    answered: &mut Answered,
+    query: &str,
+    unix: u64,
+    place: Option<&str>,
+) -> Step {
+    let place = place.map(|place| place.parse().unwrap());
+    step(users, query, &Asking { app: "live", place, unix, chance: 7 }, answered)
 }
 
 /// The value of a parameter in a question, found as FFmpeg finds it.
@@ -177,4 +189,30 @@ fn answered_challenges_are_remembered_as_long_as_they_could_be_used() {
     assert!(answered.challenges.len() <= ANSWERED_MAX);
     let listed: usize = answered.by_age.values().map(Vec::len).sum();
     assert_eq!(listed, answered.challenges.len());
+}
+
+#[test]
+fn an_answer_is_good_where_the_question_was_asked() {
+    let users = users();
+    for method in [Method::Adobe, Method::Limelight] {
+        let query = format!("authmod={}&user=user", method.name());
+        let asked = |place| {
+            let answered = &mut Answered::default();
+            match connect_from(&users, answered, &query, NOW, place) {
+                Step::Ask(question) => answer(method, &question, "user", "pass"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let places = [None, Some("203.0.113.7"), Some("203.0.113.8"), Some("2001:db8::")];
+        for here in places {
+            for there in places {
+                // Another node, to which this answer is new.
+                let answered = &mut Answered::default();
+                let found = connect_from(&users, answered, &asked(here), NOW, there);
+                let proved = matches!(found, Step::Proved(_));
+                assert_eq!(proved, here == there, "{here:?} {there:?}: {found:?}");
+                assert!(proved || matches!(found, Step::Ask(_)), "{found:?}");
+            }
+        }
+    }
 }

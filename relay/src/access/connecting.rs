@@ -6,7 +6,8 @@
 
 use std::net::IpAddr;
 
-use super::authmod::{self, Answered, Method, Step};
+use super::authmod::{self, Answered, Asking, Method, Step};
+use super::guesses::network;
 use super::parameter::raw_parameter;
 use super::users::Users;
 use super::{Login, Reason};
@@ -22,6 +23,8 @@ pub struct Connecting<'a> {
     pub is_encoder: bool,
     /// Where the peer is.
     pub peer: IpAddr,
+    /// Whether many share that address, so that a client may well come from another one next time.
+    pub stands_for_many: bool,
     /// Seconds since 1970.
     pub unix: u64,
     /// Something that differs each time.
@@ -70,7 +73,9 @@ impl Connecting<'_> {
             return ConnectJudgement::Refused(Reason::Guessing, why);
         }
         let Self { query, app, unix, chance, .. } = *self;
-        match authmod::step(users, query, app, unix, chance, answered) {
+        let place = (!self.stands_for_many).then(|| network(self.peer));
+        let asking = Asking { app, place, unix, chance };
+        match authmod::step(users, query, &asking, answered) {
             Step::Ask(question) => ConnectJudgement::Challenged(question),
             Step::Proved(login) => ConnectJudgement::Accepted(Some(login)),
             Step::Failed(why) => ConnectJudgement::Refused(Reason::WrongPassword, why),

@@ -79,6 +79,7 @@ fn connect(query: &str) {
         query,
         is_encoder: true,
         peer: [203, 0, 113, 7].into(),
+        stands_for_many: true,
         unix: UNIX,
         chance: 7,
         is_guessing: false,

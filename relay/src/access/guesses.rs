@@ -33,7 +33,7 @@ impl Guesser {
     #[must_use]
     pub fn new(peer: IpAddr, asked: Option<&str>) -> Self {
         let digest = |asked: &str| KeyId::of("guess", &[asked.as_bytes()]).digest();
-        Self { address: key(peer), asked: asked.map(digest).unwrap_or_default() }
+        Self { address: network(peer), asked: asked.map(digest).unwrap_or_default() }
     }
 }
 
@@ -92,7 +92,8 @@ impl Entry {
     }
 }
 
-fn key(peer: IpAddr) -> IpAddr {
+/// What one customer is given: an address of IPv4, or the first 64 bits of one of IPv6.
+pub(super) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -160,6 +160,9 @@ pub enum Reason {
     Expired,
     /// What was shown is true, and holds from later on.
     Early,
+    /// The token names a key that is not among those that were fetched: right or wrong, nobody
+    /// knows.
+    UnknownKey,
     /// The stream key is wrong.
     WrongKey,
     /// The signature is wrong.
@@ -208,6 +211,7 @@ impl Reason {
             Self::Scope => "What was shown does not allow playing this stream",
             Self::Expired => "What was shown has expired",
             Self::Early => "What was shown is not valid yet",
+            Self::UnknownKey => "The key of the token is not known here, perhaps not yet",
             Self::WrongKey => "The stream key is wrong",
             Self::WrongSignature => "The signature of the URL is wrong",
             Self::WrongToken => "The token is wrong",

@@ -304,6 +304,7 @@ fn encoders_are_asked_for_a_user_where_nothing_else_lets_them_in() {
         query: "",
         is_encoder: true,
         peer: PUBLIC.parse().unwrap(),
+        stands_for_many: false,
         unix: NOW,
         chance: 1,
         is_guessing: false,

@@ -153,6 +153,10 @@ impl Tokens {
             Some(claims) => self
                 .judge_claims(&claims.claims, token, inquiry, name)
                 .map_or_else(Judgement::Refused, Judgement::Granted),
+            // A key that came into use since the last look is nobody's guess.
+            None if self.keys.is_none() && id.is_some_and(|id| !keys.has(id)) => {
+                Judgement::Refused(Reason::UnknownKey)
+            }
             None => wrong,
         }
     }

@@ -315,11 +315,11 @@ fn keys_that_are_fetched_are_waited_for_and_asked_for_again() {
     check(&failed, "rsa-1", true, "Refused(Unavailable)");
     let failed = fetched(None, NOW - REFETCH_SECONDS);
     check(&failed, "rsa-1", true, "Ask(Keys)");
-    for (age, unknown) in [(0, "Refused(WrongToken)"), (REFETCH_SECONDS, "Ask(Keys)")] {
+    for (age, unknown) in [(0, "Refused(UnknownKey)"), (REFETCH_SECONDS, "Ask(Keys)")] {
         let fetched = fetched(Some(JWKS), NOW - age);
         check(&fetched, "rsa-1", true, "Granted");
         check(&fetched, "rsa-2", true, unknown);
-        check(&fetched, "rsa-2", false, "Refused(WrongToken)");
+        check(&fetched, "rsa-2", false, "Refused(UnknownKey)");
     }
     // A secret in a set that everybody can fetch is no secret.
     let oct = br#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;

@@ -18,6 +18,7 @@ use super::fields::{Input, Output};
 use super::identity::{EPOCH_MAX, NodeKey, Position};
 use super::message::{Announced, At, Beat, Digest, Edge, Ended, Message, Part, Phase, Report};
 use super::refusal::Refusal;
+use super::settings::{DOOR_BYTES_MAX, DOORS_MAX};
 use crate::limits::Limits;
 
 /// The oldest and newest version of the protocol that this build speaks.
@@ -69,6 +70,7 @@ mod kind {
     pub(super) const PUSHES: u8 = 19;
     pub(super) const STOP_PUSH: u8 = 20;
     pub(super) const UNFED: u8 = 21;
+    pub(super) const DOORS: u8 = 22;
     pub(super) const AT: u8 = 30;
     pub(super) const HEADERS: u8 = 31;
     pub(super) const TAKE: u8 = 32;
@@ -119,13 +121,17 @@ impl Message {
             Self::Beat(beat) => {
                 out.u8(kind::BEAT);
                 out.u64(beat.at);
-                out.flags([beat.echo.is_some(), beat.draining]);
+                out.flags([beat.echo.is_some(), beat.draining, beat.full]);
                 let (at, held) = beat.echo.unwrap_or_default();
                 out.u64(at);
                 out.u64(held);
                 out.u32(beat.spare_kbit);
             }
             Self::Bye => out.u8(kind::BYE),
+            Self::Doors { doors } => {
+                out.u8(kind::DOORS);
+                out.list(doors, |out, door| out.text(door));
+            }
             Self::Announce { part, entries } => {
                 out.u8(kind::ANNOUNCE);
                 write_part(out, *part);
@@ -209,12 +215,13 @@ impl Message {
             greeting::REFUSED => Self::Refused(read_refusal(input)?),
             kind::BEAT => {
                 let at = input.u64()?;
-                let [answers, draining] = input.flags()?;
+                let [answers, draining, full] = input.flags()?;
                 let (sent, held) = (input.u64()?, input.u64()?);
                 let echo = answers.then_some((sent, held));
-                Self::Beat(Beat { at, echo, spare_kbit: input.u32()?, draining })
+                Self::Beat(Beat { at, echo, spare_kbit: input.u32()?, draining, full })
             }
             kind::BYE => Self::Bye,
+            kind::DOORS => Self::Doors { doors: read_doors(input)? },
             kind::ANNOUNCE => Self::Announce {
                 part: read_part(input)?,
                 entries: input.list(|input| read_announced(input, limits))?,
@@ -359,6 +366,14 @@ fn read_announced(input: &mut Input<'_>, limits: &Limits) -> Result<Announced, C
         _ => return Err(CodecError::Number),
     };
     Ok(Announced { name, epoch, phase, rate_kbit: input.u32()? })
+}
+
+fn read_doors(input: &mut Input<'_>) -> Result<Arc<[Arc<str>]>, CodecError> {
+    let doors = input.list(|input| input.text(DOOR_BYTES_MAX, false))?;
+    if doors.len() > DOORS_MAX {
+        return Err(CodecError::Number);
+    }
+    Ok(doors.into())
 }
 
 fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {

@@ -59,12 +59,21 @@ fn messages() -> Vec<(&'static str, Message)> {
         },
     ];
     let parent = |parent| Message::Parent { name: "live/one".into(), epoch: 7, order: 4, parent };
-    let beat =
-        |at, echo, spare_kbit, draining| Message::Beat(Beat { at, echo, spare_kbit, draining });
+    let beat = |at, echo, spare_kbit, draining| {
+        Message::Beat(Beat { at, echo, spare_kbit, draining, full: false })
+    };
     vec![
         ("beat", beat(5_000_000, Some((4_000_000, 250)), 900_000, true)),
         ("first_beat", beat(1, None, u32::MAX, false)),
+        (
+            "full_beat",
+            Message::Beat(Beat { at: 1, echo: None, spare_kbit: 7, draining: false, full: true }),
+        ),
         ("bye", Message::Bye),
+        (
+            "doors",
+            Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
+        ),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
         ("withdraw", Message::Withdraw { entries: vec![ended()] }),

@@ -110,9 +110,13 @@ impl Entry {
         claims.chain(local).max().map(|(_, term)| term)
     }
 
-    /// Whether some node has a publisher of it.
-    pub(super) fn is_busy(&self) -> bool {
-        self.claims.iter().any(|claim| claim.lost.is_none() && claim.phase != Phase::Resting)
+    /// Whether some node has a publisher of it that stays, as far as that node does.
+    pub(super) fn is_busy(&self, draining: impl Fn(NodeKey) -> bool) -> bool {
+        let stays = |claim: &Claim| {
+            let there = claim.lost.is_none() && claim.phase != Phase::Resting;
+            there && !draining(claim.term.origin)
+        };
+        self.claims.iter().any(stays)
     }
 
     /// What this node has of it, and how that comes here, this node included.

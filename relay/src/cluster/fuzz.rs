@@ -45,6 +45,7 @@ pub fn peer(data: &[u8]) {
         credentials: credentials("a", 1),
         limits: Arc::new(Limits::default()),
         fanout_max: 2,
+        doors: ["rtmp://a".into()].into(),
         link_linger: Duration::from_secs(1),
         seed: [3; 32],
     });

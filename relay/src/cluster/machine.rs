@@ -89,6 +89,12 @@ pub struct PeerView {
     pub clock: Option<ClockOffset>,
     /// Whether it drains.
     pub draining: bool,
+    /// Whether it takes no more players.
+    pub full: bool,
+    /// What it could still send, in kbit/s, as far as is known here; `u32::MAX`: without bounds.
+    pub spare_kbit: u32,
+    /// Where clients reach it.
+    pub doors: Arc<[Arc<str>]>,
     /// Streams that it announced.
     pub streams: usize,
 }
@@ -224,7 +230,7 @@ impl Cluster {
             }
             return Ok(local.term(me));
         }
-        if conflict == Conflict::Reject && known.is_some_and(Entry::is_busy) {
+        if conflict == Conflict::Reject && self.is_busy(name) {
             return Err(ClaimRefused::Busy);
         }
         let epoch = known.map_or(0, |entry| entry.highest) + 1;
@@ -346,9 +352,21 @@ impl Cluster {
     }
 
     /// What this node could still send, in kbit/s (`u32::MAX`: without bounds), and whether it
-    /// drains: then its peers feed from elsewhere.
+    /// drains: then its peers feed from elsewhere. Told with the next heartbeat.
     pub fn set_spare(&mut self, kbit: u32, draining: bool) {
         self.members.set_spare(kbit, draining);
+    }
+
+    /// Whether this node has as many players as it may: then others send it none. Told with the next
+    /// heartbeat.
+    pub fn set_full(&mut self, full: bool) {
+        self.members.set_full(full);
+    }
+
+    /// This node begins to drain, which the others are told at once: they are fed from elsewhere
+    /// from now on, and its publishers stand in the way of nobody.
+    pub fn drain(&mut self, now: Duration) {
+        self.members.drain(now, &mut self.out);
     }
 
     /// This node ends now. Nothing is to be called after this.
@@ -401,6 +419,9 @@ impl Cluster {
             version: peer.version,
             clock: self.members.clock(peer.identity.key),
             draining: peer.draining,
+            full: peer.full,
+            spare_kbit: peer.spare_kbit,
+            doors: Arc::clone(&peer.doors),
             streams: self.told.get(&peer.identity.key).map_or(0, |told| told.names.len()),
         })
     }
@@ -411,10 +432,18 @@ impl Cluster {
         self.members.clock(peer)
     }
 
-    /// Whether another node has a publisher of this name that is connected.
+    /// Whether another node has a publisher of this name that is connected. One on a node that
+    /// drains is on its way, perhaps to here.
     #[must_use]
     pub fn is_busy(&self, name: &str) -> bool {
-        self.streams.get(name).is_some_and(Entry::is_busy)
+        let draining = |key| self.members.peer(key).is_some_and(|peer| peer.draining);
+        self.streams.get(name).is_some_and(|entry| entry.is_busy(draining))
+    }
+
+    /// Whether other nodes are fed a stream from here: there is somebody who plays it.
+    #[must_use]
+    pub fn is_fed(&self, name: &str) -> bool {
+        self.feeding.contains(name)
     }
 
     /// What is known of a stream; `None` when nothing is.

@@ -43,6 +43,7 @@ pub(super) struct Members {
     strangers: usize,
     spare_kbit: u32,
     draining: bool,
+    full: bool,
 }
 
 /// A known node.
@@ -63,6 +64,10 @@ pub(super) struct Peer {
     pub(super) spare_kbit: u32,
     /// It wants to feed nobody.
     pub(super) draining: bool,
+    /// It takes no more players.
+    pub(super) full: bool,
+    /// Where clients reach it.
+    pub(super) doors: Arc<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -113,6 +118,7 @@ impl Members {
             strangers: 0,
             spare_kbit: u32::MAX,
             draining: false,
+            full: false,
         }
     }
 
@@ -151,6 +157,28 @@ impl Members {
 
     pub(super) fn set_spare(&mut self, spare_kbit: u32, draining: bool) {
         (self.spare_kbit, self.draining) = (spare_kbit, draining);
+    }
+
+    /// Whether this node has as many players as it may.
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// This node is on its way out, which the others are told at once.
+    pub(super) fn drain(&mut self, now: Duration, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.draining, true) {
+            let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
+            for key in keys {
+                self.beat(key, now, out);
+            }
+        }
+    }
+
+    /// A node says where clients reach it.
+    pub(super) fn set_doors(&mut self, key: NodeKey, doors: Arc<[Arc<str>]>) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.doors = doors;
+        }
     }
 
     /// The list of peers, as DNS answered or as it was configured.
@@ -257,7 +285,7 @@ impl Members {
                     peer.clock.add(RoundTrip { sent, held, there: beat.at, now: micros(now) });
                 }
                 peer.beat = Some((beat.at, now));
-                peer.spare_kbit = beat.spare_kbit;
+                (peer.spare_kbit, peer.full) = (beat.spare_kbit, beat.full);
                 let changed = std::mem::replace(&mut peer.draining, beat.draining) != beat.draining;
                 changed.then_some(Membership::Changed(key))
             }
@@ -401,6 +429,8 @@ impl Members {
                 beat: None,
                 spare_kbit: u32::MAX,
                 draining: false,
+                full: false,
+                doors: Arc::default(),
             };
             if self.peers.is_empty() {
                 self.deadlines.set(Due::Beat, now + self.limits.heartbeat_interval);
@@ -558,8 +588,8 @@ impl Members {
         let Some(peer) = self.peers.get(&key) else { return };
         let Some(line) = peer.line else { return };
         let echo = peer.beat.map(|(at, came)| (at, micros(now.saturating_sub(came))));
-        let (spare_kbit, draining) = (self.spare_kbit, self.draining);
-        let beat = Beat { at: micros(now), echo, spare_kbit, draining };
+        let (spare_kbit, draining, full) = (self.spare_kbit, self.draining, self.full);
+        let beat = Beat { at: micros(now), echo, spare_kbit, draining, full };
         out.send(line, Message::Beat(beat).encode());
     }
 

@@ -18,6 +18,11 @@ pub enum Message {
     Beat(Beat),
     /// I am leaving: do not wait until I am silent.
     Bye,
+    /// Where clients reach the sending node. Said once, behind the greeting, unless there is none.
+    Doors {
+        /// URLs without a path; see [`Settings::doors`](super::Settings::doors).
+        doors: Arc<[Arc<str>]>,
+    },
     /// Streams that are published on the sending node.
     Announce {
         /// Which part of all of them.
@@ -104,6 +109,8 @@ pub struct Beat {
     pub spare_kbit: u32,
     /// Whether the sender is on its way out and wants to feed nobody.
     pub draining: bool,
+    /// Whether it has as many players as it may: others send it none.
+    pub full: bool,
 }
 
 /// How far a source has come.

@@ -60,4 +60,4 @@ pub use hello::{
 pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, Term};
 pub use machine::{ClaimRefused, Cluster, Conflict, PeerView, StreamView};
 pub use refusal::{REFUSALS, Refusal};
-pub use settings::{FANOUT_MAX, LINK_LINGER, Settings};
+pub use settings::{DOOR_BYTES_MAX, DOORS_MAX, FANOUT_MAX, LINK_LINGER, Settings};

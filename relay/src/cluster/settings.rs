@@ -15,11 +15,20 @@ pub struct Settings {
     pub limits: Arc<Limits>,
     /// Most nodes that one node feeds with one stream; at least 1.
     pub fanout_max: usize,
+    /// Where clients reach this node from outside, told to the others: at most [`DOORS_MAX`] texts
+    /// of [`DOOR_BYTES_MAX`] bytes, which mean nothing to the machine. Mostly there is one, or none.
+    pub doors: Arc<[Arc<str>]>,
     /// How long a stream goes on coming after its last player left this node.
     pub link_linger: Duration,
     /// 32 bytes that nobody else knows: nonces and jitter follow from them.
     pub seed: [u8; 32],
 }
+
+/// Most texts of [`Settings::doors`].
+pub const DOORS_MAX: usize = 8;
+
+/// Longest text of [`Settings::doors`]: a scheme, a host name and a port.
+pub const DOOR_BYTES_MAX: usize = 300;
 
 /// Default of [`Settings::fanout_max`]: 1,000 nodes are four deep.
 pub const FANOUT_MAX: usize = 8;

@@ -35,6 +35,11 @@ impl Cluster {
         let told = self.told.entry(key).or_default();
         told.refreshed = now;
         (told.announcing, told.wanting, told.pushing) = (None, None, None);
+        if !self.settings.doors.is_empty() {
+            let doors = Message::Doors { doors: Arc::clone(&self.settings.doors) };
+            let (_, mut ctx) = self.split(now);
+            ctx.tell(key, &doors);
+        }
         self.tell_streams(key, now);
         let limits = Arc::clone(&self.settings.limits);
         let mut wants = Vec::new();
@@ -123,6 +128,7 @@ impl Cluster {
     /// A node says something.
     pub(super) fn hear(&mut self, key: NodeKey, message: Message, now: Duration) {
         match message {
+            Message::Doors { doors } => self.members.set_doors(key, doors),
             Message::Announce { part, entries } => self.announced(key, part, entries, now),
             Message::Withdraw { entries } => {
                 for ended in entries {

@@ -49,6 +49,9 @@ const PEERS_MAX: usize = 256;
 /// different versions meet.
 const PRETEND: &str = "pretend ";
 
+/// Most places of a node that clients are sent to.
+const DOORS_MAX: usize = 8;
+
 /// The drain window of a node that is part of a cluster, unless it is set.
 pub(super) const DRAIN_WINDOW: Duration = Duration::from_secs(30);
 
@@ -127,6 +130,25 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         get: |config| text::quoted(&config.node.zone),
+    },
+    Setting {
+        section: "node",
+        name: "advertise",
+        why: "Where clients reach this node, and no other, from outside: at most 8 URLs of a host without a path, such as \"rtmp://relay-0.example.org\", between commas. Other nodes that end send their clients there. \"\": they are asked to connect again to where they came from.",
+        flag: None,
+        set: |config, text| {
+            let urls = text::list(text).filter(|urls| {
+                urls.len() <= DOORS_MAX && urls.iter().all(|url| super::limiting::is_base(url))
+            });
+            config.node.advertise = urls.ok_or_else(|| {
+                format!(
+                    "at most {DOORS_MAX} URLs such as \"rtmp://a.example:1935, https://a.example\", \
+                     or \"\" for none"
+                )
+            })?;
+            Ok(())
+        },
+        get: |config| text::quoted(&config.node.advertise.join(", ")),
     },
     Setting {
         section: "listen",

@@ -43,6 +43,7 @@ impl Draft {
                 workers: None,
                 reactor: ReactorChoice::Auto,
                 zone: String::new(),
+                advertise: Vec::new(),
             },
             listen: Listen { rtmp: any(1935), http: any(8935), link: any(cluster::LINK_PORT) },
             listeners: Vec::new(),

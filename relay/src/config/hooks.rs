@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::settings::{AppSetting, Choices, SWITCHES, app_row, choose, chosen, times};
 use super::text;
 use crate::access::Rules;
-use crate::worker::hook_settings::{Contract, Fail, HookSettings, HookUrl, Method};
+use crate::worker::hook_settings::{Contract, Fail, HookSettings, HookUrl, Method, PlayElsewhere};
 use crate::worker::labels::{HookName, Label};
 use crate::worker::settings::AppSettings;
 
@@ -20,6 +20,9 @@ const UPDATE_MIN: Duration = Duration::from_secs(1);
 
 const CONTRACTS: Choices<Option<Contract>> =
     &[("off", None), ("nginx-rtmp", Some(Contract::NginxRtmp)), ("srs", Some(Contract::Srs))];
+const PLACES: Choices<PlayElsewhere> =
+    &[("pull", PlayElsewhere::Pull), ("redirect", PlayElsewhere::Redirect)];
+
 const METHODS: Choices<Method> = &[("post", Method::Post), ("get", Method::Get)];
 const FAILS: Choices<Fail> = &[("closed", Fail::Closed), ("open", Fail::Open)];
 
@@ -158,7 +161,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
             Ok(())
         },
         |value: &Duration| text::quoted(&text::show_time(*value)),
-        "How long a verdict lets a client publish or play; then, or up to a tenth earlier, on_publish or on_play is asked again, and a refusal ends it. \"0s\": for as long as it likes. A back end that counts these calls has to know."
+        "How long a verdict lets a client publish or play; then, or up to a tenth earlier, on_publish or on_play is asked again, and a refusal ends it; where there is no answer, it is asked again within ten seconds. It holds for whoever was let in by hooks_cache or hooks_fail, too. \"0s\": for as long as it likes. A back end that counts these calls has to know."
     ),
     app_row!(
         hooks,
@@ -191,6 +194,14 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         |to, text| choose(to, SWITCHES, text),
         |value: &bool| chosen(*value, SWITCHES),
         "nginx-rtmp: whether only a status of 2xx lets a client go on after on_update (\"true\"), or 3xx too (\"false\")."
+    ),
+    app_row!(
+        hooks,
+        "hooks_play_elsewhere",
+        play_elsewhere,
+        |to, text| choose(to, PLACES, text),
+        |value: &PlayElsewhere| chosen(*value, PLACES),
+        "nginx-rtmp: what becomes of a player whose on_play answers by an rtmp URL. The stream is fetched from there (\"pull\"), as nginx does, or the player is sent there (\"redirect\"), which few follow."
     ),
     app_row!(
         hooks,

@@ -90,7 +90,7 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
         unwatched,
         time,
         show_time,
-        "A publisher without players for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max."
+        "A publisher without players, here or on other nodes, for this long is closed; \"0s\": never, \"limits\": limits.publisher_unwatched_max."
     ),
 ];
 
@@ -143,7 +143,7 @@ fn show_time(value: &Option<Duration>) -> String {
 }
 
 /// Whether a text is `rtmp://host` or `rtmps://host`, perhaps with a port, and nothing more.
-fn is_base(url: &str) -> bool {
+pub(super) fn is_base(url: &str) -> bool {
     let schemes = ["rtmp://", "rtmps://", "http://", "https://"];
     let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
     rest.is_some_and(|host| {

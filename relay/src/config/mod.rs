@@ -75,6 +75,8 @@ pub struct Node {
     pub reactor: ReactorChoice,
     /// Where it stands; empty when nobody said.
     pub zone: String,
+    /// Where clients reach it from outside: URLs without a path.
+    pub advertise: Vec<String>,
 }
 
 /// Most workers of one node.

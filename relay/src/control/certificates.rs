@@ -1,30 +1,51 @@
-//! Looks at the files of certificates now and then, and has new ones used.
+//! Looks at the files of certificates now and then, and at each reload, and has new ones used.
 //!
 //! Certificates are renewed by other programs, which do not tell. A pair that cannot be used is
-//! logged once and counted; the one before goes on, and its expiry can be watched.
+//! logged once and counted; the one before goes on, and its expiry can be watched. Files are read
+//! beside this thread: a disk may hang.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::families::Families;
 use super::families::float;
+use super::reload::Reread;
 use super::state::Count;
-use crate::tls::{Reloaded, ServerTls, Watch};
+use crate::config::Config;
+use crate::tls::{Read, Reloaded, ServerTls, Watch};
 
 /// From one look at the files to the next. A change counts when it was seen twice.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The certificates of a node, and how often they were replaced.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Certificates {
     tls: Option<Arc<ServerTls>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     reloaded: Count,
     refused: Count,
 }
 
+/// The files, for a reload.
+pub(super) struct Files {
+    tls: Arc<ServerTls>,
+    counts: Arc<Counts>,
+    read: Option<Read>,
+}
+
 impl Certificates {
     pub(super) fn new(tls: Option<Arc<ServerTls>>) -> Self {
-        Self { tls, reloaded: Count::default(), refused: Count::default() }
+        Self { tls, counts: Arc::default() }
+    }
+
+    /// What a reload reads again, if there is anything.
+    pub(super) fn files(&self) -> Option<Box<dyn Reread>> {
+        let (tls, counts) = (Arc::clone(self.tls.as_ref()?), Arc::clone(&self.counts));
+        Some(Box::new(Files { tls, counts, read: None }))
     }
 
     /// Watches the files for ever.
@@ -33,16 +54,20 @@ impl Certificates {
         let mut ticks = tokio::time::interval(INTERVAL);
         loop {
             ticks.tick().await;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            match tls.look(&mut watch, now) {
+            let reader = Arc::clone(tls);
+            let look = move || {
+                let seen = reader.look(&mut watch, unix());
+                (watch, seen)
+            };
+            // Fails only when that panicked, which ends the process as any panic does, or when
+            // the runtime ends.
+            let Ok((again, seen)) = tokio::task::spawn_blocking(look).await else { return };
+            watch = again;
+            match seen {
                 None => {}
-                Some(Reloaded::Yes) => {
-                    self.reloaded.increment();
-                    let names: Vec<_> = tls.facts().into_iter().map(|facts| facts.name).collect();
-                    tracing::info!(names = names.join(", "), "certificates reloaded");
-                }
+                Some(Reloaded::Yes) => self.counts.replaced(tls),
                 Some(Reloaded::Refused(error)) => {
-                    self.refused.increment();
+                    self.counts.refused.increment();
                     tracing::error!(%error, "new certificates cannot be used, the old ones go on");
                 }
             }
@@ -52,8 +77,8 @@ impl Certificates {
     pub(super) fn collect(&self, out: &mut Families) {
         let help = "Times that new files of certificates were seen, by what came of it.";
         out.counter("relay_tls_reloads_total", &["result"], help)
-            .value(&["ok"], float(self.reloaded.get()))
-            .value(&["refused"], float(self.refused.get()));
+            .value(&["ok"], float(self.counts.reloaded.get()))
+            .value(&["refused"], float(self.counts.refused.get()));
         let Some(tls) = self.tls.as_ref() else { return };
         let help = "When a certificate expires, in seconds since 1970, by its first name.";
         let labels = &["certificate", "name"];
@@ -63,4 +88,44 @@ impl Certificates {
             expiry.value(&[&number, &facts.name], facts.expires.as_secs_f64());
         }
     }
+}
+
+impl Counts {
+    fn replaced(&self, tls: &ServerTls) {
+        self.reloaded.increment();
+        let names: Vec<_> = tls.facts().into_iter().map(|facts| facts.name).collect();
+        tracing::info!(names = names.join(", "), "certificates reloaded");
+    }
+}
+
+impl Reread for Files {
+    fn what(&self) -> &'static str {
+        "certificates"
+    }
+
+    /// Other files than those of the start are used after a restart.
+    fn prepare(&mut self, _: &Config) -> Result<(), Vec<String>> {
+        match self.tls.read(unix()) {
+            Ok(read) => {
+                self.read = Some(read);
+                Ok(())
+            }
+            Err(error) => {
+                self.counts.refused.increment();
+                Err(vec![format!("{error}.")])
+            }
+        }
+    }
+
+    fn commit(&mut self) {
+        if let Some(read) = self.read.take()
+            && self.tls.use_read(read)
+        {
+            self.counts.replaced(&self.tls);
+        }
+    }
+}
+
+fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -11,6 +11,7 @@ use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 
+use super::draining::DrainReport;
 use super::state::{Phase, State};
 use crate::worker::handle::WorkerHandle;
 use crate::worker::labels::Full;
@@ -80,7 +81,9 @@ pub(super) async fn ready(shared: Shared<Arc<State>>) -> Answer {
     let limit = u64::try_from(state.in_force().limits.connections_max).unwrap_or(u64::MAX);
     match state.phase() {
         Phase::Starting => no("starting".to_owned()),
-        Phase::Draining => no("draining".to_owned()),
+        Phase::Draining => {
+            no(DrainReport::of(&state).map_or("draining".to_owned(), |drain| drain.sentence()))
+        }
         Phase::Running if state.connections() >= limit => {
             no(format!("connections_max ({limit}) is reached"))
         }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ending::{Ending, Endings};
 use super::state::{Phase, State};
-use super::{Outcome, ask, reload};
+use super::{Outcome, ask, draining, reload};
 use crate::worker::report::Query;
 
 /// What a signal asks for.
@@ -79,7 +79,8 @@ pub(super) async fn live(
                     false
                 } else if wish != Wish::Stop && !window.is_zero() && state.phase() != Phase::Draining {
                     tracing::info!(seconds = window.as_secs_f64(), "draining");
-                    state.set_phase(Phase::Draining);
+                    state.begin_drain(window);
+                    tokio::spawn(draining::tell_progress(Arc::clone(state)));
                     tell(state, move || Query::Drain { window });
                     deadline = Some(Instant::now() + window + patience);
                     false

@@ -202,6 +202,10 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players that found no room and were told where there is some.";
     out.counter("relay_players_redirected_total", &[], help)
         .value(&[], cells.total(|cells| &cells.players_redirected));
+    let help = "Publishers and players that were let go since the node drains, and those that came \
+                and were told where to go instead.";
+    out.counter("relay_drain_clients_total", &["role", "way"], help)
+        .cells(&[], cells.sum(|cells| &cells.drained));
     let help = "Players that did not announce what their stream asks for; they are sent it.";
     out.counter("relay_players_unannounced_total", &["need"], help)
         .cells(&[], cells.sum(|cells| &cells.players_unannounced));
@@ -294,6 +298,19 @@ fn limits(out: &mut Families, state: &State) {
     let mut used = out.gauge("relay_limit_used", &["name"], help);
     for (name, number) in usage::of(state) {
         used.value(&[name], float(number));
+    }
+    let help = "Limits of applications that have their own, in seconds, bytes or things.";
+    let mut limits = out.gauge("relay_app_limit", &["app", "name"], help);
+    let apps = usage::of_apps(state);
+    for row in &apps {
+        limits.value(&[&row.app, row.name], row.limit);
+    }
+    let help = "How much of such a limit is used by the application or stream that uses most.";
+    let mut used = out.gauge("relay_app_limit_used", &["app", "name"], help);
+    for row in &apps {
+        if let Some(number) = row.used {
+            used.value(&[&row.app, row.name], float(number));
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
 //!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
+//!   draining  how far the node is on its way out
 //!   hooks     back ends that are asked and told
 //!   outside   streams that go to and come from other servers; api_outside: the same by the API
 //!   token     keys that tokens are checked by, fetched for the workers
@@ -31,6 +32,7 @@ mod ask;
 mod budget;
 mod certificates;
 mod cluster;
+mod draining;
 pub mod ending;
 mod families;
 mod guard;
@@ -136,8 +138,11 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
+    let certificates = certificates::Certificates::new(tls);
+    parts.extend(certificates.files());
     let reloader = reload::Reloader { parts, fit: control.fit };
-    let state = State::new(workers, effective, clock, log, reloader, tls, (hooks, outside));
+    let state =
+        State::new(workers, effective, clock, log, reloader, certificates, (hooks, outside));
     let state = Arc::new(state);
     runtime.block_on(async {
         let wishes = life::wishes(&state)?;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::api::Answer;
 use super::cluster::{self, OtherNode};
+use super::draining::DrainReport;
 use super::http::{ApiError, JsonLine};
 use super::life::Wish;
 use super::page::Page;
@@ -55,6 +56,9 @@ pub(super) struct NodeReport {
     /// What was turned away, by reason; reasons that never were are left out.
     refused: BTreeMap<&'static str, u64>,
     cores: Vec<CoreReport>,
+    /// Only while it drains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainReport>,
 }
 
 /// One worker of a node.
@@ -133,6 +137,7 @@ fn own(state: &State) -> NodeReport {
             .filter(|(_, count)| *count > 0)
             .collect(),
         cores: state.workers.iter().map(core).collect(),
+        drain: DrainReport::of(state),
     }
 }
 

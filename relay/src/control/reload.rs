@@ -95,10 +95,15 @@ async fn try_reload(state: &State, reloader: &mut Reloader) -> Result<Reloaded, 
     let read = tokio::task::spawn_blocking(move || before.effective.read_again()).await;
     let new =
         read.map_err(|error| vec![format!("The configuration cannot be read: {error}.")])??;
-    let mut mistakes = Vec::new();
-    for part in &mut reloader.parts {
-        mistakes.extend(part.prepare(&new.config).err().unwrap_or_default());
-    }
+    let (mut parts, config) = (std::mem::take(&mut reloader.parts), new.config.clone());
+    let prepared = tokio::task::spawn_blocking(move || {
+        let prepare = |part: &mut Box<dyn Reread>| part.prepare(&config).err().unwrap_or_default();
+        let mistakes: Vec<String> = parts.iter_mut().flat_map(prepare).collect();
+        (parts, mistakes)
+    });
+    let (parts, mistakes) =
+        prepared.await.map_err(|error| vec![format!("Files cannot be read: {error}.")])?;
+    reloader.parts = parts;
     if !mistakes.is_empty() {
         return Err(mistakes);
     }

@@ -19,7 +19,6 @@ use super::reload::Reloader;
 use super::stream_series::StreamSeries;
 use crate::config::Effective;
 use crate::limits::Limits;
-use crate::tls::ServerTls;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 
@@ -48,6 +47,8 @@ pub(super) struct State {
     pub(super) stream_series: StreamSeries,
     /// Where wishes of operators go, once the node lives.
     pub(super) wishes: OnceLock<UnboundedSender<Wish>>,
+    /// The time that a drain has, and when it is over.
+    drain: OnceLock<(Duration, Duration)>,
     phase: AtomicU8,
     clock: Clock,
     /// Wall clock at the start of `clock`, since 1970. Taken once, so that moments do not waver.
@@ -111,7 +112,7 @@ impl State {
         clock: Clock,
         log: LogCounts,
         reloader: Reloader,
-        tls: Option<Arc<ServerTls>>,
+        certificates: Certificates,
         (hooks, outside): (Arc<Hooks>, Arc<Outside>),
     ) -> Self {
         log.set_lines_per_second(effective.config.settings.limits.log_lines_per_second_max);
@@ -129,11 +130,12 @@ impl State {
             reloads: Reloads::default(),
             api_refused: Count::default(),
             http_refused: Arc::default(),
-            certificates: Certificates::new(tls),
+            certificates,
             lists: Budget::default(),
             stream_series: StreamSeries::default(),
             wishes: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
+            drain: OnceLock::new(),
             clock,
             started: wall.saturating_sub(clock.now()),
             scrape_ns: AtomicU64::new(0),
@@ -159,6 +161,18 @@ impl State {
 
     pub(super) fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// The node begins to drain and has so much time.
+    pub(super) fn begin_drain(&self, window: Duration) {
+        // It begins once.
+        let _ = self.drain.set((window, self.now() + window));
+        self.set_phase(Phase::Draining);
+    }
+
+    /// The time that a drain has, and when it is over; `None` before it begins.
+    pub(super) fn drain(&self) -> Option<(Duration, Duration)> {
+        self.drain.get().copied()
     }
 
     /// Time since the node's start.

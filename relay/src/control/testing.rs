@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::certificates::Certificates;
 use super::hooks::{self, Hooks};
 use super::log::LogCounts;
 use super::outside::Outside;
@@ -56,7 +57,7 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
     };
     let hooks = Hooks::new(hooks).unwrap();
     let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
-    State::new(workers, effective, clock, log, reloader, None, (hooks, outside))
+    State::new(workers, effective, clock, log, reloader, Certificates::new(None), (hooks, outside))
 }
 
 /// What a scripted worker knows, in any order.
@@ -112,6 +113,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Outside(_)
                 | Query::EndOutside(_)
                 | Query::Watch(_) => {}
+                Query::Elsewhere { reply, .. } => reply.send(false),
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
                 Query::Drain { .. } if script.clings => {}

@@ -7,6 +7,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
 use crate::access::{Fetched, FetchedKeys, KeySet, REFETCH_SECONDS};
 use crate::limits::Limits;
 use crate::worker::handle::WorkerHandle;
@@ -23,6 +26,7 @@ struct Source {
     /// When these keys came, and when they were last tried to be had, in seconds since 1970.
     fetched: u64,
     tried: Option<u64>,
+    is_under_way: bool,
 }
 
 /// The URLs that rules name, each once.
@@ -47,31 +51,38 @@ pub(super) async fn keep<F, A>(
 {
     let mut sources: Vec<Source> = Vec::new();
     let mut ticks = tokio::time::interval(LOOK);
+    // Side by side: one server that hangs holds up nobody's keys but its own.
+    let mut under_way = FuturesUnordered::new();
     // A worker whose inbox was full hears of it at the next look.
     let mut unsent = Vec::new();
     let mut wanted_before = 0;
     loop {
-        ticks.tick().await;
+        let fetched = tokio::select! {
+            _ = ticks.tick() => None,
+            fetched = under_way.next(), if !under_way.is_empty() => fetched,
+        };
         let (urls, limits) = in_force();
         follow(&mut sources, urls);
-        if sources.is_empty() {
-            continue;
+        if let Some((url, fetched)) = fetched {
+            let of_url = |source: &&mut Source| source.url == url;
+            if let Some(source) = sources.iter_mut().find(of_url) {
+                source.take(fetched, unix(), &limits);
+                unsent.clone_from(&workers);
+            }
         }
         let wanted: u64 = workers.iter().map(|worker| worker.cells.token_keys_wanted.get()).sum();
         let is_wanted = wanted != wanted_before;
         wanted_before = wanted;
-        let mut changed = false;
         for source in &mut sources {
             if source.is_due(unix(), is_wanted, &limits) {
-                let fetching = fetch(source.url.clone(), limits.token_keys_bytes_max);
-                let fetched = tokio::time::timeout(limits.token_keys_wait_max, fetching).await;
-                let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
-                source.take(fetched, unix(), &limits);
-                changed = true;
+                source.is_under_way = true;
+                let (url, within) = (source.url.clone(), limits.token_keys_wait_max);
+                let fetching = fetch(url.clone(), limits.token_keys_bytes_max);
+                under_way.push(async move {
+                    let fetched = tokio::time::timeout(within, fetching).await;
+                    (url, fetched.unwrap_or_else(|_| Err("no answer in time".to_owned())))
+                });
             }
-        }
-        if changed {
-            unsent.clone_from(&workers);
         }
         if !unsent.is_empty() {
             let keys: FetchedKeys = sources.iter().filter_map(Source::share).collect();
@@ -92,10 +103,13 @@ fn follow(sources: &mut Vec<Source>, urls: Vec<String>) {
 
 impl Source {
     fn new(url: String) -> Self {
-        Self { url, keys: None, fetched: 0, tried: None }
+        Self { url, keys: None, fetched: 0, tried: None, is_under_way: false }
     }
 
     fn is_due(&self, unix: u64, is_wanted: bool, limits: &Limits) -> bool {
+        if self.is_under_way {
+            return false;
+        }
         let Some(tried) = self.tried else { return true };
         let is_old = self.fetched.saturating_add(limits.token_keys_refresh.as_secs()) <= unix;
         let asks = is_wanted || is_old || self.keys.is_none();
@@ -103,7 +117,7 @@ impl Source {
     }
 
     fn take(&mut self, fetched: Result<Vec<u8>, String>, unix: u64, limits: &Limits) {
-        self.tried = Some(unix);
+        (self.tried, self.is_under_way) = (Some(unix), false);
         // A query may be a secret.
         let url = self.url.split('?').next().unwrap_or_default();
         match fetched.and_then(|bytes| KeySet::parse_fetched(&bytes)) {
@@ -185,5 +199,24 @@ mod tests {
         app.play = rules(&["jwt ES256 https://c/"]);
         settings.apps.insert("live".to_owned(), app);
         assert_eq!(urls(&settings), ["https://a/", "https://b/", "https://c/"]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_holds_up_no_others_keys() {
+        let (workers, queries) = crate::control::testing::workers(1);
+        let list = ["https://hangs/1", "https://hangs/2", "https://fine/"].map(str::to_owned);
+        let in_force = || (list.to_vec(), Limits::default());
+        let fetch = |url: String, _| async move {
+            if url.contains("hangs") {
+                std::future::pending::<()>().await;
+            }
+            Ok(JWKS.to_vec())
+        };
+        let keeping = keep(in_force, workers, || 1_000, fetch);
+        // Much sooner than those that hang are given up.
+        let _ = tokio::time::timeout(Duration::from_secs(1), keeping).await;
+        let Some(Query::TokenKeys(keys)) = queries[0].next() else { panic!("nothing came") };
+        let keys = format!("{keys:?}");
+        assert!(keys.contains("https://fine/") && !keys.contains("hangs"), "{keys}");
     }
 }

@@ -1,5 +1,8 @@
 //! How much of each limit is used, from the cells of all workers.
 
+use std::time::Duration;
+
+use super::families::float;
 use super::state::State;
 use crate::worker::labels::{Label, LimitUse, MemoryKind};
 
@@ -34,6 +37,46 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
             _ => used.max().unwrap_or(0),
         };
         rows.push((limit.label(), used));
+    }
+    rows
+}
+
+/// A limit that an application has of its own.
+pub(super) struct AppLimit {
+    /// As the configuration names it.
+    pub(super) app: String,
+    /// As its setting is called.
+    pub(super) name: &'static str,
+    pub(super) limit: f64,
+    /// Where that is counted for each application.
+    pub(super) used: Option<u64>,
+}
+
+/// The limits that applications have of their own.
+pub(super) fn of_apps(state: &State) -> Vec<AppLimit> {
+    let in_force = state.in_force();
+    let settings = &in_force.effective.config.settings;
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let mut rows = Vec::new();
+    let listed = settings.apps.iter().map(|(app, of)| (app.as_str(), of));
+    let mut listed: Vec<_> = listed.chain([("*", &settings.other_apps)]).collect();
+    listed.sort_by_key(|(app, _)| *app);
+    for (app, of) in listed {
+        let (players, of_stream) = state.hooks.shared().app_usage(app);
+        let own = &of.limits;
+        let count = |limit: Option<usize>| limit.map(|limit| float(number(limit)));
+        let time = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
+        for (name, limit, used) in [
+            ("players_max", count(own.players), Some(number(players))),
+            ("players_per_stream_max", count(own.players_per_stream), Some(number(of_stream))),
+            ("publishers_per_key_max", count(own.publishers_per_key), None),
+            ("ingest_rate_max", count(own.ingest_rate), None),
+            ("session_max", time(own.session), None),
+            ("publisher_unwatched_max", time(own.unwatched), None),
+        ] {
+            let row = |limit| AppLimit { app: app.to_owned(), name, limit, used };
+            rows.extend(limit.map(row));
+        }
     }
     rows
 }

@@ -27,6 +27,7 @@ pub(super) fn settings(config: &Config, link: Option<SocketAddr>) -> Option<Sett
         limits: Arc::new(config.settings.limits.clone()),
         fanout_max: cluster.fanout_max,
         link_linger: cluster.link_linger,
+        doors: config.node.advertise.iter().map(|url| url.as_str().into()).collect(),
         seed: chance::bytes(),
     })
 }

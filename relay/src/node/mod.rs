@@ -72,12 +72,14 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
+    let cluster = cluster::settings(&config, fronts.link);
+    // The nodes of a cluster know each other's marks.
+    let mark = cluster.as_ref().map_or_else(seed, |cluster| cluster.credentials.identity.key.0);
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
-        .with_outside(settings.limits.outside_news_max, seed())
+        .with_outside(settings.limits.outside_news_max, mark)
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let cluster = cluster::settings(&config, fronts.link);
     let parts =
         start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;

@@ -25,6 +25,7 @@ pub mod link;
 mod output;
 mod parts;
 pub mod proxy;
+mod scheme;
 mod server;
 pub mod sniff;
 mod transport;
@@ -38,6 +39,7 @@ pub use event::{
     PlayRefusalCode, PublishEnd, PublishRefusal, PublishRefusalCode, Redirect, ServerEvent,
     StreamRequest, StreamWords,
 };
+pub use scheme::Scheme;
 pub use server::{ServerSession, SessionState};
 pub use tunnel_client::{TunnelClient, TunnelError, TunnelSettings};
 

@@ -83,6 +83,8 @@ pub struct TunnelClient {
     reading: Reading,
     /// The TCP connection carries no further request.
     connection_over: bool,
+    /// Connections in a row on which nothing was answered.
+    fruitless: u32,
     interval: Duration,
     poll_at: Duration,
     polls: u64,
@@ -131,6 +133,9 @@ const BODY_BYTES_MAX: usize = 512 * 1024;
 /// A request must be answered within this time.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
+/// Connections in a row that may bring nothing before a session is given up.
+const FRUITLESS_MAX: u32 = 3;
+
 impl TunnelClient {
     /// A tunnel to be opened: [`Self::take_request`] gives the first request at once.
     #[must_use]
@@ -146,6 +151,7 @@ impl TunnelClient {
             flight: None,
             reading: Reading::Head(Vec::new()),
             connection_over: false,
+            fruitless: 0,
             poll_at: now,
             polls: 0,
             empty_polls: 0,
@@ -189,10 +195,13 @@ impl TunnelClient {
         self.state == State::Closed
     }
 
-    /// Whether there is a session that another TCP connection can carry on.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Closing) && !self.id.is_empty()
+    /// The TCP connection is over. Whether another one is to carry the session on, which
+    /// [`Self::reconnected`] is then told of: not before the server knows of the session, nor when
+    /// so many in a row were of no use.
+    pub fn outlives_connection(&mut self) -> bool {
+        self.fruitless += 1;
+        let is_open = matches!(self.state, State::Open | State::Closing) && !self.id.is_empty();
+        is_open && self.fruitless <= FRUITLESS_MAX
     }
 
     /// Whether the server ends the TCP connection after its answer: another one is needed, and
@@ -371,6 +380,7 @@ impl TunnelClient {
                 self.number += 1;
                 let empty = flight.delivered == 0;
                 self.polls += 1;
+                self.fruitless = 0;
                 self.empty_polls += u64::from(empty);
                 self.interval = if empty {
                     self.interval.saturating_mul(2).min(self.settings.poll_max)

@@ -193,11 +193,11 @@ fn the_session_outlives_its_connections() {
         let mut client = client();
         client.take_request(at(0)).unwrap();
         hear(&mut client, &whole[..cut], 1).unwrap();
-        assert!(!client.is_open());
+        assert!(!client.outlives_connection());
         client.reconnected();
         assert_eq!(said(client.repeat_request()), request("/open/1", &[0]));
         hear(&mut client, &whole, 1).unwrap();
-        assert!(client.is_open());
+        assert!(client.outlives_connection());
         assert_eq!(said(client.take_request(at(100))), request("/idle/abc/0", &[0]), "{cut}");
     }
     for (head, over) in [
@@ -214,6 +214,20 @@ fn the_session_outlives_its_connections() {
         assert_eq!(client.take_request(at(1_000)).is_none(), over);
         client.reconnected();
         assert!(over == client.take_request(at(1_000)).is_some());
+    }
+}
+
+#[test]
+fn a_session_is_given_up_when_connections_in_a_row_are_of_no_use() {
+    let mut client = open();
+    let mut now = 0;
+    for _ in 0..2 {
+        let lives = (0..4).map(|_| client.outlives_connection()).collect::<Vec<_>>();
+        assert_eq!(lives, [true, true, true, false]);
+        // One on which something was answered makes up for those before.
+        now += 1_000;
+        client.take_request(at(now)).unwrap();
+        hear(&mut client, &answer(&[1]), now).unwrap();
     }
 }
 

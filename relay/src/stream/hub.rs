@@ -24,7 +24,7 @@ use super::cursor::{Batch, Cursor, Join, Next};
 use super::home::{Appended, Counts, Dropped, Heritage, Home};
 use super::log::Log;
 use super::reader;
-use super::segment::Segment;
+use super::segment::{Segment, Video};
 use super::view::{Renditions, ViewKind};
 use crate::limits::{Limits, is_sparse};
 use crate::wire::media::Codec;
@@ -396,6 +396,18 @@ impl Hub {
     #[must_use]
     pub fn lag(&self, key: StreamKey, cursor: &Cursor) -> Duration {
         self.stream(key).map_or(Duration::ZERO, |stream| stream.renditions.lag(cursor.segment))
+    }
+
+    /// Whether a player goes on with a key frame next, or with anything where none is needed: it
+    /// may leave here, and go on elsewhere at the same place.
+    #[must_use]
+    pub fn is_before_key(&self, key: StreamKey, cursor: &Cursor) -> bool {
+        if !cursor.is_playing() {
+            return true;
+        }
+        let next = self.log(key).and_then(|log| log.get(cursor.segment()));
+        let starts = |next: &Segment| next.key || next.video != Video::Flowing;
+        cursor.at_boundary() && cursor.offset == 0 && next.is_some_and(starts)
     }
 
     // ---- accounts

@@ -105,10 +105,17 @@ pub(super) fn put(
     if role == Role::Metadata {
         for (shown, claim) in [(kind.has_audio(), HAS_AUDIO), (kind.has_video(), HAS_VIDEO)] {
             if !shown {
-                deny(&mut out[start..], claim);
+                set_claim(&mut out[start..], claim, false);
             }
         }
     }
+}
+
+/// Makes the metadata of a prelude claim what the header before it does: mpegts.js believes the
+/// metadata, and waits for ever for a kind of media that never comes.
+pub(super) fn agree(prelude: &mut [u8], header: FlvHeader) {
+    set_claim(prelude, HAS_AUDIO, header.audio);
+    set_claim(prelude, HAS_VIDEO, header.video);
 }
 
 fn put_frame(out: &mut BytesMut, form: FlvForm, payload_bytes: usize) {
@@ -122,11 +129,11 @@ fn put_frame(out: &mut BytesMut, form: FlvForm, payload_bytes: usize) {
 const HAS_AUDIO: &[u8] = b"\x00\x08hasAudio\x01";
 const HAS_VIDEO: &[u8] = b"\x00\x08hasVideo\x01";
 
-/// Makes a claim false that was true of the whole stream.
-fn deny(tag: &mut [u8], claim: &[u8]) {
+/// Changes a claim, if there is one.
+fn set_claim(tag: &mut [u8], claim: &[u8], value: bool) {
     let found = tag.windows(claim.len()).position(|window| window == claim);
-    if let Some(value) = found.and_then(|at| tag.get_mut(at + claim.len())) {
-        *value = 0;
+    if let Some(claimed) = found.and_then(|at| tag.get_mut(at + claim.len())) {
+        *claimed = value.into();
     }
 }
 

@@ -279,17 +279,21 @@ fn extras_are_kept_on_request_only() {
 }
 
 #[test]
-fn metadata_of_one_kind_does_not_promise_the_other() {
+fn metadata_promises_what_the_header_does() {
     let name = "02 000A 6F6E4D65746144617461";
-    let flags = "03 0008 686173417564696F 01 01 0008 686173566964656F 01 01 000009";
-    let messages = format!("{name} {flags}");
-    let check = |tracks, expected: (u8, u8)| {
+    let check = |claims: &str, tracks, audio: bool, expected: (u8, u8)| {
+        let [first, second] = claims.split(' ').collect::<Vec<_>>()[..] else { panic!("two") };
+        let messages = format!(
+            "{name} 03 0008 686173417564696F 01 {first} 0008 686173566964656F 01 {second} 000009"
+        );
         let mut rig = Rig::new(Limits::default());
         let class = Class { role: Metadata, tracks: Tracks::default() };
         let metadata = hex(&messages);
         let mut message = MediaMessage::new(MediaKind::Data, class, Timestamp(0), &metadata);
         rig.hub.append(rig.key, &mut message, rig.now);
-        rig.send(AudioHeader, 50);
+        if audio {
+            rig.send(AudioHeader, 50);
+        }
         rig.seal(KeyFrame, 50);
         let mut cursor = rig.hub.open(rig.key, Join::Gop, flv(tracks, HTTP), rig.now).unwrap();
         rig.pass(2_000);
@@ -303,29 +307,41 @@ fn metadata_of_one_kind_does_not_promise_the_other() {
             payload[at + key.len() + 1]
         };
         assert_eq!((value(b"hasAudio"), value(b"hasVideo")), expected);
+        assert_eq!(player.promised(), Some((expected.0 == 1, expected.1 == 1)));
         assert_eq!(payload.len(), metadata.len());
     };
-    check(ViewTracks::Both, (1, 1));
-    check(ViewTracks::AudioOnly, (1, 0));
-    check(ViewTracks::VideoOnly, (0, 1));
+    check("01 01", ViewTracks::Both, true, (1, 1));
+    check("01 01", ViewTracks::AudioOnly, true, (1, 0));
+    check("01 01", ViewTracks::VideoOnly, true, (0, 1));
+    // A publisher that is wrong about itself.
+    check("01 01", ViewTracks::Both, false, (0, 1));
+    check("00 00", ViewTracks::Both, true, (1, 1));
 }
 
 #[test]
-fn there_is_always_room_for_flv() {
-    let limits = Limits { views_per_stream_max: 1, ..Limits::default() };
+fn there_is_always_room_for_plain_flv_and_for_so_many_others() {
+    let limits = Limits { views_per_stream_max: 2, ..Limits::default() };
     let mut rig = Rig::new(limits);
     rig.seal(AudioHeader, 50);
     rig.seal(KeyFrame, 500);
-    let other = ViewKind { message_stream: 2, ..ViewKind::default() };
+    let extras = FlvForm { extras: true, ..HTTP };
+    let kinds = [
+        (ViewKind { message_stream: 2, ..ViewKind::default() }, true),
+        (flv(ViewTracks::AudioOnly, HTTP), true),
+        (flv(ViewTracks::AudioOnly, WEBSOCKET), false),
+        (flv(ViewTracks::VideoOnly, HTTP), false),
+        (flv(ViewTracks::Both, extras), false),
+        (ViewKind { message_stream: 3, ..ViewKind::default() }, false),
+        (flv(ViewTracks::AudioOnly, HTTP), true),
+        (flv(ViewTracks::Both, HTTP), true),
+        (flv(ViewTracks::Both, WEBSOCKET), true),
+    ];
     let mut cursors = Vec::new();
-    for tracks in [ViewTracks::Both, ViewTracks::AudioOnly, ViewTracks::VideoOnly] {
-        for form in [HTTP, WEBSOCKET] {
-            cursors.push(rig.hub.open(rig.key, Join::Gop, flv(tracks, form), rig.now).unwrap());
-        }
+    for (kind, fits) in kinds {
+        let cursor = rig.hub.open(rig.key, Join::Gop, kind, rig.now);
+        assert_eq!(cursor.is_some(), fits, "{kind:?}");
+        cursors.extend(cursor);
     }
-    cursors.push(rig.hub.open(rig.key, Join::Gop, other, rig.now).unwrap());
-    let third = ViewKind { message_stream: 3, ..ViewKind::default() };
-    assert!(rig.hub.open(rig.key, Join::Gop, third, rig.now).is_none());
     cursors.into_iter().for_each(|cursor| rig.hub.close(rig.key, cursor));
     rig.forget_left_views();
     assert_eq!(rig.hub.held_bytes().views, 0);

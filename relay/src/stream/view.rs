@@ -2,8 +2,8 @@
 //!
 //! A view is a log of its own with the same segment numbers as its source. It is rendered once per
 //! worker from each sealed segment, from where its first reader begins until soon after the last
-//! one goes, and a stream has at most `views_per_stream_max` of them, so its cost never grows per
-//! player. A segment of which a view shows one contiguous piece is not copied.
+//! one goes, and a stream has at most `views_per_stream_max` of them besides plain FLV, so its cost
+//! never grows per player. A segment of which a view shows one contiguous piece is not copied.
 
 use std::time::Duration;
 
@@ -129,7 +129,13 @@ impl ViewKind {
 
     /// Whether players choose how many such views there are.
     fn is_counted(self) -> bool {
-        matches!(self.format, ViewFormat::Chunks | ViewFormat::Published)
+        self.format != ViewFormat::Link && !self.is_plain_flv()
+    }
+
+    /// Whether it is FLV with all tracks and no extras.
+    fn is_plain_flv(self) -> bool {
+        let plain = self.flv_form().is_some_and(|form| !form.extras);
+        plain && self.tracks == ViewTracks::Both
     }
 
     /// How it is made into FLV, if it is.
@@ -324,9 +330,9 @@ impl Renditions {
     }
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
-    /// `views_per_stream_max` views with readers. Those in FLV do not count, there are twelve of
-    /// them and never more; nor does the one for other nodes, which no player may keep from being
-    /// fed.
+    /// `views_per_stream_max` views with readers. Plain FLV does not count, over HTTP and over a
+    /// WebSocket: what every player of it asks for is never refused. Nor does the one for other
+    /// nodes, which no player may keep from being fed.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
         let counted = |view: &&View| view.readers > 0 && view.kind.is_counted();
         kind == ViewKind::default()
@@ -401,6 +407,9 @@ impl Renditions {
                 tags::put_header(&mut out, form, header);
             }
             prelude.render_into(&mut out, kind, at);
+            if let Some((_, header)) = header {
+                tags::agree(&mut out, header);
+            }
             *copied += u64::try_from(out.len()).unwrap_or(u64::MAX);
             out.freeze()
         };

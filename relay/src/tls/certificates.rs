@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -71,6 +72,14 @@ impl PairText {
     /// Reads both files.
     pub(super) fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
         Ok(Self { certificate: read(&files.certificate)?, key: read(&files.key)? })
+    }
+
+    /// Adds what they hold.
+    pub(super) fn add_to(&self, digest: &mut Sha256) {
+        for bytes in [&self.certificate, &self.key] {
+            digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            digest.update(bytes);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub use self::buffers::SealBuffers;
 pub use self::certificates::{CertificateError, CertificateFiles};
 pub use self::client::{ClientTls, Trust};
 pub use self::layer::{Established, Layer};
-pub use self::server::{CertificateFacts, Reloaded, ServerTls, Watch};
+pub use self::server::{CertificateFacts, Read, Reloaded, ServerTls, Watch};
 
 /// Why a connection's TLS failed. The connection is to be closed after [`Layer::take_output`],
 /// which may hold an alert.

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::{ServerConfig, version};
+use sha2::{Digest, Sha256};
 
 use super::certificates::{CertificateError, CertificateFiles, Chooser, Pair, PairText};
 use super::layer::Layer;
@@ -22,12 +23,23 @@ pub struct ServerTls {
     tickets: usize,
     sessions: usize,
     current: RwLock<Current>,
+    /// What was put to use by [`Self::use_read`], for the next look.
+    used: Mutex<Option<Vec<PairText>>>,
+}
+
+/// Pairs that were read and judged, and are not used yet.
+#[derive(Debug)]
+pub struct Read {
+    texts: Vec<PairText>,
+    current: Current,
 }
 
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
     facts: Vec<CertificateFacts>,
+    /// Of what the files held.
+    digest: [u8; 32],
 }
 
 /// What an operator wants to know of a certificate.
@@ -72,7 +84,11 @@ impl ServerTls {
         let texts = read(&files)?;
         let current = Current::new(&files, &texts, tickets, sessions, now)?;
         let current = RwLock::new(current);
-        Ok((Self { files, tickets, sessions, current }, Watch { known: Ok(texts), seen: None }))
+        let used = Mutex::new(None);
+        Ok((
+            Self { files, tickets, sessions, current, used },
+            Watch { known: Ok(texts), seen: None },
+        ))
     }
 
     /// A connection just accepted.
@@ -91,10 +107,35 @@ impl ServerTls {
         self.current.read().facts.clone()
     }
 
+    /// Reads and judges the files as they are now, at `now` since 1970. Nothing is used yet.
+    ///
+    /// # Errors
+    /// The first pair that cannot be used.
+    pub fn read(&self, now: Duration) -> Result<Read, CertificateError> {
+        let texts = read(&self.files)?;
+        let current = Current::new(&self.files, &texts, self.tickets, self.sessions, now)?;
+        Ok(Read { texts, current })
+    }
+
+    /// Uses what was read for new connections. Whether it is something else than before.
+    pub fn use_read(&self, read: Read) -> bool {
+        let Read { texts, current } = read;
+        let mut before = self.current.write();
+        if before.digest == current.digest {
+            return false;
+        }
+        *before = current;
+        *self.used.lock() = Some(texts);
+        true
+    }
+
     /// Looks at the files, and uses what is new in them once it was seen twice. `None` when there
     /// is nothing to tell.
     pub fn look(&self, watch: &mut Watch, now: Duration) -> Option<Reloaded> {
         let found = read(&self.files);
+        if let Some(texts) = self.used.lock().take() {
+            *watch = Watch { known: Ok(texts), seen: None };
+        }
         if found == watch.known {
             watch.seen = None;
             return None;
@@ -147,7 +188,9 @@ impl Current {
         config.send_tls13_tickets = tickets;
         // Sessions do not outlive the certificates under which they began.
         config.session_storage = ServerSessionMemoryCache::new(sessions);
-        Ok(Self { config: Arc::new(config), facts })
+        let mut digest = Sha256::new();
+        texts.iter().for_each(|text| text.add_to(&mut digest));
+        Ok(Self { config: Arc::new(config), facts, digest: digest.finalize().into() })
     }
 }
 

@@ -233,6 +233,27 @@ fn pairs_that_no_client_would_take_are_refused_by_file_and_reason() {
 }
 
 #[test]
+fn a_reload_uses_new_files_at_once_and_is_not_repeated() {
+    let dir = TempDir::new().unwrap();
+    let files = pair(dir.path(), "a", &["one.test"]);
+    let (server, mut watch) = server(std::slice::from_ref(&files), 0);
+    let name = || server.facts().first().map(|facts| facts.name.clone()).unwrap();
+    assert!(!server.use_read(server.read(now()).unwrap()), "nothing is new");
+    pair(dir.path(), "a", &["two.test"]);
+    let read = server.read(now()).unwrap();
+    assert_eq!(name(), "one.test", "it is only read");
+    assert!(server.use_read(read));
+    assert_eq!(name(), "two.test");
+    let mut look = || server.look(&mut watch, now());
+    assert_eq!((look(), look()), (None, None), "who watches has nothing to tell");
+    fs::write(&files.key, "no key").unwrap();
+    assert_eq!(server.read(now()).unwrap_err().file, files.key);
+    assert_eq!(name(), "two.test");
+    assert_eq!(look(), None);
+    assert!(matches!(look(), Some(Reloaded::Refused(_))));
+}
+
+#[test]
 fn new_files_are_used_once_they_were_seen_twice_and_bad_ones_never() {
     let dir = TempDir::new().unwrap();
     let files = pair(dir.path(), "a", &["one.test"]);

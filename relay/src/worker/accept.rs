@@ -64,7 +64,8 @@ impl Worker {
     /// Whether one more connection may come; if so, it is counted for the node and for the address
     /// that is given back.
     fn admit(&self, peer: SocketAddr, now: Duration) -> Result<Option<IpAddr>, RefuseReason> {
-        if self.shared.is_draining() {
+        // Who was on its way when the node began to drain is told where to go.
+        if self.shared.is_draining() && !self.links.siblings.have_doors() {
             return Err(RefuseReason::Draining);
         }
         if self.pending >= self.limits.pending_connections_max {
@@ -200,7 +201,7 @@ impl Worker {
         self.say_tls_goodbye(connection);
         match connection.tunnel.take() {
             Some(tunnel) => self.tunnel_ended(connection.key, &tunnel),
-            None => self.operations.push(Operation::Close { connection: connection.key }),
+            None => self.close_socket(connection, now),
         }
         self.carrier_ended(connection);
     }
@@ -302,6 +303,9 @@ impl Worker {
         }
         connection.collect_replies();
         self.collect_outside(connection, now);
+        if connection.ended {
+            return;
+        }
         if connection.speech.wants_close() {
             let by_client = connection.speech.refusal().is_none();
             let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
@@ -325,11 +329,12 @@ impl Worker {
             self.note_tunnelled(connection);
             return;
         }
+        let Some(socket) = connection.socket() else { return };
         self.send_replies(connection, now);
         let is_read = !connection.is_paused() || connection.listens_for_end();
         if is_read && !connection.receiving {
             connection.receiving = true;
-            self.operations.push(Operation::Receive { connection: connection.key });
+            self.operations.push(Operation::Receive { connection: socket });
         }
     }
 
@@ -339,6 +344,12 @@ impl Worker {
         error: Option<io::Error>,
         now: Duration,
     ) {
+        if let Some(session) = self.outlets.sockets.get(&key).copied() {
+            let lost = |worker: &mut Self, connection: &mut Connection| {
+                worker.peer_ended(connection, error, now);
+            };
+            return self.work(session, now, lost);
+        }
         match self.connections.take(key) {
             Some(mut connection) => self.peer_ended(&mut connection, error, now),
             None => self.link_ended(key, error.as_ref(), now),
@@ -352,6 +363,9 @@ impl Worker {
         error: Option<io::Error>,
         now: Duration,
     ) {
+        if self.change_carrier(connection, now) {
+            return;
+        }
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
             (None, Some(error)) => failure(error),
@@ -362,13 +376,16 @@ impl Worker {
         self.close(connection, reason, detail, now);
     }
 
-    pub(super) fn send_failed(&mut self, key: ConnectionKey, error: &io::Error, now: Duration) {
+    pub(super) fn send_failed(&mut self, key: ConnectionKey, error: io::Error, now: Duration) {
+        if self.outlets.sockets.contains_key(&key) {
+            return self.receive_ended(key, Some(error), now);
+        }
         let Some(mut connection) = self.connections.take(key) else {
-            self.link_ended(key, Some(error), now);
+            self.link_ended(key, Some(&error), now);
             return;
         };
-        let reason = connection.closing.map_or_else(|| failure(error), |closing| closing.reason);
-        self.close(&mut connection, reason, Some(error), now);
+        let reason = connection.closing.map_or_else(|| failure(&error), |closing| closing.reason);
+        self.close(&mut connection, reason, Some(&error), now);
     }
 
     pub(super) fn count_handshake(&mut self, connection: &mut Connection, now: Duration) {

@@ -87,6 +87,7 @@ impl Worker {
             query: &query,
             is_encoder: client.is_encoder,
             peer,
+            stands_for_many: self.settings.stands_for_many(peer),
             unix: self.unix(now),
             chance: self.random.u64(..),
             is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
@@ -187,7 +188,8 @@ impl Worker {
     ) -> Judgement {
         let peer = connection.peer.ip();
         // Without a key at its end, which is another one at each guess.
-        let guesser = self.guesser(peer, connection.stream_name.as_deref().unwrap_or_default());
+        let rules = self.settings.app(request.address.name.app()).rules(action);
+        let guesser = self.guesser(peer, &rules.shown_name(&request.address));
         let inquiry = Inquiry {
             action,
             name: &request.address.name,
@@ -200,21 +202,11 @@ impl Worker {
             is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
             may_wait,
         };
-        let rules = self.settings.app(request.address.name.app()).rules(action);
         let verdict = rules.judge(&inquiry);
         if verdict.wrong_secret {
             self.shared.count_guess(guesser, now, &self.limits);
         }
-        let keeps_end = self.settings.end_with_token;
-        match verdict.judgement {
-            Judgement::Granted(grant) if !keeps_end => {
-                Judgement::Granted(Grant { until: None, ..grant })
-            }
-            Judgement::Ask(Question::Hook(grant)) if !keeps_end => {
-                Judgement::Ask(Question::Hook(Grant { until: None, ..grant }))
-            }
-            judgement => judgement,
-        }
+        verdict.judgement
     }
 
     /// Who is counted when a wrong secret is shown: an address, or what is asked for from one that
@@ -276,7 +268,7 @@ impl From<Reason> for RefuseReason {
             Reason::Address => Self::Address,
             Reason::NoKey | Reason::WrongKey | Reason::PublishKey => Self::Key,
             Reason::NoSignature | Reason::WrongSignature => Self::Signature,
-            Reason::NoToken | Reason::WrongToken => Self::Token,
+            Reason::NoToken | Reason::UnknownKey | Reason::WrongToken => Self::Token,
             Reason::NoPassword | Reason::WrongPassword => Self::Password,
             Reason::Unavailable => Self::Unavailable,
             Reason::User | Reason::Scope => Self::Scope,

@@ -46,12 +46,13 @@ impl Worker {
                 }
                 Query::Peers(addresses) => self.take_peers(&addresses, now),
                 Query::Nodes { reply } => reply.send(self.node_shares()),
+                Query::Elsewhere { name, reply } => reply.send(self.is_elsewhere(&name)),
                 Query::Links { reply } => reply.send(self.link_shares(now)),
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Outside(order) => self.begin_outside(*order, now),
                 Query::EndOutside(id) => self.end_outside(id, now),
                 Query::Watch(watch) => self.watch_names(watch),
-                Query::Drain { window } => self.drain(window),
+                Query::Drain { window } => self.drain(window, now),
                 Query::Stop => self.ending = Ending::Now,
             }
         }
@@ -64,23 +65,13 @@ impl Worker {
         self.hub.set_limits(Arc::clone(&self.limits));
         self.limit_cluster();
         self.settings = settings;
+        self.hooks.generation += 1;
         for local in self.streams.locals() {
             let Some(entry) = self.streams.get_mut(local) else { continue };
             let app = self.settings.app(app_of(&entry.name));
             entry.join = app.join;
             entry.fixed_flush = app.flush;
             self.set_level(local);
-        }
-    }
-
-    fn drain(&mut self, window: Duration) {
-        self.shared.start_draining();
-        self.drain_links();
-        for listener in std::mem::take(&mut self.listeners) {
-            self.operations.push(crate::reactor::Operation::CloseListener { listener });
-        }
-        if self.ending == Ending::No {
-            self.ending = Ending::Draining { until: None, window };
         }
     }
 

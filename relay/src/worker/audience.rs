@@ -50,6 +50,11 @@ impl Audience {
         self.by_app.values().copied().max().unwrap_or(0)
     }
 
+    /// Players of each application.
+    pub(super) fn by_app(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.by_app.iter().map(|(app, players)| (&**app, *players))
+    }
+
     /// Names of the key that has the most.
     pub(super) fn most_of_key(&self) -> usize {
         self.by_key.values().copied().max().unwrap_or(0)

@@ -99,6 +99,11 @@ impl Carrier {
         sent.saturating_sub(self.carried)
     }
 
+    /// Whether an answer of this session is being sent.
+    pub(super) fn answers(&self, session: ConnectionKey) -> bool {
+        self.step == Step::Answering && self.session() == Some(session)
+    }
+
     /// Where it is to go.
     pub(super) fn destination(&self) -> Option<WorkerIndex> {
         match &self.purpose {
@@ -198,6 +203,7 @@ impl Worker {
             Some(Turn::Again) => Ok((Purpose::Repeat { session, request }, Step::Body)),
             Some(Turn::Stale) => Err(RefuseReason::TunnelStale),
             Some(Turn::Fault(fault)) => {
+                // Counted by whoever refuses the request.
                 self.tunnels.note(Todo::Fault(session, fault));
                 Err(RefuseReason::TunnelOrder)
             }

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::labels::{
-    CloseReason, DialResult, DropReason, Full, HandshakeResult, HookName, Hop, JoinSource,
-    JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind, PlayerDropReason,
-    RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
+    CloseReason, DialResult, DrainRole, DrainWay, DropReason, Full, HandshakeResult, HookName, Hop,
+    JoinSource, JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind,
+    PlayerDropReason, RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -151,6 +151,9 @@ pub struct Cells {
     pub full: Family<Full, { Full::COUNT }>,
     /// Players that found no room and were told where there is some.
     pub players_redirected: Cell64,
+
+    /// Publishers and players that were let go while the node drains.
+    pub drained: Family<(DrainRole, DrainWay), { DrainRole::COUNT * DrainWay::COUNT }>,
 
     /// Bytes held, by what holds them (gauge).
     pub memory: Family<MemoryKind, { MemoryKind::COUNT }>,

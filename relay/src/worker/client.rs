@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::outlet_tunnel::Way;
 use super::outside::{OutsideEnd, OutsideFault, OutsideKind};
 use crate::limits::Limits;
+use crate::reactor::ConnectionKey;
 use crate::session::{
     ClientSession, PlayRefusal, PublishRefusal, SessionError, TunnelClient, TunnelError,
 };
@@ -38,6 +40,10 @@ pub(super) struct Client {
     pub(super) secrets: Vec<String>,
     pub(super) session: ClientSession,
     pub(super) tunnel: Option<Box<TunnelClient>>,
+    /// Of one inside HTTP: where its connections go.
+    pub(super) way: Option<Box<Way>>,
+    /// The one that carries it now, if one does.
+    pub(super) socket: Option<ConnectionKey>,
     /// The answer of the registrar is outstanding.
     pub(super) waits: bool,
     /// The first message of a pull, while its name is asked for.
@@ -59,7 +65,6 @@ impl Client {
     pub(super) fn new(
         (id, kind, name): (u64, OutsideKind, Arc<str>),
         session: ClientSession,
-        tunnel: Option<TunnelClient>,
         now: Duration,
     ) -> Self {
         Self {
@@ -69,7 +74,9 @@ impl Client {
             replaces: false,
             secrets: Vec::new(),
             session,
-            tunnel: tunnel.map(Box::new),
+            tunnel: None,
+            way: None,
+            socket: None,
             waits: false,
             held: None,
             unread: Vec::new(),
@@ -79,6 +86,12 @@ impl Client {
             timer: None,
             noted: false,
         }
+    }
+
+    /// It lives inside HTTP, and `socket` carries it.
+    pub(super) fn live_in(&mut self, tunnel: TunnelClient, way: Way, socket: ConnectionKey) {
+        (self.tunnel, self.way) = (Some(Box::new(tunnel)), Some(Box::new(way)));
+        self.socket = Some(socket);
     }
 
     /// What a push reads of its stream.
@@ -149,7 +162,7 @@ impl Client {
 
     /// The next request of its tunnel, if one is due.
     pub(super) fn take_request(&mut self, now: Duration) -> Option<Vec<Bytes>> {
-        let tunnel = self.tunnel.as_mut()?;
+        let tunnel = self.tunnel.as_mut().filter(|_| self.socket.is_some())?;
         if self.done && tunnel.waiting_bytes() == 0 {
             tunnel.finish();
         }
@@ -158,7 +171,7 @@ impl Client {
 
     /// When its tunnel has something to do by itself.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        self.tunnel.as_ref()?.next_due()
+        self.tunnel.as_ref().filter(|_| self.socket.is_some())?.next_due()
     }
 
     /// Whether its tunnel takes more media.

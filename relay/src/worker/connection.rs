@@ -17,6 +17,7 @@ use super::report::ConnectionId;
 use super::secure::Secured;
 use super::settings::Speaks;
 use super::speech::Speech;
+use super::table::is_own;
 use super::tunnel::Tunnelled;
 use crate::access::Login;
 use crate::limits::Limits;
@@ -103,6 +104,8 @@ pub(super) struct Connection {
     pub(super) introduced: bool,
     /// Since when a verdict is outstanding.
     pub(super) asked_since: Option<Duration>,
+    /// It was asked to connect again elsewhere, since the node drains.
+    pub(super) asked_to_go: bool,
     /// Its first bytes, while it neither published nor played and the log's level is debug.
     pub(super) opening: Vec<u8>,
     /// What it last published or played, for log lines.
@@ -147,6 +150,12 @@ pub(super) struct Publish {
     pub(super) messages: u64,
     pub(super) heard: Duration,
     pub(super) permit: Option<Box<Permit>>,
+    /// What it may send by its own application, beside others of its connection.
+    pub(super) ingest: Option<Box<Ingest>>,
+    /// Bytes of its log at the last look.
+    pub(super) bytes: u64,
+    /// Of one whose back end may send it on: the number by which its end is told.
+    pub(super) forward: Option<u64>,
 }
 
 /// A play of this worker, counted from 1 and never used again: a message stream may be played on
@@ -175,6 +184,8 @@ pub(super) struct Play {
     pub(super) warm: bool,
     /// It is a push to another server.
     pub(super) push: bool,
+    /// It is to end, or be asked to, before the next key frame.
+    pub(super) leaves: bool,
     pub(super) permit: Option<Box<Permit>>,
 }
 
@@ -249,6 +260,7 @@ impl Connection {
             asked_since: None,
             hooked: None,
             introduced: false,
+            asked_to_go: false,
             opening: Vec::new(),
             stream_name: None,
             bytes_in: 0,
@@ -261,6 +273,14 @@ impl Connection {
     /// How it speaks.
     pub(super) fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// The socket that operations name: its own, or the one that carries it now.
+    pub(super) fn socket(&self) -> Option<ConnectionKey> {
+        match &self.speech {
+            Speech::Outside(client) if client.tunnel.is_some() => client.socket,
+            _ => (!is_own(self.key)).then_some(self.key),
+        }
     }
 
     /// What the client calls itself; empty before connect.
@@ -359,8 +379,12 @@ impl Connection {
 
     /// Whether replies may be sent now: no send is under way and no message is cut in half.
     pub(super) fn may_reply(&self) -> bool {
-        self.sending.is_none()
-            && self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
+        // What goes inside requests was put in order before they were made.
+        self.sending.is_none() && (self.speech.makes_requests() || self.is_at_boundary())
+    }
+
+    fn is_at_boundary(&self) -> bool {
+        self.plays.iter().all(|play| play.cursor.as_ref().is_none_or(Cursor::at_boundary))
     }
 
     /// Whether every other play's messages are whole, so that one of this play may begin: they
@@ -386,6 +410,15 @@ impl Connection {
 
     /// Takes replies over, in order.
     pub(super) fn collect_replies(&mut self) {
+        if self.speech.makes_requests() {
+            let whole = self.is_at_boundary();
+            if let Some(client) = self.speech.outside_mut() {
+                client.push_media(Some(std::mem::take(&mut self.rest)).into_iter());
+            }
+            if !whole {
+                return;
+            }
+        }
         while let Some(reply) = self.speech.take_output() {
             self.outbox.push_back(reply);
         }

@@ -44,6 +44,8 @@ pub(super) struct Dial {
 pub(super) enum Purpose {
     /// A push or a pull.
     Outside(Box<OutsideOrder>),
+    /// One that lives inside HTTP goes on by another connection.
+    Carry(ConnectionKey),
 }
 
 /// A connection that is there.
@@ -117,6 +119,7 @@ impl Worker {
     fn dialled(&mut self, purpose: Purpose, result: Result<Dialled, DialFault>, now: Duration) {
         match purpose {
             Purpose::Outside(order) => self.outside_dialled(*order, result, now),
+            Purpose::Carry(session) => self.carrier_dialled(session, result, now),
         }
     }
 
@@ -186,16 +189,18 @@ impl Worker {
     }
 
     /// A connection that we opened is this worker's from now on, like those that are accepted. It
-    /// has its role from the start. Gives the id for log lines and the API.
+    /// has its role from the start. `key` is its socket's, unless it outlives that. Gives the id
+    /// for log lines and the API.
     pub(super) fn begin_outbound(
         &mut self,
+        key: ConnectionKey,
         dialled: Dialled,
         role: Role,
         transport: Transport,
         speech: Speech,
         now: Duration,
     ) -> ConnectionId {
-        let Dialled { key, peer, tls } = dialled;
+        let Dialled { key: socket, peer, tls } = dialled;
         self.numbered += 1;
         let id = ConnectionId { core: self.index(), number: self.numbered };
         let mut connection = Connection::new(key, id, peer, Speaks::default(), now);
@@ -208,7 +213,7 @@ impl Worker {
         connection.tls = tls.map(|layer| Box::new(Secured::of_client(*layer)));
         self.cells.opened_by_us(role, transport);
         self.connections.put(connection);
-        self.operations.push(Operation::Receive { connection: key });
+        self.operations.push(Operation::Receive { connection: socket });
         // What it has to say first goes out.
         self.work(key, now, |_, _| {});
         id

@@ -1,22 +1,26 @@
-//! Where a player goes that finds no room here.
+//! Where clients go that find no room here, or have to leave since the node ends.
 //!
 //! Players of RTMP are sent to the places of RTMP among those that are set, players of HTTP-FLV to
 //! those of HTTP. Relays take both on one port, so where no place of HTTP is set it is made of one
-//! of RTMP.
+//! of RTMP. While the node drains, the places are other nodes of its cluster, and publishers are
+//! sent there, too. Whoever speaks inside TLS is sent where there is TLS, or nowhere.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use std::sync::Arc;
+
 use super::Worker;
 use super::connection::Connection;
-use crate::session::Redirect;
+use super::labels::{DrainRole, DrainWay, RefuseReason, Transport};
+use super::mail::Refusal;
+use super::play::failed;
+use crate::session::{PublishRefusal, PublishRefusalCode, Redirect, StreamRequest};
+use crate::wire::stream_name::StreamAddress;
 
 impl Worker {
     /// Where a player may play what it asked for, if there is such a place.
     pub(super) fn elsewhere(&mut self, connection: &mut Connection) -> Option<Redirect> {
         let asked = connection.asked.take()?;
-        let shown = connection.stream_name.as_deref()?;
-        let query =
-            |query: &str| if query.is_empty() { String::new() } else { format!("?{query}") };
         let bases = &self.settings.overflow;
         if connection.speech.is_flv() {
             let mut places: Vec<&String> = bases.iter().filter(|base| is_http(base)).collect();
@@ -24,22 +28,120 @@ impl Worker {
                 places.extend(bases);
             }
             let base = *self.random.choice(&places)?;
-            let base = http_base(base, connection.tls.is_some());
-            let path = utf8_percent_encode(asked.name.as_str(), NO_PATH);
-            return Some(Redirect {
-                tc_url: base.clone(),
-                url: format!("{base}/{path}.flv{}", query(&asked.query)),
-                shown: format!("{base}/{}.flv", utf8_percent_encode(shown, NO_PATH)),
-            });
+            return at_http(&http_base(base, connection.tls.is_some()), connection, &asked);
         }
         let places: Vec<&String> = bases.iter().filter(|base| !is_http(base)).collect();
         let base = *self.random.choice(&places)?;
-        let client = connection.speech.client()?;
-        Some(Redirect {
-            tc_url: format!("{base}/{}{}", client.app, query(&client.query())),
-            url: format!("{base}/{}{}", asked.name, query(&asked.query)),
-            shown: format!("{base}/{shown}"),
-        })
+        at_rtmp(base, connection, &asked)
+    }
+
+    /// The URL by which a client of RTMP that is connected reaches another node of the cluster, by
+    /// the transport that it speaks; `None` when no node says such a one.
+    pub(super) fn sibling_url(&mut self, connection: &Connection) -> Option<String> {
+        let base = self.sibling(connection.transport())?;
+        tc_url(&base, connection)
+    }
+
+    /// The place of another node of the cluster for clients that speak so.
+    fn sibling(&mut self, transport: Transport) -> Option<String> {
+        let pick = self.random.usize(..);
+        place_for(transport, self.links.siblings.one(pick)?)
+    }
+
+    /// A player came while the node drains.
+    pub(super) fn send_player_away(
+        &mut self,
+        connection: &mut Connection,
+        request: &StreamRequest,
+    ) {
+        self.cells.refused.at(RefuseReason::Draining).increment();
+        let refusal = failed(DRAINING);
+        let base = self.sibling(connection.transport());
+        let to = base.and_then(|base| {
+            if connection.speech.is_flv() {
+                at_http(&base, connection, &request.address)
+            } else {
+                at_rtmp(&base, connection, &request.address)
+            }
+        });
+        let Some(to) = to else {
+            return connection.speech.reject_play(request.message_stream, &refusal);
+        };
+        self.cells.drained.at((DrainRole::Player, DrainWay::Redirected)).increment();
+        connection.speech.redirect_play(request.message_stream, &refusal, &to);
+    }
+
+    /// A publisher came while the node drains.
+    pub(super) fn send_publisher_away(
+        &mut self,
+        connection: &mut Connection,
+        request: &StreamRequest,
+    ) {
+        let base = self.sibling(connection.transport());
+        let Some(to) = base.and_then(|base| at_rtmp(&base, connection, &request.address)) else {
+            return self.refuse_publish(connection, request.message_stream, Refusal::Draining);
+        };
+        self.cells.refused.at(RefuseReason::Draining).increment();
+        self.cells.drained.at((DrainRole::Publisher, DrainWay::Redirected)).increment();
+        let code = PublishRefusalCode::Rejected;
+        let refusal = PublishRefusal { code, description: DRAINING.into() };
+        connection.speech.redirect_publish(request.message_stream, &refusal, &to);
+    }
+}
+
+/// What clients are told that come while the node drains.
+const DRAINING: &str = "The server is about to end";
+
+/// The `tcUrl` of a connected client at another place.
+fn tc_url(base: &str, connection: &Connection) -> Option<String> {
+    let client = connection.speech.client()?;
+    Some(format!("{base}/{}{}", client.app, query(&client.query())))
+}
+
+/// What a client of RTMP asked for, at another place.
+fn at_rtmp(base: &str, connection: &Connection, asked: &StreamAddress) -> Option<Redirect> {
+    let shown = connection.stream_name.as_deref()?;
+    let tc_url = tc_url(base, connection)?;
+    Some(Redirect {
+        tc_url,
+        url: format!("{base}/{}{}", asked.name, query(&asked.query)),
+        shown: format!("{base}/{shown}"),
+    })
+}
+
+/// What a player of FLV asked for, at another place.
+fn at_http(base: &str, connection: &Connection, asked: &StreamAddress) -> Option<Redirect> {
+    let shown = connection.stream_name.as_deref()?;
+    let path = utf8_percent_encode(asked.name.as_str(), NO_PATH);
+    Some(Redirect {
+        tc_url: base.to_owned(),
+        url: format!("{base}/{path}.flv{}", query(&asked.query)),
+        shown: format!("{base}/{}.flv", utf8_percent_encode(shown, NO_PATH)),
+    })
+}
+
+fn query(query: &str) -> String {
+    if query.is_empty() { String::new() } else { format!("?{query}") }
+}
+
+/// Of the places that a node says, the one for clients that speak so.
+fn place_for(transport: Transport, doors: &[Arc<str>]) -> Option<String> {
+    let of = |scheme: &str| {
+        let mut doors = doors.iter();
+        doors.find(|door| door.split_once("://").is_some_and(|(known, _)| known == scheme))
+    };
+    let plain = |scheme: &str| of(scheme).map(|door| door.to_string());
+    // A tunnel goes to the port of RTMP, which takes both.
+    let tunnel = |door: &Arc<str>| http_base(door, false).replacen("http", "rtmpt", 1);
+    match transport {
+        Transport::Rtmp => plain("rtmp").or_else(|| plain("rtmps")),
+        Transport::Rtmps => plain("rtmps"),
+        Transport::Rtmpt => of("rtmp").map(tunnel),
+        Transport::Rtmpts => of("rtmps").map(tunnel),
+        Transport::Flv | Transport::WsFlv => {
+            let own = plain("http").or_else(|| plain("https"));
+            own.or_else(|| of("rtmp").or_else(|| of("rtmps")).map(|door| http_base(door, false)))
+        }
     }
 }
 
@@ -125,6 +227,26 @@ mod tests {
         ] {
             assert_eq!(cut_base(url), (base, path));
         }
+    }
+
+    #[test]
+    fn a_node_is_reached_by_the_transport_that_a_client_speaks() {
+        #[track_caller]
+        fn check(doors: &[&str], expected: [Option<&str>; 5]) {
+            let doors: Vec<Arc<str>> = doors.iter().map(|door| (*door).into()).collect();
+            use Transport::{Flv, Rtmp, Rtmps, Rtmpt, Rtmpts};
+            let found = [Rtmp, Rtmps, Rtmpt, Rtmpts, Flv].map(|way| place_for(way, &doors));
+            assert_eq!(found.each_ref().map(Option::as_deref), expected, "{doors:?}");
+        }
+        check(&[], [None; 5]);
+        let (rtmp, tunnel, http) = ("rtmp://a", "rtmpt://a:1935", "http://a:1935");
+        check(&["rtmp://a"], [Some(rtmp), None, Some(tunnel), None, Some(http)]);
+        let (rtmps, tunnel, https) = ("rtmps://a:1936", "rtmpts://a:1936", "https://a:1936");
+        check(&["rtmps://a:1936"], [Some(rtmps), Some(rtmps), None, Some(tunnel), Some(https)]);
+        let both = ["https://w", "rtmp://a:1", "rtmps://b:2"];
+        let tunnels = (Some("rtmpt://a:1"), Some("rtmpts://b:2"));
+        let ways = [Some("rtmp://a:1"), Some("rtmps://b:2"), tunnels.0, tunnels.1];
+        check(&both, [ways[0], ways[1], ways[2], ways[3], Some("https://w")]);
     }
 
     #[test]

@@ -84,9 +84,6 @@ impl Worker {
             return self.media_ready(key, number);
         }
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        if connection.role == Role::Push && connection.speech.makes_requests() {
-            return self.media_for_tunnel(key, number);
-        }
         let others_whole = connection.others_at_boundary(number);
         let busy = connection.sending.is_some() || connection.closing.is_some() || !others_whole;
         let Some(play) = connection.plays.iter_mut().find(|play| play.number == number) else {
@@ -101,6 +98,10 @@ impl Worker {
         }
         let Some(entry) = self.streams.get_mut(play.local) else { return true };
         let Some(log) = entry.log else { return true };
+        if play.leaves && self.hub.is_before_key(log, cursor) {
+            self.drain.reached_key((key, number));
+            return true;
+        }
         let reads =
             self.hub.log(log).and_then(|log| Some((log.get(cursor.segment())?, log.newest()?)));
         let times = reads.map(|(next, newest)| (next.ingested, newest.ingested));
@@ -186,7 +187,10 @@ impl Worker {
     /// A batch is gone.
     pub(super) fn sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
         let Some(connection) = self.connections.get_mut(key) else {
-            self.link_sent(key, bytes, now);
+            match self.outlets.sockets.get(&key).copied() {
+                Some(session) => self.sent(session, bytes, now),
+                None => self.link_sent(key, bytes, now),
+            }
             return;
         };
         let Some(sending) = connection.sending.take() else { return };
@@ -251,6 +255,7 @@ impl Worker {
         if !connection.may_reply() {
             return;
         }
+        let Some(socket) = connection.socket() else { return };
         let batch = if connection.tls.is_some() {
             match self.sealed_replies(connection) {
                 Ok(batch) => batch,
@@ -263,7 +268,7 @@ impl Worker {
             connection.take_replies()
         };
         if let Some(batch) = batch {
-            self.operations.push(Operation::Send { connection: connection.key, batch });
+            self.operations.push(Operation::Send { connection: socket, batch });
             self.cells.sends.increment();
             connection.sending = Some(Sending { since: now, what: What::Replies });
         }

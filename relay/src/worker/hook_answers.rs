@@ -1,6 +1,7 @@
 //! Verdicts of hooks come back: sessions go on, or are refused, and ends are told that had waited
 //! for them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
@@ -9,6 +10,7 @@ use super::connection::Connection;
 use super::elsewhere::redirect;
 use super::hooks::Asked;
 use super::labels::{CloseReason, RefuseReason};
+use super::outside_url::OutsideRule;
 use super::verdicts::{Answer, Verdict};
 use crate::access::Action;
 use crate::limits::Limits;
@@ -33,6 +35,8 @@ pub(super) enum HookRefusal {
     Elsewhere(Option<String>),
     /// It named what can be no name.
     BadName,
+    /// It sends a stream on to, or has it fetched from, what can be no server.
+    BadUrl,
 }
 
 impl HookRefusal {
@@ -40,7 +44,7 @@ impl HookRefusal {
     pub(super) fn reason(&self) -> RefuseReason {
         match self {
             Self::Refused => RefuseReason::Hook,
-            Self::Failed | Self::BadName => RefuseReason::HookFailed,
+            Self::Failed | Self::BadName | Self::BadUrl => RefuseReason::HookFailed,
             Self::Elsewhere(_) => RefuseReason::HookElsewhere,
         }
     }
@@ -51,6 +55,7 @@ impl HookRefusal {
             Self::Refused => "The back end refused",
             Self::Failed => "The back end gave no answer",
             Self::BadName => "The back end gave a name that cannot be",
+            Self::BadUrl => "The back end gave a URL that cannot be",
             Self::Elsewhere(Some(_)) => "The back end named another server",
             Self::Elsewhere(None) => "The back end named another server, which is not supported",
         }
@@ -68,13 +73,15 @@ impl Worker {
 
     fn hear_verdict(&mut self, answer: Answer, now: Duration) {
         let Answer { key, number, verdict, .. } = answer;
-        if verdict == Verdict::End {
-            self.end_by_hook(key, number, now);
-            return;
+        match verdict {
+            Verdict::End => return self.end_by_hook(key, number, now),
+            Verdict::Holds | Verdict::Heard | Verdict::Unheard => {
+                return self.hear_again(key, number, &verdict, now);
+            }
+            _ => {}
         }
         if let Some(orphan) = self.hooks.orphan(number) {
-            let began =
-                matches!(verdict, Verdict::Go { told: true } | Verdict::Rename { told: true, .. });
+            let began = verdict.began();
             self.notify(orphan.ended.filter(|_| began));
             self.notify(orphan.closed.filter(|_| began || !orphan.of_connect));
             return;
@@ -169,7 +176,7 @@ fn heard(
     verdict: Verdict,
     limits: &Limits,
 ) -> Result<Permit, HookRefusal> {
-    let (mut told, mut refusal) = (false, None);
+    let (mut told, mut refusal, mut forward) = (false, None, None);
     match verdict {
         Verdict::Go { told: yes } => told = yes,
         Verdict::Rename { to, told: yes } => {
@@ -184,11 +191,25 @@ fn heard(
             let plays = permit.action == Action::Play;
             refusal = Some(HookRefusal::Elsewhere(plays.then_some(to)));
         }
+        Verdict::Forward { to, told: yes } => {
+            told = yes;
+            match OutsideRule::forward(permit.name().as_str(), &to) {
+                Ok(rule) => forward = Some(Arc::new(rule)),
+                Err(_) => refusal = Some(HookRefusal::BadUrl),
+            }
+        }
         Verdict::Refused => refusal = Some(HookRefusal::Refused),
-        Verdict::Failed | Verdict::End => refusal = Some(HookRefusal::Failed),
+        _ => refusal = Some(HookRefusal::Failed),
     }
-    if let Some(hooked) = connection.hooked.as_mut().filter(|_| !told) {
-        hooked.forget(number);
+    if let Some(hooked) = &mut connection.hooked {
+        if !told && refusal.is_some() {
+            hooked.forget(number);
+        } else if let Some(stream) = hooked.stream(number) {
+            // Who was let in by a remembered verdict, or without one, is asked about later.
+            stream.told = told;
+        }
+        let message_stream = permit.request.message_stream;
+        hooked.forwards.extend(forward.map(|rule| (message_stream, rule)));
     }
     refusal.map_or(Ok(permit), Err)
 }

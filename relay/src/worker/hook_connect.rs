@@ -176,9 +176,9 @@ fn let_in(verdict: Verdict) -> Result<(Option<String>, bool), HookRefusal> {
     match verdict {
         Verdict::Go { told } => Ok((None, told)),
         Verdict::Rename { to, told } => Ok((Some(to), told)),
-        Verdict::Elsewhere { .. } => Err(HookRefusal::Elsewhere(None)),
+        Verdict::Elsewhere { .. } | Verdict::Forward { .. } => Err(HookRefusal::Elsewhere(None)),
         Verdict::Refused => Err(HookRefusal::Refused),
-        Verdict::Failed | Verdict::End => Err(HookRefusal::Failed),
+        _ => Err(HookRefusal::Failed),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{HookName, Label};
+use crate::access::Action;
 
 /// The callbacks of which server a back end understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,16 @@ pub enum Fail {
     Closed,
     /// Everybody is let in.
     Open,
+}
+
+/// What becomes of a player whose back end names another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PlayElsewhere {
+    /// The stream is fetched from there, as nginx has it.
+    #[default]
+    Pull,
+    /// The player is sent there.
+    Redirect,
 }
 
 /// Where a back end is called.
@@ -121,6 +132,8 @@ pub struct HookSettings {
     pub update_interval: Duration,
     /// Whether only a 2xx lets a session go on after `on_update`, and not a 3xx too.
     pub update_strict: bool,
+    /// What becomes of players whose back end names another server.
+    pub play_elsewhere: PlayElsewhere,
     /// What holds while there is no usable answer.
     pub fail: Fail,
     /// Calls under way at a time to one server, for questions, and as many again for
@@ -157,6 +170,7 @@ impl Default for HookSettings {
             timeout: None,
             update_interval: Duration::from_secs(30),
             update_strict: false,
+            play_elsewhere: PlayElsewhere::Pull,
             fail: Fail::default(),
             concurrency: 64,
             retries: 3,
@@ -188,10 +202,34 @@ impl HookSettings {
         !self.urls(name).is_empty()
     }
 
+    /// Whether publishers may be sent on to another server: nginx's module asks for that by a
+    /// redirect.
+    #[must_use]
+    pub fn may_forward(&self) -> bool {
+        self.contract == Some(Contract::NginxRtmp) && self.has(HookName::OnPublish)
+    }
+
+    /// Whether what is played may be fetched from another server.
+    #[must_use]
+    pub fn may_fetch(&self) -> bool {
+        let pulls = self.play_elsewhere == PlayElsewhere::Pull;
+        self.contract == Some(Contract::NginxRtmp) && self.has(HookName::OnPlay) && pulls
+    }
+
     /// Whether any of these events has a URL.
     #[must_use]
     pub fn has_any(&self, names: &[HookName]) -> bool {
         names.iter().any(|name| self.has(*name))
+    }
+
+    /// Whether an answer may give a stream another name, as that of nginx's module does.
+    #[must_use]
+    pub fn may_rename(&self, action: Action) -> bool {
+        let question = match action {
+            Action::Publish => HookName::OnPublish,
+            Action::Play => HookName::OnPlay,
+        };
+        self.contract == Some(Contract::NginxRtmp) && self.has(question)
     }
 
     /// How long one call may take.

@@ -15,7 +15,9 @@ use smallvec::SmallVec;
 use super::Worker;
 use super::access::Permit;
 use super::connection::Connection;
+use super::forward::Forwards;
 use super::hook_answers::HookRefusal;
+use super::hook_renewals::Renewal;
 use super::hook_settings::{Fail, HookSettings};
 use super::labels::HookName::{self, *};
 use super::verdicts::{Call, HookClient, HookStream, Question, Subject};
@@ -31,6 +33,8 @@ pub(super) struct Hooks {
     waiting: VecDeque<Call>,
     /// Connections that ended while a verdict was outstanding, by its number.
     orphans: BTreeMap<u64, Orphan>,
+    /// Counts the settings that were in force.
+    pub(super) generation: u64,
 }
 
 /// What is told, or not, when the verdict comes that a connection did not live to hear.
@@ -55,17 +59,18 @@ pub(super) struct Hooked {
     /// The question that is outstanding, with its number.
     pub(super) asked: Option<(u64, Asked)>,
     pub(super) streams: SmallVec<[HookedStream; 1]>,
+    /// Other servers that its back end named, until what they are for begins.
+    pub(super) forwards: Forwards,
 }
 
-/// A publish or a play whose end is to be told.
+/// A publish or a play that its application's hooks have to do with.
 pub(super) struct HookedStream {
     pub(super) stream: Arc<HookStream>,
+    /// The hooks that it began with, or those that were in force when it was last called about.
     pub(super) settings: Arc<HookSettings>,
-    since: Duration,
-    /// When `on_update` is next due.
-    next_update: Option<Duration>,
-    /// When the verdict that let it in holds no longer.
-    next_question: Option<Duration>,
+    /// Its back end knows of it, so that it is to hear of its end.
+    pub(super) told: bool,
+    pub(super) renewal: Renewal,
 }
 
 /// What the verdict is outstanding on.
@@ -92,7 +97,8 @@ impl Hooked {
     pub(super) fn held_bytes(&self) -> usize {
         let streams = self.streams.iter().map(|hooked| hooked.stream.held_bytes());
         let spilled = if self.streams.spilled() { self.streams.capacity() } else { 0 };
-        let own = size_of::<Self>() + spilled * size_of::<HookedStream>();
+        let forwards = self.forwards.iter().map(|(_, rule)| rule.held_bytes()).sum::<usize>();
+        let own = size_of::<Self>() + spilled * size_of::<HookedStream>() + forwards;
         own + self.client.held_bytes() + streams.sum::<usize>()
     }
 
@@ -101,24 +107,21 @@ impl Hooked {
         &mut self,
         stream: Arc<HookStream>,
         settings: Arc<HookSettings>,
-        now: Duration,
-        chance: f64,
+        told: bool,
+        renewal: Renewal,
     ) {
-        let next_update = settings.has(OnUpdate).then(|| now + settings.update_interval);
-        let next_question = expiry(&settings, stream.publishes, now, chance);
-        self.streams.push(HookedStream {
-            stream,
-            settings,
-            since: now,
-            next_update,
-            next_question,
-        });
+        self.streams.push(HookedStream { stream, settings, told, renewal });
     }
 
     /// Takes out what is known of the stream of this number.
     pub(super) fn forget(&mut self, number: u64) -> Option<HookedStream> {
         let place = self.streams.iter().position(|hooked| hooked.stream.number == number)?;
         Some(self.streams.remove(place))
+    }
+
+    /// What is known of the stream of this number.
+    pub(super) fn stream(&mut self, number: u64) -> Option<&mut HookedStream> {
+        self.streams.iter_mut().find(|hooked| hooked.stream.number == number)
     }
 }
 
@@ -129,7 +132,7 @@ impl HookedStream {
         } else {
             &[OnPlayDone, OnDone, OnStop]
         };
-        self.settings.has_any(names).then(|| Call {
+        (self.told && self.settings.has_any(names)).then(|| Call {
             client: Arc::clone(client),
             settings: self.settings,
             subject: Subject::Ended { stream: self.stream, after: None },
@@ -153,8 +156,8 @@ impl Worker {
             return;
         }
         let stream = Arc::new(stream_of(self.hooks.next_number(), permit));
-        let chance = self.random.f64();
-        hooked(connection, &settings, app).begin(stream, settings, now, chance);
+        let renewal = Renewal::of_granted(&settings, self.hooks.generation, now);
+        hooked(connection, &settings, app).begin(stream, settings, true, renewal);
     }
 
     /// A client may publish or play if its back end agrees.
@@ -171,10 +174,13 @@ impl Worker {
         let client = Arc::clone(&hooked(connection, &settings, app).client);
         let stream = Arc::new(stream_of(self.hooks.next_number(), &permit));
         let asked = Question { number: stream.number, stream: Some(Arc::clone(&stream)) };
-        if self.put_question(question, &settings, &client, asked) {
-            let Some(hooked) = &mut connection.hooked else { return };
+        let sent = self.put_question(question, &settings, &client, asked);
+        let (publishes, chance) = (stream.publishes, self.random.f64());
+        let renewal = Renewal::new(&settings, publishes, self.hooks.generation, now, chance);
+        let Some(hooked) = &mut connection.hooked else { return };
+        if sent {
             hooked.asked = Some((stream.number, Asked::Stream(Box::new(permit))));
-            hooked.begin(stream, settings, now, self.random.f64());
+            hooked.begin(stream, settings, true, renewal);
             return;
         }
         match without_verdict(&settings) {
@@ -182,7 +188,10 @@ impl Worker {
                 let message_stream = request.message_stream;
                 self.refuse_by_hook(connection, action, message_stream, HookRefusal::Failed);
             }
-            _ => self.permitted(connection, permit),
+            _ => {
+                hooked.begin(stream, settings, false, renewal);
+                self.permitted(connection, permit);
+            }
         }
     }
 
@@ -207,6 +216,7 @@ impl Worker {
     /// let it in.
     pub(super) fn hook_ended(&mut self, connection: &mut Connection, message_stream: u32) {
         let Some(hooked) = &mut connection.hooked else { return };
+        hooked.forwards.retain(|(stream, _)| *stream != message_stream);
         let mut streams = hooked.streams.iter();
         let place = streams.position(|hooked| hooked.stream.message_stream == message_stream);
         let Some(place) = place else { return };
@@ -284,65 +294,6 @@ impl Worker {
             }
         }
     }
-
-    /// Tells of a connection's streams that they go on, and asks again whether they may, where that
-    /// is due.
-    pub(super) fn hook_updates(&mut self, key: crate::reactor::ConnectionKey, now: Duration) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(hooked) = &mut connection.hooked else { return };
-        let outstanding = hooked.asked.as_ref().map(|(number, _)| *number);
-        let mut due =
-            SmallVec::<[(Arc<HookStream>, Arc<HookSettings>, Option<Duration>); 1]>::new();
-        for hooked in &mut hooked.streams {
-            if Some(hooked.stream.number) == outstanding {
-                continue;
-            }
-            let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
-            let (stream, settings) = (&hooked.stream, &hooked.settings);
-            if is_due(hooked.next_update) {
-                hooked.next_update = Some(now + settings.update_interval);
-                let time = now.saturating_sub(hooked.since);
-                due.push((Arc::clone(stream), Arc::clone(settings), Some(time)));
-            }
-            if is_due(hooked.next_question) {
-                let chance = self.random.f64();
-                hooked.next_question = expiry(settings, stream.publishes, now, chance);
-                due.push((Arc::clone(stream), Arc::clone(settings), None));
-            }
-        }
-        let client = Arc::clone(&hooked.client);
-        for (stream, settings, time) in due {
-            let subject = match time {
-                Some(time) => {
-                    let timestamp = self.last_timestamp(key, &stream);
-                    Subject::Goes { stream, time, timestamp }
-                }
-                None => Subject::Again { stream },
-            };
-            let client = Arc::clone(&client);
-            if let Err(unsent) = self.shared.hooks().send(Call { settings, client, subject }) {
-                self.cells.hooks_overloaded.at(unsent.name()).increment();
-            }
-        }
-    }
-
-    /// The timestamp of the last message that was received or sent, in milliseconds.
-    fn last_timestamp(&self, key: crate::reactor::ConnectionKey, stream: &HookStream) -> u32 {
-        let timestamp = || {
-            let connection = self.connections.get(key)?;
-            let message_stream = stream.message_stream;
-            let newest = |log| Some(self.hub.log(log)?.newest()?.index.last()?.timestamp.0);
-            if stream.publishes {
-                return newest(connection.publish(message_stream)?.log);
-            }
-            let mut plays = connection.plays.iter();
-            let play = plays.find(|play| play.message_stream == message_stream)?;
-            let log = self.streams.get(play.local)?.log?;
-            let lag = self.hub.lag(log, play.cursor.as_ref()?).as_millis();
-            Some(newest(log)?.wrapping_sub(u32::try_from(lag).unwrap_or(u32::MAX)))
-        };
-        timestamp().unwrap_or_default()
-    }
 }
 
 impl Hooks {
@@ -368,20 +319,6 @@ pub(super) fn without_verdict(settings: &HookSettings) -> HookStep {
         Fail::Open => HookStep::Go,
         Fail::Closed => HookStep::Failed,
     }
-}
-
-/// When a verdict of now holds no longer; `None` when it holds for as long as its session lasts. By
-/// `chance`, from 0 to 1, up to a tenth early: those who came at once are not asked about at once
-/// for ever.
-fn expiry(
-    settings: &HookSettings,
-    publishes: bool,
-    now: Duration,
-    chance: f64,
-) -> Option<Duration> {
-    let question = if publishes { OnPublish } else { OnPlay };
-    let ends = settings.has(question) && !settings.verdict_lifetime.is_zero();
-    ends.then(|| now + settings.verdict_lifetime.mul_f64(1.0 - chance / 10.0))
 }
 
 /// The event that asks about an action, and those that tell what becomes of it.
@@ -426,6 +363,7 @@ pub(super) fn hooked<'a>(
             owes_close: false,
             asked: None,
             streams: SmallVec::new(),
+            forwards: Forwards::new(),
         })
     });
     hooked.client = client;
@@ -472,28 +410,4 @@ fn client_of(connection: &Connection, app: &str) -> HookClient {
         app.clone_into(&mut client.app);
     }
     client
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::hook_settings::{Contract, HookUrl};
-    use super::super::labels::Label;
-    use super::*;
-
-    #[test]
-    fn verdicts_of_one_moment_end_at_many() {
-        let mut settings = HookSettings::default();
-        let at = |settings: &HookSettings, chance| {
-            expiry(settings, true, Duration::from_secs(7), chance).map(|time| time.as_secs())
-        };
-        settings.verdict_lifetime = Duration::from_secs(100);
-        assert_eq!(at(&settings, 0.0), None, "nobody was asked");
-        settings.contract = Some(Contract::Srs);
-        settings.urls[OnPublish.index()] = HookUrl::parse("http://h/").into_iter().collect();
-        for (chance, expected) in [(0.0, 107), (0.5, 102), (1.0, 97)] {
-            assert_eq!(at(&settings, chance), Some(expected));
-        }
-        settings.verdict_lifetime = Duration::ZERO;
-        assert_eq!(at(&settings, 0.5), None);
-    }
 }

@@ -26,7 +26,7 @@ pub(super) struct Ingest {
 }
 
 /// What follows from what a publisher sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
     /// It goes on, and is read.
     Fine,
@@ -42,6 +42,17 @@ impl Ingest {
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let (owed, received, measured) = (0, 0, 0);
         Self { rate, room: per(rate, window), over, owed, looked: now, received, measured }
+    }
+
+    /// Something else may be sent beside. What is sent of each is judged apart then; this one closes
+    /// nobody of whom a part may be slowed down.
+    pub(super) fn widen(&mut self, rate: usize, window: Duration, over: IngestOver) {
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        self.rate = self.rate.saturating_add(rate);
+        self.room = per(self.rate, window);
+        if over == IngestOver::Slow {
+            self.over = over;
+        }
     }
 
     /// So many bytes came. Whether they are read on.
@@ -95,6 +106,18 @@ mod tests {
             assert_eq!(ingest.measured(), each * 2);
             (verdict != Verdict::Fine).then_some((step, verdict))
         })
+    }
+
+    #[test]
+    fn two_streams_of_a_connection_may_send_what_both_may() {
+        let mut ingest = Ingest::new(1_000, WINDOW, IngestOver::Close, Duration::ZERO);
+        ingest.widen(2_000, WINDOW, IngestOver::Close);
+        ingest.received(30_000);
+        assert_eq!(ingest.look(Duration::ZERO), Verdict::Fine);
+        ingest.received(1);
+        assert_eq!(ingest.look(Duration::ZERO), Verdict::Close);
+        ingest.widen(0, WINDOW, IngestOver::Slow);
+        assert_eq!(ingest.look(Duration::ZERO), Verdict::Wait);
     }
 
     #[test]

@@ -139,7 +139,7 @@ labels! {
         Name = "name", "A publish or play whose application or name is empty or too long.";
         Hook = "hook", "A connect, publish or play that a hook refused.";
         HookFailed = "hook_failed", "A connect, publish or play whose hook gave no usable answer.";
-        HookElsewhere = "hook_elsewhere", "A publish or play that a hook sent to another server.";
+        HookElsewhere = "hook_elsewhere", "A play that a hook sent to another server, or a connect.";
         Nobody = "nobody", "A publish or play, since the rules let nobody.";
         Address = "address", "A publish or play, since the rules do not name the address.";
         Key = "key", "A publish or play without the right stream key.";
@@ -206,6 +206,7 @@ labels! {
         ServerEnded = "server_ended", "The server ended it.";
         Lost = "lost", "The connection was lost.";
         Slow = "slow", "The server took nothing for send_stall_max.";
+        Elsewhere = "elsewhere", "Another node of the cluster has the stream; this one waits.";
         NameTaken = "name_taken", "The name is published here already.";
         Limit = "limit", "It passed a limit of this node.";
         Operator = "operator", "An operator closed its connection.";
@@ -263,6 +264,20 @@ labels! {
         Error = "error", "Its socket failed, or it broke the protocol.";
     }
 
+    /// Who was let go while the node drains.
+    DrainRole {
+        Publisher = "publisher", "It published.";
+        Player = "player", "It played.";
+    }
+
+    /// How somebody was let go while the node drains.
+    DrainWay {
+        Asked = "asked", "It was asked to connect again (ReconnectRequest), and leaves when it likes.";
+        Ended = "ended", "Its publish or play was ended in order.";
+        Forced = "forced", "It was still there when its part of the window was over, and was ended.";
+        Redirected = "redirected", "It came while the node drained, and was told where to go.";
+    }
+
     /// What a stream asks of players.
     StreamNeed {
         Codec = "codec", "A codec, by the name that its messages use for it.";
@@ -313,7 +328,7 @@ labels! {
         Allowed = "allowed", "The back end agreed.";
         Renamed = "renamed", "It agreed, under another name.";
         Refused = "refused", "It refused.";
-        Elsewhere = "elsewhere", "It named another server, which is refused.";
+        Elsewhere = "elsewhere", "It named another server: players are sent there, publishers pushed there.";
         Delivered = "delivered", "A notification was taken, whatever the answer.";
         Cached = "cached", "Not called: its last verdict on the same still holds.";
         Timeout = "timeout", "It did not answer in time.";

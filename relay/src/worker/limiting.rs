@@ -66,10 +66,16 @@ impl Worker {
             let end = connection.since.saturating_add(most);
             connection.ends_at = Some(connection.ends_at.map_or(end, |known| known.min(end)));
         }
-        if !connection.publishes.is_empty() && connection.ingest.is_none() {
+        let (window, over) = (self.limits.ingest_window, own.ingest_over);
+        if let Some(publish) = connection.publishes.last_mut().filter(|it| it.ingest.is_none()) {
             let rate = own.ingest_rate.unwrap_or(self.limits.ingest_rate_max);
-            let ingest = Ingest::new(rate, self.limits.ingest_window, own.ingest_over, now);
-            connection.ingest = Some(Box::new(ingest));
+            let ingest = || Box::new(Ingest::new(rate, window, over, now));
+            publish.ingest = Some(ingest());
+            publish.bytes = self.hub.log(publish.log).map_or(0, |log| log.pushed().bytes);
+            match &mut connection.ingest {
+                Some(of_all) => of_all.widen(rate, window, over),
+                none => *none = Some(ingest()),
+            }
         }
     }
 
@@ -79,7 +85,17 @@ impl Worker {
         if connection.role == Role::Pending || connection.closing.is_some() {
             return;
         }
-        let verdict = connection.ingest.as_mut().map_or(Verdict::Fine, |ingest| ingest.look(now));
+        let of_all = connection.ingest.as_mut().map(|ingest| ingest.look(now));
+        let shares = connection.publishes.len() > 1;
+        let of_each = connection.publishes.iter_mut().map(|publish| {
+            let bytes = self.hub.log(publish.log).map_or(0, |log| log.pushed().bytes);
+            let more = bytes.saturating_sub(std::mem::replace(&mut publish.bytes, bytes));
+            let Some(ingest) = publish.ingest.as_mut() else { return Verdict::Fine };
+            // One alone is judged by all that its connection sends.
+            ingest.received(if shares { more } else { 0 });
+            ingest.look(now)
+        });
+        let verdict = of_each.chain(of_all).max().unwrap_or(Verdict::Fine);
         let freed = connection.throttled && verdict == Verdict::Fine;
         connection.throttled = verdict == Verdict::Wait;
         let mut why = None;
@@ -122,7 +138,10 @@ impl Worker {
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             self.hook_ended(connection, publish.message_stream);
-            let end = PublishEnd::Stopped(why.into());
+            let end = match reason {
+                CloseReason::Drain => PublishEnd::Draining,
+                _ => PublishEnd::Stopped(why.into()),
+            };
             connection.speech.publish_ended(publish.message_stream, end);
         }
         while let Some(mut play) = connection.plays.pop() {
@@ -131,9 +150,12 @@ impl Worker {
             self.play_ended(key, play, now);
             self.hook_ended(connection, message_stream);
             connection.speech.play_ended(message_stream, why);
-            if reason == CloseReason::Limit {
-                self.cells.players_dropped.at(PlayerDropReason::Limit).increment();
-            }
+            let dropped = match reason {
+                CloseReason::Limit => PlayerDropReason::Limit,
+                CloseReason::Drain => PlayerDropReason::Drain,
+                _ => continue,
+            };
+            self.cells.players_dropped.at(dropped).increment();
         }
         self.update_role(connection);
         self.close_soon(connection, reason, now);
@@ -165,6 +187,7 @@ impl Worker {
         set(LimitUse::TunnelsPerWorker, self.tunnels.sessions.len());
         set(LimitUse::TokenKeysWaiting, self.waiting_for_keys.len());
         let Some(registrar) = &self.registrar else { return };
+        self.shared.show_app_usage(registrar.app_usage(&self.settings));
         // There is one registrar, so what is the whole node's is shown by it.
         let usage = registrar.usage(now, &self.settings);
         set(LimitUse::WantedNames, usage.wanted_names);

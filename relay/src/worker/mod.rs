@@ -24,11 +24,16 @@
 //!               carriage.rs: to the right core; tunnel_fill.rs: what is answered
 //!   links/      connections to other nodes, and on worker 0 the cluster's machine
 //!   dial.rs     connections that we open
-//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak
+//!   outlet.rs   pushes and pulls; outside.rs: as they are ordered; client.rs: what they speak,
+//!               outlet_hear.rs: what servers say, outlet_tunnel.rs: inside HTTP; circle.rs: never
+//!               round in a circle
+//!   forward.rs  publishers that their back ends send on
 //!   sweep.rs    deadlines, limits of memory; limiting.rs: of sessions; ingest.rs: of publishers
 //!   revoke.rs   permissions that end
+//!   drain.rs    everybody is let go before the node ends; elsewhere.rs: to where
 //!   answer.rs   queries of the control thread
-//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts
+//!   hooks.rs    what back ends are asked and told; hook_answers.rs: their verdicts;
+//!               hook_renewals.rs: verdicts that hold no longer
 //!   verdicts.rs the road between workers and the control thread, which speaks to back ends
 //! ```
 
@@ -41,23 +46,27 @@ mod balance;
 mod carriage;
 mod carrier;
 pub mod cells;
+mod circle;
 mod client;
 pub mod clock;
 mod connection;
 mod contest;
 mod dial;
+mod drain;
 mod dump;
 mod early;
 mod elsewhere;
 mod flow;
 mod flush;
 mod flv;
+mod forward;
 mod front;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod handle;
 mod hook_answers;
 mod hook_connect;
+mod hook_renewals;
 pub mod hook_settings;
 mod hooks;
 mod http;
@@ -73,6 +82,8 @@ mod needs;
 mod newcomers;
 mod notes;
 mod outlet;
+mod outlet_hear;
+mod outlet_tunnel;
 pub mod outside;
 pub mod outside_url;
 mod pace;
@@ -104,6 +115,7 @@ use self::balance::Balance;
 use self::cells::Cells;
 use self::connection::Connection;
 use self::dial::Dials;
+use self::drain::Drain;
 use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
@@ -224,6 +236,8 @@ pub struct Worker {
     /// Batches sealed in this turn.
     sealed: usize,
     ending: Ending,
+    /// How those that are there are let go.
+    drain: Drain,
     /// The time since 1970 at which the node started.
     epoch: Duration,
     /// The keys of tokens that were fetched.
@@ -236,11 +250,8 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
-    /// No more connections; those that are there may stay until then.
-    Draining {
-        until: Option<Duration>,
-        window: Duration,
-    },
+    /// No more connections; those that are there are let go.
+    Draining,
     /// Everything is closed with the next turn.
     Now,
     Ended,
@@ -295,6 +306,7 @@ impl Worker {
             seal_buffers: SealBuffers::default(),
             sealed: 0,
             ending: Ending::No,
+            drain: Drain::default(),
             epoch: Duration::ZERO,
             fetched_keys: FetchedKeys::default(),
             waiting_for_keys: Vec::new(),
@@ -319,6 +331,7 @@ impl Worker {
         self.flush(now);
         self.pump_links(now);
         self.send_ring(now);
+        self.part_at_keys(now);
         self.hear_newcomers(now);
         self.serve_tunnels(now);
         self.serve_outlets(now);
@@ -355,7 +368,7 @@ impl Worker {
             }
             Completion::Sent { connection, bytes } => self.sent(connection, bytes, now),
             Completion::SendFailed { connection, error } => {
-                self.send_failed(connection, &error, now)
+                self.send_failed(connection, error, now)
             }
             Completion::Released { connection, socket } => self.released(connection, socket),
             Completion::Adopted { token, connection, peer, .. } => {

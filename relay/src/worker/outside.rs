@@ -14,6 +14,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 
 pub use super::labels::{OutsideFault, OutsideKind};
+use super::outside_url::OutsideRule;
 use super::report::ConnectionId;
 use crate::reactor::Waker;
 use crate::tls::ClientTls;
@@ -85,6 +86,22 @@ impl Watch {
 pub enum News {
     /// How a name stands now.
     Name(NameNews),
+    /// A publisher of an application whose back end may send it on has begun.
+    Forward {
+        /// Which.
+        forward: Forward,
+        /// Where to; whatever held for the name before holds no longer.
+        to: Option<Arc<OutsideRule>>,
+    },
+    /// That publisher is gone.
+    ForwardOver(Forward),
+    /// Somebody is about to play a stream that its back end has fetched from another server.
+    Fetch {
+        /// `app/name`.
+        name: Arc<str>,
+        /// Where from.
+        from: Arc<OutsideRule>,
+    },
     /// All names are told anew after this; those that are not, are neither live nor wanted.
     Anew,
     /// What became of an order.
@@ -96,6 +113,17 @@ pub enum News {
         /// What it is.
         what: OutsideNews,
     },
+}
+
+/// A publisher whose back end may send it on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// `app/name`.
+    pub name: Arc<str>,
+    /// Its worker.
+    pub core: usize,
+    /// Counted by the worker; never used again.
+    pub number: u64,
 }
 
 /// How a name stands.

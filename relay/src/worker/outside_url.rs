@@ -9,18 +9,7 @@
 
 use std::fmt;
 
-/// How RTMP is carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// By TCP.
-    Rtmp,
-    /// Inside TLS.
-    Rtmps,
-    /// Inside HTTP.
-    Rtmpt,
-    /// Inside HTTP, and that inside TLS.
-    Rtmpts,
-}
+use crate::session::Scheme;
 
 /// A stream on another server. May carry secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,44 +53,6 @@ pub enum UrlFault {
 /// Longest URL.
 const URL_BYTES_MAX: usize = 2_048;
 
-impl Scheme {
-    /// Whether it begins with TLS.
-    #[must_use]
-    pub fn is_tls(self) -> bool {
-        matches!(self, Self::Rtmps | Self::Rtmpts)
-    }
-
-    /// Whether RTMP goes inside HTTP requests.
-    #[must_use]
-    pub fn is_tunnel(self) -> bool {
-        matches!(self, Self::Rtmpt | Self::Rtmpts)
-    }
-
-    /// As it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rtmp => "rtmp",
-            Self::Rtmps => "rtmps",
-            Self::Rtmpt => "rtmpt",
-            Self::Rtmpts => "rtmpts",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Rtmp, Self::Rtmps, Self::Rtmpt, Self::Rtmpts];
-        all.into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.name()))
-    }
-
-    fn default_port(self) -> u16 {
-        match self {
-            Self::Rtmp => 1935,
-            Self::Rtmpt => 80,
-            Self::Rtmps | Self::Rtmpts => 443,
-        }
-    }
-}
-
 impl OutsideUrl {
     /// Takes a URL apart.
     ///
@@ -123,6 +74,24 @@ impl OutsideUrl {
         Ok(url)
     }
 
+    /// The same of a URL in which the stream's name may be missing: then it is that of the stream
+    /// here.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn parse_forward(text: &str) -> Result<Self, UrlFault> {
+        let (place, query) =
+            text.split_once('?').map_or((text, ""), |(place, _)| (place, &text[place.len()..]));
+        let path = place.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        match path.map(|(_, path)| path.trim_end_matches('/')) {
+            Some(app) if !app.is_empty() && !app.contains('/') => {
+                let place = place.trim_end_matches('/');
+                Self::parse(&format!("{place}/{{name}}{query}"))
+            }
+            _ => Self::parse(text),
+        }
+    }
+
     /// Everything before the path; the path without its first slash, and the query.
     fn parse_head(text: &str) -> Result<(Self, &str, &str), UrlFault> {
         let odd = |c: char| c.is_control() || c.is_whitespace();
@@ -130,7 +99,8 @@ impl OutsideUrl {
             return Err(UrlFault::Text);
         }
         let (scheme, rest) = text.split_once("://").ok_or(UrlFault::Scheme)?;
-        let scheme = Scheme::parse(scheme).ok_or(UrlFault::Scheme)?;
+        let scheme = Scheme::parse(scheme).filter(|scheme| !scheme.is_flv());
+        let scheme = scheme.ok_or(UrlFault::Scheme)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, authority) = match authority.rsplit_once('@') {
@@ -310,6 +280,18 @@ impl OutsideRule {
         Self::parse(text, true)
     }
 
+    /// A push of the stream `app/name`, or a pull, to or from where a back end says.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn forward(stream: &str, url: &str) -> Result<Self, UrlFault> {
+        let name = stream.split_once('/').map_or(stream, |(_, name)| name);
+        let stream = Some(name.to_owned());
+        let text = format!("{name} {url}");
+        let url = OutsideUrl::parse_forward(url)?;
+        Ok(Self { stream, url, when: PullWhen::Demand, text })
+    }
+
     fn parse(text: &str, pull: bool) -> Result<Self, RuleFault> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let (stream, url, when) = match words.as_slice() {
@@ -338,6 +320,12 @@ impl OutsideRule {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Bytes of memory that it takes up.
+    pub(super) fn held_bytes(&self) -> usize {
+        // The URL lies in it taken apart once more.
+        size_of::<Self>() + 2 * self.text.capacity()
     }
 
     /// As it may be shown: without the stream's name there, user, password and query.
@@ -396,6 +384,29 @@ mod tests {
             check(bad, Err(fault));
         }
         check(&format!("rtmp://h/a/{}", "x".repeat(2_048)), Err(UrlFault::Text));
+    }
+
+    #[test]
+    fn a_back_end_may_leave_the_name_to_us() {
+        fn check(url: &str, expected: Result<(&str, &str), UrlFault>) {
+            let rule = OutsideRule::forward("live/a/b", url);
+            let url = rule.as_ref().map(|rule| rule.url.filled("live/a/b"));
+            let found = url.as_ref().map(|url| (url.tc_url(""), url.stream().to_owned()));
+            let expected = expected.map(|(url, stream)| (url.to_owned(), stream.to_owned()));
+            assert_eq!(found.map_err(|fault| (*fault).clone()), expected);
+            if let Ok(rule) = rule {
+                assert!(rule.is_for("live/a/b") && !rule.is_for("live/a"));
+            }
+        }
+        check("rtmp://h/app/key?x=/y", Ok(("rtmp://h:1935/app", "key?x=/y")));
+        check("rtmps://u:p@h/app", Ok(("rtmps://h:443/app", "a/b")));
+        check("rtmp://h/app/", Ok(("rtmp://h:1935/app", "a/b")));
+        check("rtmp://h/app?x=1/2", Ok(("rtmp://h:1935/app", "a/b?x=1/2")));
+        check("rtmp://h", Err(UrlFault::Path));
+        check("rtmp://h/", Err(UrlFault::Path));
+        check("rtmp://h/a/b/", Err(UrlFault::Path));
+        check("rtmp://h/a/{key}", Err(UrlFault::Placeholder));
+        check("rtmp://h/a/b c", Err(UrlFault::Text));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.play.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Play, &request.address));
         // The URL of a publisher, given to a player by mistake: its key is no part of any name.
         let name = &request.address.name;
         if !app.play.take_keys() && app.publish.ends_in_key(name) {
@@ -33,9 +33,10 @@ impl Worker {
             self.not_permitted(connection, Action::Play, request.message_stream, reason);
             return;
         }
-        let refused = if self.shared.is_draining() {
-            Some((RefuseReason::Draining, "The server is about to end"))
-        } else if self.is_overloaded() {
+        if self.shared.is_draining() {
+            return self.send_player_away(connection, &request);
+        }
+        let refused = if self.is_overloaded() {
             Some((RefuseReason::Overload, "The server is overloaded"))
         } else if self.is_out_of_memory() {
             Some((RefuseReason::Memory, "The server has no memory left for players"))
@@ -60,10 +61,11 @@ impl Worker {
         let name: Arc<str> = permit.name().as_str().into();
         connection.stream_name = Some(Arc::clone(&name));
         *self.wanted.entry(Arc::clone(&name)).or_default() += 1;
+        let fetched = self.tell_fetch(connection, player.message_stream, &name);
         let app = self.settings.app(permit.name().app());
         let unknown = match (connection.speech.is_flv(), app.flv_waits) {
             // It is fetched because it is asked for.
-            _ if app.pulls(&name) => UnknownStream::Wait,
+            _ if fetched || app.pulls(&name) => UnknownStream::Wait,
             (false, _) => app.unknown_stream,
             (true, false) => UnknownStream::Reject,
             (true, true) => UnknownStream::Wait,
@@ -105,7 +107,7 @@ impl Worker {
             let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
                 worker.cells.refused.at(RefuseReason::Views).increment();
-                let refusal = failed("The stream is played on too many message streams");
+                let refusal = failed("The stream is played in too many ways");
                 worker.hook_ended(connection, message_stream);
                 connection.speech.reject_play(message_stream, &refusal);
                 return;
@@ -131,6 +133,7 @@ impl Worker {
                 started: false,
                 warm: false,
                 push,
+                leaves: false,
                 permit,
             });
             connection.asked = None;
@@ -422,6 +425,6 @@ pub(super) fn leave_rest(connection: &mut Connection, play: &mut Play) {
     }
 }
 
-fn failed(description: &'static str) -> PlayRefusal {
+pub(super) fn failed(description: &'static str) -> PlayRefusal {
     PlayRefusal { code: PlayRefusalCode::Failed, description: description.into() }
 }

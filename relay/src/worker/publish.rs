@@ -27,10 +27,9 @@ impl Worker {
         now: Duration,
     ) {
         let app = self.settings.app(request.address.name.app());
-        connection.stream_name = Some(app.publish.shown_name(&request.address));
+        connection.stream_name = Some(app.shown_name(Action::Publish, &request.address));
         if self.shared.is_draining() {
-            self.refuse_publish(connection, request.message_stream, Refusal::Draining);
-            return;
+            return self.send_publisher_away(connection, &request);
         }
         if self.is_overloaded() {
             self.refuse_publish(connection, request.message_stream, Refusal::Overloaded);
@@ -181,9 +180,21 @@ impl Worker {
             let message_stream = party.message_stream;
             let permit = connection.permit.take();
             let (messages, heard) = (0, now);
-            let publish =
-                Publish { message_stream, local, log, since: now, permit, messages, heard };
-            connection.publishes.push(publish);
+            let name = worker.streams.get(local).map(|entry| Arc::clone(&entry.name));
+            let forward =
+                name.and_then(|name| worker.tell_forward(connection, message_stream, &name));
+            connection.publishes.push(Publish {
+                message_stream,
+                local,
+                log,
+                since: now,
+                permit,
+                messages,
+                heard,
+                ingest: None,
+                bytes: 0,
+                forward,
+            });
             if let Some(entry) = worker.streams.get_mut(local) {
                 entry.rate.begin_again();
                 let name = Arc::clone(&entry.name);
@@ -222,7 +233,7 @@ impl Worker {
         });
     }
 
-    fn refuse_publish(
+    pub(super) fn refuse_publish(
         &mut self,
         connection: &mut Connection,
         message_stream: u32,
@@ -296,6 +307,7 @@ impl Worker {
     /// A publish is over, whatever ended it.
     pub(super) fn publish_ended(&mut self, key: ConnectionKey, publish: &Publish) {
         self.hub.end_publish(publish.log);
+        self.forward_over(publish);
         let (worker, message_stream) = (self.index(), publish.message_stream);
         self.vacate(publish.local, Party { worker, connection: key, message_stream });
     }
@@ -385,6 +397,7 @@ impl Worker {
             let Some(place) = place else { return };
             let publish = connection.publishes.swap_remove(place);
             worker.hub.end_publish(publish.log);
+            worker.forward_over(&publish);
             if let Some(entry) = worker.streams.get_mut(publish.local)
                 && let Place::Here { publisher, .. } = &mut entry.place
             {

@@ -32,7 +32,10 @@ enum Deed {
 impl Worker {
     pub(super) fn received(&mut self, key: ConnectionKey, bytes: &[u8], now: Duration) {
         if self.connections.get(key).is_none() {
-            self.link_received(key, bytes, now);
+            match self.outlets.sockets.get(&key).copied() {
+                Some(session) => self.received(session, bytes, now),
+                None => self.link_received(key, bytes, now),
+            }
             return;
         }
         self.work(key, now, |worker, connection| {

@@ -6,6 +6,7 @@
 //! one.
 
 mod for_cluster;
+mod usage;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub(super) use for_cluster::Tiding;
 use for_cluster::VANISHED_GRACE;
+pub(super) use usage::AppUsage;
 
 use super::audience::Audience;
 use super::contest::Contest;
@@ -42,23 +44,6 @@ pub(super) struct Registrar {
     tidings: Vec<Tiding>,
     /// What the control thread is to hear of names.
     notes: Notes,
-}
-
-/// How much of the limits that the registrar judges is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) wanted_names: usize,
-    pub(super) players: usize,
-    /// Players of the application that has the most.
-    pub(super) of_app: usize,
-    /// Players of the stream that has the most.
-    pub(super) of_stream: usize,
-    /// Names of the key that has the most.
-    pub(super) of_key: usize,
-    /// Whether there are as many players as there may be.
-    pub(super) is_full: bool,
-    /// Whether as much is sent as may be.
-    pub(super) is_sending_all: bool,
 }
 
 #[derive(Debug)]
@@ -215,19 +200,6 @@ impl Registrar {
         over.sort_unstable_by_key(|(stream, _)| *stream);
         for (_, publisher) in over {
             send(publisher.worker, Mail::Order(Order::Unwatched { publisher }));
-        }
-    }
-
-    /// How much of the limits that are judged here is used.
-    pub(super) fn usage(&self, now: Duration, settings: &Settings) -> Usage {
-        Usage {
-            wanted_names: self.unpublished,
-            players: self.audience.players(),
-            of_app: self.audience.most_of_app(),
-            of_stream: self.streams.values().map(|entry| entry.players).max().unwrap_or(0),
-            of_key: self.audience.most_of_key(),
-            is_full: self.audience.is_full(settings),
-            is_sending_all: self.audience.is_sending_all(settings, now),
         }
     }
 

@@ -81,6 +81,13 @@ pub enum Query {
         /// Where the answer goes.
         reply: Reply<Vec<NodeShare>>,
     },
+    /// Whether another node of the cluster has a publisher of a name. To worker 0.
+    Elsewhere {
+        /// `app/name`.
+        name: Arc<str>,
+        /// Where the answer goes.
+        reply: Reply<bool>,
+    },
     /// The connections of this worker that carry streams between nodes.
     Links {
         /// Where the answer goes.

@@ -1,8 +1,9 @@
 //! Permissions that end while they are used: asked for again as they were given, and taken back.
 //!
-//! Looked at twice a second. What was granted without an end is never asked for again; what rules
-//! say now to the same request decides, and who was let in by a hook stays in as long as the rules
-//! would ask it (the hook has its own way to end a session).
+//! Looked at twice a second, where the operator wants that now: a reload may bring it for those who
+//! are in. What was granted without an end is never asked for again; what rules say now to the same
+//! request decides, and who was let in by a hook stays in as long as the rules would ask it (the
+//! hook has its own way to end a session).
 
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use crate::reactor::ConnectionKey;
 impl Worker {
     /// Ends a session whose permission is over and is not given again.
     pub(super) fn check_permits(&mut self, key: ConnectionKey, now: Duration) {
+        if !self.settings.end_with_token {
+            return;
+        }
         let unix = self.unix(now);
         let Some(connection) = self.connections.get(key) else { return };
         let is_over = |permit: &Permit| permit.grant.until.is_some_and(|until| until <= unix);

@@ -216,9 +216,10 @@ impl Worker {
             return;
         }
         tls.layer.close();
-        if let Some(alert) = tls.layer.take_output() {
+        let alert = tls.layer.take_output();
+        if let (Some(alert), Some(socket)) = (alert, connection.socket()) {
             let batch = Batch::One(alert);
-            self.operations.push(Operation::Send { connection: connection.key, batch });
+            self.operations.push(Operation::Send { connection: socket, batch });
         }
     }
 

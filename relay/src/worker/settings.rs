@@ -14,6 +14,7 @@ use crate::access::{Action, Rules, is_private};
 use crate::limits::Limits;
 use crate::reactor::ListenerKey;
 pub use crate::session::http_flv::Cors;
+use crate::wire::stream_name::StreamAddress;
 
 /// Where a joining player starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,17 @@ impl AppSettings {
     pub fn pulls(&self, stream: &str) -> bool {
         let fetched = |rule: &OutsideRule| rule.when == PullWhen::Demand && rule.is_for(stream);
         self.pull.iter().any(fetched)
+    }
+
+    /// The name under which a request is logged and listed until it is granted. A back end that may
+    /// give streams other names is asked about them by their keys.
+    #[must_use]
+    pub fn shown_name(&self, action: Action, address: &StreamAddress) -> Arc<str> {
+        let rules = self.rules(action);
+        if rules.asks_hook() && self.hooks.may_rename(action) {
+            return format!("{}/***", address.name.app()).into();
+        }
+        rules.shown_name(address)
     }
 
     /// The rules for one of the two.
@@ -214,6 +226,14 @@ impl Settings {
         self.proxy_from.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether any publisher that nobody watches is closed after a time.
+    #[must_use]
+    pub fn closes_unwatched(&self) -> bool {
+        let mut apps = self.apps.values().chain([&self.other_apps]);
+        let own = |app: &AppSettings| app.limits.unwatched.is_some_and(|most| !most.is_zero());
+        !self.limits.publisher_unwatched_max.is_zero() || apps.any(own)
+    }
+
     /// Whether an address is not judged one by one: it is exempt, or a proxy that stands for
     /// others.
     #[must_use]
@@ -233,6 +253,17 @@ impl Settings {
     pub fn access_is_default(&self) -> bool {
         let mut apps = self.apps.values().chain([&self.other_apps]);
         apps.all(|app| app.publish.is_private() && app.play.is_private())
+    }
+
+    /// Under which name an application has its settings: its own, a beginning such as `live*`, or
+    /// `*`.
+    #[must_use]
+    pub fn section(&self, name: &str) -> &str {
+        let own = self.apps.get_key_value(name).or_else(|| {
+            let mut prefixes = prefixes(name);
+            prefixes.find_map(|prefix| self.apps.get_key_value(&prefix))
+        });
+        own.map_or("*", |(section, _)| section)
     }
 
     /// The settings of an application: its own, else those of the longest beginning of its name,

@@ -14,6 +14,7 @@ use crate::limits::Limits;
 
 use super::addresses::Addresses;
 use super::outside::NewsRoad;
+use super::registrar::AppUsage;
 use super::verdicts::Road;
 use crate::tls::ServerTls;
 
@@ -28,6 +29,8 @@ pub struct Shared {
     tunnels: AtomicUsize,
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
+    /// Streams that are fed to other nodes, each once for every node.
+    feeds: AtomicUsize,
     guesses: Mutex<Guesses>,
     /// How many are in `guesses`: mostly none, and then nobody has to look.
     guessers: AtomicUsize,
@@ -42,6 +45,8 @@ pub struct Shared {
     mark: String,
     /// What each worker sends, in bytes a second.
     egress: Box<[AtomicU64]>,
+    /// How many play in applications with limits of their own.
+    app_usage: Mutex<AppUsage>,
     /// The certificates, if there are any.
     tls: Option<Arc<ServerTls>>,
 }
@@ -112,6 +117,18 @@ impl Shared {
     /// Runs `judge` with the challenges that were answered on any worker.
     pub(super) fn with_answered<T>(&self, judge: impl FnOnce(&mut Answered) -> T) -> T {
         judge(&mut self.answered.lock())
+    }
+
+    /// Shows how many play in applications with limits of their own.
+    pub(super) fn show_app_usage(&self, usage: AppUsage) {
+        *self.app_usage.lock() = usage;
+    }
+
+    /// Players of the application, and of the stream, that has the most, where settings of this
+    /// name hold.
+    #[must_use]
+    pub fn app_usage(&self, section: &str) -> (usize, usize) {
+        self.app_usage.lock().get(section).copied().unwrap_or_default()
     }
 
     /// Says what a worker sends, in bytes a second.
@@ -224,6 +241,16 @@ impl Shared {
     #[must_use]
     pub fn tunnel_bytes(&self) -> usize {
         self.tunnel_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Replaces a worker's share of the streams that are fed to other nodes, `before`, by `after`.
+    pub(super) fn move_feeds(&self, before: usize, after: usize) {
+        move_share(&self.feeds, before, after);
+    }
+
+    /// Streams that are fed to other nodes, each once for every node.
+    pub(super) fn feeds(&self) -> usize {
+        self.feeds.load(Ordering::Relaxed)
     }
 
     /// Turns further publishers and players away from now on.

@@ -13,6 +13,7 @@ use super::flv;
 use super::http::HttpFront;
 use super::outside::OutsideFault;
 use crate::limits::Limits;
+use crate::reactor::ConnectionKey;
 use crate::session::http_flv::{FlvRequest, FlvSession};
 use crate::session::{
     ConnectRefusal, ConnectRequest, PlayRefusal, PublishEnd, PublishRefusal, Redirect,
@@ -68,6 +69,11 @@ impl Speech {
     /// Whether this is a connection that we opened.
     pub(super) fn is_outside(&self) -> bool {
         matches!(self, Self::Outside(_))
+    }
+
+    /// Whether it sends an answer of this tunnelled session.
+    pub(super) fn answers(&self, session: ConnectionKey) -> bool {
+        matches!(self, Self::Carrier(carrier) if carrier.answers(session))
     }
 
     /// Whether what it says goes inside requests that we make.
@@ -308,6 +314,26 @@ impl Speech {
             Self::Rtmp(session) => session.reject_publish(message_stream, refusal),
             Self::Outside(client) => client.publish_refused(refusal),
             _ => {}
+        }
+    }
+
+    /// Or sent elsewhere.
+    pub(super) fn redirect_publish(
+        &mut self,
+        message_stream: u32,
+        refusal: &PublishRefusal,
+        to: &Redirect,
+    ) {
+        if let Self::Rtmp(session) = self {
+            session.redirect_publish(message_stream, refusal, to);
+        }
+    }
+
+    /// Asks the client to connect again. False: it never said that it understands.
+    pub(super) fn reconnect_request(&mut self, tc_url: Option<&str>) -> bool {
+        match self {
+            Self::Rtmp(session) => session.reconnect_request(tc_url),
+            _ => false,
         }
     }
 

@@ -265,15 +265,9 @@ impl Worker {
     fn sweep_ending(&mut self, now: Duration) {
         match self.ending {
             Ending::No | Ending::Ended => {}
-            Ending::Draining { until, window } => {
-                let until = until.unwrap_or(now + window);
-                let over = now >= until || self.connections.len() == 0;
-                self.ending = if over {
-                    Ending::Now
-                } else {
-                    Ending::Draining { until: Some(until), window }
-                };
-                if over {
+            Ending::Draining => {
+                if self.drain_on(now) {
+                    self.ending = Ending::Now;
                     self.end(now);
                 }
             }

@@ -69,7 +69,7 @@ pub(super) enum Todo {
     },
     /// The session of a carrier's request is gone, or another carrier brings the request.
     Orphan(ConnectionKey),
-    /// A session cannot go on.
+    /// A session cannot go on; its fault is counted.
     Fault(ConnectionKey, OrderFault),
     /// A carrier is to go to the core of its request's session.
     Depart(ConnectionKey),
@@ -86,8 +86,10 @@ pub(super) struct Tunnelled {
     pub(super) hurry: bool,
     /// A play has something to be sent.
     pub(super) media: bool,
-    /// When bytes of a request last came.
+    /// When bytes of a request last came, or an answer was still being taken.
     pub(super) heard: Duration,
+    /// Whom it last answered by.
+    answered: Option<ConnectionKey>,
     /// When it is to be looked at.
     timer: Option<Duration>,
     noted: bool,
@@ -192,6 +194,7 @@ impl Worker {
             hurry: false,
             media: false,
             heard: now,
+            answered: None,
             timer: None,
             noted: false,
         }));
@@ -266,7 +269,6 @@ impl Worker {
                 }
                 Todo::Orphan(carrier) => self.orphan(carrier, now),
                 Todo::Fault(session, fault) => {
-                    self.cells.refused.at(RefuseReason::TunnelOrder).increment();
                     self.work(session, now, |worker, session| {
                         worker.close(session, CloseReason::Protocol, Some(&fault), now);
                     });
@@ -285,6 +287,7 @@ impl Worker {
         let Some(tunnel) = &mut connection.tunnel else { return };
         tunnel.noted = false;
         if let Err(fault) = tunnel.order.check(now) {
+            self.cells.refused.at(RefuseReason::TunnelOrder).increment();
             self.tunnels.note(Todo::Fault(key, fault));
             return;
         }
@@ -355,6 +358,7 @@ impl Worker {
         let Some(tunnel) = self.tunnelled(key) else { return };
         tunnel.asked = None;
         tunnel.hurry = false;
+        tunnel.answered = Some(carrier);
         let next = tunnel.order.answered(body.clone(), now);
         if !keep {
             tunnel.order.let_go();
@@ -383,6 +387,14 @@ impl Worker {
     /// Judges a session's order and its being left; for the sweep.
     pub(super) fn check_tunnel(&mut self, key: ConnectionKey, now: Duration) {
         let after = self.limits.tunnel_idle_timeout;
+        let answered = self.tunnelled(key).and_then(|tunnel| tunnel.answered);
+        let taker = answered.and_then(|carrier| self.connections.get(carrier));
+        // How long that may take is judged by its own connection.
+        if taker.is_some_and(|carrier| carrier.speech.answers(key))
+            && let Some(tunnel) = self.tunnelled(key)
+        {
+            tunnel.heard = now;
+        }
         let left = self.tunnelled(key).is_some_and(|tunnel| tunnel.is_left(now, after));
         if left {
             let detail = "no request came for tunnel_idle_timeout";

@@ -57,6 +57,9 @@ impl Worker {
     /// it is over.
     pub(super) fn media_ready(&mut self, key: ConnectionKey, number: PlayNumber) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.speech.makes_requests() {
+            return self.media_for_tunnel(key, number);
+        }
         let Some(play) = connection.play_numbered(number) else { return false };
         play.parked = Parked::No;
         let stopped = play.is_stopped();

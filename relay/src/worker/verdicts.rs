@@ -49,7 +49,7 @@ pub enum Subject {
         /// Nothing is told if the question of this number was refused, or never put.
         after: Option<u64>,
     },
-    /// A stream is published or played still. [`Verdict::End`] may follow.
+    /// A stream is published or played still. [`Verdict::End`] or [`Verdict::Heard`] may follow.
     Goes {
         /// What it is.
         stream: Arc<HookStream>,
@@ -58,7 +58,8 @@ pub enum Subject {
         /// The timestamp of the last message, in milliseconds.
         timestamp: u32,
     },
-    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`] may follow.
+    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`], [`Verdict::Holds`] or
+    /// [`Verdict::Unheard`] follows.
     Again {
         /// What it is.
         stream: Arc<HookStream>,
@@ -158,10 +159,17 @@ pub enum Verdict {
         /// As for `Go`.
         told: bool,
     },
-    /// It is at another server.
+    /// It is at another server, where its client may go.
     Elsewhere {
         /// The URL of the stream there, with `rtmp` or the like. May carry secrets.
         to: String,
+    },
+    /// Yes: what is published goes on to another server, what is played is fetched from there.
+    Forward {
+        /// As for `Elsewhere`.
+        to: String,
+        /// As for `Go`.
+        told: bool,
     },
     /// No.
     Refused,
@@ -169,6 +177,24 @@ pub enum Verdict {
     Failed,
     /// The stream, which has long begun, is to end.
     End,
+    /// It was asked about again, and may go on.
+    Holds,
+    /// The back end heard that it goes on, and has nothing against it.
+    Heard,
+    /// It was to be asked about again, and there is no answer.
+    Unheard,
+}
+
+impl Verdict {
+    /// Whether what was asked about goes on, or would if its client were still there, and its back
+    /// end knows: then it is to hear of the end.
+    #[must_use]
+    pub fn began(&self) -> bool {
+        match self {
+            Self::Go { told } | Self::Rename { told, .. } | Self::Forward { told, .. } => *told,
+            _ => false,
+        }
+    }
 }
 
 impl Road {
@@ -265,6 +291,6 @@ impl fmt::Debug for HookClient {
 impl fmt::Debug for HookStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("HookStream");
-        shown.field("number", &self.number).field("name", &self.name).finish_non_exhaustive()
+        shown.field("number", &self.number).finish_non_exhaustive()
     }
 }

@@ -6,26 +6,13 @@
 // PAGE needs no token, TOKEN-PAGE asks for TOKEN. FOLLOW is a file: a line is appended to what this program has
 // to say ("more" when the page shows the stream named `later`, "less" when it no longer does).
 // Nothing is judged here.
-import { createRequire } from "node:module";
 import { appendFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const [tools, profile, url, shots, guarded, token, follow] = process.argv.slice(2);
-const { chromium } = createRequire(`${tools}/`)("playwright-core");
+import { start } from "./chromium.mjs";
 
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  headless: true,
-  viewport: { width: 1200, height: 860 },
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--host-resolver-rules=MAP relay.test 127.0.0.1",
-    "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
-  ],
-});
-// A busy host without a graphics card draws slowly.
-browser.setDefaultTimeout(100_000);
+const [tools, profile, url, shots, guarded, token, follow] = process.argv.slice(2);
+const browser = await start(tools, profile, { width: 1200, height: 860 });
 
 const seen = { version: browser.browser()?.version() ?? "", said: [], requests: [], overflow: {} };
 

@@ -4,24 +4,12 @@
 //
 // TOOLS holds node_modules; PROFILE is an empty folder for the browser. The pages are open side by side.
 // Nothing is judged here.
-import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const [tools, profile, seconds, ...rest] = process.argv.slice(2);
-const { chromium } = createRequire(`${tools}/`)("playwright-core");
+import { start } from "./chromium.mjs";
 
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  headless: true,
-  viewport: { width: 1000, height: 800 },
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage",
-  ],
-});
-// A busy host without a graphics card draws slowly.
-browser.setDefaultTimeout(100_000);
+const [tools, profile, seconds, ...rest] = process.argv.slice(2);
+const browser = await start(tools, profile, { width: 1000, height: 800 });
 
 // Runs in the page before its own scripts.
 function listen() {

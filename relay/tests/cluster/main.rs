@@ -5,8 +5,8 @@
 //! whether it still comes. `churn` sends many seeds through trouble; `scripts` are fixed stories,
 //! one subject each; `planted` breaks the machine's surroundings on purpose, so that each judge has
 //! been seen to find something. `RELAY_CLUSTER_SEEDS` chooses the seeds of the small clusters: how
-//! many from 0 on, or `first..last`; `RELAY_CLUSTER_LARGE` those of 300 nodes; and
-//! `RELAY_CLUSTER_NODES=1000` their size.
+//! many from 0 on, or `first..last`; `RELAY_CLUSTER_LARGE` those of 300 nodes, and
+//! `RELAY_CLUSTER_NODES=1000` their size. `table` prints how one stream reaches everybody.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -16,4 +16,5 @@ mod media;
 mod net;
 mod process;
 mod scripts;
+mod table;
 mod world;

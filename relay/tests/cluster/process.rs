@@ -103,6 +103,7 @@ impl Process {
             limits: plan.limits,
             fanout_max: plan.fanout_max,
             link_linger: Duration::from_secs(1),
+            doors: [].into(),
             seed,
         });
         Self {

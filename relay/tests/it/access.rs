@@ -2,8 +2,12 @@
 //! is let in, the wrong one is told why, and no secret is written anywhere.
 
 mod ends;
+mod guessing;
 mod keys;
 mod obs;
+mod reloads;
+mod rest;
+mod web;
 
 use std::fs;
 use std::process::Command;
@@ -59,6 +63,9 @@ impl Scene {
              [apps.llnw]\npublish = [\"password {users} llnw\"]\nplay = [\"everybody\"]\n\
              [apps.closed]\npublish = [\"nobody\"]\nplay = [\"nobody\"]\n\
              [apps.far]\npublish = [\"203.0.113.0/24\"]\nplay = [\"2001:db8::/32\"]\n\
+             [apps.open]\npublish = [\"everybody\"]\nplay = [\"everybody\"]\n\
+             [apps.both]\npublish = [\"127.0.0.0/8 and key {keys}\"]\nplay = [\"private and key {keys}\"]\n\
+             [apps.apart]\npublish = [\"203.0.113.0/24 and key {keys}\"]\nplay = [\"2001:db8::/32 and key {keys}\"]\n\
              [apps.near]\npublish = [\"127.0.0.0/8\"]\nplay = [\"private\"]\n{more}"
         );
         let options = Options { configuration: &configuration, ..Options::default() };
@@ -123,6 +130,7 @@ impl Scene {
         let said = publisher.log();
         assert!(!status.success() && said.contains(why), "{url}: {status}, {said}");
         assert!(self.refused(reason) > before, "{url}: {reason} did not grow");
+        println!("FFmpeg that publishes is told: {why} ({reason})");
     }
 
     /// FFmpeg and rtmpdump play and are refused; FFmpeg says why.
@@ -142,6 +150,7 @@ impl Scene {
         let said = dump.log();
         assert!(!status.success() && said.contains("NetStream.Play.Failed"), "{status}, {said}");
         assert!(self.refused(reason) >= before + 2.0, "{url}: {reason} did not grow");
+        println!("FFmpeg that plays is told: {why}; rtmpdump: NetStream.Play.Failed ({reason})");
     }
 
     /// Ends the relay. Nothing that is secret was written to its log, its metrics or its API.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::support::bystander::Bystander;
 use crate::support::client::{Client, Player};
 use crate::support::clip::{Clip, LENGTH};
+use crate::support::flv::curl;
 use crate::support::process::Process;
 use crate::support::relay::{Options, Relay};
 use crate::support::scene::END_MAX;
@@ -360,6 +361,13 @@ fn clients_of_haproxy_and_nginx_are_known_by_their_own_addresses() {
         let mut player = Player::join(Client::open(door.address).unwrap(), "live", "clip").unwrap();
         player.read(end, |player| player.recording.0.len() > 50).unwrap();
         assert!(player.recording.0.len() > 50, "nothing came through inside TLS");
+        // HTTP behind it, and inside TLS.
+        for scheme in ["http", "https"] {
+            let head = curl(&["-kI", &format!("{scheme}://{address}/live/clip.flv")]);
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{scheme}: {head}");
+            let id = curl(&["-kX", "POST", "-d", "0", &format!("{scheme}://{address}/open/1")]);
+            assert!(id.len() > 16 && id.is_ascii() && !id.contains(' '), "{scheme}t: {id:?}");
+        }
         process.must_run();
     }
     publisher.succeed(LENGTH + END_MAX);

@@ -1,7 +1,11 @@
 //! Back ends that speak nginx-rtmp's or SRS's callbacks: asked and told as those servers do it,
 //! whatever they do themselves.
 
+mod contracts;
+mod forward;
 mod names;
+mod revoked;
+mod secrets;
 mod storm;
 
 use std::net::SocketAddr;
@@ -248,7 +252,8 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     let configuration = format!(
         "[limits]\nstream_grace = \"2s\"\n[log]\nlevel = \"trace\"\n\
          [apps.live]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\non_play = \"{url}\"\n\
-         on_publish_done = \"{url}\"\non_play_done = \"{url}\"\nhooks_secret_file = \"{}\"\n",
+         on_publish_done = \"{url}\"\non_play_done = \"{url}\"\nhooks_secret_file = \"{}\"\n\
+         hooks_play_elsewhere = \"redirect\"\n",
         scratch.file("secret").display()
     );
     let options = Options { configuration: &configuration, ..Options::default() };
@@ -313,7 +318,7 @@ fn real_programs_are_let_in_kept_out_and_let_in_under_another_name() {
     assert_eq!(names("play_done"), ["alias", "alias", "camera"]);
     assert!(requests.iter().all(|request| request.header("x-relay-signature").is_some()));
     let log = relay.log_at_end(END_MAX);
-    for secret in ["h00k-secret", "p4ssword", "t0ken", "wr0ng"] {
+    for secret in ["h00k-secret", "p4ssword", "t0ken", "wr0ng", "s3cr3t-key"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }

@@ -1,6 +1,8 @@
 //! Limits, the API's token and reloads on the real program: what real players are told, who may ask
 //! from where, and what a changed file does to those who are there.
 
+mod used;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

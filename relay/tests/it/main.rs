@@ -28,6 +28,7 @@ mod outside;
 mod reactor;
 mod readme;
 mod relaying;
+mod strangers;
 mod support;
 mod time;
 mod tls;

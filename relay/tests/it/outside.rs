@@ -1,6 +1,8 @@
 //! Streams that go to and come from other servers: FFmpeg and nginx as those servers, relay to
 //! relay by every transport, and servers that die, do not read, refuse, or are this node itself.
 
+mod carriers;
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -13,7 +15,7 @@ use crate::support::clip::{Clip, LENGTH};
 use crate::support::nginx::Nginx;
 use crate::support::packets::Recording;
 use crate::support::process::Process;
-use crate::support::relay::{Options, Relay};
+use crate::support::relay::{Options, Relay, command};
 use crate::support::scene::END_MAX;
 use crate::support::secure::Pair;
 use crate::support::{START, Scratch, ffmpeg, http, rtmpdump, wait_for};
@@ -402,6 +404,42 @@ fn what_leads_back_here_is_found_and_what_cannot_be_is_said_in_one_sentence() {
         assert!(line.is_some(), "no line says {says}:\n{log}");
     }
     drop(TcpStream::connect(deaf.local_addr().unwrap()));
+}
+
+#[test]
+fn a_server_that_cannot_prove_its_name_is_sent_nothing() {
+    let scratch = Scratch::new("outside-strangers");
+    let dir = scratch.path();
+    let pair = Pair::make(dir, "there", &["localhost"]);
+    let there = relay(&scratch, &pair.configuration());
+    let port = there.rtmp.port();
+    let url = |host: &str| format!("rtmps://{host}:{port}/live/{host}");
+    // Trusted by the system, which is told to trust it, and by nobody.
+    for (trusted, host, proves) in
+        [(true, "localhost", true), (true, "127.0.0.1", false), (false, "localhost", false)]
+    {
+        let mut command = command();
+        command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        if trusted {
+            command.env("SSL_CERT_FILE", &pair.certificate);
+        }
+        let here = Relay::start_with(dir, &mut command);
+        let body = format!("{{\"app\":\"live\",\"name\":\"clip\",\"url\":\"{}\"}}", url(host));
+        assert_eq!(post(&here, "pushes", &body).status, 201);
+        let _publisher =
+            ffmpeg::publish_looped(dir, "publisher", Clip::Plain, 2, &here.url("clip"));
+        if proves {
+            there.wait_for_role("publisher", 1);
+            assert_eq!(failures(&here, "tls"), 0.0);
+        } else {
+            wait_for("a refusal", START, || (failures(&here, "tls") >= 1.0).then_some(()));
+            let line = here.log();
+            let line = line.lines().find(|line| line.contains("reason=\"tls\"")).unwrap_or("");
+            assert!(line.contains("outside connection failed"), "{}", here.log());
+        }
+    }
+    let published = there.metrics().sum("relay_streams", &[]);
+    assert!(published <= Some(1.0), "{published:?}");
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::support::client::{Client, Player};
@@ -136,7 +139,7 @@ fn without_a_file_left_accepting_pauses_and_goes_on_when_a_connection_ends() {
     for backend in ["io_uring", "mio"] {
         let scratch = Scratch::new("files");
         let limit = files_at_rest(backend) + 5;
-        let mut command = std::process::Command::new("prlimit");
+        let mut command = Command::new("prlimit");
         forget_ours(&mut command);
         command.arg(format!("--nofile={limit}:{limit}")).arg(env!("CARGO_BIN_EXE_relay"));
         command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "1"]);
@@ -172,7 +175,7 @@ fn without_a_file_left_accepting_pauses_and_goes_on_when_a_connection_ends() {
 #[test]
 fn the_limit_on_open_files_is_raised_and_bounds_the_connections() {
     let scratch = Scratch::new("limit");
-    let mut command = std::process::Command::new("prlimit");
+    let mut command = Command::new("prlimit");
     forget_ours(&mut command);
     command.arg("--nofile=100:300").arg(env!("CARGO_BIN_EXE_relay"));
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "2"]);
@@ -183,6 +186,48 @@ fn the_limit_on_open_files_is_raised_and_bounds_the_connections() {
     let lines: Vec<_> = log.lines().filter(|line| line.contains("open files")).collect();
     let [line] = lines[..] else { panic!("not one line: {lines:?}") };
     for word in ["before=100", "files=300", "connections_max=220"] {
+        assert!(line.contains(word), "{word:?} is missing in {line:?}");
+    }
+}
+
+/// Locked memory is counted for a user, and not at all for root: so this relay is nobody's. What it
+/// has is what an ordinary login has.
+#[test]
+fn under_the_limits_of_an_ordinary_login_every_worker_has_its_ring() {
+    let scratch = Scratch::new("login");
+    // Where nobody may come: the program may lie where it may not.
+    let open = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = open.path().join("relay");
+    std::fs::copy(env!("CARGO_BIN_EXE_relay"), &program).unwrap();
+    let mut command = Command::new("prlimit");
+    forget_ours(&mut command);
+    command.args(["--memlock=8388608:8388608", "--nofile=1024:20000"]);
+    if geteuid().is_root() {
+        command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+    }
+    command.arg(&program).current_dir("/");
+    command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--workers", "4"]);
+    command.args(["--reactor", "io_uring"]);
+    let relay = Relay::start_with(scratch.path(), &mut command);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.id())).unwrap();
+    for (limit, expected) in [("Max locked memory", "8388608"), ("Max open files", "20000")] {
+        let line = limits.lines().find(|line| line.starts_with(limit)).unwrap();
+        assert!(line.split_whitespace().any(|word| word == expected), "{line:?}");
+    }
+    let metrics = relay.metrics();
+    assert_eq!(metrics.sum("relay_reactor_info", &[("backend", "io_uring")]), Some(4.0));
+    // 64 for the node and 8 for each worker are kept back.
+    assert_eq!(metrics.sum("relay_limit", &[("name", "connections_max")]), Some(19_904.0));
+    let players: Vec<_> = (0..8)
+        .map(|_| Player::join(Client::open(relay.rtmp).unwrap(), "live", "none").unwrap())
+        .collect();
+    relay.wait_for_role("player", 8);
+    drop(players);
+    let log = relay.log_at_end(END_MAX);
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("open files")).collect();
+    let [line] = lines[..] else { panic!("not one line: {lines:?}") };
+    for word in ["before=1024", "files=20000", "connections_max=19904"] {
         assert!(line.contains(word), "{word:?} is missing in {line:?}");
     }
 }

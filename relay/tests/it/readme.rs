@@ -101,4 +101,24 @@ fn the_sample_of_a_file_is_a_configuration() {
     process.succeed(Duration::from_secs(20));
     assert!(process.log().contains("rtmps://live.example.org:443/app/***"), "{}", process.log());
     assert!(!process.log().contains("STREAM-KEY"), "{}", process.log());
+    // Of who may publish and play, with the files that it names.
+    let access = block("toml", "jwks.json");
+    let keys = include_str!("../../src/access/test_keys/jwks.json");
+    let digest = "0123456789abcdef".repeat(4);
+    for (name, text) in [
+        ("stream-keys", format!("cam1 sha256:salt:{digest}\n")),
+        ("jwks.json", keys.to_owned()),
+        ("users", "cam* alice a-password\n".to_owned()),
+        ("url-secrets", "a-secret-of-some-length\n".to_owned()),
+    ] {
+        assert!(access.contains(&format!("/etc/relay/{name}")), "{name}: {access}");
+        fs::write(scratch.file(name), text).unwrap();
+    }
+    let folder = scratch.path().to_str().unwrap();
+    fs::write(scratch.file("access.toml"), access.replace("/etc/relay", folder)).unwrap();
+    let mut command = self::command();
+    command.arg("--check").arg("--config").arg(scratch.file("access.toml"));
+    let mut process = Process::start(scratch.path(), "access", &mut command);
+    process.succeed(Duration::from_secs(20));
+    assert!(process.log().contains("203.0.113.0/24 and password"), "{}", process.log());
 }

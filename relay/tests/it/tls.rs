@@ -14,7 +14,7 @@ use crate::support::process::Process;
 use crate::support::relay::{Options, Relay, command};
 use crate::support::scene::END_MAX;
 use crate::support::secure::{Door, Pair};
-use crate::support::{Scratch, ffmpeg, wait_for};
+use crate::support::{Scratch, ffmpeg, http, wait_for};
 
 const NAMES: &[&str] = &["localhost", "127.0.0.1"];
 
@@ -220,6 +220,25 @@ fn a_certificate_is_replaced_while_50_players_watch() {
 }
 
 #[test]
+fn a_reload_uses_certificates_at_once_or_says_what_is_wrong_with_them() {
+    let scratch = Scratch::new("reloaded");
+    let dir = scratch.path();
+    let pair = Pair::make(dir, "relay", &["localhost", "old.test"]);
+    let relay = relay(&scratch, &[&pair], "");
+    let reload = || http::send(relay.http, "POST", "/api/v1/reload", "").unwrap();
+    let shows = |name: &str| names_shown(relay.rtmp, "localhost", dir).contains(name);
+    Pair::make(dir, "relay", &["localhost", "new.test"]);
+    let answer = reload();
+    assert!(answer.status == 200 && answer.body.contains("\"certificates\""), "{}", answer.body);
+    assert!(shows("new.test"));
+    std::fs::write(&pair.key, "no key\n").unwrap();
+    let answer = reload();
+    assert!((400..500).contains(&answer.status), "{}", answer.body);
+    assert!(answer.body.contains("relay.key holds no private key"), "{}", answer.body);
+    assert!(shows("new.test"));
+}
+
+#[test]
 fn certificates_that_no_client_would_take_keep_the_relay_from_starting() {
     let scratch = Scratch::new("bad-pairs");
     let dir = scratch.path();
@@ -250,4 +269,48 @@ fn certificates_that_no_client_would_take_keep_the_relay_from_starting() {
         assert_eq!(output.status.code(), Some(1), "{file}: {said}");
         assert!(said.contains(file) && said.contains(reason), "{file}, {reason}: {said}");
     }
+}
+
+/// The same as [`s_client`], which stays for a second: long enough to be told a ticket.
+fn s_client_for_a_second(address: SocketAddr, arguments: &str) -> String {
+    let script = format!("sleep 1 | openssl s_client -connect {address} {arguments} 2>&1");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn tickets_are_given_by_choice_and_taken() {
+    let scratch = Scratch::new("tickets");
+    let pair = Pair::make(scratch.path(), "relay", NAMES);
+    let relay = relay(&scratch, &[&pair], "[tls]\ntickets = 2\n");
+    let file = scratch.file("session.pem");
+    let said = s_client_for_a_second(relay.rtmp, &format!("-tls1_3 -sess_out {}", file.display()));
+    assert_eq!(said.matches("Post-Handshake New Session Ticket arrived").count(), 2, "{said}");
+    let again = s_client(relay.rtmp, &["-tls1_3", "-sess_in", &file.to_string_lossy()]);
+    assert!(again.contains("Reused, TLSv1.3"), "{again}");
+    let labels = [("result", "resumed_1_3")];
+    assert_eq!(relay.metrics().sum("relay_tls_handshakes_total", &labels), Some(1.0));
+}
+
+#[test]
+fn a_certificate_with_an_rsa_key_serves_both_versions() {
+    let scratch = Scratch::new("rsa");
+    let pair = Pair { certificate: scratch.file("rsa.crt"), key: scratch.file("rsa.key") };
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.certificate);
+    assert!(command.stderr(Stdio::null()).status().unwrap().success());
+    let relay = relay(&scratch, &[&pair], "");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client(relay.rtmp, &[version]);
+        assert!(said.contains("Peer signature type: RSA-PSS"), "{version}: {said}");
+    }
+    // As devices of that time do: no RSA-PSS, and one suite.
+    let suite = ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256", "-sigalgs", "RSA+SHA256"];
+    let said = s_client(relay.rtmp, &suite);
+    assert!(said.contains("Cipher is ECDHE-RSA-AES128-GCM-SHA256"), "{said}");
+    let door = Door::open(relay.rtmp, pair.client());
+    drop(Player::join(Client::open(door.address).unwrap(), "live", "a").unwrap());
 }

@@ -377,6 +377,33 @@ fn a_publisher_that_sends_too_much_is_closed() {
 }
 
 #[test]
+fn each_stream_of_a_connection_goes_by_the_rate_of_its_own_application() {
+    let app = |rate| {
+        let limits = AppLimits { ingest_rate: Some(rate), ..AppLimits::default() };
+        AppSettings { limits, ..AppSettings::default() }
+    };
+    let limits = Limits { ingest_window: Duration::from_secs(4), ..Limits::default() };
+    for (wide, narrow, ends) in [(6_000, 800, false), (1_000, 2_000, true)] {
+        let apps = [("wide", app(100_000)), ("narrow", app(10_000))];
+        let apps = apps.map(|(name, app)| (name.to_owned(), app)).into();
+        let mut node = Node::with(Settings { limits: limits.clone(), apps, ..Settings::default() });
+        let both = Script::plain().connect_encoder("").create_stream(4.0).create_stream(5.0);
+        let mut both = node.client(&both.publish(1, "wide/a").publish(2, "narrow/b"));
+        for second in 0..8_u32 {
+            for part in 0..10 {
+                let time = second * 1_000 + part;
+                let payload = |bytes| [KEY_FRAME, &vec![0; bytes]].concat();
+                let sent = Script::empty().message(6, 1, time, 9, &payload(wide));
+                both.send(&sent.message(7, 2, time, 9, &payload(narrow)).out);
+            }
+            node.run(&mut [&mut both], 1_000);
+        }
+        assert_eq!(both.ended, ends, "{wide} and {narrow} bytes ten times a second");
+        assert_eq!(closed(&node, Role::Publisher, CloseReason::Limit), u64::from(ends));
+    }
+}
+
+#[test]
 fn a_publisher_that_sends_too_much_is_read_no_faster_than_it_may() {
     let mut node = ingest(IngestOver::Slow);
     let mut greedy = node.client(&publishing_as("greedy"));

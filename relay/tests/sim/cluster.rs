@@ -23,27 +23,46 @@ const LINK_PORT: u16 = 11_935;
 const WORKERS: usize = 2;
 
 /// A world of `count` nodes that know each other's addresses.
-struct Rig {
-    world: World,
+pub(crate) struct Rig {
+    pub(crate) world: World,
     settings: Arc<Settings>,
     seed: u64,
+    fanout_max: usize,
+    zones: Vec<&'static str>,
     started: u64,
 }
 
-fn host(node: usize) -> IpAddr {
+pub(crate) fn host(node: usize) -> IpAddr {
     IpAddr::from([10, 0, 0, 1 + u8::try_from(node).unwrap()])
 }
 
 /// Where worker `worker` of a node takes clients.
-fn door(node: usize, worker: u16) -> SocketAddr {
+pub(crate) fn door(node: usize, worker: u16) -> SocketAddr {
     SocketAddr::new(host(node), FIRST_WORKER + worker)
 }
 
 impl Rig {
     fn new(seed: u64, count: usize, limits: Limits) -> Self {
+        Self::with_fanout(seed, count, limits, 8)
+    }
+
+    /// The same where a node feeds at most so many with one stream.
+    pub(crate) fn with_fanout(seed: u64, count: usize, limits: Limits, fanout_max: usize) -> Self {
+        Self::in_zones(seed, &vec![""; count], limits, fanout_max)
+    }
+
+    /// The same with a zone for each node.
+    pub(crate) fn in_zones(
+        seed: u64,
+        zones: &[&'static str],
+        limits: Limits,
+        fanout_max: usize,
+    ) -> Self {
+        let count = zones.len();
         let settings = Arc::new(Settings { limits, ..Settings::default() });
         let world = World::new(seed, Settings::clone(&settings), 0, 65_536);
-        let mut rig = Self { world, settings, seed, started: 0 };
+        let zones = zones.to_vec();
+        let mut rig = Self { world, settings, seed, fanout_max, zones, started: 0 };
         for node in 0..count {
             let made = rig.node(node);
             if node == 0 {
@@ -62,7 +81,7 @@ impl Rig {
     }
 
     /// A new process on this host.
-    fn node(&mut self, node: usize) -> Node {
+    pub(crate) fn node(&mut self, node: usize) -> Node {
         self.started += 1;
         let number = self.started;
         let mut seed = [0; 32];
@@ -71,7 +90,7 @@ impl Rig {
             name: format!("node-{node}").into(),
             key: NodeKey(self.seed.wrapping_mul(1_000).wrapping_add(number)),
             started: number,
-            zone: "".into(),
+            zone: self.zones[node].into(),
             link_port: LINK_PORT,
         };
         let secret = Secret::new(b"a secret of the simulation").unwrap();
@@ -79,15 +98,16 @@ impl Rig {
         let cluster = relay::cluster::Settings {
             credentials,
             limits: Arc::new(self.settings.limits.clone()),
-            fanout_max: 8,
+            fanout_max: self.fanout_max,
             link_linger: secs(5),
+            doors: [format!("rtmp://node-{node}.example").into()].into(),
             seed,
         };
         let own = self.seed.wrapping_add(number << 16);
         Node::at(&self.world.net, host(node), &self.settings, WORKERS, own, Some(&cluster))
     }
 
-    fn tell_peers(&self, count: usize) {
+    pub(crate) fn tell_peers(&self, count: usize) {
         let list: Vec<SocketAddr> =
             (0..count).map(|node| SocketAddr::new(host(node), LINK_PORT)).collect();
         for node in nodes(&self.world) {
@@ -95,14 +115,14 @@ impl Rig {
         }
     }
 
-    fn publish(&mut self, stream: u8, node: usize, worker: u16) -> usize {
+    pub(crate) fn publish(&mut self, stream: u8, node: usize, worker: u16) -> usize {
         let index = self.world.add_publisher(stream, None, Plan::default());
         self.world.publishers[index].door = door(node, worker);
         self.world.publishers[index].begin(&self.world.net);
         index
     }
 
-    fn play(&mut self, stream: u8, node: usize, worker: u16) -> usize {
+    pub(crate) fn play(&mut self, stream: u8, node: usize, worker: u16) -> usize {
         let index = self.world.add_player(stream, None);
         self.world.players[index].door = door(node, worker);
         self.world.players[index].begin(&self.world.net);
@@ -110,7 +130,7 @@ impl Rig {
     }
 
     /// Links and streams on them, over all nodes.
-    fn links(&self, way: LinkWay) -> (u64, u64) {
+    pub(crate) fn links(&self, way: LinkWay) -> (u64, u64) {
         let sum = |read: fn(&relay::worker::cells::Cells, LinkWay) -> u64| {
             nodes(&self.world).map(|node| node.sum(|cells| read(cells, way))).sum()
         };
@@ -121,7 +141,7 @@ impl Rig {
     }
 
     /// Everybody leaves; then no stream and no link is left.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.world.publishers.iter_mut().for_each(|publisher| publisher.finish());
         self.world.run(secs(20));
         self.world.players.iter_mut().for_each(Player::leave);
@@ -139,7 +159,7 @@ impl Rig {
     }
 }
 
-fn nodes(world: &World) -> impl Iterator<Item = &Node> {
+pub(crate) fn nodes(world: &World) -> impl Iterator<Item = &Node> {
     std::iter::once(&world.node).chain(&world.others)
 }
 
@@ -332,6 +352,24 @@ fn a_node_that_dies_takes_its_streams_with_it_and_comes_back_as_another_one() {
     assert!(rig.world.publishers[again].is_live());
     rig.world.run(secs(2));
     rig.world.catch_up();
+    rig.end();
+}
+
+#[test]
+fn a_publisher_is_watched_by_players_of_other_nodes() {
+    let limits = Limits { publisher_unwatched_max: secs(10), ..Limits::default() };
+    let mut rig = Rig::new(12, 2, limits);
+    let publishers = [rig.publish(0, 0, 0), rig.publish(1, 0, 1)];
+    let player = rig.play(0, 1, 1);
+    rig.world.run(secs(30));
+    let is_live = |rig: &Rig| publishers.map(|index| rig.world.publishers[index].is_live());
+    assert_eq!(is_live(&rig), [true, false], "the other one is watched nowhere");
+    rig.world.players[player].leave();
+    rig.world.run(secs(9));
+    assert_eq!(is_live(&rig), [true, false]);
+    // What lingers on its way to the other node counts as watched.
+    rig.world.run(secs(8));
+    assert_eq!(is_live(&rig), [false, false]);
     rig.end();
 }
 

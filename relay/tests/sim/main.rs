@@ -20,6 +20,7 @@ mod player;
 mod playing;
 mod publisher;
 mod rivals;
+mod trees;
 mod tunnels;
 mod viewer;
 mod web;

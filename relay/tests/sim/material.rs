@@ -93,8 +93,8 @@ pub(crate) struct Sent {
 #[derive(Default)]
 pub(crate) struct Ledger {
     streams: BTreeMap<u8, Vec<Vec<Sent>>>,
-    /// By how much the relay moved each epoch's coded messages in time: the same for all players.
-    offsets: BTreeMap<(u8, u16), u32>,
+    /// By how much each node moved each epoch's coded messages in time: the same for all players.
+    offsets: BTreeMap<(u8, u16, u8), u32>,
     /// The last message of each epoch that players who missed nothing were sent.
     tails: BTreeMap<(u8, u16), BTreeSet<u32>>,
 }
@@ -171,12 +171,12 @@ impl Ledger {
         headers
     }
 
-    /// A player was sent a coded message at this time of the relay's: the same offset as every
-    /// other of its epoch.
-    pub(crate) fn check_offset(&mut self, id: Id, timestamp: u32) {
+    /// A player of this node was sent a coded message at this time of the relay's: the same offset
+    /// as every other of its epoch there. Nodes that had the stream before go on in their own time.
+    pub(crate) fn check_offset(&mut self, id: Id, timestamp: u32, node: u8) {
         let published = self.get(id).unwrap().timestamp;
         let offset = timestamp.wrapping_sub(published);
-        let known = *self.offsets.entry((id.stream, id.epoch)).or_insert(offset);
+        let known = *self.offsets.entry((id.stream, id.epoch, node)).or_insert(offset);
         assert_eq!(
             offset, known,
             "{id:?} was moved by {offset} ms, others of its epoch by {known}"
@@ -185,12 +185,13 @@ impl Ledger {
 
     /// Whether any player was sent a coded message of this epoch.
     pub(crate) fn was_relayed(&self, stream: u8, epoch: u16) -> bool {
-        self.offsets.contains_key(&(stream, epoch))
+        let of_epoch = (stream, epoch, 0)..=(stream, epoch, u8::MAX);
+        self.offsets.range(of_epoch).next().is_some()
     }
 
-    /// The relay's time of a coded message that some player was sent.
+    /// The first node's time of a coded message that some player was sent there.
     pub(crate) fn relayed_time(&self, id: Id) -> u32 {
-        let offset = self.offsets[&(id.stream, id.epoch)];
+        let offset = self.offsets[&(id.stream, id.epoch, 0)];
         self.get(id).unwrap().timestamp.wrapping_add(offset)
     }
 
@@ -203,6 +204,14 @@ impl Ledger {
     /// A player that misses nothing went over from this message to the next epoch.
     pub(crate) fn note_tail(&mut self, id: Id) {
         self.tails.entry((id.stream, id.epoch)).or_default().insert(id.seq);
+    }
+
+    /// Whether all who missed nothing saw an epoch end with the last message of it.
+    pub(crate) fn was_whole(&self, stream: u8, epoch: u16) -> bool {
+        let last = self.epoch(stream, epoch).and_then(|sent| sent.len().checked_sub(1));
+        let tails = self.tails.get(&(stream, epoch)).into_iter().flatten();
+        let mut tails = tails.map(|seq| usize::try_from(*seq).ok());
+        tails.next() == Some(last) && tails.next().is_none()
     }
 
     /// All who missed nothing saw every epoch end with the same message.

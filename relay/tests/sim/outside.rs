@@ -64,6 +64,7 @@ impl Told {
                     self.names.insert(news.name.to_string(), how);
                 }
                 News::Anew => self.names.clear(),
+                News::Forward { .. } | News::ForwardOver(_) | News::Fetch { .. } => {}
                 News::Outside { id, what: OutsideNews::Started { .. }, .. } => self.up.push(id),
                 News::Outside { what: OutsideNews::Reconnect { .. }, .. } => {}
                 News::Outside { id, what: OutsideNews::Ended(end), .. } => {

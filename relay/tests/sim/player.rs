@@ -9,7 +9,7 @@ use relay::wire::amf::Value;
 
 use super::line::{Heard, Line};
 use super::material::SharedLedger;
-use super::node::Trace;
+use super::node::{ANY_WORKER, Trace};
 use super::viewer::Viewer;
 
 /// How a player reads.
@@ -49,6 +49,15 @@ pub(crate) struct Player {
     pub(crate) splits: bool,
     /// Plays inside HTTP.
     pub(crate) tunnelled: bool,
+    /// Goes where it is asked to connect again, as soon as it is asked.
+    pub(crate) obeys: bool,
+    /// Where it calls when it calls again, if that is another place.
+    pub(crate) next_door: Option<SocketAddr>,
+    /// How often it was asked to connect again.
+    pub(crate) asked: u32,
+    /// The longest time between two messages, over all connections.
+    pub(crate) longest_gap: Duration,
+    last_message: Option<Duration>,
     /// Goes on when it is told that a play has ended: it has another one.
     pub(crate) stays: bool,
     /// It asked to play anew on the message stream that it plays on: what comes behind the answer
@@ -87,6 +96,11 @@ impl Player {
             again_after: None,
             splits: false,
             tunnelled: false,
+            obeys: false,
+            next_door: None,
+            asked: 0,
+            longest_gap: Duration::ZERO,
+            last_message: None,
             stays: false,
             plays_anew: false,
             retry_at: None,
@@ -100,11 +114,15 @@ impl Player {
     /// Connects and asks to play.
     pub(crate) fn begin(&mut self, net: &SimNet) {
         self.leave();
+        if let IpAddr::V4(host) = self.door.ip() {
+            self.viewer.node = host.octets()[3].saturating_sub(1);
+        }
         self.viewer.begin_again();
         if self.second_stream.is_some() {
             self.second = None;
         }
-        let seed = self.random.u64(..);
+        // Half of all announce that they understand a request to connect again.
+        let seed = self.random.u64(..) & if self.obeys { !1 } else { !0 };
         let mut line = Line::new(net, self.host, self.door, &self.name, ClientRole::Play, seed);
         if self.tunnelled {
             line.tunnel(net, self.host, self.door);
@@ -195,7 +213,8 @@ impl Player {
         let (started, paused) = (&mut self.started, &mut self.paused);
         let stays = self.stays;
         let plays_anew = &mut self.plays_anew;
-        let mut over = false;
+        let (mut over, mut elsewhere) = (false, None);
+        let (last_message, longest_gap) = (&mut self.last_message, &mut self.longest_gap);
         let heard = line.read(most, now, &mut |event| match event {
             // Part of the answer to play, and no media of the stream.
             Ok(ClientEvent::Media { message }) if is_sample_access(message.payload_head()) => {}
@@ -205,6 +224,8 @@ impl Player {
                     _ => &mut *viewer,
                 };
                 let id = viewer.take(message, now);
+                let before = last_message.replace(now).unwrap_or(now);
+                *longest_gap = (*longest_gap).max(now - before);
                 let name = [id.stream.into(), id.epoch.into(), id.seq.into()];
                 trace.note(now, who, &name);
             }
@@ -223,11 +244,20 @@ impl Player {
                 codes.push(code);
                 over = true;
             }
+            Ok(ClientEvent::ReconnectRequest { tc_url }) => elsewhere = Some(tc_url),
             Ok(_) => {}
             Err(error) => panic!("player {who} at {now:?}: not a valid chunk stream: {error}"),
         });
         if let Heard::Bytes(count) = heard {
             self.bytes += u64::try_from(count).unwrap();
+        }
+        if let Some(url) = elsewhere {
+            self.asked += 1;
+            if self.obeys {
+                self.door = url.map_or(self.door, |url| door_of(&url));
+                self.begin(net);
+                return true;
+            }
         }
         match heard {
             Heard::Bytes(count) if !over => return count > 0,
@@ -238,8 +268,16 @@ impl Player {
         self.trace.note(now, who, &[u64::try_from(self.codes.len()).unwrap()]);
         self.leave();
         self.retry_at = self.again_after.map(|after| now + after);
+        self.door = self.next_door.unwrap_or(self.door);
         true
     }
+}
+
+/// Where a node takes clients whose URL says `rtmp://node-N.example`.
+pub(crate) fn door_of(url: &str) -> SocketAddr {
+    let host = url.strip_prefix("rtmp://node-").and_then(|rest| rest.split_once('.'));
+    let number: u8 = host.unwrap().0.parse().unwrap();
+    SocketAddr::from(([10, 0, 0, 1 + number], ANY_WORKER))
 }
 
 fn is_sample_access(payload: &[u8]) -> bool {

@@ -12,6 +12,7 @@ use relay::wire::message::MediaKind;
 use super::line::{Heard, Line};
 use super::material::{Kind, Sent, SharedLedger, is_enhanced, payload};
 use super::node::Trace;
+use super::player::door_of;
 
 /// What a publisher's media is like.
 #[derive(Clone, Debug)]
@@ -74,6 +75,10 @@ pub(crate) struct Publisher {
     pub(crate) again_after: Option<Duration>,
     /// Writes at most so many bytes at once, chosen by chance.
     pub(crate) splits: bool,
+    /// Goes where it is asked to connect again: publishes there before it ends here.
+    pub(crate) obeys: bool,
+    /// The connection on which it is about to.
+    next_line: Option<Line>,
     /// It sends nothing for now, but stays.
     pub(crate) silent: bool,
     pub(crate) epoch: Option<u16>,
@@ -114,6 +119,8 @@ impl Publisher {
             line: None,
             again_after: None,
             splits: false,
+            obeys: false,
+            next_line: None,
             silent: false,
             epoch: None,
             companion: None,
@@ -134,7 +141,8 @@ impl Publisher {
     /// Connects and asks to publish.
     pub(crate) fn begin(&mut self, net: &SimNet) {
         let name = format!("s{}", self.stream);
-        let seed = self.random.u64(..);
+        // Half of all announce that they understand a request to connect again.
+        let seed = self.random.u64(..) & if self.obeys { !1 } else { !0 };
         self.tries += 1;
         self.retry_at = None;
         self.epoch = None;
@@ -190,7 +198,7 @@ impl Publisher {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.begin(net);
         }
-        let mut moved = self.listen(net);
+        let mut moved = self.listen(net) | self.go_over();
         if self.is_live() && !self.silent && self.next_tick <= now {
             self.next_tick += self.plan.tick;
             if self.line.as_ref().is_some_and(|line| line.waiting() < WAITING_MAX) {
@@ -199,6 +207,7 @@ impl Publisher {
             moved = true;
         }
         let most = if self.splits { self.random.usize(1..2_000) } else { usize::MAX };
+        moved |= self.next_line.as_mut().is_some_and(|line| line.write(usize::MAX));
         moved | self.line.as_mut().is_some_and(|line| line.write(most))
     }
 
@@ -208,6 +217,7 @@ impl Publisher {
         let mut started = false;
         let mut companion_started = false;
         let mut over = false;
+        let mut elsewhere = None;
         let (codes, trace, who) = (&mut self.codes, &self.trace, self.who);
         let heard = line.read(usize::MAX, now, &mut |event| match event {
             Ok(ClientEvent::Started { .. }) => started = true,
@@ -218,6 +228,7 @@ impl Publisher {
                 codes.push(code);
             }
             Ok(ClientEvent::Media { .. }) => panic!("a publisher is sent media"),
+            Ok(ClientEvent::ReconnectRequest { tc_url }) => elsewhere = Some(tc_url),
             Ok(_) => {}
             Err(SessionError::Refused { code, .. }) => {
                 over = true;
@@ -225,6 +236,12 @@ impl Publisher {
             }
             Err(error) => panic!("publisher {who}: {error}"),
         });
+        if let Some(url) = elsewhere.filter(|_| self.obeys) {
+            self.door = url.map_or(self.door, |url| door_of(&url));
+            let (name, seed) = (format!("s{}", self.stream), self.random.u64(..) & !1);
+            let role = ClientRole::Publish;
+            self.next_line = Some(Line::new(net, self.host, self.door, &name, role, seed));
+        }
         if started {
             self.start(now);
         }
@@ -243,6 +260,24 @@ impl Publisher {
         self.companion = None;
         self.retry_at = self.again_after.map(|after| now + after);
         true
+    }
+
+    /// Once it may publish on its next connection, it goes on there and leaves the one before.
+    fn go_over(&mut self) -> bool {
+        let Some(next) = &mut self.next_line else { return false };
+        let mut started = false;
+        let heard = next.read(usize::MAX, self.now, &mut |event| {
+            started |= matches!(event, Ok(ClientEvent::Started { .. }));
+        });
+        if started {
+            let next_line = self.next_line.take();
+            if let Some(mut before) = std::mem::replace(&mut self.line, next_line) {
+                before.finish();
+                while before.write(usize::MAX) {}
+            }
+            self.start(self.now);
+        }
+        started || heard != Heard::Bytes(0)
     }
 
     fn start(&mut self, now: Duration) {

@@ -61,10 +61,14 @@ pub(crate) struct Viewer {
     pub(crate) audio_first: bool,
     /// It missed something on purpose (a pause), so the next message may be a jump of any length.
     restarted: bool,
+    /// The node that it watches.
+    pub(crate) node: u8,
     /// It is meant to miss nothing: what it saw an epoch end with goes into the ledger.
     pub(crate) prompt: bool,
     times: [Option<Timestamp>; 2],
     pub(crate) jumps: u32,
+    /// Coded messages that jumps passed over, as far as the publisher's later messages tell.
+    pub(crate) missed: usize,
     pub(crate) seen: Seen,
 }
 
@@ -92,22 +96,25 @@ impl Viewer {
             known_epoch: 0,
             audio_first: false,
             restarted: false,
+            node: 0,
             prompt: false,
             times: [None; 2],
             jumps: 0,
+            missed: 0,
             seen: Seen::default(),
         }
     }
 
     /// Judges another stream on the same connection.
     pub(crate) fn beside(&self, stream: u8) -> Self {
-        Self::new(&self.ledger, stream, format!("{}, second play", self.who))
+        let second = Self::new(&self.ledger, stream, format!("{}, second play", self.who));
+        Self { node: self.node, ..second }
     }
 
     /// Another play of the same stream begins, on a connection of its own.
     pub(crate) fn begin_again(&mut self) {
         let fresh = Self::new(&self.ledger, self.stream, std::mem::take(&mut self.who));
-        *self = Self { prompt: self.prompt, ..fresh };
+        *self = Self { prompt: self.prompt, node: self.node, ..fresh };
     }
 
     /// The player asks for other tracks.
@@ -148,7 +155,7 @@ impl Viewer {
         self.place(id, &sent, now);
         self.count(sent.kind, now);
         if sent.kind.is_coded() {
-            self.ledger.borrow_mut().check_offset(id, message.timestamp().0);
+            self.ledger.borrow_mut().check_offset(id, message.timestamp().0, self.node);
         }
         id
     }
@@ -239,8 +246,28 @@ impl Viewer {
         };
         self.check_headers(id, self.shows);
         self.jumps += u32::from(position.is_some() && !self.restarted);
+        if let Some(before) = position.filter(|_| !self.restarted) {
+            let passed = self.passed(before, id);
+            self.missed += passed;
+            if self.prompt && passed == 0 && before.epoch != id.epoch {
+                self.ledger.borrow_mut().note_tail(before);
+            }
+        }
         self.restarted = false;
         self.position = Some(id);
+    }
+
+    /// Coded messages between two of the same epoch, or from the first key frame of a later one on.
+    fn passed(&self, before: Id, id: Id) -> usize {
+        let ledger = self.ledger.borrow();
+        let epoch = ledger.epoch(id.stream, id.epoch).unwrap_or_default();
+        let first_key = epoch.iter().position(|sent| sent.kind == Kind::Key).unwrap_or(usize::MAX);
+        let from = if before.epoch == id.epoch { before.seq + 1 } else { 0 };
+        let range = usize::try_from(from).unwrap()..usize::try_from(id.seq).unwrap();
+        let coded = |(at, sent): &(usize, &Sent)| {
+            sent.kind.is_coded() && (before.epoch == id.epoch || *at >= first_key)
+        };
+        range.clone().zip(&epoch[range]).filter(coded).count()
     }
 
     /// Every header in force at a message is known.

@@ -1,8 +1,28 @@
 //! How clients end: leaving in order, refused, redirected, lost, and coming back.
 
 use super::*;
+use crate::failover;
 
 impl State {
+    /// Where something is to fail, each player's silences are followed.
+    pub(super) fn follow(&mut self, task: &mut Task) {
+        let Job::Player(arrival) = task.job else { return };
+        self.away.remove(&arrival.player);
+        if let Some(failover) = &self.shared.plan.failover
+            && !task.silence.is_followed()
+        {
+            let moment = failover.moment(&self.shared.plan, self.shared.begin);
+            task.silence = Silence::new(moment);
+        }
+    }
+
+    /// A player is at its end.
+    pub(super) fn settle_silence(&mut self, silence: &mut Silence, now: Duration) {
+        if let Some(failover) = &self.shared.plan.failover {
+            silence.settle(failover.within, now, &mut self.meter);
+        }
+    }
+
     /// A client's time is over: it says goodbye and goes.
     pub(super) fn leave(&mut self, id: u64, now: Duration) {
         let Some(client) = self.clients.get_mut(&id).filter(|client| !client.leaving) else {
@@ -13,6 +33,9 @@ impl State {
         let (counters, _) = self.meter.of(client.task.is_slow());
         match &mut client.role {
             Role::Opening => {
+                if let Some(failover) = &self.shared.plan.failover {
+                    client.task.silence.settle(failover.within, now, &mut self.meter);
+                }
                 if matches!(client.task.job, Job::Player(_)) {
                     self.meter.fail("still_opening", || "no answer came before the end".to_owned());
                 }
@@ -26,6 +49,9 @@ impl State {
                     self.meter.fail("no_media", || "no key frame came before the end".to_owned());
                 }
                 player.finish(now, &mut self.meter);
+                if let Some(failover) = &self.shared.plan.failover {
+                    player.silence.settle(failover.within, now, &mut self.meter);
+                }
                 player.voice.finish();
             }
         }
@@ -86,11 +112,17 @@ impl State {
             Ok(target) => {
                 self.meter.counters.redirects += 1;
                 let joined = matches!(&client.role, Role::Player(player) if player.joined());
+                let silence = match &client.role {
+                    Role::Player(player) => player.silence,
+                    _ => client.task.silence,
+                };
+                silence.moved(now, &mut self.meter);
                 let task = Task {
                     target: Some(Arc::new(target)),
                     redirects: client.task.redirects + 1,
                     due: now,
                     joined_before: client.task.joined_before || joined,
+                    silence,
                     replaces: Some(id),
                     ..client.task.clone()
                 };
@@ -112,6 +144,10 @@ impl State {
         client.task.replaces = None;
         let Some(old_client) = self.clients.get_mut(&old) else { return };
         old_client.leaving = true;
+        let silence = match &old_client.role {
+            Role::Player(player) => Some(player.silence),
+            _ => None,
+        };
         match &mut old_client.role {
             Role::Player(player) => {
                 player.finish(now, &mut self.meter);
@@ -126,6 +162,11 @@ impl State {
         }
         self.timers.set(now + Duration::from_secs(1), Event::Close(old));
         self.flush(old);
+        if let (Some(silence), Some(client)) = (silence, self.clients.get_mut(&id))
+            && let Role::Player(player) = &mut client.role
+        {
+            player.silence.merge(&silence);
+        }
     }
 
     /// A client came to an early end.
@@ -151,6 +192,8 @@ impl State {
                 player.finish(now, &mut self.meter);
                 self.meter.of(slow).0.players_lost += u64::from(player.started());
                 task.joined_before |= player.joined();
+                task.silence = player.silence;
+                task.silence.moved(now, &mut self.meter);
                 task.outage_since = player.last_arrival().or(task.outage_since);
             }
             Role::Publisher(publisher) => {
@@ -168,7 +211,13 @@ impl State {
 
     /// Connects again after a while, if that is wanted.
     pub(super) fn again(&mut self, mut task: Task) {
-        let due = clock::now() + backoff(task.attempt, &mut self.random);
+        let fails = self.shared.plan.failover.is_some();
+        let now = clock::now();
+        let pause = if fails { failover::backoff } else { backoff };
+        let due = now + pause(task.attempt, &mut self.random);
+        if fails {
+            task.target = None;
+        }
         let leaves = match task.job {
             Job::Player(arrival) => (self.shared.begin + arrival.leaves).min(self.end),
             _ => self.end,
@@ -178,7 +227,14 @@ impl State {
             task.attempt += 1;
             task.replaces = None;
             task.due = due;
+            if let Job::Player(arrival) = task.job
+                && task.silence.is_followed()
+            {
+                self.away.insert(arrival.player, task.silence);
+            }
             self.timers.set(due, Event::Start(Box::new(task)));
+        } else {
+            self.settle_silence(&mut task.silence, now);
         }
     }
 }

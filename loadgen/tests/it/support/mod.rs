@@ -1,8 +1,11 @@
 //! What the tests of this binary stand on: servers to start, runs to make, waits that end.
 
 pub(crate) mod independent;
+pub(crate) mod nets;
+pub(crate) mod nodes;
 pub(crate) mod pipe;
 pub(crate) mod process;
+pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod servers;

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::wait_for;
 
 /// A running program.
@@ -47,6 +49,13 @@ impl Process {
         if let Some(status) = self.child.try_wait().expect("our own child can be asked") {
             panic!("{} ended with {status}\n{}", self.name, self.said());
         }
+    }
+
+    /// Sends a signal to the program, which has not been waited for.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("ids of processes are positive"), signal)
+            .expect("our own child can be signalled");
     }
 
     /// Waits for the program to end by itself.

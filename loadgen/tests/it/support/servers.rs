@@ -96,12 +96,7 @@ pub(crate) fn relay(dir: &Path) -> Server {
 pub(crate) fn relay_with(dir: &Path, more: &[&str]) -> Server {
     let mut command = Command::new(relay_program());
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(more);
-    // What is meant for tests, such as RELAY_TEST_LONG, it would take for settings.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("RELAY_TEST_") {
-            command.env_remove(name);
-        }
-    }
+    forget_ours(&mut command);
     let mut process = Process::start(dir, "relay", &mut command);
     let mut address = |what: &str| {
         wait_for(&format!("relay's {what} port"), START, || {
@@ -113,6 +108,16 @@ pub(crate) fn relay_with(dir: &Path, more: &[&str]) -> Server {
     };
     let (rtmp, http) = (address("rtmp"), address("http"));
     up(Server { address: rtmp, http: Some(http), process })
+}
+
+/// Takes away what is meant for tests, such as `RELAY_TEST_LONG`, which relay would take for
+/// settings.
+pub(crate) fn forget_ours(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RELAY_TEST_") {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// FFmpeg that waits for one publisher and records what it sends.

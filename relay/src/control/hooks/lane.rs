@@ -37,6 +37,14 @@ enum Outcome {
     Skipped,
 }
 
+/// What a back end says to a stream that goes on.
+enum Still {
+    Yes,
+    No,
+    /// Nothing usable.
+    Unheard,
+}
+
 /// Makes the calls of a connection until none is left.
 pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
     // The question that nothing came of, if that was the last one.
@@ -54,24 +62,26 @@ pub(super) async fn run(hooks: Arc<Hooks>, id: ConnectionId) {
         match &call.subject {
             Subject::Ask(question) => {
                 let verdict = ask(&hooks, &call, question).await;
-                let began = matches!(
-                    verdict,
-                    Verdict::Go { told: true } | Verdict::Rename { told: true, .. }
-                );
+                let began = verdict.began();
                 kept_out = (!began).then_some(question.number);
                 hooks.answered(&call);
                 hooks.answer(&call.client, question.number, verdict);
             }
             Subject::Goes { stream, .. } => {
-                if !still_agrees(&hooks, &call).await {
-                    hooks.answer(&call.client, stream.number, Verdict::End);
+                match still_agrees(&hooks, &call).await {
+                    Still::Yes => hooks.answer(&call.client, stream.number, Verdict::Heard),
+                    Still::No => hooks.answer(&call.client, stream.number, Verdict::End),
+                    Still::Unheard => {}
                 }
                 hooks.notices.fetch_sub(1, Ordering::Relaxed);
             }
             Subject::Again { stream } => {
-                if !still_lets_in(&hooks, &call, stream).await {
-                    hooks.answer(&call.client, stream.number, Verdict::End);
-                }
+                let verdict = match still_lets_in(&hooks, &call, stream).await {
+                    Still::Yes => Verdict::Holds,
+                    Still::No => Verdict::End,
+                    Still::Unheard => Verdict::Unheard,
+                };
+                hooks.answer(&call.client, stream.number, verdict);
                 hooks.notices.fetch_sub(1, Ordering::Relaxed);
             }
             Subject::Ended { after, .. } | Subject::Closed { after, .. } => {
@@ -108,7 +118,7 @@ async fn ask(hooks: &Hooks, call: &Call, question: &Question) -> Verdict {
     {
         remember(hooks, call, stream, &said);
     }
-    verdict_of(said, settings, told)
+    verdict_of(name, said, settings, told)
 }
 
 /// Keeps a verdict for others that ask the same, if that is wanted.
@@ -121,31 +131,37 @@ fn remember(hooks: &Hooks, call: &Call, stream: &HookStream, said: &Meaning) {
     }
 }
 
-/// Asks again about a stream that was let in; false when the back end says no. Who is in stays in
-/// while it gives no usable answer, and under the name that it was let in by.
-async fn still_lets_in(hooks: &Hooks, call: &Call, stream: &HookStream) -> bool {
+/// Asks again about a stream that was let in. Who is in stays in while the back end gives no usable
+/// answer, and under the name that it was let in by.
+async fn still_lets_in(hooks: &Hooks, call: &Call, stream: &HookStream) -> Still {
     let name = call.name();
     for url in call.settings.urls(name) {
         let Outcome::Answered(meaning) = once(hooks, call, name, url, true).await else {
-            return true;
+            return Still::Unheard;
         };
         hooks.count(name, result_of(&meaning));
-        if meaning == Meaning::No {
-            remember(hooks, call, stream, &meaning);
-            return false;
+        match meaning {
+            Meaning::No => {
+                remember(hooks, call, stream, &meaning);
+                return Still::No;
+            }
+            Meaning::Garbage | Meaning::Broken => return Still::Unheard,
+            Meaning::Yes | Meaning::Renamed(_) | Meaning::Elsewhere(_) => {}
         }
     }
-    true
+    Still::Yes
 }
 
-/// Tells that a stream goes on; false when the back end wants it to end. A server that gives no
-/// answer ends nothing unless the operator wants that, as nginx's documentation has it.
-async fn still_agrees(hooks: &Hooks, call: &Call) -> bool {
+/// Tells that a stream goes on. A server that gives no answer ends nothing unless the operator
+/// wants that, as nginx's documentation has it.
+async fn still_agrees(hooks: &Hooks, call: &Call) -> Still {
     let settings = &call.settings;
+    let mut said = Still::Unheard;
     for url in settings.urls(OnUpdate) {
         let goes_on = match once(hooks, call, OnUpdate, url, false).await {
             Outcome::Answered(meaning) => {
                 hooks.count(OnUpdate, result_of(&meaning));
+                said = Still::Yes;
                 match meaning {
                     Meaning::Yes => true,
                     Meaning::Renamed(_) | Meaning::Elsewhere(_) => !settings.update_strict,
@@ -156,10 +172,10 @@ async fn still_agrees(hooks: &Hooks, call: &Call) -> bool {
             Outcome::Skipped => true,
         };
         if !goes_on {
-            return false;
+            return Still::No;
         }
     }
-    true
+    said
 }
 
 /// Tells of an end, again and again if need be.
@@ -327,7 +343,8 @@ fn request<'a>(
     };
     if let Some(path) = &settings.secret_file {
         let secret = hooks.keys.read().secret(path)?;
-        let unix = (hooks.started + hooks.clock.now()).as_secs();
+        // As the host's calendar has it now: it may have been wrong at the start.
+        let unix = (hooks.clock.epoch() + hooks.clock.now()).as_secs();
         let signed = if in_url { target.as_bytes() } else { body.as_bytes() };
         let signature = sign::signature(&secret, unix, signed);
         request = request.header(settings.signature_header.as_str(), signature);

@@ -36,7 +36,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -78,8 +78,6 @@ pub(super) struct Hooks {
     shared: Arc<Shared>,
     limits: Limits,
     clock: Clock,
-    /// Time since 1970 at the start of `clock`.
-    started: Duration,
     node: String,
     /// Another one after each start.
     service: String,
@@ -150,8 +148,7 @@ impl Hooks {
     /// A file that hooks need cannot be used, in a sentence.
     pub(super) fn new(parts: Parts<'_>) -> Result<Arc<Self>, String> {
         let Parts { workers, shared, settings, clock, node } = parts;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = wall.saturating_sub(clock.now());
+        let started = clock.epoch();
         let keys = files(settings)?;
         let limits = settings.limits.clone();
         let hooks = Self {
@@ -162,7 +159,6 @@ impl Hooks {
             shared,
             limits,
             clock,
-            started,
             node: node.to_owned(),
             service: format!("{:08x}", started.subsec_nanos() ^ std::process::id()),
             servers: Mutex::default(),
@@ -231,9 +227,15 @@ impl Hooks {
         };
         if !has_room {
             self.count(call.name(), HookResult::Overload);
-            if let Subject::Ask(question) = &call.subject {
-                let verdict = without_answer(&call.settings, false);
-                self.answer(&call.client, question.number, verdict);
+            match &call.subject {
+                Subject::Ask(question) => {
+                    let verdict = without_answer(&call.settings, false);
+                    self.answer(&call.client, question.number, verdict);
+                }
+                Subject::Again { stream } => {
+                    self.answer(&call.client, stream.number, Verdict::Unheard);
+                }
+                _ => {}
             }
             return;
         }
@@ -279,7 +281,7 @@ impl Hooks {
         let stream = question.stream.as_ref().filter(|_| !call.settings.cache.is_zero())?;
         let key = cache::Key::new(call.name(), &call.settings, &call.client, stream);
         let meaning = self.cache.lock().get(&key, self.clock.now())?;
-        Some(verdict_of(meaning, &call.settings, false))
+        Some(verdict_of(call.name(), meaning, &call.settings, false))
     }
 
     /// Gives a verdict to the worker that asked, which takes it sooner or later.
@@ -347,6 +349,11 @@ impl Hooks {
         }
     }
 
+    /// What the workers share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Questions, and notifications, that wait or are under way.
     pub(super) fn waiting(&self) -> (u64, u64) {
         let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
@@ -377,11 +384,20 @@ fn without_answer(settings: &HookSettings, told: bool) -> Verdict {
     }
 }
 
-fn verdict_of(meaning: reply::Meaning, settings: &HookSettings, told: bool) -> Verdict {
+fn verdict_of(
+    name: HookName,
+    meaning: reply::Meaning,
+    settings: &HookSettings,
+    told: bool,
+) -> Verdict {
     match meaning {
         reply::Meaning::Yes => Verdict::Go { told },
         reply::Meaning::Renamed(to) => Verdict::Rename { to, told },
-        reply::Meaning::Elsewhere(to) => Verdict::Elsewhere { to },
+        reply::Meaning::Elsewhere(to) => match name {
+            HookName::OnPublish if settings.may_forward() => Verdict::Forward { to, told },
+            HookName::OnPlay if settings.may_fetch() => Verdict::Forward { to, told },
+            _ => Verdict::Elsewhere { to },
+        },
         reply::Meaning::No => Verdict::Refused,
         reply::Meaning::Garbage | reply::Meaning::Broken => without_answer(settings, told),
     }

@@ -19,6 +19,7 @@ use crate::worker::verdicts::HookStream;
 
 mod files;
 mod places;
+mod renewed;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
@@ -394,7 +395,7 @@ fn a_verdict_is_what_the_back_end_says() {
     check("HTTP/1.0 302 Found\r\nLocation: other\r\n\r\n", Verdict::Rename { to, told: true });
     let to = "rtmp://192.0.2.1/a/b".to_owned();
     let answer = "HTTP/1.0 302 Found\r\nLocation: rtmp://192.0.2.1/a/b\r\n\r\n";
-    check(answer, Verdict::Elsewhere { to });
+    check(answer, Verdict::Forward { to, told: true });
 }
 
 #[test]
@@ -548,52 +549,4 @@ fn notifications_are_tried_again_and_questions_are_not() {
         assert_eq!(scene.asked(1).await, Verdict::Failed);
         assert_eq!(scene.requests.lock().len(), 1);
     });
-}
-
-/// A call about a stream that goes on, and whether what the back end says ends it.
-#[track_caller]
-fn check_goes_on(strict: bool, subject: fn() -> Subject, answer: Option<&'static str>, ends: bool) {
-    run(async {
-        let change = |settings: &mut HookSettings, _: &mut Limits| {
-            settings.update_strict = strict;
-        };
-        let answers = Box::new(move |_: &str| answer.map(str::to_owned));
-        let scene = Scene::new(change, answers).await;
-        scene.send(1, subject());
-        scene.calls(1).await;
-        scene.hooks.settle(PATIENCE).await;
-        let verdict = scene.inbox.next_answer().map(|answer| answer.verdict);
-        assert_eq!(verdict, ends.then_some(Verdict::End), "{strict} {answer:?}");
-    });
-}
-
-const REDIRECT: &str = "HTTP/1.0 302 Found\r\nLocation: x\r\n\r\n";
-
-#[test]
-fn an_update_ends_what_the_back_end_wants_ended() {
-    let update = || {
-        let (stream, time) = (Scene::stream(1, false), Duration::from_secs(30));
-        Subject::Goes { stream, time, timestamp: 30_000 }
-    };
-    for strict in [false, true] {
-        check_goes_on(strict, update, Some(OK), false);
-        check_goes_on(strict, update, Some(NO), true);
-        check_goes_on(strict, update, Some(BROKEN), true);
-        check_goes_on(strict, update, Some(REDIRECT), strict);
-        check_goes_on(strict, update, None, strict);
-        check_goes_on(strict, update, Some(""), strict);
-    }
-}
-
-#[test]
-fn a_question_asked_again_ends_by_a_refusal_and_nothing_else() {
-    let again = || Subject::Again { stream: Scene::stream(1, false) };
-    for (answer, ends) in
-        [(Some(OK), false), (Some(NO), true), (Some(BROKEN), false), (Some(REDIRECT), false)]
-    {
-        check_goes_on(true, again, answer, ends);
-    }
-    for answer in [None, Some(""), Some("nonsense\r\n\r\n")] {
-        check_goes_on(true, again, answer, false);
-    }
 }

@@ -12,6 +12,7 @@
 //! A stream is pushed from the node that has its publisher, and from no other: names that are live
 //! because another node of a cluster has them are not told as live here.
 
+mod forward;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -32,8 +33,9 @@ use crate::worker::settings::Settings;
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Look a host up, and tell [`Machine::looked_up`].
-    LookUp { attempt: u64, host: String, port: u16 },
+    /// Look a host up, and tell [`Machine::looked_up`]. `pulled`: the stream that is to come from
+    /// there, unless another node has it.
+    LookUp { attempt: u64, host: String, port: u16, pulled: Option<Arc<str>> },
     /// Order a worker to do it.
     Begin(Box<Begin>),
     /// Tell a worker that it is not wanted any more.
@@ -80,6 +82,9 @@ pub(super) struct Machine {
     added: BTreeMap<u64, Added>,
     numbered: u64,
     names: BTreeMap<Arc<str>, Name>,
+    /// By the names of streams.
+    forwarded: BTreeMap<Arc<str>, forward::Forwarded>,
+    fetched: BTreeMap<Arc<str>, forward::Fetched>,
     pub(super) tasks: BTreeMap<TaskKey, Task>,
     attempts: HashMap<u64, TaskKey>,
     attempted: u64,
@@ -102,6 +107,8 @@ impl Machine {
             added: BTreeMap::new(),
             numbered: 0,
             names: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             tasks: BTreeMap::new(),
             attempts: HashMap::new(),
             attempted: 0,
@@ -123,7 +130,7 @@ impl Machine {
 
     /// Adds a rule; gives its number, or `None` when there are `outside_targets_max`.
     pub(super) fn add(&mut self, added: Added, now: Duration) -> Option<u64> {
-        if self.added.len() >= self.limits().outside_targets_max {
+        if self.is_full() {
             return None;
         }
         self.numbered += 1;
@@ -170,6 +177,9 @@ impl Machine {
                 }
                 self.settle(&name, now);
             }
+            News::Forward { forward, to } => self.forward(forward, to, now),
+            News::Fetch { name, from } => self.fetch(&name, from, now),
+            News::ForwardOver(forward) => self.forward_over(forward, now),
             News::Outside { id, what, .. } => self.hear_of(id, what, now),
         }
     }
@@ -227,11 +237,13 @@ impl Machine {
             }
             self.begin(&key, now);
         }
+        self.forget_fetched(now);
     }
 
     /// When [`Self::tick`] next has something to do.
     pub(super) fn next_due(&self) -> Option<Duration> {
-        self.tasks.values().filter_map(Task::due).min()
+        let fetched = self.fetched.values().filter_map(forward::Fetched::due);
+        self.tasks.values().filter_map(Task::due).chain(fetched).min()
     }
 
     /// What is to be done next.
@@ -265,14 +277,16 @@ impl Machine {
     fn settle(&mut self, name: &Arc<str>, now: Duration) {
         let state = self.names.get(name).copied().unwrap_or_default();
         let mut wanted: BTreeMap<TaskKey, Vec<Arc<OutsideRule>>> = BTreeMap::new();
+        self.settle_fetched(name, state.wanted, now);
+        let pushes = self.push_rules(name);
         if state.live.is_some() {
-            for rule in self.rules(OutsideKind::Push, name) {
+            for rule in pushes {
                 let key = TaskKey::push(name, &rule);
                 wanted.insert(key, vec![rule]);
             }
         } else if state.grace {
             // The publisher may come back, and the stream goes on: so does what was begun.
-            for rule in self.rules(OutsideKind::Push, name) {
+            for rule in pushes {
                 let key = TaskKey::push(name, &rule);
                 if self.tasks.contains_key(&key) {
                     wanted.insert(key, vec![rule]);
@@ -280,7 +294,7 @@ impl Machine {
             }
         }
         let pull = TaskKey::pull(name);
-        let rules = self.rules(OutsideKind::Pull, name);
+        let rules = self.pull_rules(name);
         let always = rules.iter().any(|rule| rule.when == PullWhen::Always);
         let lingers = !rules.is_empty() && !always && !state.wanted;
         let is_up = self.tasks.get(&pull).is_some_and(Task::is_up);
@@ -377,7 +391,8 @@ impl Machine {
         }
         self.attempts.insert(id, key.clone());
         let (host, port) = (url.host.clone(), url.port);
-        self.commands.push_back(Command::LookUp { attempt: id, host, port });
+        let pulled = (key.kind == OutsideKind::Pull).then(|| Arc::clone(&key.name));
+        self.commands.push_back(Command::LookUp { attempt: id, host, port, pulled });
         Attempt { id, worker: None, connection: None, url, challenge }
     }
 
@@ -500,7 +515,10 @@ impl Machine {
         (task.moved, task.redirects) = (None, 0);
         (task.challenge, task.answers) = (String::new(), 0);
         match end.fault {
-            OutsideFault::Stopped | OutsideFault::Ended | OutsideFault::Takeover => {
+            OutsideFault::Stopped
+            | OutsideFault::Ended
+            | OutsideFault::Takeover
+            | OutsideFault::Elsewhere => {
                 task.last = Some((end.fault, end.detail));
                 // What is known of its name is about to change; until then it waits.
                 let until = now + self.settings.limits.outside_retry_min;

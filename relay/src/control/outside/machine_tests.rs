@@ -1,6 +1,9 @@
 //! The machine as scripts: news, answers and time in, commands out.
 
 use super::*;
+use crate::worker::hook_settings::{Contract, HookSettings, HookUrl};
+use crate::worker::labels::{HookName, Label};
+use crate::worker::outside::Forward;
 use crate::worker::settings::AppSettings;
 
 /// A machine of two workers, with what it was told and asked for.
@@ -94,7 +97,9 @@ impl Rig {
         let mut out = Vec::new();
         while let Some(command) = self.machine.next_command() {
             out.push(match command {
-                Command::LookUp { attempt, host, port } => format!("look {attempt} {host}:{port}"),
+                Command::LookUp { attempt, host, port, .. } => {
+                    format!("look {attempt} {host}:{port}")
+                }
                 Command::Begin(begin) => format!(
                     "begin {} on {} {} {} {}{}",
                     begin.attempt,
@@ -120,6 +125,28 @@ impl Rig {
             State::Broken { .. } => "broken",
         };
         self.machine.tasks.values().map(word).collect()
+    }
+
+    /// The publisher of this number, whose back end was asked, begins on worker 0.
+    fn forward(&mut self, name: &str, number: u64, to: Option<&str>) -> Vec<String> {
+        let forward = Forward { name: name.into(), core: 0, number };
+        let to = to.map(|url| Arc::new(OutsideRule::forward(name, url).unwrap()));
+        self.machine.hear(News::Forward { forward, to }, self.now);
+        self.commands()
+    }
+
+    /// Somebody is about to play what is to be had there.
+    fn fetch(&mut self, name: &str, url: &str) -> Vec<String> {
+        let from = Arc::new(OutsideRule::forward(name, url).unwrap());
+        self.machine.hear(News::Fetch { name: name.into(), from }, self.now);
+        self.commands()
+    }
+
+    /// It is gone.
+    fn forward_over(&mut self, name: &str, number: u64) -> Vec<String> {
+        let forward = Forward { name: name.into(), core: 0, number };
+        self.machine.hear(News::ForwardOver(forward), self.now);
+        self.commands()
     }
 }
 
@@ -383,4 +410,97 @@ fn what_is_told_anew_replaces_what_was_told() {
     assert_eq!(rig.commands(), NONE);
     assert_eq!(rig.state(), NONE);
     assert_eq!(rig.name("live/one", Some(0), false), ["look 2 a:1935"]);
+}
+
+/// Settings whose back end may send publishers of `live` on, and have what is played fetched.
+fn hooked() -> Settings {
+    let mut hooks = HookSettings { contract: Some(Contract::NginxRtmp), ..Default::default() };
+    for event in [HookName::OnPublish, HookName::OnPlay] {
+        hooks.urls[event.index()] = HookUrl::parse("http://h/").into_iter().collect();
+    }
+    let mut settings = settings(&[], &[]);
+    settings.apps.get_mut("live").unwrap().hooks = Arc::new(hooks);
+    settings
+}
+
+#[test]
+fn a_stream_that_a_back_end_sends_on_is_pushed_as_long_as_its_publisher_may_come_back() {
+    let mut rig = Rig::new(&[], &[]);
+    rig.machine.configure(Arc::new(hooked()), rig.now);
+    assert_eq!(rig.commands(), ["watch Apps({\"live\"})"]);
+    assert_eq!(rig.forward("live/no", 1, None), NONE);
+    // Whichever is heard of first.
+    assert_eq!(rig.forward("live/show", 2, Some("rtmp://a/x/key")), NONE);
+    assert_eq!(rig.name("live/show", Some(0), false), ["look 1 a:1935"]);
+    assert_eq!(rig.looked_up(1), ["begin 1 on 0 push rtmp://a:1935/x key"]);
+    rig.started(1);
+    assert_eq!(rig.name("live/two", Some(1), false), NONE);
+    assert_eq!(rig.forward("live/two", 3, Some("rtmp://b/x")), ["look 2 b:1935"]);
+    assert_eq!(rig.looked_up(2), ["begin 2 on 1 push rtmp://b:1935/x two"]);
+    // It is gone, and comes back, and is sent to the same place: what runs goes on.
+    assert_eq!(rig.forward_over("live/show", 2), NONE);
+    assert_eq!(rig.grace("live/show"), NONE);
+    assert_eq!(rig.name("live/show", Some(0), false), NONE);
+    assert_eq!(rig.forward("live/show", 4, Some("rtmp://a/x/key")), NONE);
+    // It is taken over; the end of the one before is heard of late.
+    let elsewhere = rig.forward("live/show", 5, Some("rtmp://c/x"));
+    assert_eq!(elsewhere, ["end 1 on 0", "look 3 c:1935"]);
+    assert_eq!(rig.forward_over("live/show", 4), NONE);
+    assert_eq!(rig.forward("live/show", 6, None), NONE, "nobody had the order yet");
+    assert_eq!(rig.state(), ["beginning"]);
+    // The grace ends.
+    assert_eq!(rig.forward_over("live/two", 3), NONE);
+    assert_eq!(rig.grace("live/two"), NONE);
+    assert_eq!(rig.name("live/two", None, false), ["end 2 on 1"]);
+    assert_eq!(rig.name("live/two", Some(1), false), NONE);
+}
+
+#[test]
+fn what_a_back_end_sends_on_is_bounded_and_ends_with_its_publisher_after_a_reload() {
+    let mut rig = Rig::new(&[], &[]);
+    let mut few = hooked();
+    few.limits.outside_targets_max = 1;
+    rig.machine.configure(Arc::new(few), rig.now);
+    rig.name("live/one", Some(0), false);
+    rig.name("live/two", Some(0), false);
+    assert_eq!(rig.forward("live/one", 1, Some("rtmp://a/x")), ["look 1 a:1935"]);
+    assert_eq!(rig.forward("live/two", 2, Some("rtmp://a/x")), NONE);
+    let refused = rig.machine.failures.get(&(OutsideKind::Push, OutsideFault::Limit)).copied();
+    assert_eq!(refused, Some(1));
+    // Its own place is free for it.
+    assert_eq!(rig.forward("live/one", 3, Some("rtmp://b/x")), ["look 2 b:1935"]);
+    rig.looked_up(2);
+    // No back end is asked any more; who is pushed goes on, and is followed by nobody.
+    rig.machine.configure(Arc::new(settings(&[], &[])), rig.now);
+    assert_eq!(rig.commands(), NONE);
+    assert_eq!(rig.state(), ["beginning"]);
+    assert_eq!(rig.forward_over("live/one", 3), ["end 2 on 0"]);
+}
+
+#[test]
+fn a_stream_that_a_back_end_names_is_fetched_while_somebody_plays_it() {
+    let mut rig = Rig::new(&[], &[]);
+    rig.machine.configure(Arc::new(hooked()), rig.now);
+    rig.commands();
+    assert_eq!(rig.fetch("live/show", "rtmp://a/x"), NONE);
+    assert_eq!(rig.name("live/show", None, true), ["look 1 a:1935"]);
+    assert_eq!(rig.looked_up(1), ["begin 1 on 0 pull rtmp://a:1935/x show"]);
+    rig.started(1);
+    assert_eq!(rig.name("live/show", Some(0), true), NONE);
+    // The next one is told of another place, where it is when this one ends.
+    assert_eq!(rig.fetch("live/show", "rtmp://b/x/key"), NONE);
+    assert_eq!(rig.state(), ["up"]);
+    assert_eq!(rig.ended(1, OutsideFault::Lost), NONE);
+    assert_eq!(rig.wait().1, ["look 2 b:1935"]);
+    rig.looked_up(2);
+    rig.started(2);
+    assert_eq!(rig.name("live/show", Some(0), false), NONE);
+    assert_eq!(rig.wait(), (10_000, vec!["end 2 on 0".to_owned()]));
+    assert_eq!(rig.name("live/show", None, false), NONE);
+    assert_eq!((rig.state(), rig.machine.next_due()), (vec![], None));
+    assert_eq!(rig.name("live/show", None, true), NONE, "nobody says where it is");
+    // One that was refused a place never plays, and nothing is kept of it.
+    assert_eq!(rig.fetch("live/never", "rtmp://a/x"), NONE);
+    assert_eq!(rig.wait(), (10_000, vec![]));
+    assert_eq!(rig.machine.next_due(), None);
 }

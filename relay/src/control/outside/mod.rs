@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use super::ask::ask;
 use crate::limits::Limits;
 use crate::tls::{ClientTls, Trust};
 use crate::worker::Shared;
@@ -153,9 +154,13 @@ impl Outside {
 
     fn follow(self: &Arc<Self>, command: Command) {
         match command {
-            Command::LookUp { attempt, host, port } => {
+            Command::LookUp { attempt, host, port, pulled } => {
                 let this = Arc::clone(self);
-                tokio::spawn(async move { this.look_up(attempt, host, port).await });
+                tokio::spawn(async move {
+                    if !this.is_elsewhere(attempt, pulled).await {
+                        this.look_up(attempt, host, port).await;
+                    }
+                });
             }
             Command::Begin(begin) => self.begin(*begin),
             Command::End { attempt, worker } => {
@@ -163,6 +168,19 @@ impl Outside {
             }
             Command::Watch(watch) => self.insist(0, move || Query::Watch(watch.clone())),
         }
+    }
+
+    /// Whether a stream that is to be pulled is at another node already, which ends the attempt: of
+    /// all nodes that want it one pulls it.
+    async fn is_elsewhere(&self, attempt: u64, pulled: Option<Arc<str>>) -> bool {
+        let (Some(name), Some(worker)) = (pulled, self.workers.first()) else { return false };
+        let asked = ask(worker, |reply| Query::Elsewhere { name, reply }).await;
+        let is_elsewhere = asked.unwrap_or(false);
+        if is_elsewhere {
+            let detail = "another node of the cluster has it".to_owned();
+            self.not_begun(attempt, OutsideFault::Elsewhere, detail);
+        }
+        is_elsewhere
     }
 
     async fn look_up(&self, attempt: u64, host: String, port: u16) {

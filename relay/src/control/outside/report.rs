@@ -14,7 +14,7 @@ use crate::worker::labels::{OutsideFault, OutsideKind};
 pub(crate) struct OutsideReport {
     /// Of one that was added by the API: what `DELETE` names.
     id: Option<String>,
-    /// `config` or `api`.
+    /// `config`, `api`, or `hook`: the stream's back end asked for it.
     source: &'static str,
     app: String,
     /// The stream here; null for one of all streams of which none is there.
@@ -55,7 +55,13 @@ impl Outside {
             });
             let id = added.map(|(id, _)| id);
             seen.extend(id);
-            rows.push(row(key, task, id, now, &unix_ms));
+            let of_hook = |rule: &std::sync::Arc<_>| machine.is_of_hook((kind, &key.name), rule);
+            let source = match id {
+                Some(_) => "api",
+                None if task.rules.iter().any(of_hook) => "hook",
+                None => "config",
+            };
+            rows.push(OutsideReport { source, ..row(key, task, id, now, &unix_ms) });
         }
         for (id, added) in machine.added().filter(|(_, added)| added.kind == kind) {
             if seen.contains(&id) {

@@ -21,6 +21,8 @@ pub(super) struct Pool {
     each: u32,
     /// A power of 2.
     count: u16,
+    /// Buffers that are the kernel's.
+    free: usize,
     /// How many were provided so far, as the kernel counts.
     tail: u16,
 }
@@ -37,10 +39,6 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(id: u16, length: usize) -> Self {
-        Self { id, length }
-    }
-
     pub(super) fn id(&self) -> u16 {
         self.id
     }
@@ -63,6 +61,7 @@ impl Pool {
             memory,
             each,
             count,
+            free: 0,
             tail: 0,
         }
     }
@@ -77,8 +76,20 @@ impl Pool {
         self.entries
     }
 
+    /// How many buffers the kernel has.
+    pub(super) fn free(&self) -> usize {
+        self.free
+    }
+
+    /// The kernel filled a buffer.
+    pub(super) fn taken(&mut self, id: u16, length: usize) -> Buffer {
+        self.free = self.free.saturating_sub(1);
+        Buffer { id, length }
+    }
+
     /// The place for the entry that provides a buffer, and the tail once it is written.
     pub(super) fn provide(&mut self) -> (NonNull<BufRingEntry>, u16) {
+        self.free += 1;
         let place = usize::from(self.tail & (self.count - 1)) * size_of::<BufRingEntry>();
         self.tail = self.tail.wrapping_add(1);
         (self.entries.map_addr(|base| offset(base, place)), self.tail)

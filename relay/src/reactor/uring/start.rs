@@ -32,7 +32,7 @@ impl Unavailable {
 pub struct UringOptions {
     /// The length of one receive buffer in bytes.
     pub receive_bytes: usize,
-    /// Bytes of all receive buffers of one reactor: 2 MiB by default. Connections whose bytes find
+    /// Bytes of all receive buffers of one reactor: 4 MiB by default. Connections whose bytes find
     /// none free wait for the next turn.
     pub receive_bytes_total: usize,
     /// Slots of the file table, 65,536 by default and at most the limit on open files; connections
@@ -55,7 +55,7 @@ impl Default for UringOptions {
         let table = u32::try_from(files).unwrap_or(u32::MAX).min(TABLE_MAX);
         Self {
             receive_bytes: 64 * 1024,
-            receive_bytes_total: 2 * 1024 * 1024,
+            receive_bytes_total: 4 * 1024 * 1024,
             table: if clears_slots_at_once() { table } else { 0 },
             zero_copy_bytes_min: None,
             zero_copy_to_loopback: false,

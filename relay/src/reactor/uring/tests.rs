@@ -139,6 +139,74 @@ fn a_receive_that_waits_costs_nothing_and_one_that_is_fed_goes_on() {
 }
 
 #[test]
+fn all_that_came_is_told_in_one_turn() {
+    // More than the kernel runs in one call.
+    let (mut reactor, keys, mut peers) = connected(&UringOptions::default(), 44);
+    let receive = |connection: &ConnectionKey| Operation::Receive { connection: *connection };
+    reactor.submit(&mut keys.iter().map(receive).collect());
+    reactor.wait(Some(Duration::ZERO));
+    peers.iter_mut().for_each(|peer| peer.write_all(b"x").unwrap());
+    reactor.wait(Some(Duration::from_secs(20)));
+    let mut heard = Vec::new();
+    reactor.drain(&mut |completion| match completion {
+        Completion::Received { connection, .. } => heard.push(connection),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(heard, keys);
+}
+
+#[test]
+fn a_rush_of_room_is_used_a_part_at_a_time() {
+    let (mut reactor, keys, mut peers) = connected(&UringOptions::default(), 150);
+    let bytes = Bytes::from(vec![5; 8 << 20]);
+    let send = |connection: &ConnectionKey| {
+        let batch = Batch::One(bytes.clone());
+        Operation::Send { connection: *connection, batch }
+    };
+    reactor.submit(&mut keys.iter().map(send).collect());
+    assert_eq!(reactor.counters().short_sends, 150, "no socket takes so much");
+    peers.iter().for_each(|peer| peer.set_nonblocking(true).unwrap());
+    let mut buffer = vec![0; 1 << 20];
+    let (mut gone, mut most, mut turns) = (0, 0, 0);
+    while gone < keys.len() {
+        turns += 1;
+        assert!(turns < 100_000, "{gone} are gone");
+        for peer in &mut peers {
+            while peer.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        }
+        let before = reactor.counters().sends;
+        reactor.wait(Some(Duration::from_millis(10)));
+        most = most.max(reactor.counters().sends - before);
+        reactor.drain(&mut |completion| gone += usize::from(is_sent(&completion)));
+    }
+    assert_eq!(most, 64, "all have room at once");
+}
+
+#[test]
+fn who_leaves_with_room_is_sent_nothing_more() {
+    let (mut reactor, keys, mut peers) = connected(&UringOptions::default(), 1);
+    let connection = keys[0];
+    let batch = Batch::One(Bytes::from(vec![5; 8 << 20]));
+    let send = Operation::Send { connection, batch };
+    reactor.submit(&mut vec![Operation::Receive { connection }, send]);
+    peers[0].set_nonblocking(true).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    while reactor.roomy.is_empty() {
+        while peers[0].read(&mut buffer).is_ok_and(|count| count > 0) {}
+        reactor.wait(Some(Duration::from_millis(10)));
+        reactor.drain(&mut |completion| panic!("{completion:?}"));
+    }
+    let before = reactor.counters().sends;
+    reactor.submit(&mut vec![Operation::Close { connection }]);
+    until(&mut reactor, |completion| matches!(completion, Completion::Closed { .. }).then_some(()));
+    assert_eq!(reactor.counters().sends, before);
+}
+
+fn is_sent(completion: &Completion<'_>) -> bool {
+    matches!(completion, Completion::Sent { .. })
+}
+
+#[test]
 fn a_connection_for_which_the_kernel_copies_all_the_same_goes_back_to_copying() {
     let settings = UringOptions {
         zero_copy_bytes_min: Some(32 * 1024),

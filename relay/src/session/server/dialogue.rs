@@ -274,9 +274,14 @@ impl Dialogue {
     }
 
     pub(super) fn reject_publish(&mut self, stream: u32, refusal: &PublishRefusal) {
-        if self.verdict.take_if(|verdict| *verdict == Verdict::Publish(stream)).is_some() {
+        if self.take_publish_verdict(stream) {
             self.refuse(stream, refusal.code.as_str(), &refusal.description);
         }
+    }
+
+    /// Whether the verdict on this publish was outstanding; it is not any more.
+    pub(super) fn take_publish_verdict(&mut self, stream: u32) -> bool {
+        self.verdict.take_if(|verdict| *verdict == Verdict::Publish(stream)).is_some()
     }
 
     fn play(&mut self, stream: u32, name: &[u8], range: PlayRange) -> Result<(), SessionError> {

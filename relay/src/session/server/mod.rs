@@ -221,6 +221,16 @@ impl ServerSession {
         self.dialogue.redirect_play(message_stream, refusal, to);
     }
 
+    /// The verdict on publish: not here, but there. The connection is to be closed.
+    pub fn redirect_publish(
+        &mut self,
+        message_stream: u32,
+        refusal: &PublishRefusal,
+        to: &Redirect,
+    ) {
+        self.dialogue.redirect_publish(message_stream, refusal, to);
+    }
+
     /// Tells a player that its playing ends though its stream goes on, and why. The connection is
     /// to be closed.
     pub fn play_ended_by_server(&mut self, message_stream: u32, description: &str) {

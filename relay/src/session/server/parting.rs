@@ -1,7 +1,7 @@
 //! How a server parts from clients before they do: told where to go instead, or that it is over.
 
 use super::dialogue::Dialogue;
-use crate::session::event::{PlayRefusal, PlayRefusalCode, Redirect};
+use crate::session::event::{PlayRefusal, PlayRefusalCode, PublishRefusal, Redirect};
 use crate::wire::control::UserControl;
 use crate::wire::reply::{self, Level};
 
@@ -14,6 +14,24 @@ impl Dialogue {
             return;
         }
         let description = format!("{}; play it from {}", refusal.description, to.shown);
+        self.redirect(stream, refusal.code.as_str(), description, to);
+    }
+
+    /// The verdict on publish: not here. Who publishes is told where in the same two ways.
+    pub(super) fn redirect_publish(
+        &mut self,
+        stream: u32,
+        refusal: &PublishRefusal,
+        to: &Redirect,
+    ) {
+        if !self.take_publish_verdict(stream) {
+            return;
+        }
+        let description = format!("{}; publish it to {}", refusal.description, to.shown);
+        self.redirect(stream, refusal.code.as_str(), description, to);
+    }
+
+    fn redirect(&mut self, stream: u32, code: &str, description: String, to: &Redirect) {
         if self.reconnect_request(Some(&to.tc_url)) {
             self.give_up(stream, description);
             return;
@@ -21,7 +39,7 @@ impl Dialogue {
         self.output.connection_command(|out| {
             reply::redirect(out, &description, &to.tc_url, &to.url);
         });
-        self.refuse(stream, refusal.code.as_str(), &description);
+        self.refuse(stream, code, &description);
     }
 
     /// Ends a play before its stream does, and says why.

@@ -191,6 +191,7 @@ impl Worker {
             LinkMail::Feed { stream, order } => self.feed(stream, order, now),
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
+            LinkMail::Siblings { siblings } => self.links.siblings = siblings,
             LinkMail::Met { connection } => {
                 if let Some(link) = self.links.connections.get_mut(&connection) {
                     link.session.trust();

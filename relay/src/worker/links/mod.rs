@@ -9,6 +9,7 @@
 //!                 tending.rs   what they are looked after for, and what is let go
 //!                 pump.rs      what a link is sent next
 //!                 taking.rs    streams that other nodes feed
+//!                 siblings.rs  the other nodes as places for clients
 //!                 shares.rs    what operators are shown of all this
 //! ```
 //!
@@ -27,6 +28,7 @@ mod line;
 mod pump;
 mod seat;
 mod shares;
+mod siblings;
 mod strangers;
 mod taking;
 mod tending;
@@ -42,6 +44,7 @@ pub(super) use self::feeding::Fed;
 use self::feeding::OutLink;
 use self::line::{Dialled, LinkConnection};
 use self::seat::Seat;
+use self::siblings::Siblings;
 use super::accept::LastLine;
 use super::labels::LinkRefusal;
 use super::local::{LocalStream, Place};
@@ -81,6 +84,10 @@ pub(super) struct Links {
     message_stream: u32,
     /// The other nodes that are known, and their clocks beside ours.
     known: HashMap<NodeKey, Option<ClockOffset>>,
+    /// The other nodes as places for clients.
+    pub(super) siblings: Siblings,
+    /// Streams fed from here, as last added to those of the node.
+    fed: usize,
     /// Links with something to be said or sent.
     woken: Vec<NodeKey>,
     /// Links that this worker refused, by reason.
@@ -126,6 +133,8 @@ pub(super) enum LinkMail {
     Adopted { name: Arc<str> },
     /// To worker 0, from itself: no node publishes a stream any more.
     Vanished { name: Arc<str> },
+    /// To every worker: the other nodes that are there and stay.
+    Siblings { siblings: Siblings },
     /// To whoever has a control connection: the other end has proven that it is a node.
     Met { connection: ConnectionKey },
     /// To every worker: the nodes that are known, and their clocks where those are.

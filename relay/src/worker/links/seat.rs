@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::line::Dialled;
+use super::siblings::Siblings;
 use super::{FeedOrder, LinkMail};
 use crate::cluster::{Cluster, Command, Conflict, Line, NodeKey, Note, Settings, Term};
 use crate::limits::NO_BYTES_LIMIT;
@@ -36,6 +37,8 @@ pub(super) struct Seat {
     /// When clocks were last told to all workers, and audiences to feeders.
     told_clocks: Duration,
     told_audiences: Duration,
+    /// What workers were last told of the other nodes.
+    pub(super) told_siblings: Siblings,
 }
 
 /// Where a control connection is.
@@ -63,6 +66,7 @@ impl Seat {
             strangers_refused: 0,
             told_clocks: Duration::ZERO,
             told_audiences: Duration::ZERO,
+            told_siblings: Siblings::default(),
         }
     }
 
@@ -148,6 +152,9 @@ impl Worker {
     /// What the registrar does by itself.
     pub(in crate::worker) fn tick_registrar(&mut self, now: Duration) {
         let (settings, egress) = (Arc::clone(&self.settings), self.shared.egress_total());
+        if let (Some(registrar), Some(seat)) = (&mut self.registrar, &self.links.seat) {
+            registrar.see_feeds(|name| seat.cluster.is_fed(name), now, &settings);
+        }
         self.with_registrar(now, |registrar, send| registrar.tick(egress, now, &settings, send));
     }
 
@@ -430,6 +437,11 @@ impl Worker {
         self.mailbox.send(to, Mail::Link(Box::new(mail)));
     }
 
+    /// Whether another node has a publisher of a name.
+    pub(in crate::worker) fn is_elsewhere(&self, name: &str) -> bool {
+        self.links.seat.as_ref().is_some_and(|seat| seat.cluster.is_busy(name))
+    }
+
     /// Looks after links and the machine. Called at every sweep.
     pub(in crate::worker) fn tend_links(&mut self, now: Duration) {
         if !self.links.is_on() {
@@ -448,6 +460,9 @@ impl Worker {
             _ => u32::try_from(most.saturating_sub(used) / 125).unwrap_or(u32::MAX),
         };
         seat.cluster.set_spare(spare, self.ending != Ending::No);
+        seat.cluster.set_full(self.cells.full.iter().any(|(_, full)| full > 0));
+        self.tell_siblings();
+        let Some(seat) = &mut self.links.seat else { return };
         let counters = *seat.cluster.counters();
         self.cells.link_adopted.set(counters.adopted);
         self.cells.link_yielded.set(counters.yielded);
@@ -500,11 +515,9 @@ impl Worker {
         self.mail_link(worker, LinkMail::Audience { connection, message_stream, players });
     }
 
-    /// The node is on its way out: nobody is fed from here any more.
-    pub(in crate::worker) fn drain_links(&mut self) {
-        if let Some(seat) = &mut self.links.seat {
-            seat.cluster.set_spare(0, true);
-        }
+    /// The node is on its way out: who is fed from here is to be fed from elsewhere.
+    pub(in crate::worker) fn drain_links(&mut self, now: Duration) {
+        self.with_cluster(now, |cluster| cluster.drain(now));
     }
 
     /// The node ends: the others need not wait until it is silent.

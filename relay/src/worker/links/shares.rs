@@ -52,7 +52,7 @@ impl Worker {
     }
 
     /// Shows how many links and streams there are.
-    pub(super) fn show_links(&self) {
+    pub(super) fn show_links(&mut self) {
         let ways = [LinkWay::In, LinkWay::Out, LinkWay::Control];
         for way in ways {
             let of_way = || self.links.connections.values().filter(|link| link.way() == way);
@@ -67,5 +67,7 @@ impl Worker {
             set(self.cells.links.at(way), of_way().count());
             set(self.cells.link_streams.at(way), streams);
         }
+        let fed: usize = self.links.out.values().map(super::OutLink::len).sum();
+        self.shared.move_feeds(std::mem::replace(&mut self.links.fed, fed), fed);
     }
 }

@@ -100,6 +100,23 @@ impl Registrar {
         held_off
     }
 
+    /// Streams that other nodes are fed are watched there. Looked at only where that matters.
+    pub(in crate::worker) fn see_feeds(
+        &mut self,
+        is_fed: impl Fn(&str) -> bool,
+        now: Duration,
+        settings: &Settings,
+    ) {
+        if !settings.closes_unwatched() {
+            return;
+        }
+        for entry in self.streams.values_mut() {
+            if entry.unwatched_since.is_some() && is_fed(&entry.name) {
+                entry.unwatched_since = Some(now);
+            }
+        }
+    }
+
     /// A link from another node brings a stream, which it takes over from whatever link did.
     pub(in crate::worker) fn claim_link(
         &mut self,

@@ -33,6 +33,11 @@ fn obs_is_judged(scene: &Scene, all: Vec<Shown<'_>>) {
             Some(reason) => (scene.refused(reason) > before).then_some(()),
         });
         assert!(refused.is_none() || scene.publishers() == 0.0, "{app}: {refused:?}");
+        if refused.is_some() {
+            let said = obs.process.log();
+            let told: Vec<_> = said.lines().filter(|line| line.contains("[rtmp stream")).collect();
+            println!("OBS in {app} ({refused:?}): {told:#?}");
+        }
         drop(obs);
         scene.relay.wait_for_role("publisher", 0);
     }
@@ -55,6 +60,7 @@ fn obs_shows_its_password_and_its_key() {
         user("user", PASSWORD, None),
         user("user", "a-guess-of-a-password", Some("password")),
         user("llnw", PASSWORD, None),
+        user("llnw", "a-guess-of-a-password", Some("password")),
         key(KEY, None),
         key("a-guess-of-a-key", Some("key")),
     ];
@@ -91,6 +97,9 @@ fn obs_goes_by_signed_urls_tokens_addresses_and_hooks() {
         shown("token", &format!("cam1?token={fine}"), None),
         shown("token", &format!("cam1?token={other}"), Some("scope")),
         shown("far", "cam1", Some("address")),
+        shown("near", "cam1", None),
+        shown("open", "cam1", None),
+        shown("closed", "cam1", Some("nobody")),
         shown("hook", "cam1?pass=right-for-the-hook", None),
         shown("hook", "cam1?pass=wrong-for-the-hook", Some("hook")),
     ];

@@ -24,6 +24,10 @@ pub(crate) struct Manner {
     pub(crate) old: bool,
     /// Every so manieth request breaks off in its middle and is made again elsewhere.
     pub(crate) cut: Option<u64>,
+    /// The connection of one that breaks off stays open, as when a network loses it in silence.
+    pub(crate) silent: bool,
+    /// Those sent at once each go by a connection of their own, the last one first.
+    pub(crate) races: bool,
     /// Every so manieth request is made twice.
     pub(crate) twice: Option<u64>,
     /// The first number.
@@ -32,7 +36,16 @@ pub(crate) struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { connections: 1, at_once: 1, old: false, cut: None, twice: None, first: 0 }
+        Self {
+            connections: 1,
+            at_once: 1,
+            old: false,
+            cut: None,
+            silent: false,
+            races: false,
+            twice: None,
+            first: 0,
+        }
     }
 }
 
@@ -53,6 +66,8 @@ pub(crate) struct Tunnel {
     sockets: Vec<Option<TcpStream>>,
     turn: usize,
     requests: u64,
+    /// Connections that were left open.
+    left: Vec<TcpStream>,
 }
 
 /// Every answer must have come after this time.
@@ -70,7 +85,7 @@ impl Tunnel {
         let id = text.strip_suffix('\n').ok_or("no newline behind the id")?.to_owned();
         let sockets = (0..manner.connections).map(|_| None).collect();
         let number = manner.first;
-        Ok(Self { address, manner, id, number, sockets, turn: 0, requests: 0 })
+        Ok(Self { address, manner, id, number, sockets, turn: 0, requests: 0, left: Vec::new() })
     }
 
     /// Says `bytes`, or only asks when there are none. Gives what the server has to say.
@@ -101,8 +116,16 @@ impl Tunnel {
             let until = whole.len() - body.len().div_ceil(2);
             socket.write_all(&whole[..until]).map_err(|error| error.to_string())?;
             thread::sleep(Duration::from_millis(30));
+            if self.manner.silent {
+                self.left.push(socket);
+                self.left.drain(..self.left.len().saturating_sub(LEFT_MAX));
+            }
         }
         let manner = self.manner;
+        // The first one seen is where numbers begin.
+        if manner.races && self.requests > 1 {
+            return self.race(&requests);
+        }
         let mut socket = self.take_socket()?;
         let all: Vec<u8> =
             requests.iter().flat_map(|(target, body)| render(&manner, target, body)).collect();
@@ -114,10 +137,7 @@ impl Tunnel {
             if answer.status != 200 {
                 return Err(format!("{target} was answered {}", answer.status));
             }
-            match answer.body.split_first() {
-                Some((1..=33, rest)) => said.extend_from_slice(rest),
-                other => return Err(format!("{other:?} begins an answer")),
-            }
+            said.extend_from_slice(rtmp_of(&answer)?);
             last = answer.body;
         }
         if twice {
@@ -131,6 +151,28 @@ impl Tunnel {
             self.sockets[self.turn] = Some(socket);
         }
         self.turn = (self.turn + 1) % self.sockets.len();
+        Ok(said)
+    }
+
+    /// Makes requests by a connection each, the last one first.
+    fn race(&mut self, requests: &[(String, Vec<u8>)]) -> Result<Vec<u8>, String> {
+        let mut sockets = Vec::new();
+        for (target, body) in requests.iter().rev() {
+            let mut socket = connect(self.address)?;
+            let request = render(&self.manner, target, body);
+            socket.write_all(&request).map_err(|error| error.to_string())?;
+            thread::sleep(Duration::from_millis(5));
+            sockets.push(socket);
+        }
+        let mut said = Vec::new();
+        for (target, _) in requests {
+            let mut socket = sockets.pop().ok_or("a socket for each request")?;
+            let answer = read_answer(&mut socket)?;
+            if answer.status != 200 {
+                return Err(format!("{target} was answered {}", answer.status));
+            }
+            said.extend_from_slice(rtmp_of(&answer)?);
+        }
         Ok(said)
     }
 
@@ -212,6 +254,17 @@ pub(crate) fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let set = socket.set_nodelay(true).and(socket.set_read_timeout(Some(ANSWER_MAX)));
     set.map_err(|error| error.to_string())?;
     Ok(socket)
+}
+
+/// Connections that are left open at a time.
+const LEFT_MAX: usize = 8;
+
+/// What an answer holds behind the byte that says how often to ask.
+fn rtmp_of(answer: &Answer) -> Result<&[u8], String> {
+    match answer.body.split_first() {
+        Some((1..=33, rest)) => Ok(rest),
+        other => Err(format!("{other:?} begins an answer")),
+    }
 }
 
 /// One request and its answer.

@@ -64,6 +64,16 @@ impl Machine {
         let all = has(&settings.other_apps.push, &settings.other_apps.pull);
         let own = settings.apps.iter().filter(|(_, app)| has(&app.push, &app.pull));
         let mut apps: BTreeSet<String> = own.map(|(name, _)| name.clone()).collect();
+        let asked = settings
+            .apps
+            .iter()
+            .filter(|(_, app)| app.hooks.may_forward() || app.hooks.may_fetch());
+        apps.extend(asked.map(|(name, _)| name.clone()));
+        // What was begun goes on, whatever a reload took away.
+        let named = self.forwarded.keys().chain(self.fetched.keys());
+        apps.extend(named.map(|name| app_of(name).to_owned()));
+        let other = &settings.other_apps.hooks;
+        let all = all || other.may_forward() || other.may_fetch();
         if all || apps.iter().any(|app| app.ends_with('*')) {
             return Watch::Everything;
         }

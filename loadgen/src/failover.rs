@@ -1,0 +1,209 @@
+//! What `failover` does besides playing: it runs a command at a time, which kills, cuts or drains
+//! something, and follows each player's silence from then on, over all of its connections.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::failure::Failure;
+use crate::measure::{Meter, SpanKind};
+use crate::plan::Plan;
+use crate::target::Target;
+use crate::units::nanos;
+
+/// What is done, and what is expected of players.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// Run by `sh -c`; `None` where somebody else does it.
+    pub command: Option<String>,
+    /// When, from the point from which the full load is on.
+    pub at: Duration,
+    /// A player has recovered when it was never without a frame for longer than this.
+    pub within: Duration,
+    /// Where those go who lose their connection; where they came from, or to another target, if
+    /// there are none.
+    pub fallback: Vec<Target>,
+}
+
+/// What became of the command.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Ran {
+    /// How it ended; 0 is well, and a signal has no code.
+    pub exit_code: Option<i32>,
+    /// How long it ran.
+    pub seconds: f64,
+}
+
+/// A command that waits for its time, or runs.
+#[derive(Debug)]
+pub struct Pending(JoinHandle<Result<Ran, Failure>>);
+
+impl Failover {
+    /// The moment of the command.
+    #[must_use]
+    pub fn moment(&self, plan: &Plan, begin: Duration) -> Duration {
+        begin + plan.full_from() + self.at
+    }
+
+    /// Runs the command when it is time, if there is one.
+    #[must_use]
+    pub fn begin(plan: &Arc<Plan>, begin: Duration) -> Option<Pending> {
+        let failover = plan.failover.clone()?;
+        let command = failover.command.clone()?;
+        let moment = failover.moment(plan, begin);
+        Some(Pending(thread::spawn(move || {
+            thread::sleep(moment.saturating_sub(clock::now()));
+            let started = Instant::now();
+            let status = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).status();
+            let status = status
+                .map_err(|error| Failure::new(format!("no shell runs the command: {error}")))?;
+            Ok(Ran { exit_code: status.code(), seconds: started.elapsed().as_secs_f64() })
+        })))
+    }
+}
+
+impl Pending {
+    /// What became of it.
+    ///
+    /// # Errors
+    /// One sentence when it could not be run, or failed.
+    pub fn end(self) -> Result<Ran, Failure> {
+        let ran = self.0.join().map_err(|_| Failure::new("the command's thread panicked"))??;
+        match ran.exit_code {
+            Some(0) => Ok(ran),
+            Some(code) => Err(Failure::new(format!("the command ended with exit code {code}"))),
+            None => Err(Failure::new("the command was ended by a signal")),
+        }
+    }
+}
+
+/// One player's silences, carried from connection to connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Silence {
+    /// The moment of the command.
+    event: Option<Duration>,
+    last: Option<Duration>,
+    /// The longest that ended after the moment.
+    longest: Duration,
+    /// It had frames before the moment.
+    counts: bool,
+}
+
+/// A player whose last frame is older than this at its end has none any more.
+const STILL_PLAYS: Duration = Duration::from_secs(1);
+
+impl Silence {
+    /// A player that has played nothing yet.
+    pub(crate) fn new(event: Duration) -> Self {
+        Self { event: Some(event), ..Self::default() }
+    }
+
+    /// Whether it is followed.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.event.is_some()
+    }
+
+    /// A frame came.
+    pub(crate) fn frame(&mut self, now: Duration, meter: &mut Meter) {
+        let Some(event) = self.event else { return };
+        if !self.counts && now < event {
+            self.counts = true;
+            meter.counters.failover_players += 1;
+        }
+        if now >= event
+            && let Some(last) = self.last
+        {
+            self.longest = self.longest.max(now.saturating_sub(last));
+        }
+        self.last = Some(now);
+    }
+
+    /// The same player had frames on another connection besides.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.last = self.last.max(other.last);
+        self.longest = self.longest.max(other.longest);
+        self.counts |= other.counts;
+    }
+
+    /// A player lost its connection, or was sent elsewhere.
+    pub(crate) fn moved(&self, now: Duration, meter: &mut Meter) {
+        if self.counts && self.event.is_some_and(|event| now >= event) {
+            meter.counters.failover_moves += 1;
+        }
+    }
+
+    /// The player leaves by plan, or the run is over: what it went through is counted.
+    pub(crate) fn settle(&mut self, within: Duration, now: Duration, meter: &mut Meter) {
+        let (true, Some(last)) = (std::mem::take(&mut self.counts), self.last) else { return };
+        let silent = now.saturating_sub(last);
+        let gap = if silent > STILL_PLAYS { self.longest.max(silent) } else { self.longest };
+        meter.spans.record(SpanKind::Gap, gap);
+        meter.counters.failover_recovered += u64::from(gap <= within);
+    }
+}
+
+/// From a loss to the first try to connect again, drawn between half of this and all of it, and
+/// then doubled each time, up to [`AGAIN_MAX`]: players that are to be measured do not dawdle.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long a player or publisher waits before it tries again.
+pub(crate) fn backoff(attempt: u32, random: &mut fastrand::Rng) -> Duration {
+    let longest = AGAIN_FIRST.saturating_mul(1 << attempt.min(8)).min(AGAIN_MAX);
+    Duration::from_nanos(random.u64(nanos(longest) / 2..=nanos(longest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: Duration = Duration::from_secs(10);
+    const WITHIN: Duration = Duration::from_secs(2);
+
+    /// Frames at these times in tenths of a second; the run ends at `end`.
+    fn check(frames: &[u64], end: u64, expected: Option<(u64, bool)>) {
+        let tenths = |tenths: u64| Duration::from_millis(tenths * 100);
+        let mut meter = Meter::default();
+        let mut silence = Silence::new(EVENT);
+        for frame in frames {
+            silence.frame(tenths(*frame), &mut meter);
+        }
+        silence.settle(WITHIN, tenths(end), &mut meter);
+        silence.settle(WITHIN, tenths(end), &mut meter);
+        let counters = &meter.counters;
+        let gap = meter.spans.of(SpanKind::Gap).map(|span| (span.max() + 50_000) / 100_000);
+        let recovered = counters.failover_recovered == 1;
+        let found = gap.map(|gap| (gap, recovered));
+        assert_eq!(found, expected, "{frames:?} until {end}");
+        assert_eq!(counters.failover_players, u64::from(expected.is_some()));
+    }
+
+    #[test]
+    fn a_gap_is_the_longest_silence_that_ends_after_the_moment() {
+        check(&[90, 91, 99, 105, 106, 107], 108, Some((6, true)));
+        check(&[50, 98, 102, 103], 108, Some((4, true)));
+        check(&[98, 128, 129], 130, Some((30, false)));
+        check(&[98, 118, 119, 139, 140], 142, Some((20, true)));
+        // It never plays again, or stops once more.
+        check(&[98, 99], 150, Some((51, false)));
+        check(&[98, 102, 103], 150, Some((47, false)));
+        // Who came later has nothing to recover from.
+        check(&[101, 102, 130], 131, None);
+        check(&[], 131, None);
+    }
+
+    #[test]
+    fn a_player_that_moves_is_one_player() {
+        let mut meter = Meter::default();
+        let mut before = Silence::new(EVENT);
+        before.frame(Duration::from_secs(9), &mut meter);
+        let mut after = before;
+        before.frame(Duration::from_secs(11), &mut meter);
+        after.frame(Duration::from_millis(11_500), &mut meter);
+        after.merge(&before);
+        after.settle(WITHIN, Duration::from_secs(12), &mut meter);
+        assert_eq!((meter.counters.failover_players, meter.counters.failover_recovered), (1, 1));
+    }
+}

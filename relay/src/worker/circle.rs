@@ -1,0 +1,80 @@
+//! No stream goes round in a circle: connections to other servers carry marks in the name of their
+//! program, this node's, and behind it those of the relays that the stream has passed. A relay that
+//! finds its own mark, or one of its cluster, in a connect refuses it.
+
+use super::Worker;
+use super::client::LOOP;
+use super::connection::Connection;
+use super::labels::RefuseReason;
+use super::local::Place;
+use super::outside::OutsideKind;
+use crate::session::{ConnectRefusal, ConnectRefusalCode};
+
+/// What introduces the marks of relays in the name of a program.
+const MARKS: &str = "relay-path=";
+
+/// Most relays that a stream may pass by pushes.
+pub(super) const MARKS_MAX: usize = 8;
+
+impl Worker {
+    /// What a connection to another server is to say of the relays on the way: `None` when they
+    /// are too many.
+    pub(super) fn marks_for(&self, kind: OutsideKind, name: &str) -> Option<String> {
+        let own = self.shared.mark();
+        if own.is_empty() {
+            return Some(String::new());
+        }
+        let publisher = || {
+            let (_, entry) = self.streams.iter().find(|(_, entry)| &*entry.name == name)?;
+            let Place::Here { publisher, .. } = &entry.place else { return None };
+            self.connections.get(publisher.as_ref()?.connection)
+        };
+        let before = match (kind, publisher()) {
+            (OutsideKind::Push, Some(publisher)) => marks(publisher.client()),
+            _ => "",
+        };
+        if before.split(',').filter(|mark| !mark.is_empty()).count() >= MARKS_MAX {
+            return None;
+        }
+        let comma = if before.is_empty() { "" } else { "," };
+        Some(format!("{MARKS}{own}{comma}{before}"))
+    }
+
+    /// Whether a client that connects is this node or its cluster, perhaps by others.
+    pub(super) fn judge_loop(&mut self, connection: &Connection) -> Option<ConnectRefusal> {
+        let own = self.shared.mark();
+        let client = connection.speech.client()?;
+        let ours = |mark: &str| mark == own || self.links.siblings.are_marked(mark);
+        if own.is_empty() || !marks(&client.flash_ver).split(',').any(ours) {
+            return None;
+        }
+        self.cells.refused.at(RefuseReason::Loop).increment();
+        let (id, peer) = (&connection.id, &connection.peer);
+        let reason = RefuseReason::Loop.label();
+        tracing::warn!(%id, %peer, reason, "connect refused: a push or pull leads back here");
+        let description = format!("{LOOP}the stream comes from this server").into();
+        Some(ConnectRefusal { code: ConnectRefusalCode::Rejected, description })
+    }
+}
+
+/// The marks of relays in the name of a program, with commas between them.
+fn marks(flash_ver: &str) -> &str {
+    let Some((_, marks)) = flash_ver.split_once(MARKS) else { return "" };
+    let end = |c: char| !(c.is_ascii_alphanumeric() || c == ',');
+    marks.split(end).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_found_in_the_name_of_a_program() {
+        let check = |said: &str, expected: &str| assert_eq!(marks(said), expected, "{said:?}");
+        check("", "");
+        check("FMLE/3.0 (compatible; relay)", "");
+        check("FMLE/3.0 (compatible; relay-path=0a1b)", "0a1b");
+        check("LNX 9,0,124,2 (relay-path=0a1b,2c3d; x)", "0a1b,2c3d");
+        check("relay-path=", "");
+    }
+}
