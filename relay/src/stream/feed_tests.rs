@@ -199,9 +199,9 @@ fn headers_that_are_only_told_again_have_no_place_in_the_count() {
     let restating = log.from(0).filter(|segment| segment.restates).count();
     assert_eq!((restating, rig.hub.next_seq(key)), (2, Some(10)));
     for (seq, expected) in [
-        (6, "at 6 after headers [1000] 5 at 7 after headers [2000 3000] 6 7 8"),
-        (7, "at 7 after headers [2000 3000] 6 7 8"),
-        (8, "at 8 after headers [2000 3000] 7 8"),
+        (6, "at 6 after headers [1000] 5 at 7 after headers [3000 2000] 6 7 8"),
+        (7, "at 7 after headers [3000 2000] 6 7 8"),
+        (8, "at 8 after headers [3000 2000] 7 8"),
     ] {
         let mut feed = rig.open(0, Some(seq));
         let told = rig.read(&mut feed, 1 << 20).join(" ").replace(',', "");

@@ -428,7 +428,7 @@ fn players_that_came_just_now_count_for_what_is_sent() {
 fn a_link_that_waits_for_a_name_does_not_throw_out_who_came_in_before_it() {
     let mut table = Table::new();
     let term = Term { epoch: 1, origin: crate::cluster::NodeKey(7) };
-    let mut link = |table: &mut Table, connection| {
+    let link = |table: &mut Table, connection| {
         let mut out = Vec::new();
         let mut send = |worker, mail| out.push(describe(worker, &mail));
         let (name, now) = ("live/a".into(), table.now);

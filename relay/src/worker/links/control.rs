@@ -132,7 +132,7 @@ impl Worker {
                 }
                 link.session.expect_media();
                 link.kind = Kind::Taking(Taking::new(key, worker));
-                self.end_older(key, worker, now);
+                self.end_older(key, worker);
             }
             (Kind::Dials(to, _), _) if *to == key => {
                 link.kind = Kind::Feeding(key);
@@ -144,7 +144,7 @@ impl Worker {
     }
 
     /// Of two links from one worker of a node the older one has failed.
-    fn end_older(&mut self, from: NodeKey, worker: u16, now: Duration) {
+    fn end_older(&mut self, from: NodeKey, worker: u16) {
         let older = self.links.connections.values().find(|link| {
             matches!(&link.kind, Kind::Taking(old) if old.from == from && old.worker == worker)
         });

@@ -246,7 +246,9 @@ impl Worker {
                 self.line_closed(line);
             }
             Some(Dialled::Media(to)) => {
-                tracing::info!(node = %to, %error, "a node that is to be fed cannot be reached");
+                let streams = self.links.out.get(&to).map_or(0, super::feeding::OutLink::len);
+                let text = "a node that is to be fed cannot be reached";
+                tracing::info!(node = %to, streams, %error, "{text}");
                 self.end_out_link(to);
             }
             None => {}
@@ -342,7 +344,7 @@ impl Worker {
     pub(super) fn put_link(&mut self, mut link: Box<LinkConnection>, now: Duration) {
         link.collect_output();
         if link.holds_too_much(&self.limits) {
-            return self.close_unread(link, now);
+            return self.close_unread(link);
         }
         match link.kind {
             // Goes with the next media.
@@ -369,7 +371,7 @@ impl Worker {
     }
 
     /// Lets go of a node that does not read what it is told.
-    pub(super) fn close_unread(&mut self, link: Box<LinkConnection>, now: Duration) {
+    pub(super) fn close_unread(&mut self, link: Box<LinkConnection>) {
         self.cells.link_refused.at(LinkRefusal::Queue).increment();
         let why = "it does not read what it is told";
         self.close_link(link, CloseReason::Slow, Some(&why));

@@ -56,7 +56,7 @@ impl Worker {
             own.collect_output();
             if own.holds_too_much(&self.limits) {
                 self.links.out.insert(to, link);
-                self.close_unread(own, now);
+                self.close_unread(own);
                 return;
             }
             if !own.is_sending() {

@@ -64,7 +64,7 @@ impl Worker {
             if !link.up && age >= self.limits.cluster_hello_timeout {
                 tracing::info!(node = %to, "a node that is to be fed does not greet in time");
                 let connection = link.connection;
-                self.close_out_link(to, connection, CloseReason::Timeout, now);
+                self.close_out_link(to, connection, CloseReason::Timeout);
                 continue;
             }
             if !link.feeds.is_empty() {
@@ -73,7 +73,7 @@ impl Worker {
             let idle = *link.idle_since.get_or_insert(now);
             if now.saturating_sub(idle) >= self.links.linger {
                 let connection = link.connection;
-                self.close_out_link(to, connection, CloseReason::Ended, now);
+                self.close_out_link(to, connection, CloseReason::Ended);
             }
         }
     }
@@ -83,7 +83,6 @@ impl Worker {
         to: NodeKey,
         connection: Option<ConnectionKey>,
         reason: CloseReason,
-        now: Duration,
     ) {
         self.end_out_link(to);
         let link = connection.and_then(|key| self.links.connections.remove(&key));
