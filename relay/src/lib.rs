@@ -166,6 +166,15 @@
 //! feeder to another goes on at the very message. The log of a node that is fed is made by the same
 //! path as a publisher's: nothing below the registrar knows where a stream comes from.
 //!
+//! A segment has two times: when its origin took it in, by which players are behind wherever they
+//! play, and when it arrived here, by which a link is behind that carries it on. So what comes late
+//! in one burst moves players forward, and is no fault of the link to the next node.
+//!
+//! A publisher takes over from one on another node as it does on its own: what its node read of
+//! the older source ends at once, and everywhere else that plays on until the new one's first key
+//! frame. Who is thrown out by another node may come back three times; then it is held off like
+//! one that lost to a neighbour.
+//!
 //! A node that is to end lets go of everything in the order in which that costs least: the nodes
 //! that it feeds, its publishers, whose streams it then has from elsewhere, its players, and last
 //! its links.

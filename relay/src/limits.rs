@@ -206,6 +206,7 @@ limits! {
     dials_max: Count = 64, "Nodes that are being dialled at one time; the others wait their turn.";
     cluster_hello_timeout: Time = secs(3), "From dialling or accepting a link to the end of its greeting. A node of the cluster needs milliseconds.";
     cluster_strangers_max: Count = 256, "Accepted links that have not greeted yet; more are closed unheard.";
+    cluster_strangers_per_address_max: Count = 64, "Those of them from one address (IPv6: one /64), so that one host does not keep nodes out.";
     cluster_message_bytes_max: Bytes = 64 * KIB, "Longest control message between nodes; longer lists are told in parts.";
     announced_streams_max: Count = 20_000, "Streams that one node may announce; the rest cannot be had from it.";
     directory_names_max: Count = 100_000, "Names that all nodes together may announce; further ones are passed over.";

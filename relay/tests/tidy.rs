@@ -96,7 +96,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("worker", &["wire", "session", "stream", "access", "cluster", "reactor", "tls"]),
     ("control", &["worker", "config", "access", "tls"]),
-    ("config", &["worker", "access", "tls"]),
+    ("config", &["worker", "access", "tls", "cluster"]),
     (
         "node",
         &[

@@ -44,6 +44,12 @@ pub enum Command {
         /// The connection.
         line: Line,
     },
+    /// The other end of this connection has proven that it is a node: it may say as much as nodes
+    /// do.
+    Met {
+        /// The connection.
+        line: Line,
+    },
     /// A wanted stream is published on another node: its players may be told that it is live.
     Appeared {
         /// The stream.

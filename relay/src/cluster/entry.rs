@@ -138,7 +138,8 @@ impl Entry {
         let is_origin = target.is_some_and(|term| term.origin == me);
         let feeding = !self.feeds.is_empty();
         if let Some(reception) = &mut self.reception {
-            let goes_on = if is_origin {
+            // A publisher that has only come here takes the place of what was read.
+            let goes_on = if is_origin || self.local.is_some() {
                 reception.stand_by(name, ctx);
                 reception.has_players()
             } else {
@@ -158,6 +159,7 @@ impl Entry {
         if self.feeds.is_empty()
             && feeding
             && !is_origin
+            && self.local.is_none()
             && let Some(reception) = &mut self.reception
             && !reception.settle(name, target, false, ctx)
         {
@@ -198,7 +200,8 @@ impl Entry {
     fn tend_feeds(&mut self, name: &Arc<str>, target: Option<Term>, ctx: &mut Context<'_>) {
         let held = self.held(ctx.me());
         let term = held.as_ref().map(|(term, _)| *term);
-        let is_over = term.is_none() && (target.is_none() || self.reception.is_none());
+        let gives_up = target.is_none() || self.reception.is_none() || self.local.is_some();
+        let is_over = term.is_none() && gives_up;
         let ended = |feed: &mut Feed| {
             let other = term.is_some_and(|term| term != feed.term);
             is_over || other || ctx.members.peer(feed.to).is_none()

@@ -1,6 +1,7 @@
 //! The machine as its driver sees it: what happened goes in with the time, commands come out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::told::Told;
+use crate::limits::Limits;
 
 /// One node's part of the cluster. Every method takes the node's time since its start; after each
 /// call the commands are to be taken by [`Self::next_command`], and [`Self::tick`] is to be called
@@ -58,6 +60,18 @@ pub enum ClaimRefused {
     Busy,
     /// `streams_max` is reached, or the name has been fought over beyond all reason.
     TooMany,
+}
+
+impl fmt::Display for ClaimRefused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Busy => "another node has a publisher of that name",
+            Self::TooMany => {
+                "streams_max names are published, or a node announces this one with the last \
+                 epoch there is"
+            }
+        })
+    }
 }
 
 /// A known node, for operators.
@@ -178,8 +192,27 @@ impl Cluster {
         }
     }
 
+    /// Other limits from now on.
+    pub fn set_limits(&mut self, limits: &Arc<Limits>) {
+        self.settings.limits = Arc::clone(limits);
+        self.members.set_limits(limits);
+    }
+
+    /// Whether a local publisher that takes over whatever there is would be let in.
+    ///
+    /// # Errors
+    /// When it would be refused.
+    pub fn may_claim(&self, name: &str) -> Result<(), ClaimRefused> {
+        let known = self.streams.get(name);
+        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        let is_own = known.is_some_and(|entry| entry.local.is_some());
+        let is_full = self.own.len() >= self.settings.limits.streams_max;
+        if !is_own && (epoch > EPOCH_MAX || is_full) { Err(ClaimRefused::TooMany) } else { Ok(()) }
+    }
+
     /// A local publisher asks for a name. Once granted, the node is to say when the stream is
-    /// [`live`](Self::live); until then an older source plays on.
+    /// [`live`](Self::live). Until then an older source plays on, but not here: what this node read
+    /// of that ends, and whom it fed is fed by others.
     ///
     /// # Errors
     /// When it is refused.
@@ -201,9 +234,7 @@ impl Cluster {
             return Err(ClaimRefused::Busy);
         }
         let epoch = known.map_or(0, |entry| entry.highest) + 1;
-        if epoch > EPOCH_MAX || self.own.len() >= self.settings.limits.streams_max {
-            return Err(ClaimRefused::TooMany);
-        }
+        self.may_claim(name)?;
         let entry = self.streams.entry(Arc::clone(name)).or_default();
         entry.highest = epoch;
         let local = Local { epoch, phase: Phase::Pending, rate_kbit: 0 };
@@ -271,9 +302,7 @@ impl Cluster {
     pub fn fed(&mut self, name: &Arc<str>, from: NodeKey, term: Term, path: &Path, now: Duration) {
         let (streams, mut ctx) = self.split(now);
         let entry = streams.get_mut(name);
-        let holds = entry.as_ref().is_some_and(|entry| {
-            entry.visible(ctx.me()).is_some_and(|term| term.origin == ctx.me())
-        });
+        let holds = entry.as_ref().is_some_and(|entry| entry.local.is_some());
         match entry.and_then(|entry| entry.reception.as_mut()) {
             Some(reception) if !holds => {
                 reception.fed(name, from, term, Arc::clone(path), &mut ctx);
@@ -298,6 +327,17 @@ impl Cluster {
     pub fn unfed(&mut self, name: &Arc<str>, from: NodeKey, now: Duration) {
         if let Some(reception) = self.reception(name) {
             reception.unfed(from);
+            self.settle(name, now);
+        }
+    }
+
+    /// What a peer feeds cannot be taken in here, for want of room: it is asked for again, but not
+    /// at once.
+    pub fn declined(&mut self, name: &Arc<str>, from: NodeKey, now: Duration) {
+        let (streams, mut ctx) = self.split(now);
+        let entry = streams.get_mut(name);
+        if let Some(reception) = entry.and_then(|entry| entry.reception.as_mut()) {
+            reception.decline(name, from, &mut ctx);
             self.settle(name, now);
         }
     }

@@ -122,6 +122,10 @@ impl Members {
         }
     }
 
+    pub(super) fn set_limits(&mut self, limits: &Arc<Limits>) {
+        self.limits = Arc::clone(limits);
+    }
+
     pub(super) fn peer(&self, key: NodeKey) -> Option<&Peer> {
         self.peers.get(&key)
     }
@@ -392,6 +396,7 @@ impl Members {
         let mut address = *address;
         let mut older = None;
         out.counters.greeted += 1;
+        out.push(Command::Met { line });
         self.deadlines.cancel(&Due::Greeting(line));
         let (key, identity) = (met.identity.key, met.identity);
         match line {

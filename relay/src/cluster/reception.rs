@@ -75,6 +75,8 @@ enum State {
     Waiting,
     Expecting(NodeKey),
     Content,
+    /// This node had no room for it; its origin counts it out until it asks again.
+    Declined,
 }
 
 /// A named parent has so long to deliver, and the origin to answer.
@@ -215,7 +217,7 @@ impl Reception {
         let Some(ask) = &mut self.ask else { return };
         let again = match ask.state {
             State::Unsent => true,
-            State::Sent | State::Waiting => ask.due <= now,
+            State::Sent | State::Waiting | State::Declined => ask.due <= now,
             State::Expecting(_) if ask.due <= now => {
                 ctx.out.counters.pleas += 1;
                 ask.lost = true;
@@ -294,6 +296,9 @@ impl Reception {
         now: Duration,
     ) {
         let Some(ask) = self.ask.as_mut().filter(|ask| ask.term == term) else { return };
+        if ask.state == State::Declined {
+            return;
+        }
         match parent {
             Some(parent) if order > ask.order => {
                 (ask.order, ask.state) = (order, State::Expecting(parent));
@@ -353,6 +358,22 @@ impl Reception {
         self.source = self.source.take().filter(|source| source.from != from);
     }
 
+    /// What a node feeds cannot be taken in.
+    pub(super) fn decline(&mut self, name: &Arc<str>, from: NodeKey, ctx: &mut Context<'_>) {
+        if self.from() != Some(from) {
+            return;
+        }
+        self.drop_links(name, ctx);
+        if let Some(ask) = &mut self.ask {
+            (ask.state, ask.due) = (State::Declined, ctx.now + WAIT);
+            let term = ask.term;
+            ctx.left(name, term);
+        }
+        if let Some(former) = self.former.take() {
+            ctx.left(name, former);
+        }
+    }
+
     /// A node is gone, and with it what it feeds or would feed. Whether that was anything.
     pub(super) fn lose(&mut self, name: &Arc<str>, key: NodeKey, ctx: &mut Context<'_>) -> bool {
         let feeds = self.from() == Some(key) || self.offers.iter().any(|offer| offer.from == key);
@@ -380,6 +401,7 @@ impl Reception {
                 (ask.state, ask.lost) = (State::Content, false);
             }
             State::Unsent => (ask.state, ask.due) = (State::Sent, now + PATIENCE),
+            State::Declined => return None,
             _ => {}
         }
         self.told_leaving = !self.is_needed(now);
@@ -408,7 +430,7 @@ impl Reception {
                 let source = self.source.as_ref()?;
                 source.quiet.map(|since| since + source.delay())
             }
-            State::Sent | State::Waiting | State::Expecting(_) => Some(ask.due),
+            State::Sent | State::Waiting | State::Expecting(_) | State::Declined => Some(ask.due),
         });
         let offers = self.offers.iter().map(|offer| offer.until);
         offers.chain(ask).chain(self.linger).min()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::settings::Setting;
 use super::{Config, secrets, text};
+use crate::cluster::{FANOUT_MAX, LINK_LINGER, SECRET_BYTES_MIN, VERSIONS};
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +42,12 @@ pub struct SecretBytes(pub Vec<u8>);
 /// The port for nodes.
 pub(super) const LINK_PORT: u16 = 11_935;
 
-/// Fewest bytes of a secret.
-const SECRET_BYTES_MIN: usize = 16;
-
 /// Most entries of the list of nodes; a name may stand for many.
 const PEERS_MAX: usize = 256;
 
-/// The versions of the cluster's protocol that this build speaks.
-const PROTOCOL: (u16, u16) = (1, 1);
+/// Before versions of the protocol that this build does not speak, by tests of how nodes of
+/// different versions meet.
+const PRETEND: &str = "pretend ";
 
 /// Most places of a node that clients are sent to.
 const DOORS_MAX: usize = 8;
@@ -62,9 +61,9 @@ impl Default for Cluster {
             peers: Vec::new(),
             secret_file: String::new(),
             secret: SecretBytes::default(),
-            fanout_max: 8,
-            link_linger: Duration::from_secs(5),
-            protocol: PROTOCOL,
+            fanout_max: FANOUT_MAX,
+            link_linger: LINK_LINGER,
+            protocol: VERSIONS,
         }
     }
 }
@@ -239,17 +238,25 @@ pub(super) const SETTINGS: &[Setting] = &[
         why: "The oldest and newest version of the cluster's protocol that is spoken, such as \"1-1\": for bringing in a new version on all nodes before any speaks it.",
         flag: None,
         set: |config, text| {
-            let parsed = text.split_once('-').and_then(|(oldest, newest)| {
+            let pretended = text.strip_prefix(PRETEND);
+            let parsed = pretended.unwrap_or(text).split_once('-').and_then(|(oldest, newest)| {
                 let (oldest, newest) = (oldest.trim().parse().ok()?, newest.trim().parse().ok()?);
                 (0 < oldest && oldest <= newest).then_some((oldest, newest))
             });
-            config.cluster.protocol =
-                parsed.ok_or_else(|| "two numbers such as \"1-1\"".to_owned())?;
+            let spoken = |(oldest, newest): &(u16, u16)| {
+                pretended.is_some() || (VERSIONS.0 <= *oldest && *newest <= VERSIONS.1)
+            };
+            config.cluster.protocol = parsed.filter(spoken).ok_or_else(|| {
+                let (oldest, newest) = VERSIONS;
+                format!("two numbers from {oldest} to {newest}, such as \"{oldest}-{newest}\"")
+            })?;
             Ok(())
         },
         get: |config| {
             let (oldest, newest) = config.cluster.protocol;
-            text::quoted(&format!("{oldest}-{newest}"))
+            let spoken = VERSIONS.0 <= oldest && newest <= VERSIONS.1;
+            let word = if spoken { "" } else { PRETEND };
+            text::quoted(&format!("{word}{oldest}-{newest}"))
         },
     },
 ];

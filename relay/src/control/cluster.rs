@@ -3,17 +3,20 @@
 //! Names are looked up again and again, because addresses behind them come and go; what cannot be
 //! looked up changes nothing. Who is really there is found out by worker 0.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as Shared;
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::api::{Answer, millis};
 use super::ask::{ask, ask_all};
 use super::families::Families;
-use super::http::{ApiError, JsonLine};
+use super::http::JsonLine;
 use super::metrics::AllCells;
 use super::page::Page;
 use super::state::State;
@@ -26,6 +29,12 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// While one is not known or cannot be looked up, it is tried so often.
 const LOOK_UP_SOON: Duration = Duration::from_secs(1);
+
+/// A server of names that has not answered by then does not count as there.
+const LOOK_UP_MAX: Duration = Duration::from_secs(10);
+
+/// Names that are looked up within so long are told at once.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// One other node of `GET /api/v1/nodes`: what this one knows of it.
 #[derive(Debug, Serialize)]
@@ -66,15 +75,16 @@ pub(super) struct LinkReport {
     lag_ms: u64,
 }
 
-/// The other nodes that are known, in the order of their names.
-pub(super) async fn others(state: &State) -> Result<Vec<OtherNode>, ApiError> {
+/// The other nodes that are known, in the order of their names; `None` when worker 0, which knows
+/// them, does not say.
+pub(super) async fn others(state: &State) -> Option<Vec<OtherNode>> {
     let Some(worker) = state.workers.first().filter(|_| is_clustered(state)) else {
-        return Ok(Vec::new());
+        return Some(Vec::new());
     };
-    let nodes = ask(worker, |reply| Query::Nodes { reply }).await?;
+    let nodes = ask(worker, |reply| Query::Nodes { reply }).await.ok()?;
     let mut items: Vec<OtherNode> = nodes.into_iter().map(OtherNode::of).collect();
     items.sort_unstable_by(|a, b| (&a.node, &a.process).cmp(&(&b.node, &b.process)));
-    Ok(items)
+    Some(items)
 }
 
 /// A node without peers has no other nodes and no links, whatever its workers do.
@@ -133,50 +143,72 @@ impl LinkReport {
 pub(super) async fn look_up_peers(state: Arc<State>) {
     let peers = state.in_force().effective.config.cluster.peers.clone();
     let Some(worker) = state.workers.first().filter(|_| !peers.is_empty()) else { return };
-    let mut known: Vec<Known> = peers.into_iter().map(Known::new).collect();
-    loop {
-        let mut whole = true;
-        for peer in &mut known {
-            whole &= peer.look_up().await;
-        }
-        let mut addresses: Vec<SocketAddr> =
-            known.iter().flat_map(|peer| &peer.addresses).copied().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        if !addresses.is_empty() && worker.ask(Query::Peers(addresses)).is_err() {
+    let look_up = |peer: Peer| async move {
+        let found = tokio::net::lookup_host((peer.host.as_str(), peer.port)).await;
+        found.map(Iterator::collect)
+    };
+    follow(peers, look_up, |addresses| {
+        if worker.ask(Query::Peers(addresses)).is_err() {
             tracing::warn!(core = worker.core, "a worker takes no orders, trying again");
         }
-        tokio::time::sleep(if whole { LOOK_UP_EVERY } else { LOOK_UP_SOON }).await;
-    }
+    })
+    .await;
 }
 
-/// An entry of the list, and what it was last known to stand for.
-struct Known {
-    peer: Peer,
-    addresses: Vec<SocketAddr>,
-    failed: bool,
-}
-
-impl Known {
-    fn new(peer: Peer) -> Self {
-        Self { peer, addresses: Vec::new(), failed: false }
-    }
-
-    /// Whether it could be looked up. If not, it stands for what it did before.
-    async fn look_up(&mut self) -> bool {
-        match tokio::net::lookup_host((self.peer.host.as_str(), self.peer.port)).await {
-            Ok(found) => {
-                self.addresses = found.collect();
-                self.failed = false;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failed, true) {
-                    let peer = &self.peer;
-                    tracing::warn!(%peer, %error, "a name of the list of nodes is not known");
+/// Looks each entry of the list up again and again, side by side: a server that does not answer for
+/// one keeps no other waiting. `tell` hears all that is known whenever something was looked up,
+/// what comes within [`GATHER`] at once. An entry that cannot be looked up stands for what it did
+/// before.
+async fn follow<F>(
+    peers: Vec<Peer>,
+    look_up: impl Fn(Peer) -> F + Clone + Send + 'static,
+    mut tell: impl FnMut(Vec<SocketAddr>),
+) where
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let mut known = vec![Vec::new(); peers.len()];
+    let (found, mut all_found) = mpsc::channel(peers.len().max(1));
+    // They end with the set.
+    let mut entries = JoinSet::new();
+    for (index, peer) in peers.into_iter().enumerate() {
+        let (look_up, found) = (look_up.clone(), found.clone());
+        entries.spawn(async move {
+            let mut failed = false;
+            loop {
+                let result = tokio::time::timeout(LOOK_UP_MAX, look_up(peer.clone())).await;
+                let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                let pause = if result.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_SOON };
+                match result {
+                    Ok(addresses) => {
+                        failed = false;
+                        if found.send((index, addresses)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        if !std::mem::replace(&mut failed, true) {
+                            let text = "a name of the list of nodes is not known";
+                            tracing::warn!(%peer, %error, "{text}");
+                        }
+                    }
                 }
+                tokio::time::sleep(pause).await;
             }
+        });
+    }
+    drop(found);
+    while let Some((index, addresses)) = all_found.recv().await {
+        known[index] = addresses;
+        tokio::time::sleep(GATHER).await;
+        while let Ok((index, addresses)) = all_found.try_recv() {
+            known[index] = addresses;
         }
-        !self.failed
+        let mut addresses: Vec<SocketAddr> = known.iter().flatten().copied().collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if !addresses.is_empty() {
+            tell(addresses);
+        }
     }
 }
 
@@ -210,4 +242,29 @@ pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>) {
     let help = "From a message complete at its origin to its arrival here.";
     out.histogram("relay_origin_age_seconds", &[], help)
         .reading(&[], &cells.merge(|cells| cells.origin_age.read()));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_whose_server_does_not_answer_keeps_no_other_waiting() {
+        let peer = |host: &str| Peer { host: host.to_owned(), port: 7 };
+        let look_up = |peer: Peer| async move {
+            match &*peer.host {
+                "dead" => std::future::pending().await,
+                "unknown" => Err(io::ErrorKind::NotFound.into()),
+                host => Ok(vec![SocketAddr::new(host.parse().unwrap(), peer.port)]),
+            }
+        };
+        let peers = ["dead", "10.0.0.1", "unknown", "10.0.0.2"].map(peer).to_vec();
+        let mut told = Vec::new();
+        let followed = follow(peers, look_up, |addresses| told.push(addresses));
+        assert!(tokio::time::timeout(LOOK_UP_SOON, followed).await.is_err(), "it never ends");
+        let expected: Vec<SocketAddr> =
+            ["10.0.0.1:7", "10.0.0.2:7"].map(|text| text.parse().unwrap()).to_vec();
+        assert_eq!(told, [expected]);
+    }
 }

@@ -1,5 +1,5 @@
 //! `/api/v1/nodes`: how this node is, from the cells of its workers, without asking any, and what
-//! it knows of others; and `/api/v1/drain`.
+//! worker 0 says of others; and `/api/v1/drain`.
 //!
 //! Numbers that only grow come as totals beside the moment they were read at, so that whoever asks
 //! twice has a rate over exactly the time between.
@@ -30,6 +30,8 @@ pub(super) struct NodeReport {
     node: String,
     /// Whether it is the one that answers.
     own: bool,
+    /// Whether the worker that knows the other nodes answered; if not, none follow.
+    others_known: bool,
     /// `starting`, `running` or `draining`.
     state: &'static str,
     version: &'static str,
@@ -82,8 +84,11 @@ pub(super) enum Row {
 
 /// `GET /api/v1/nodes`; all of them are one page, and the node that answers is the first.
 pub(super) async fn nodes(Shared(state): Shared<Arc<State>>) -> Answer<Page<Row>> {
-    let mut items = vec![Row::Own(Box::new(own(&state)))];
-    items.extend(cluster::others(&state).await?.into_iter().map(Row::Other));
+    let mut own = own(&state);
+    let others = cluster::others(&state).await;
+    own.others_known = others.is_some();
+    let mut items = vec![Row::Own(Box::new(own))];
+    items.extend(others.into_iter().flatten().map(Row::Other));
     Ok(JsonLine(Page { items, next: None }))
 }
 
@@ -107,6 +112,7 @@ fn own(state: &State) -> NodeReport {
     NodeReport {
         node: state.node.clone(),
         own: true,
+        others_known: true,
         state: match state.phase() {
             Phase::Starting => "starting",
             Phase::Running => "running",

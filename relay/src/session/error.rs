@@ -76,6 +76,12 @@ pub enum SessionError {
         /// The limit in force.
         limit: usize,
     },
+    /// A message between nodes that is longer than they may be.
+    #[error("a message between nodes is longer than {limit} bytes")]
+    NodeMessageTooLong {
+        /// The limit in force.
+        limit: usize,
+    },
     /// A player of FLV said more than `flv_input_bytes_max`.
     #[error("a player that has nothing to say sent more than {limit} bytes")]
     TooTalkative {
@@ -129,6 +135,7 @@ impl SessionError {
             | Self::ConnectString { .. }
             | Self::TooManyStreams { .. }
             | Self::TooManyMessages { .. }
+            | Self::NodeMessageTooLong { .. }
             | Self::TooTalkative { .. }
             | Self::Frame(FrameError::TooLong { .. })
             | Self::OutputFull { .. } => "limit",

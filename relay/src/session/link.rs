@@ -122,6 +122,8 @@ impl LinkSession {
         let hello = handshake.hello();
         let mut session = Self::new(limits, Handshake::Dialling(handshake), true);
         session.output.raw(&hello);
+        // Who was dialled was listed.
+        session.trust();
         session
     }
 
@@ -135,10 +137,9 @@ impl LinkSession {
     }
 
     fn new(limits: &Limits, handshake: Handshake, dials: bool) -> Self {
-        let limits = Limits {
-            messages_per_second_max: limits.link_messages_per_second_max,
-            ..limits.clone()
-        };
+        // What nodes tell each other is as long as they agreed, whatever clients may send.
+        let data_bytes_max = limits.data_bytes_max.max(limits.cluster_message_bytes_max);
+        let limits = Limits { data_bytes_max, ..limits.clone() };
         Self {
             handshake,
             transport: Transport::new(&limits),
@@ -177,8 +178,14 @@ impl LinkSession {
         self.output.take()
     }
 
-    /// The other end is a node that may feed streams: large messages may be under way.
+    /// The other end has proven that it is a node: it may say as much as nodes do.
+    pub fn trust(&mut self) {
+        self.transport.set_messages_per_second(self.limits.link_messages_per_second_max);
+    }
+
+    /// The same, and it may feed streams: large messages may be under way.
     pub fn expect_media(&mut self) {
+        self.trust();
         self.transport.set_publishing(true);
     }
 
@@ -237,6 +244,10 @@ impl LinkSession {
                 Assembled::Media { header, message } => {
                     std::mem::swap(&mut self.media, message);
                     Some(Step::Media(header.message_stream))
+                }
+                Assembled::Dropped { header, .. } if self.connected && is_of_cluster(&header) => {
+                    let limit = self.limits.data_bytes_max;
+                    return Err(SessionError::NodeMessageTooLong { limit });
                 }
                 Assembled::Dropped { header, .. } => {
                     is_media(&header).then_some(Step::Unusable(header.message_stream))
@@ -352,6 +363,12 @@ impl LinkSession {
             }
         }
     }
+}
+
+/// Whether it is said by one node to another.
+fn is_of_cluster(header: &MessageHeader) -> bool {
+    let stream = header.message_stream;
+    header.kind == MessageType::DataAmf0 && (stream == 0 || stream & CONTROL != 0)
 }
 
 /// Whether a message counts among those of its stream.

@@ -171,3 +171,44 @@ fn nothing_is_kept_before_connect() {
     assert_eq!(found, ["Unusable { message_stream: 9 }"]);
     assert_eq!(acceptor.partial_bytes(), 0);
 }
+
+#[test]
+fn what_nodes_tell_each_other_is_as_long_as_they_agreed() {
+    let limits = Limits { data_bytes_max: 1_000, ..Limits::default() };
+    for (bytes, fits) in [(limits.cluster_message_bytes_max, true), (70_000, false)] {
+        let mut dialler = LinkSession::dial(&limits, 1);
+        let mut acceptor = LinkSession::accept(&limits, 2);
+        exchange(&mut dialler, &mut acceptor, usize::MAX);
+        acceptor.expect_media();
+        for message_stream in [0, 9] {
+            dialler.say(message_stream, &vec![1; bytes]);
+            let there: Vec<u8> = std::iter::from_fn(|| dialler.take_output()).flatten().collect();
+            match heard(&mut acceptor, &there, usize::MAX) {
+                Ok(heard) => assert!(fits && heard.len() == 1, "{bytes}: {heard:?}"),
+                Err(SessionError::NodeMessageTooLong { .. }) => assert!(!fits, "{bytes}"),
+                Err(error) => panic!("{bytes}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn who_has_proven_nothing_says_no_more_than_clients_may() {
+    let limits = Limits { messages_per_second_max: 50, ..Limits::default() };
+    for trusted in [false, true] {
+        let mut dialler = LinkSession::dial(&limits, 1);
+        let mut acceptor = LinkSession::accept(&limits, 2);
+        exchange(&mut dialler, &mut acceptor, usize::MAX);
+        if trusted {
+            acceptor.trust();
+        }
+        for _ in 0..100 {
+            dialler.say(0, b"hello");
+            acceptor.say(0, b"hello");
+        }
+        let there: Vec<u8> = std::iter::from_fn(|| dialler.take_output()).flatten().collect();
+        assert_eq!(heard(&mut acceptor, &there, usize::MAX).is_ok(), trusted);
+        let back: Vec<u8> = std::iter::from_fn(|| acceptor.take_output()).flatten().collect();
+        assert!(heard(&mut dialler, &back, usize::MAX).is_ok(), "who was dialled was listed");
+    }
+}

@@ -79,6 +79,11 @@ impl Transport {
         self.assembler.set_connected(connected);
     }
 
+    /// The peer may send so many messages in a second.
+    pub(super) fn set_messages_per_second(&mut self, most: usize) {
+        self.messages.per_second = most;
+    }
+
     /// Whether large messages may be under way.
     pub(super) fn set_publishing(&mut self, publishing: bool) {
         self.assembler.set_publishing(publishing);

@@ -25,9 +25,13 @@ pub struct Feed {
     place: Option<(u64, usize)>,
     /// Where the next message is in the stream's count, if the other node knows that it comes next.
     expects: Option<u64>,
-    /// The other node is to be told once more where it is, with the next segment.
-    again: bool,
+    /// The time of ingest that the other node was told last.
+    dated: Option<Duration>,
 }
+
+/// The other node is told when messages were taken in once for so much of the stream, so that it
+/// knows that also of what comes in one burst.
+const DATED_EVERY: Duration = Duration::from_secs(1);
 
 /// What is next on a feed.
 #[derive(Debug)]
@@ -68,14 +72,15 @@ impl Feed {
     ) -> Self {
         let log = &renditions.log;
         let first = from.max(log.first());
-        let holds = |segment: &&Segment| segment.end_seq() >= seq.unwrap_or(u64::MAX);
+        let holds =
+            |segment: &&Segment| !segment.restates && segment.end_seq() >= seq.unwrap_or(u64::MAX);
         let found = log.from(first).find(holds).zip(seq);
         let place = found.filter(|(segment, seq)| segment.first_seq <= *seq);
         let place = place.map(|(segment, seq)| match offset_of(segment, seq) {
             Some(offset) => (segment.number, offset),
             None => (segment.number + 1, 0),
         });
-        Self { view, from, until: None, place, expects: None, again: false }
+        Self { view, from, until: None, place, expects: None, dated: None }
     }
 
     /// What it reads, counted as one reader of it.
@@ -91,11 +96,6 @@ impl Feed {
     /// Segments from this one on are not fed: they are of another source.
     pub fn stop_at(&mut self, segment: u64) {
         self.until = Some(self.until.map_or(segment, |until| until.min(segment)));
-    }
-
-    /// With the next segment it is said again where the stream is.
-    pub fn say_again(&mut self) {
-        self.again = true;
     }
 
     /// The next message by the stream's count, as far as the other node was told.
@@ -135,9 +135,18 @@ pub(super) fn next(
         }
         return FeedStep::Nothing;
     };
+    if source.restates {
+        // What it tells is told with the message behind it.
+        (feed.place, feed.expects) = (Some((number + 1, 0)), None);
+        return next(renditions, feed, room, out);
+    }
     let seq = seq_at(source, offset);
     let ingested = source.ingested;
-    let again = offset == 0 && std::mem::take(&mut feed.again);
+    let is_old = |dated: Duration| ingested.saturating_sub(dated) >= DATED_EVERY;
+    let again = offset == 0 && feed.dated.is_none_or(is_old);
+    if again || feed.expects != Some(seq) {
+        feed.dated = Some(ingested);
+    }
     if feed.expects != Some(seq) {
         feed.expects = Some(seq);
         let headers = Some(renditions.prelude_at(number, feed.view, false));
@@ -159,9 +168,10 @@ pub(super) fn next(
     FeedStep::Sent { bytes: end - offset, carried }
 }
 
-/// How far a feed is behind the newest segment, by time of ingest.
+/// How far a feed is behind the newest segment, by time of arrival: a stream that comes late is no
+/// fault of whoever carries it on.
 pub(super) fn lag(renditions: &Renditions, feed: &Feed) -> Duration {
-    feed.place.map_or(Duration::ZERO, |(segment, _)| renditions.lag(segment))
+    feed.place.map_or(Duration::ZERO, |(segment, _)| renditions.backlog(segment))
 }
 
 /// Where whoever has nothing of the stream begins: at the newest key frame; without video anywhere.

@@ -58,6 +58,7 @@ impl Rig {
             let mut out = Vec::new();
             match self.hub.next_of_feed(self.key, feed, room, &mut out) {
                 FeedStep::Nothing => return told,
+                FeedStep::Start(FeedStart { headers: None, .. }) => {}
                 FeedStep::Start(start) => {
                     let mut player = Player::new();
                     player.receive(&start.headers.unwrap());
@@ -144,9 +145,66 @@ fn a_count_that_goes_on_elsewhere_is_said() {
     rig.read(&mut feed, 1 << 20);
     let (key, now) = (rig.key, rig.now);
     for (seq, id) in [(7, 6), (100, 99), (101, 100)] {
-        rig.hub.append_at(key, seq, &mut message(Role::InterFrame, id, 400, 100), now);
+        rig.hub.append_at(key, seq, &mut message(Role::InterFrame, id, 400, 100), now, now);
     }
     rig.hub.seal(key);
     assert_eq!(rig.read(&mut feed, 1 << 20).join(" "), "6 at 100 after headers [1000] 99 100");
     assert_eq!(rig.hub.next_seq(key), Some(102));
+}
+
+#[test]
+fn it_is_said_once_a_second_of_the_stream_when_messages_were_taken_in() {
+    let mut rig = Rig::new(Limits::default());
+    let key = rig.key;
+    let mut feed = rig.open(0, None);
+    // 40 messages that were taken in over 4 s and come here all at once.
+    for id in 0..40_u32 {
+        let role = if id == 0 { Role::KeyFrame } else { Role::InterFrame };
+        let ingested = Duration::from_millis(100) * id;
+        let now = Duration::from_secs(9);
+        rig.hub.append_at(
+            key,
+            1 + u64::from(id),
+            &mut message(role, id, id * 100, 50),
+            ingested,
+            now,
+        );
+        rig.hub.seal(key);
+    }
+    assert_eq!(rig.hub.feed_lag(key, &feed), Duration::ZERO, "it came late, and all at once");
+    let mut told = Vec::new();
+    loop {
+        match rig.hub.next_of_feed(key, &mut feed, 1 << 20, &mut Vec::new()) {
+            FeedStep::Nothing => break,
+            FeedStep::Start(start) => told.push((start.seq, start.ingested.as_millis())),
+            FeedStep::Sent { .. } => {}
+        }
+    }
+    assert_eq!(told, [(1, 0), (11, 1_000), (21, 2_000), (31, 3_000)]);
+}
+
+#[test]
+fn headers_that_are_only_told_again_have_no_place_in_the_count() {
+    let mut rig = Rig::new(Limits::default());
+    let key = rig.key;
+    rig.append(6);
+    let now = rig.now;
+    rig.hub.append_header(key, &mut message(Role::VideoHeader, 2_000, 200, 40), now);
+    rig.hub.append_header(key, &mut message(Role::AudioHeader, 3_000, 200, 20), now);
+    rig.hub.append_header(key, &mut message(Role::AudioHeader, 3_000, 200, 20), now);
+    assert_eq!(rig.hub.next_seq(key), Some(7), "of the header and six frames");
+    rig.append(3);
+    // A player of this node is told of them.
+    let log = rig.hub.log(key).unwrap();
+    let restating = log.from(0).filter(|segment| segment.restates).count();
+    assert_eq!((restating, rig.hub.next_seq(key)), (2, Some(10)));
+    for (seq, expected) in [
+        (6, "at 6 after headers [1000] 5 at 7 after headers [3000 2000] 6 7 8"),
+        (7, "at 7 after headers [3000 2000] 6 7 8"),
+        (8, "at 8 after headers [3000 2000] 7 8"),
+    ] {
+        let mut feed = rig.open(0, Some(seq));
+        let told = rig.read(&mut feed, 1 << 20).join(" ").replace(',', "");
+        assert_eq!(told, expected, "from {seq}");
+    }
 }

@@ -27,6 +27,10 @@ pub(super) struct Home {
     next_number: u64,
     next_seq: u64,
     publishing: bool,
+    /// What comes are headers in force, and none of the stream's count.
+    restating: bool,
+    /// When the newest message was complete at the stream's origin.
+    ingested: Duration,
     /// The video track whose key frames are those of the stream: 0 where there is one, or else the
     /// first that came.
     default_track: Option<u8>,
@@ -76,6 +80,7 @@ pub enum Dropped {
 pub struct Heritage {
     next_number: u64,
     next_seq: u64,
+    ingested: Duration,
     version: u64,
     timeline: Timeline,
     counts: Counts,
@@ -89,6 +94,7 @@ impl Home {
             timeline: heritage.timeline,
             next_number: heritage.next_number,
             next_seq: heritage.next_seq,
+            ingested: heritage.ingested,
             counts: heritage.counts,
             ..Self::default()
         }
@@ -105,6 +111,7 @@ impl Home {
         Self::inherit(Heritage {
             next_number: log.next(),
             next_seq: newest.end_seq(),
+            ingested: newest.ingested,
             version: newest.prelude.version() + 1,
             timeline: Timeline::after(log.newest_first().find_map(coded)),
             counts: Counts::default(),
@@ -116,6 +123,7 @@ impl Home {
         Heritage {
             next_number: self.next_number,
             next_seq: self.next_seq,
+            ingested: self.ingested,
             // headers do not pass from one publisher to the next, only the count of their changes
             version: self.prelude.current().version() + 1,
             timeline: self.timeline,
@@ -156,6 +164,12 @@ impl Home {
     /// The count goes on elsewhere. Nothing may be pending.
     pub(super) fn set_next_seq(&mut self, seq: u64) {
         self.next_seq = seq;
+    }
+
+    /// Whether what comes now are headers in force, told to players and not counted. Nothing may be
+    /// pending.
+    pub(super) fn set_restating(&mut self, restating: bool) {
+        self.restating = restating;
     }
 
     /// Whether a header is in force already.
@@ -201,11 +215,14 @@ impl Home {
         self.pending.copied_bytes() + self.prelude.copied_bytes()
     }
 
-    /// Takes a message into the stream. Segments that it completes go to `log`.
+    /// Takes a message into the stream. `ingested`: when it was complete at the stream's origin,
+    /// which is taken to be no later than now and no earlier than of the message before. Segments
+    /// that it completes go to `log`.
     pub(super) fn append(
         &mut self,
         message: &mut MediaMessage,
         limits: &Limits,
+        ingested: Duration,
         now: Duration,
         log: &mut Renditions,
     ) -> Appended {
@@ -216,6 +233,7 @@ impl Home {
             return Appended { sealed: 0, dropped: Some(reason) };
         }
         self.count(message, now);
+        self.ingested = ingested.max(self.ingested).min(now);
         let timestamp = self.timeline.place(role, message.timestamp());
         if timestamp != message.timestamp() {
             message.set_timestamp(timestamp);
@@ -231,10 +249,16 @@ impl Home {
             sealed += usize::from(self.seal(limits, log));
         }
         let seq = self.next_seq;
-        self.next_seq += 1;
+        let (ingested, restates) = (self.ingested, self.restating);
+        self.next_seq += u64::from(!restates);
         let prelude = &self.prelude;
-        let start =
-            || Start { ingested: now, first_seq: seq, prelude: Arc::clone(prelude.current()) };
+        let start = || Start {
+            ingested,
+            arrived: now,
+            restates,
+            first_seq: seq,
+            prelude: Arc::clone(prelude.current()),
+        };
         if large {
             let start = start();
             self.prelude.keep(message, limits);

@@ -220,12 +220,22 @@ impl Hub {
         message: &mut MediaMessage,
         now: Duration,
     ) -> Appended {
+        self.take(key, message, now, now)
+    }
+
+    fn take(
+        &mut self,
+        key: StreamKey,
+        message: &mut MediaMessage,
+        ingested: Duration,
+        now: Duration,
+    ) -> Appended {
         let refused = Appended { sealed: 0, dropped: Some(Dropped::NoPublisher) };
         let limits = &*self.limits;
         let Some(stream) = find(&mut self.streams, key) else { return refused };
         let Some(home) = stream.home.as_deref_mut() else { return refused };
         let before = home.pending();
-        let appended = home.append(message, limits, now, &mut stream.renditions);
+        let appended = home.append(message, limits, ingested, now, &mut stream.renditions);
         if let Some((number, since)) = home.pending()
             && before.is_none_or(|(before, _)| before != number)
         {

@@ -116,6 +116,16 @@ impl Log {
         }
     }
 
+    /// The same by time of arrival: how far whoever is at this segment is behind of what came here,
+    /// however late that came.
+    #[must_use]
+    pub fn backlog(&self, number: u64) -> Duration {
+        match (self.get(number.max(self.first())), self.newest()) {
+            (Some(segment), Some(newest)) => newest.arrived.saturating_sub(segment.arrived),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Adds the next segment. One that is held already is refused (`false`). One that leaves a gap
     /// makes the log start over with it, because a log has none.
     pub fn push(&mut self, segment: Segment) -> bool {

@@ -34,8 +34,12 @@ pub(super) struct Pending {
 /// What is known of a segment when its first message comes.
 #[derive(Clone, Debug)]
 pub(super) struct Start {
-    /// When that message was complete.
+    /// When that message was complete, at the stream's origin.
     pub(super) ingested: Duration,
+    /// When it was complete here.
+    pub(super) arrived: Duration,
+    /// It and those behind it are none of the stream's count.
+    pub(super) restates: bool,
     /// The stream's count of messages before it.
     pub(super) first_seq: u64,
     /// Headers in force before it.
@@ -50,7 +54,7 @@ impl Pending {
 
     /// When the first message came; `None` when there is none.
     pub(super) fn since(&self) -> Option<Duration> {
-        self.start.as_ref().map(|start| start.ingested)
+        self.start.as_ref().map(|start| start.arrived)
     }
 
     /// Whether the first message is a key frame of the default track.
@@ -151,10 +155,23 @@ fn segment(
     key: bool,
     video: Video,
 ) -> Segment {
-    let Start { ingested, first_seq, prelude } = start;
-    let messages = u32::try_from(index.len()).unwrap_or(u32::MAX);
+    let Start { ingested, arrived, restates, first_seq, prelude } = start;
+    let messages = if restates { 0 } else { u32::try_from(index.len()).unwrap_or(u32::MAX) };
     let carried = Carried::of(index.iter());
-    Segment { number, bytes, index, ingested, first_seq, messages, carried, key, video, prelude }
+    Segment {
+        number,
+        bytes,
+        index,
+        ingested,
+        arrived,
+        first_seq,
+        messages,
+        restates,
+        carried,
+        key,
+        video,
+        prelude,
+    }
 }
 
 fn entry(message: &MediaMessage, place: usize, offset: usize, length: usize) -> Entry {
@@ -211,6 +228,8 @@ mod tests {
                 if size > 0 {
                     let start = || Start {
                         ingested: Duration::ZERO,
+                        arrived: Duration::ZERO,
+                        restates: false,
                         first_seq: 0,
                         prelude: Arc::default(),
                     };

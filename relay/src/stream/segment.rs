@@ -25,12 +25,18 @@ pub struct Segment {
     pub bytes: Bytes,
     /// One entry per message in `bytes`, in order.
     pub index: Arc<[Entry]>,
-    /// When the first message was complete, on the publisher's worker.
+    /// When the first message was complete, on the publisher's worker; of a stream that another
+    /// node feeds, when it was so at its origin, by this node's clock and as well as that is known.
     pub ingested: Duration,
+    /// When it was complete on this node.
+    pub arrived: Duration,
     /// The stream's count of messages before this segment.
     pub first_seq: u64,
     /// Messages of the stream in this segment. A view's segment may carry fewer of them.
     pub messages: u32,
+    /// It only tells players which headers are in force: its messages are none of the stream's
+    /// count.
+    pub restates: bool,
     /// The messages in `bytes`, by kind.
     pub carried: Carried,
     /// Whether it starts with a key frame of the default track.

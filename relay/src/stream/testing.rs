@@ -167,7 +167,9 @@ pub(super) fn segment(number: u64, ingested: Duration, messages: &mut [MediaMess
     use super::pending::{Pending, Start};
     let mut pending = Pending::default();
     for message in messages {
-        let start = Start { ingested, first_seq: number * 100, prelude: std::sync::Arc::default() };
+        let (arrived, prelude) = (ingested, std::sync::Arc::default());
+        let first_seq = number * 100;
+        let start = Start { ingested, arrived, restates: false, first_seq, prelude };
         pending.append(message, 1 << 20, || start);
     }
     pending.seal(number, Video::Flowing).expect("at least one message")

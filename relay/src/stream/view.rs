@@ -55,6 +55,8 @@ pub enum ViewFormat {
     WebSocket,
     /// The same, with all of Enhanced RTMP.
     WebSocketWithExtras,
+    /// Chunks of RTMP for other nodes, on a message stream of the stream's own.
+    Link,
 }
 
 /// Which kinds of media a view shows.
@@ -116,6 +118,20 @@ impl ViewKind {
         Self { tracks: ViewTracks::AudioOnly, ..self }
     }
 
+    /// For other nodes that are fed.
+    #[must_use]
+    pub fn link(message_stream: u32) -> Self {
+        // On this one the log itself can be sent.
+        let format =
+            if message_stream == MEDIA_STREAM { ViewFormat::Chunks } else { ViewFormat::Link };
+        Self { tracks: ViewTracks::Both, message_stream, format }
+    }
+
+    /// Whether players choose how many such views there are.
+    fn is_counted(self) -> bool {
+        self.format != ViewFormat::Link && !self.is_plain_flv()
+    }
+
     /// Whether it is FLV with all tracks and no extras.
     fn is_plain_flv(self) -> bool {
         let plain = self.flv_form().is_some_and(|form| !form.extras);
@@ -125,7 +141,7 @@ impl ViewKind {
     /// How it is made into FLV, if it is.
     pub(super) fn flv_form(self) -> Option<FlvForm> {
         let (websocket, extras) = match self.format {
-            ViewFormat::Chunks | ViewFormat::Published => return None,
+            ViewFormat::Chunks | ViewFormat::Published | ViewFormat::Link => return None,
             ViewFormat::Flv => (false, false),
             ViewFormat::FlvWithExtras => (false, true),
             ViewFormat::WebSocket => (true, false),
@@ -315,11 +331,12 @@ impl Renditions {
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
     /// `views_per_stream_max` views with readers. Plain FLV does not count, over HTTP and over a
-    /// WebSocket: what every player of it asks for is never refused.
+    /// WebSocket: what every player of it asks for is never refused. Nor does the one for other
+    /// nodes, which no player may keep from being fed.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
-        let counted = |view: &&View| view.readers > 0 && !view.kind.is_plain_flv();
+        let counted = |view: &&View| view.readers > 0 && view.kind.is_counted();
         kind == ViewKind::default()
-            || kind.is_plain_flv()
+            || !kind.is_counted()
             || self.views.iter().any(|view| view.readers > 0 && view.kind == kind)
             || self.views.iter().filter(counted).count() < limits.views_per_stream_max
     }
@@ -333,8 +350,8 @@ impl Renditions {
             return false;
         }
         let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
-            if self.views.len() >= limits.views_per_stream_max && !kind.is_plain_flv() {
-                self.views.retain(|view| view.readers > 0 || view.kind.is_plain_flv());
+            if self.views.len() >= limits.views_per_stream_max && kind.is_counted() {
+                self.views.retain(|view| view.readers > 0 || !view.kind.is_counted());
             }
             let log = Log::starting_at(self.log.next());
             self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });
@@ -458,6 +475,11 @@ impl Renditions {
     /// How far a reader at the segment `number` is behind, by time of ingest.
     pub(super) fn lag(&self, number: u64) -> Duration {
         self.log.lag(number)
+    }
+
+    /// The same by time of arrival at this node.
+    pub(super) fn backlog(&self, number: u64) -> Duration {
+        self.log.backlog(number)
     }
 
     fn trim_views(&mut self) {

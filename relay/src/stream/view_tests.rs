@@ -235,3 +235,17 @@ fn from_one_kind_alone_to_the_other() {
     rig.drain(&mut cursor, &mut player);
     assert_eq!(player.ids(), [&audio[..], &[1, 3, key]].concat());
 }
+
+#[test]
+fn views_that_players_chose_keep_no_other_node_from_being_fed() {
+    let mut rig = Rig::new(Limits { views_per_stream_max: 1, ..Limits::default() });
+    let own = ViewKind { message_stream: 2, ..ViewKind::default() };
+    assert!(rig.hub.has_room(rig.key, own));
+    let cursor = rig.hub.open(rig.key, Join::Gop, own, rig.now).unwrap();
+    let other = ViewKind { message_stream: 3, ..ViewKind::default() };
+    assert!(!rig.hub.has_room(rig.key, other));
+    let feed = rig.hub.open_feed(rig.key, 77, 0, None).unwrap();
+    assert!(!rig.hub.has_room(rig.key, other), "and it is none of theirs");
+    rig.hub.close_feed(rig.key, &feed);
+    rig.hub.close(rig.key, cursor);
+}

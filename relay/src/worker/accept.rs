@@ -14,6 +14,22 @@ use super::report::ConnectionId;
 use super::settings::Speaks;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 
+/// When a line last told of something that may come in floods. One a second tells of them as well
+/// as all would.
+#[derive(Debug, Default)]
+pub(super) struct LastLine(Option<Duration>);
+
+impl LastLine {
+    /// Whether another one may be written now, which is noted.
+    pub(super) fn may_tell(&mut self, now: Duration) -> bool {
+        let may = self.0.is_none_or(|at| now >= at + Duration::from_secs(1));
+        if may {
+            self.0 = Some(now);
+        }
+        may
+    }
+}
+
 impl Worker {
     pub(super) fn accepted(
         &mut self,
@@ -30,13 +46,10 @@ impl Worker {
         match self.admit(peer, now) {
             Err(reason) => {
                 self.cells.refused.at(reason).increment();
-                // One line a second tells of a flood as well as all of them do.
-                let told = self.told_refusal.is_some_and(|at| now < at + Duration::from_secs(1));
-                if told {
-                    tracing::debug!(%peer, reason = reason.label(), "connection refused");
-                } else {
-                    self.told_refusal = Some(now);
+                if self.told_refusal.may_tell(now) {
                     tracing::warn!(%peer, reason = reason.label(), "connection refused");
+                } else {
+                    tracing::debug!(%peer, reason = reason.label(), "connection refused");
                 }
                 self.operations.push(Operation::Close { connection: key });
             }

@@ -34,7 +34,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// An IPv4 address, or the upper half of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     V4(u32),
     V6(u64),
 }
@@ -119,7 +119,7 @@ impl Addresses {
 }
 
 impl Key {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
             IpAddr::V6(v6) => {

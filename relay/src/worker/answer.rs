@@ -47,7 +47,7 @@ impl Worker {
                 Query::Peers(addresses) => self.take_peers(&addresses, now),
                 Query::Nodes { reply } => reply.send(self.node_shares()),
                 Query::Elsewhere { name, reply } => reply.send(self.is_elsewhere(&name)),
-                Query::Links { reply } => reply.send(self.link_shares(now)),
+                Query::Links { reply } => reply.send(self.link_shares()),
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Outside(order) => self.begin_outside(*order, now),
                 Query::EndOutside(id) => self.end_outside(id, now),
@@ -63,6 +63,7 @@ impl Worker {
     fn go_by(&mut self, settings: Arc<Settings>) {
         self.limits = Arc::new(settings.limits.clone());
         self.hub.set_limits(Arc::clone(&self.limits));
+        self.limit_cluster();
         self.settings = settings;
         self.hooks.generation += 1;
         for local in self.streams.locals() {

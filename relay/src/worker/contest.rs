@@ -12,7 +12,8 @@ use crate::limits::Limits;
 ///
 /// Who comes from the holder's own address is taken for the holder itself, back from a network that
 /// failed, and is let in at once; but only [`RECONNECTS_MAX`] times without a quiet spell, since
-/// two encoders may share an address.
+/// two encoders may share an address. So is, as often, who takes over from another node or was
+/// taken over there: nobody here knows from where that one came.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
     loser: Option<IpAddr>,
@@ -27,7 +28,7 @@ impl Contest {
     pub(super) fn taken_over(
         &mut self,
         loser: IpAddr,
-        winner: IpAddr,
+        winner: Option<IpAddr>,
         now: Duration,
         limits: &Limits,
     ) {
@@ -37,7 +38,7 @@ impl Contest {
             (self.takeovers, self.reconnects) = (0, 0);
         }
         self.last = now;
-        if loser == winner {
+        if winner.is_none_or(|winner| winner == loser) {
             self.reconnects = self.reconnects.saturating_add(1);
             if self.reconnects <= RECONNECTS_MAX {
                 return;
@@ -52,8 +53,9 @@ impl Contest {
         self.until = now.saturating_add(self.holdoff(limits));
     }
 
-    pub(super) fn holds_off(&self, address: IpAddr, holder: IpAddr, now: Duration) -> bool {
-        let may_be_holder = address == holder && self.reconnects <= RECONNECTS_MAX;
+    pub(super) fn holds_off(&self, address: IpAddr, holder: Option<IpAddr>, now: Duration) -> bool {
+        let may_be_it = holder.is_none_or(|holder| holder == address);
+        let may_be_holder = may_be_it && self.reconnects <= RECONNECTS_MAX;
         self.loser == Some(address) && now < self.until && !may_be_holder
     }
 

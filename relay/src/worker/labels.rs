@@ -385,6 +385,9 @@ labels! {
         Streams = "streams", "A stream, since its link carries link_streams_max.";
         Behind = "behind", "A stream, since its link was behind by more than link_lag_max.";
         Queue = "queue", "A node that does not read, with link_queue_bytes_max waiting.";
+        Stalled = "stalled", "A node to which a batch was not gone within send_stall_max.";
+        NoRoom = "no_room", "A stream that was taken up, at streams_max, claims_waiting_max or log_bytes_total.";
+        Unknown = "unknown", "Of a node that is not known, or that has more links than workers.";
     }
 
     /// Which way a link carries streams.

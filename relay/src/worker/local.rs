@@ -11,10 +11,9 @@ use super::flow::Flow;
 use super::labels::{Label, Transport};
 use super::limiting::TellRate;
 use super::links::Fed;
-use super::mail::{Origin, Party, StreamId, WorkerIndex};
+use super::mail::{Granted, Origin, Party, StreamId, WorkerIndex};
 use super::ring::{Entry, SendRing};
 use super::settings::{AppSettings, Join};
-use crate::cluster::Term;
 use crate::limits::is_sparse;
 use crate::stream::StreamKey;
 
@@ -44,7 +43,7 @@ pub(super) struct LocalStream {
     /// Bytes sent to its players; on the home also what workers had sent that have left since.
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
-    pub(super) granted: Option<(Party, Option<Term>)>,
+    pub(super) granted: Option<Granted>,
     /// Who is to have the stream next, and whether only if its publisher is silent: asked before
     /// the old home's handover arrived.
     pub(super) yield_later: Option<(Party, bool)>,

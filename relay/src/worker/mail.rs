@@ -97,7 +97,15 @@ pub(super) enum Order {
     /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise
     /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on. `term`: which
     /// source of the cluster it is; a link from another node is a publisher, too.
-    Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool, term: Option<Term> },
+    Grant {
+        stream: StreamId,
+        publisher: Party,
+        name: Arc<str>,
+        fresh: bool,
+        term: Option<Term>,
+        /// The publisher is such a link.
+        link: bool,
+    },
     /// The publisher is refused.
     Refuse { publisher: Party, refusal: Refusal },
     /// To the home: let `to` continue the stream, `if_silent` only when its own publisher has been
@@ -175,8 +183,21 @@ pub(super) struct Origin {
     pub(super) term: Option<Term>,
     /// Number of its first segment.
     pub(super) from: u64,
-    /// What is to be added to this node's time of ingest for the origin's own, in microseconds.
-    pub(super) ahead_micros: i64,
+    /// What is to be added to this node's time of ingest for the origin's own, in microseconds;
+    /// `None` while the origin's clock is not known.
+    pub(super) ahead_micros: Option<i64>,
+}
+
+/// A publisher that was granted a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) party: Party,
+    /// Which source of the cluster it is.
+    pub(super) term: Option<Term>,
+    /// It is a link from another node, whether that is still there or not.
+    pub(super) link: bool,
+    /// It lost the stream before it could begin.
+    pub(super) over: bool,
 }
 
 /// Why a player is refused.

@@ -186,7 +186,7 @@ pub struct Worker {
     /// Connections accepted so far; the newest one's number.
     numbered: u64,
     /// When a line last told of a connection that was refused.
-    told_refusal: Option<Duration>,
+    told_refusal: accept::LastLine,
     /// Connections to other nodes, and on worker 0 the cluster's machine.
     links: Links,
     /// Connections on their way from or to another worker.
@@ -278,7 +278,7 @@ impl Worker {
             random: fastrand::Rng::with_seed(parts.seed),
             connections: Table::default(),
             numbered: 0,
-            told_refusal: None,
+            told_refusal: accept::LastLine::default(),
             links: Links::new(parts.links, has_registrar),
             balance: Balance::default(),
             newcomers: Newcomers::default(),
@@ -381,7 +381,7 @@ impl Worker {
                 self.link_dialled(token, connection, peer, now);
             }
             Completion::ConnectFailed { token, error } if links::is_link_token(token) => {
-                self.link_not_dialled(token, &error, now);
+                self.link_not_dialled(token, &error);
             }
             Completion::Connected { token, connection, peer, .. } => {
                 self.connected(token, connection, peer, now);

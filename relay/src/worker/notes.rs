@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Worker;
 use super::outside::{NameNews, News, Watch};
 use super::publish::app_of;
 
@@ -77,6 +78,21 @@ impl Notes {
     }
 }
 
+impl Worker {
+    /// Tells the control thread how names stand that changed.
+    pub(super) fn tell_names(&mut self) {
+        if let Some(registrar) = &mut self.registrar {
+            let (road, links) = (self.shared.news(), &self.links);
+            registrar.tell(&mut |mut news| {
+                if let News::Name(name) = &mut news {
+                    name.elsewhere |= links.is_published_elsewhere(&name.name);
+                }
+                road.send(news).is_ok()
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +102,7 @@ mod tests {
         let name = |text: &str| -> Arc<str> { text.into() };
         let how = |name: &Arc<str>| {
             let name = Arc::clone(name);
-            NameNews { name, live: None, grace: false, wanted: false }
+            NameNews { name, live: None, elsewhere: false, grace: false, wanted: false }
         };
         let told = |notes: &mut Notes, room: usize| {
             let mut told = Vec::new();

@@ -212,12 +212,4 @@ impl Worker {
             registrar.watch(watch);
         }
     }
-
-    /// Tells the control thread how names stand that changed.
-    pub(super) fn tell_names(&mut self) {
-        if let Some(registrar) = &mut self.registrar {
-            let road = self.shared.news();
-            registrar.tell(&mut |news| road.send(news).is_ok());
-        }
-    }
 }

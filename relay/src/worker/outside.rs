@@ -133,6 +133,9 @@ pub struct NameNews {
     pub name: Arc<str>,
     /// The worker of its publisher, while it has one on this node.
     pub live: Option<usize>,
+    /// Whether another node publishes it, or waits for its publisher to come back: then it is not
+    /// pulled.
+    pub elsewhere: bool,
     /// Whether it is waited for its publisher to come back: what is pushed goes on.
     pub grace: bool,
     /// Whether somebody plays it, or waits to.

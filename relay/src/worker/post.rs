@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::local::Place;
-use super::mail::{Mail, Order, StreamId, WorkerIndex};
+use super::mail::{Granted, Mail, Order, StreamId, WorkerIndex};
 use crate::stream::Segment;
 
 /// Pieces of mail read in one turn; the rest waits for the next. Fixed: about as much work as a
@@ -42,8 +42,9 @@ impl Worker {
 
     fn obey(&mut self, order: Order, now: Duration) {
         match order {
-            Order::Grant { stream, publisher, name, fresh, term } => {
-                self.granted(stream, (publisher, term), &name, fresh, now);
+            Order::Grant { stream, publisher: party, name, fresh, term, link } => {
+                let granted = Granted { party, term, link, over: false };
+                self.granted(stream, granted, &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
             Order::Yield { stream, to, if_silent } => {

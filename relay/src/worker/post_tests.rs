@@ -36,8 +36,9 @@ fn home() -> (Worker, Mailbox) {
 }
 
 fn granted(home: &mut Worker, stream: StreamId, now: Duration) {
-    let publisher = Party { worker: 1, connection: ConnectionKey(5), message_stream: 1 };
-    home.granted(stream, (publisher, None), &"live/a".into(), true, now);
+    let party = Party { worker: 1, connection: ConnectionKey(5), message_stream: 1 };
+    let publisher = Granted { party, term: None, link: false, over: false };
+    home.granted(stream, publisher, &"live/a".into(), true, now);
 }
 
 fn snapshots(mailbox: &mut Mailbox, of: StreamId) -> usize {

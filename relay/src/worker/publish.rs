@@ -8,10 +8,11 @@ use super::access::Permit;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
-use super::mail::{Inheritance, Mail, Origin, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::mail::{
+    Granted, Inheritance, Mail, Origin, Party, Refusal, Request, StreamId, WorkerIndex,
+};
 use super::receive::message_kind;
 use crate::access::{Action, KeyId};
-use crate::cluster::Term;
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
@@ -61,7 +62,7 @@ impl Worker {
     pub(super) fn granted(
         &mut self,
         stream: StreamId,
-        publisher: (Party, Option<Term>),
+        publisher: Granted,
         name: &Arc<str>,
         fresh: bool,
         now: Duration,
@@ -150,12 +151,17 @@ impl Worker {
         self.seat_players(local, now);
     }
 
-    fn begin_publish(&mut self, local: usize, (party, term): (Party, Option<Term>), now: Duration) {
-        if self.links.is_link(party.connection) {
-            self.link_granted(local, party, term, now);
-            return;
+    fn begin_publish(&mut self, local: usize, granted: Granted, now: Duration) {
+        let Granted { party, term, link, over } = granted;
+        if link {
+            return self.link_granted(local, party, term, now);
         }
-        self.begin_source(local, term);
+        let connection = self.connections.get(party.connection);
+        let is_there = connection.is_some_and(|connection| connection.closing.is_none());
+        if over || !is_there {
+            return self.vacate(local, party);
+        }
+        self.begin_source(local, term, Some(0));
         let Some(entry) = self.streams.get_mut(local) else { return };
         let log = entry.log.expect("a home has a log");
         entry.live_from = self.hub.log(log).map(crate::stream::Log::next);
@@ -339,7 +345,14 @@ impl Worker {
         let Place::Here { publisher, .. } = &entry.place else { return true };
         let publisher = *publisher;
         if let Some(holder) = publisher.filter(|holder| self.links.is_link(holder.connection)) {
-            self.hub.seal(entry.log.expect("a home has a log"));
+            let log = entry.log.expect("a home has a log");
+            // A link speaks up for a publisher on another node; that is heard by what it brings.
+            let last = self.hub.stats(log).and_then(|stats| stats.last_ingest);
+            let silent = |last: Duration| now.saturating_sub(last) >= self.limits.silent_after;
+            if if_silent && !last.is_none_or(silent) {
+                return false;
+            }
+            self.hub.seal(log);
             if holder != to {
                 self.supersede(holder, local);
             }
@@ -363,7 +376,16 @@ impl Worker {
         let publish = connection.and_then(|it| it.publish(publisher.message_stream));
         if let Some(local) = publish.map(|publish| publish.local) {
             self.take_over(publisher, now);
-            self.vacate(local, publisher);
+            return self.vacate(local, publisher);
+        }
+        // It waits for the handover of the old home, which this worker must take all the same.
+        for local in self.streams.locals() {
+            let granted = self.streams.get_mut(local).and_then(|entry| entry.granted.as_mut());
+            if let Some(granted) = granted.filter(|granted| granted.party == publisher) {
+                granted.over = true;
+                self.refused(publisher, Refusal::Busy, now);
+                return;
+            }
         }
     }
 

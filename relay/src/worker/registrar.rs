@@ -89,6 +89,13 @@ struct Claim {
     link: Option<Term>,
 }
 
+impl Holder {
+    /// Where it calls from; `None` when it does so on another node.
+    fn place(&self) -> Option<IpAddr> {
+        (!self.link).then_some(self.address)
+    }
+}
+
 impl Registrar {
     fn end_stream(&mut self, stream: StreamId, send: &mut dyn FnMut(WorkerIndex, Mail)) {
         let Some(entry) = self.streams.get(&stream) else { return };
@@ -375,6 +382,9 @@ impl Registrar {
                     .and_then(|entry| entry.holder.as_ref())
                     .filter(|holder| !holder.link)
                     .map(|holder| holder.publisher.worker),
+                elsewhere: entry
+                    .and_then(|entry| entry.holder.as_ref())
+                    .is_some_and(|holder| holder.link),
                 grace: entry.is_some_and(|entry| entry.home.is_some() && entry.holder.is_none()),
                 wanted: entry.is_some_and(|entry| entry.players > 0),
             }
@@ -409,7 +419,7 @@ impl Registrar {
             if let Some(loser) = entry.holder.take() {
                 self.audience.released(loser.key);
                 if !loser.link && claim.link.is_none() {
-                    entry.contest.taken_over(loser.address, claim.address, now, limits);
+                    entry.contest.taken_over(loser.address, Some(claim.address), now, limits);
                 }
             }
             entry.grant(stream, claim, false, now, send);
@@ -488,6 +498,11 @@ impl Entry {
         now: Duration,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
+        let is_local = self.holder.as_ref().is_some_and(|holder| !holder.link);
+        while is_local && self.claims.front().is_some_and(|claim| claim.link.is_some()) {
+            // A publisher came in before it, which is newer than what any link brings by now.
+            self.claims.pop_front();
+        }
         let Some(claim) = self.claims.front() else { return };
         let Some(home) = self.home else {
             let claim = self.claims.pop_front().expect("just seen");
@@ -497,7 +512,7 @@ impl Entry {
         let if_silent = self
             .holder
             .as_ref()
-            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.address, now))
+            .is_some_and(|holder| self.contest.holds_off(claim.address, holder.place(), now))
             && claim.link.is_none();
         let order = Order::Yield { stream, to: claim.publisher, if_silent };
         // While the yield is under way the grace must not end the stream.
@@ -524,7 +539,7 @@ impl Entry {
         self.note_players(now);
         let name = Arc::clone(&self.name);
         let term = claim.link;
-        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term }));
+        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term, link }));
         for reader in &self.readers {
             if moved || *reader != home {
                 send(*reader, Mail::Order(Order::Appeared { stream, home }));

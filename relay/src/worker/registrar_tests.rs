@@ -423,3 +423,53 @@ fn players_that_came_just_now_count_for_what_is_sent() {
     sent(&mut table, 1_000);
     assert!(full(&table));
 }
+
+#[test]
+fn a_link_that_waits_for_a_name_does_not_throw_out_who_came_in_before_it() {
+    let mut table = Table::new();
+    let term = Term { epoch: 1, origin: crate::cluster::NodeKey(7) };
+    let link = |table: &mut Table, connection| {
+        let mut out = Vec::new();
+        let mut send = |worker, mail| out.push(describe(worker, &mail));
+        let (name, now) = ("live/a".into(), table.now);
+        let by = party(1, connection);
+        table.registrar.claim_link(by, &name, term, now, &table.settings, &mut send);
+        out
+    };
+    assert_eq!(link(&mut table, 1), ["1: grant 1 to 1 fresh=true"]);
+    assert_eq!(table.claim(party(0, 5), 1), ["1: yield to 5 if_silent=false"]);
+    // The link breaks, another one brings the stream, and waits behind the publisher.
+    let (stream, publisher) = (StreamId(1), party(1, 1));
+    table.ask(Request::Release { stream, publisher });
+    assert_eq!(link(&mut table, 2), [""; 0]);
+    assert_eq!(table.yielded(true), ["0: grant 1 to 5 fresh=false"], "and nobody is to yield");
+    assert_eq!(table.registrar.holder("live/a"), Some((party(0, 5), false)));
+    // Nor does it keep the next one waiting.
+    assert_eq!(table.claim(party(0, 6), 1), ["0: yield to 6 if_silent=false"]);
+}
+
+#[test]
+fn two_encoders_on_two_nodes_do_not_fight_for_ever() {
+    let mut table = Table::new();
+    let limits = table.settings.limits.clone();
+    let mut overtaken = 0;
+    for connection in 1..20 {
+        table.now += Duration::from_secs(1);
+        let now = table.now;
+        if table.registrar.holds_off("live/a", address(1), now, &limits) {
+            break;
+        }
+        // The other one publishes on another node, and nobody plays it here.
+        table.claim(party(0, connection), 1);
+        table.yielded(true);
+        table.registrar.overtaken("live/a", now, &limits);
+        let (stream, publisher) = (StreamId(1), party(0, connection));
+        table.ask(Request::Release { stream, publisher });
+        overtaken += 1;
+    }
+    assert_eq!(overtaken, 4, "three times it may be the same one, back from another node");
+    let now = table.now;
+    assert!(!table.registrar.holds_off("live/a", address(2), now, &limits), "somebody else");
+    let later = now + limits.takeover_holdoff;
+    assert!(!table.registrar.holds_off("live/a", address(1), later, &limits), "it has waited");
+}

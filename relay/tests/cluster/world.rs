@@ -532,6 +532,7 @@ impl World {
                 self.adopt(slot, self.numbers[&name], from, term);
             }
             Command::Drop { name, from } => self.drop_link(slot, self.numbers[&name], from),
+            Command::Met { .. } => {}
             Command::Note(note) => self.notes.push((slot, note)),
         }
     }

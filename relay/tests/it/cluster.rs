@@ -158,7 +158,7 @@ fn who_is_no_node_is_turned_away_with_one_sentence() {
     wait_for("silence to be refused", START, || (refused(&a, "timeout") >= 1.0).then_some(()));
     drop(silent);
     // A version that this node does not speak.
-    let later = node(&scratch, "c", &[link(&a)], "protocol = \"2-3\"");
+    let later = node(&scratch, "c", &[link(&a)], "protocol = \"pretend 2-3\"");
     wait_for("the version to be refused", START, || (refused(&a, "version") >= 1.0).then_some(()));
     assert!(a.log().contains("update the older one"), "{}", a.log());
     drop(later);
@@ -172,7 +172,7 @@ fn who_is_no_node_is_turned_away_with_one_sentence() {
 fn two_versions_of_the_protocol_work_side_by_side() {
     let scratch = Scratch::new("versions");
     let a = node(&scratch, "a", &[], "");
-    let b = node(&scratch, "b", &[link(&a)], "protocol = \"1-2\"");
+    let b = node(&scratch, "b", &[link(&a)], "protocol = \"pretend 1-2\"");
     wait_for_nodes(&a, 1);
     wait_for_nodes(&b, 1);
     let page = http::get(b.http, "/api/v1/nodes").unwrap().body;
@@ -197,15 +197,14 @@ fn of_two_nodes_with_one_name_the_later_one_stays() {
 
 #[test]
 fn a_node_without_a_secret_does_not_start() {
-    let scratch = Scratch::new("bare");
     let mut command = crate::support::relay::command();
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let output = command.args(["--peers", "127.0.0.1:9"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cluster.secret_file"), "{said}");
-    drop(scratch);
 }
+
 #[test]
 fn a_publisher_that_comes_back_on_another_node_goes_on_there() {
     let scratch = Scratch::new("takeover");

@@ -16,7 +16,7 @@ use super::publisher::Plan;
 use super::world::{World, millis, secs};
 
 /// The port for nodes.
-const LINK_PORT: u16 = 11_935;
+pub(crate) const LINK_PORT: u16 = 11_935;
 
 /// Workers of each node.
 const WORKERS: usize = 2;
@@ -41,7 +41,7 @@ pub(crate) fn door(node: usize, worker: u16) -> SocketAddr {
 }
 
 impl Rig {
-    fn new(seed: u64, count: usize, limits: Limits) -> Self {
+    pub(crate) fn new(seed: u64, count: usize, limits: Limits) -> Self {
         Self::with_fanout(seed, count, limits, 8)
     }
 

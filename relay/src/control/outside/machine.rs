@@ -70,6 +70,8 @@ pub(crate) struct Added {
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     live: Option<usize>,
+    /// Another node publishes it.
+    elsewhere: bool,
     grace: bool,
     wanted: bool,
 }
@@ -166,9 +168,9 @@ impl Machine {
                 }
             }
             News::Name(NameNews { name, .. }) if !self.watch.holds(app_of(&name)) => {}
-            News::Name(NameNews { name, live, grace, wanted }) => {
-                let state = Name { live, grace, wanted };
-                if live.is_none() && !grace && !wanted {
+            News::Name(NameNews { name, live, elsewhere, grace, wanted }) => {
+                let state = Name { live, elsewhere, grace, wanted };
+                if live.is_none() && !elsewhere && !grace && !wanted {
                     self.names.remove(&name);
                 } else {
                     self.names.insert(Arc::clone(&name), state);
@@ -296,8 +298,8 @@ impl Machine {
         let always = rules.iter().any(|rule| rule.when == PullWhen::Always);
         let lingers = !rules.is_empty() && !always && !state.wanted;
         let is_up = self.tasks.get(&pull).is_some_and(Task::is_up);
-        // Somebody else publishes it.
-        let is_taken = state.live.is_some() && !is_up;
+        // Somebody else publishes it, here or on another node.
+        let is_taken = (state.live.is_some() || state.elsewhere) && !is_up;
         if !rules.is_empty() && (always || state.wanted) && !is_taken {
             wanted.insert(pull.clone(), rules);
         }

@@ -40,14 +40,15 @@ impl Rig {
     }
 
     fn name(&mut self, name: &str, live: Option<usize>, wanted: bool) -> Vec<String> {
-        let news = NameNews { name: name.into(), live, grace: false, wanted };
+        let news = NameNews { name: name.into(), live, elsewhere: false, grace: false, wanted };
         self.machine.hear(News::Name(news), self.now);
         self.commands()
     }
 
     /// The publisher is gone, and may come back.
     fn grace(&mut self, name: &str) -> Vec<String> {
-        let news = NameNews { name: name.into(), live: None, grace: true, wanted: false };
+        let name = name.into();
+        let news = NameNews { name, live: None, elsewhere: false, grace: true, wanted: false };
         self.machine.hear(News::Name(news), self.now);
         self.commands()
     }
@@ -335,6 +336,22 @@ fn a_publisher_of_this_node_goes_before_what_is_pulled() {
     assert_eq!(rig.ended(2, OutsideFault::Takeover), NONE);
     assert_eq!(rig.state(), NONE, "the name is live, and not by us");
     assert_eq!(rig.name("live/show", None, false), ["look 3 a:1935"]);
+}
+
+#[test]
+fn what_another_node_publishes_is_not_pulled() {
+    let mut rig = Rig::new(&[], &["show rtmp://a/x/key"]);
+    rig.commands();
+    let mut tell = |elsewhere: bool, wanted: bool| {
+        let name = "live/show".into();
+        let news = NameNews { name, live: None, elsewhere, grace: false, wanted };
+        rig.machine.hear(News::Name(news), rig.now);
+        rig.commands()
+    };
+    assert_eq!(tell(true, true), NONE);
+    assert_eq!(tell(false, true), ["look 1 a:1935"], "it is over there, and wanted here");
+    assert_eq!(tell(true, true), NONE, "and nothing is left to be ended");
+    assert_eq!(tell(false, false), NONE);
 }
 
 #[test]

@@ -31,12 +31,14 @@ impl Hub {
         }
     }
 
-    /// Takes a message that has this place in the count of the stream's source.
+    /// Takes a message that has this place in the count of the stream's source. `ingested`: when
+    /// its origin took it in, by the clock of this node.
     pub fn append_at(
         &mut self,
         key: StreamKey,
         seq: u64,
         message: &mut MediaMessage,
+        ingested: Duration,
         now: Duration,
     ) -> Appended {
         if self.home_mut(key).is_some_and(|home| home.next_seq() != seq) {
@@ -45,14 +47,23 @@ impl Hub {
                 home.set_next_seq(seq);
             }
         }
-        self.append(key, message, now)
+        self.take(key, message, ingested, now)
     }
 
     /// Takes a header that is in force, unless it is known: players that are here already must be
-    /// told of it.
+    /// told of it. It has no place in the stream's count.
     pub fn append_header(&mut self, key: StreamKey, message: &mut MediaMessage, now: Duration) {
-        if self.home_mut(key).is_some_and(|home| !home.knows(message)) {
-            self.append(key, message, now);
+        if self.home_mut(key).is_none_or(|home| home.knows(message)) {
+            return;
+        }
+        for restating in [true, false] {
+            self.seal(key);
+            if let Some(home) = self.home_mut(key) {
+                home.set_restating(restating);
+            }
+            if restating {
+                self.append(key, message, now);
+            }
         }
     }
 
@@ -73,8 +84,7 @@ impl Hub {
     // ---- feeding other nodes
 
     /// A position for feeding another node with the segments from `from` on: at the message `seq`
-    /// if that is there. To be given back with [`Self::close_feed`]. `None`: the stream is gone, or
-    /// has no room for such a view.
+    /// if that is there. To be given back with [`Self::close_feed`]. `None`: the stream is gone.
     pub fn open_feed(
         &mut self,
         key: StreamKey,
@@ -85,7 +95,7 @@ impl Hub {
         self.seal(key);
         let limits = Arc::clone(&self.limits);
         let stream = self.stream_mut(key)?;
-        let view = ViewKind { message_stream, ..ViewKind::default() };
+        let view = ViewKind::link(message_stream);
         let feed = Feed::new(&stream.renditions, view, from, seq);
         let first = feed.segment().unwrap_or(stream.renditions.log.next());
         stream.renditions.acquire(view, first, &limits).then_some(feed)
@@ -113,7 +123,7 @@ impl Hub {
         }
     }
 
-    /// How far a feed is behind, by time of ingest.
+    /// How far a feed is behind of what came to this node, by time of arrival.
     #[must_use]
     pub fn feed_lag(&self, key: StreamKey, feed: &Feed) -> Duration {
         self.stream(key).map_or(Duration::ZERO, |stream| feed::lag(&stream.renditions, feed))

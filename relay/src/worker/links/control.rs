@@ -14,12 +14,12 @@ use crate::worker::{REGISTRAR, Worker};
 
 impl Worker {
     /// The other end speaks RTMP as nodes do.
-    pub(super) fn link_open(&mut self, link: &mut LinkConnection) {
+    pub(super) fn link_open(&mut self, link: &mut LinkConnection, now: Duration) {
         let worker = u16::try_from(self.index()).unwrap_or(u16::MAX);
         match &mut link.kind {
             Kind::Control(line) => {
                 let line = *line;
-                self.with_cluster(|cluster| cluster.dialled(line, None));
+                self.with_cluster(now, |cluster| cluster.dialled(line, None));
             }
             Kind::Dials(_, greeting) => {
                 let Some(credentials) = self.links.credentials.clone() else { return };
@@ -125,9 +125,14 @@ impl Worker {
         match (&link.kind, met.role) {
             (Kind::Greets(_), cluster::Role::Media { worker }) => {
                 self.links.no_stranger();
+                if !self.has_place_for(key) {
+                    let why = "the node has as many links as it may";
+                    self.refuse_link(link.peer, LinkRefusal::Unknown, &why, now);
+                    link.close_when_sent();
+                }
                 link.session.expect_media();
                 link.kind = Kind::Taking(Taking::new(key, worker));
-                self.end_older(key, worker, now);
+                self.end_older(key, worker);
             }
             (Kind::Dials(to, _), _) if *to == key => {
                 link.kind = Kind::Feeding(key);
@@ -139,14 +144,14 @@ impl Worker {
     }
 
     /// Of two links from one worker of a node the older one has failed.
-    fn end_older(&mut self, from: NodeKey, worker: u16, now: Duration) {
+    fn end_older(&mut self, from: NodeKey, worker: u16) {
         let older = self.links.connections.values().find(|link| {
             matches!(&link.kind, Kind::Taking(old) if old.from == from && old.worker == worker)
         });
         let Some(key) = older.map(|link| link.key) else { return };
         if let Some(link) = self.links.connections.remove(&key) {
             let why = "the node has dialled again";
-            self.close_link(link, CloseReason::Ended, Some(&why), now);
+            self.close_link(link, CloseReason::Ended, Some(&why));
         }
     }
 
@@ -171,6 +176,7 @@ impl Worker {
             | LinkMail::Fed { .. }
             | LinkMail::Quiet { .. }
             | LinkMail::Unfed { .. }
+            | LinkMail::Declined { .. }
             | LinkMail::Adopted { .. }
             | LinkMail::Vanished { .. }
             | LinkMail::FeedEnded { .. } => self.tell_cluster(mail, now),
@@ -186,9 +192,12 @@ impl Worker {
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
             LinkMail::Siblings { siblings } => self.links.siblings = siblings,
-            LinkMail::Clocks { clocks } => {
-                self.links.clocks = clocks.iter().copied().collect();
+            LinkMail::Met { connection } => {
+                if let Some(link) = self.links.connections.get_mut(&connection) {
+                    link.session.trust();
+                }
             }
+            LinkMail::Known { nodes } => self.links.known = nodes.iter().copied().collect(),
         }
     }
 }

@@ -14,11 +14,12 @@ use super::{FeedOrder, LinkMail, Links};
 use crate::cluster::message::{At, Message};
 use crate::cluster::{NodeKey, Path, Position, Term};
 use crate::reactor::ConnectionKey;
+use crate::session::link::LinkSession;
 use crate::stream::{Feed, Hub, StreamKey};
 use crate::worker::Worker;
-use crate::worker::labels::{CloseReason, LinkRefusal};
-use crate::worker::local::LocalStream;
-use crate::worker::mail::{Mail, StreamId, WorkerIndex};
+use crate::worker::labels::LinkRefusal;
+use crate::worker::local::{LocalStream, Place};
+use crate::worker::mail::{Mail, Origin, StreamId, WorkerIndex};
 
 /// The link to a node that is fed.
 pub(super) struct OutLink {
@@ -27,15 +28,17 @@ pub(super) struct OutLink {
     token: Option<u64>,
     pub(super) connection: Option<ConnectionKey>,
     /// The greeting is over.
-    up: bool,
-    since: Duration,
+    pub(super) up: bool,
+    pub(super) since: Duration,
     pub(super) feeds: BTreeMap<u32, OutFeed>,
     /// Feeds that may have something to send, in turn.
     pub(super) active: VecDeque<u32>,
+    /// Message streams that are over, which the other node has not been told.
+    ended: Vec<u32>,
     /// Since when there is nothing to feed.
-    idle_since: Option<Duration>,
+    pub(super) idle_since: Option<Duration>,
     /// When a stream was last let go because the link was behind.
-    shed: Duration,
+    pub(super) shed: Duration,
 }
 
 /// A stream on it.
@@ -50,12 +53,13 @@ pub(super) struct OutFeed {
     /// It stands among the active ones.
     pub(super) queued: bool,
     /// Bytes that it may send in this round; below 0 it sent more than that.
-    pub(super) allowance: i64,
+    pub(super) credit: i64,
+    /// How far it may be behind, as it was when it began and has not caught up since.
+    pub(super) allowance: Duration,
     /// When something was last said or sent of it.
     pub(super) said: Duration,
-    /// When it was last said how old its messages are.
-    pub(super) dated: Duration,
-    players: u32,
+    /// Players that depend on it; `None` until the other node says.
+    pub(super) players: Option<u32>,
 }
 
 /// What a stream knows of the nodes that it is fed to.
@@ -66,19 +70,17 @@ pub(in crate::worker) struct Fed {
     to: Vec<NodeKey>,
 }
 
-/// How long a stream that is behind is let go after another one was.
-const SHED_PAUSE: Duration = Duration::from_millis(500);
-
 impl OutLink {
     /// Streams that are fed.
     pub(super) fn len(&self) -> usize {
         self.feeds.len()
     }
 
-    /// How far it is behind its streams.
-    pub(super) fn lag(&self, hub: &Hub) -> Duration {
-        let lag = |feed: &OutFeed| Some(hub.feed_lag(feed.log, feed.reader.as_ref()?));
-        self.feeds.values().filter_map(lag).max().unwrap_or_default()
+    /// Tells the other node which streams are over.
+    pub(super) fn say_ended(&mut self, session: &mut LinkSession) {
+        for message_stream in self.ended.drain(..) {
+            session.close_stream(message_stream);
+        }
     }
 
     /// Something may be there to be sent of a stream.
@@ -98,11 +100,13 @@ impl OutFeed {
         let expected = self.reader.as_ref().and_then(Feed::expects);
         let seq = expected.or_else(|| hub.next_seq(self.log)).unwrap_or(0);
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-        let there = |time| micros(time).saturating_add(entry.origin.ahead_micros);
+        let there = ingested
+            .zip(entry.origin.ahead_micros)
+            .map(|(time, ahead)| micros(time).saturating_add(ahead));
         Message::At(At {
             position: Position { epoch: self.order.term.epoch, seq },
             origin: self.order.term.origin,
-            ingested: ingested.map_or(0, |time| u64::try_from(there(time)).unwrap_or(0)),
+            ingested: there.and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0),
             path: Arc::clone(&self.order.path),
         })
     }
@@ -123,6 +127,10 @@ impl Links {
 impl Worker {
     /// The cluster's machine asks this worker to feed a stream to a node.
     pub(super) fn feed(&mut self, stream: StreamId, order: FeedOrder, now: Duration) {
+        if let Some(home) = self.moved_to(stream) {
+            self.mailbox.send(home, Mail::Link(Box::new(LinkMail::Feed { stream, order })));
+            return;
+        }
         let local = self.streams.find(stream);
         let entry = local.and_then(|local| self.streams.get_mut(local));
         let here = entry.filter(|entry| entry.is_here() || entry.granted.is_some());
@@ -153,6 +161,7 @@ impl Worker {
                 since: now,
                 feeds: BTreeMap::new(),
                 active: VecDeque::new(),
+                ended: Vec::new(),
                 idle_since: None,
                 shed: Duration::ZERO,
             };
@@ -187,10 +196,10 @@ impl Worker {
             taken: None,
             reader: None,
             queued: false,
-            allowance: 0,
+            credit: 0,
+            allowance: Duration::ZERO,
             said: now,
-            dated: Duration::ZERO,
-            players: 0,
+            players: None,
         };
         link.feeds.insert(message_stream, feed);
         if link.up {
@@ -202,6 +211,7 @@ impl Worker {
     pub(super) fn out_link_up(&mut self, own: &mut LinkConnection, to: NodeKey, now: Duration) {
         let Some(link) = self.links.out.get_mut(&to) else { return own.close_when_sent() };
         (link.up, link.token) = (true, None);
+        link.ended.clear();
         for (message_stream, feed) in &mut link.feeds {
             own.session.publish(*message_stream, &feed.order.name);
             if let Some(entry) = self.streams.get(feed.local) {
@@ -226,7 +236,7 @@ impl Worker {
     }
 
     /// Says where a stream goes on, by which way, and that it is still fed.
-    fn say_at(&mut self, to: NodeKey, message_stream: u32, now: Duration) {
+    pub(super) fn say_at(&mut self, to: NodeKey, message_stream: u32, now: Duration) {
         let Some(link) = self.links.out.get_mut(&to).filter(|link| link.up) else { return };
         let Some(feed) = link.feeds.get_mut(&message_stream) else { return };
         let Some(entry) = self.streams.get(feed.local) else { return };
@@ -239,8 +249,10 @@ impl Worker {
     }
 
     fn out_connection(&mut self, to: NodeKey) -> Option<&mut Box<LinkConnection>> {
-        let key = self.links.out.get(&to)?.connection?;
-        self.links.connections.get_mut(&key)
+        let out = self.links.out.get_mut(&to)?;
+        let link = self.links.connections.get_mut(&out.connection?)?;
+        out.say_ended(&mut link.session);
+        Some(link)
     }
 
     /// The node that is fed says something about a stream.
@@ -260,7 +272,7 @@ impl Worker {
                 feed.taken = Some(position);
                 self.open_reader(to, message_stream);
             }
-            Some(Message::Audience { players }) => feed.players = players,
+            Some(Message::Audience { players }) => feed.players = Some(players),
             _ => {}
         }
         Ok(())
@@ -280,6 +292,7 @@ impl Worker {
         if let Some(old) = feed.reader.take() {
             self.hub.close_feed(feed.log, &old);
         }
+        feed.allowance = Duration::ZERO;
         feed.reader = self.hub.open_feed(feed.log, message_stream, entry.origin.from, seq);
         if feed.reader.is_none() {
             let local = feed.local;
@@ -290,10 +303,19 @@ impl Worker {
         self.links.woken.push(to);
     }
 
-    /// Another source begins in a log, or the same goes on, which is said.
-    pub(in crate::worker) fn begin_source(&mut self, local: usize, term: Option<Term>) -> bool {
+    /// Another source begins in a log, or the same goes on, which is said. `ahead_micros`: see
+    /// [`Origin`].
+    pub(in crate::worker) fn begin_source(
+        &mut self,
+        local: usize,
+        term: Option<Term>,
+        ahead_micros: Option<i64>,
+    ) -> bool {
         let Some(entry) = self.streams.get_mut(local) else { return false };
         if term.is_none() {
+            // Nobody is fed it, under whatever term.
+            entry.origin = Origin::default();
+            self.end_feeds(local);
             return false;
         }
         let Some(log) = entry.log else { return false };
@@ -301,7 +323,7 @@ impl Worker {
         if !goes_on {
             self.hub.seal(log);
             let from = self.hub.log(log).map_or(0, crate::stream::Log::next);
-            entry.origin = crate::worker::mail::Origin { term, from, ahead_micros: 0 };
+            entry.origin = Origin { term, from, ahead_micros };
         }
         let (from, message_stream) = (entry.origin.from, entry.fed.message_stream);
         for to in entry.fed.to.clone() {
@@ -322,6 +344,10 @@ impl Worker {
 
     /// A stream comes another way.
     pub(super) fn repath(&mut self, stream: StreamId, path: &Path, now: Duration) {
+        if let Some(home) = self.moved_to(stream) {
+            let mail = LinkMail::Repath { stream, path: Arc::clone(path) };
+            return self.mailbox.send(home, Mail::Link(Box::new(mail)));
+        }
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
         let message_stream = entry.fed.message_stream;
@@ -336,6 +362,10 @@ impl Worker {
 
     /// A node is fed a stream no longer.
     pub(super) fn stop_feed(&mut self, stream: StreamId, to: NodeKey) {
+        if let Some(home) = self.moved_to(stream) {
+            let mail = LinkMail::StopFeed { stream, to };
+            return self.mailbox.send(home, Mail::Link(Box::new(mail)));
+        }
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
         let message_stream = entry.fed.message_stream;
@@ -348,12 +378,13 @@ impl Worker {
         let Some((local, order)) = feed.map(|feed| (feed.local, feed.order.clone())) else {
             return;
         };
-        self.forget_feed(to, message_stream, local);
+        // It may be that what was not wanted is over by now, and this is the next offer.
+        self.end_feed(to, message_stream, local);
         self.feed_ended(&order);
     }
 
     /// A stream cannot be fed to a node any longer, and the machine is told.
-    fn let_go(&mut self, to: NodeKey, message_stream: u32, local: usize) {
+    pub(super) fn let_go(&mut self, to: NodeKey, message_stream: u32, local: usize) {
         let feed = self.links.out.get(&to).and_then(|link| link.feeds.get(&message_stream));
         let order = feed.map(|feed| feed.order.clone());
         self.end_feed(to, message_stream, local);
@@ -367,9 +398,10 @@ impl Worker {
         let offered = self.links.out.get(&to).is_some_and(|link| link.up);
         if self.forget_feed(to, message_stream, local)
             && offered
-            && let Some(link) = self.out_connection(to)
+            && let Some(link) = self.links.out.get_mut(&to)
         {
-            link.session.close_stream(message_stream);
+            // The connection may be at hand elsewhere: it is said before whatever else is.
+            link.ended.push(message_stream);
             self.links.woken.push(to);
         }
     }
@@ -387,9 +419,20 @@ impl Worker {
         true
     }
 
+    /// The worker that became a stream's home while what the machine asks for was on its way here.
+    fn moved_to(&self, stream: StreamId) -> Option<WorkerIndex> {
+        let entry = self.streams.get(self.streams.find(stream)?)?;
+        match entry.place {
+            Place::There { home, .. } if entry.granted.is_none() && home != self.index() => {
+                Some(home)
+            }
+            _ => None,
+        }
+    }
+
     fn feed_ended(&mut self, order: &FeedOrder) {
-        let (name, to) = (Arc::clone(&order.name), order.to);
-        self.tell_seat(LinkMail::FeedEnded { name, to });
+        let (name, to, number) = (Arc::clone(&order.name), order.to, order.number);
+        self.tell_seat(LinkMail::FeedEnded { name, to, number });
     }
 
     /// A stream is gone from this worker, and with it whatever was fed of it.
@@ -441,83 +484,7 @@ impl Worker {
             .to
             .iter()
             .filter_map(|to| self.links.out.get(to)?.feeds.get(&entry.fed.message_stream));
-        feeds.fold(0, |sum, feed| sum.saturating_add(feed.players))
-    }
-
-    /// Keeps links alive, lets go of what they cannot carry, and closes those without streams.
-    pub(super) fn tend_out_links(&mut self, now: Duration) {
-        for to in self.links.out.keys().copied().collect::<Vec<_>>() {
-            self.keep_alive(to, now);
-            self.shed(to, now);
-            let Some(link) = self.links.out.get_mut(&to) else { continue };
-            let age = now.saturating_sub(link.since);
-            if !link.up && age >= self.limits.cluster_hello_timeout {
-                tracing::info!(node = %to, "a node that is to be fed does not greet in time");
-                let connection = link.connection;
-                self.close_out_link(to, connection, CloseReason::Timeout, now);
-                continue;
-            }
-            if !link.feeds.is_empty() {
-                continue;
-            }
-            let idle = *link.idle_since.get_or_insert(now);
-            if now.saturating_sub(idle) >= self.links.linger {
-                let connection = link.connection;
-                self.close_out_link(to, connection, CloseReason::Ended, now);
-            }
-        }
-    }
-
-    fn close_out_link(
-        &mut self,
-        to: NodeKey,
-        connection: Option<ConnectionKey>,
-        reason: CloseReason,
-        now: Duration,
-    ) {
-        self.end_out_link(to);
-        let link = connection.and_then(|key| self.links.connections.remove(&key));
-        if let Some(link) = link {
-            self.close_link(link, reason, None, now);
-        }
-    }
-
-    fn keep_alive(&mut self, to: NodeKey, now: Duration) {
-        let every = self.limits.link_keep_alive;
-        let Some(link) = self.links.out.get(&to).filter(|link| link.up) else { return };
-        let due = |feed: &OutFeed| now.saturating_sub(feed.said) >= every;
-        let due: Vec<u32> =
-            link.feeds.iter().filter(|(_, feed)| due(feed)).map(|(id, _)| *id).collect();
-        for message_stream in due {
-            self.say_at(to, message_stream, now);
-        }
-    }
-
-    /// A link that is behind by more than it may be feeds one stream less: that with the fewest
-    /// players. Of equal ones the one that is furthest behind goes.
-    fn shed(&mut self, to: NodeKey, now: Duration) {
-        let Some(link) = self.links.out.get_mut(&to) else { return };
-        if link.lag(&self.hub) < self.limits.link_lag_max
-            || now.saturating_sub(link.shed) < SHED_PAUSE
-        {
-            return;
-        }
-        link.shed = now;
-        let lag = |feed: &OutFeed| {
-            feed.reader.as_ref().map_or(Duration::ZERO, |own| self.hub.feed_lag(feed.log, own))
-        };
-        let running = link.feeds.iter().filter(|(_, feed)| feed.reader.is_some());
-        let least = running.min_by_key(|(_, feed)| (feed.players, std::cmp::Reverse(lag(feed))));
-        let Some((message_stream, feed)) = least else { return };
-        let (message_stream, local) = (*message_stream, feed.local);
-        tracing::warn!(
-            node = %to,
-            stream = &*feed.order.name,
-            players = feed.players,
-            "a stream is let go since the link to its node is behind"
-        );
-        self.cells.link_refused.at(LinkRefusal::Behind).increment();
-        self.let_go(to, message_stream, local);
+        feeds.fold(0, |sum, feed| sum.saturating_add(feed.players.unwrap_or(0)))
     }
 
     /// Whether a connection feeds a node.

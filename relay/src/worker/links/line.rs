@@ -13,12 +13,14 @@ use bytes::Bytes;
 use super::taking::Taking;
 use super::{LinkMail, Links, is_link_token};
 use crate::cluster::{Greeting, Line, NodeKey, Nonce};
+use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey, Operation};
+use crate::session::SessionError;
 use crate::session::link::{LinkEvent, LinkSession};
 use crate::worker::accept::failure;
 use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
 use crate::worker::mail::{Mail, Party};
-use crate::worker::receive::caught;
+use crate::worker::receive::{caught, close_reason};
 use crate::worker::{REGISTRAR, Worker};
 
 /// One connection to another node.
@@ -30,7 +32,8 @@ pub(super) struct LinkConnection {
     /// What waits for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
-    pub(super) sending: bool,
+    /// Since when a send has been under way.
+    sending: Option<Duration>,
     /// It ends when all of that is gone.
     closing: bool,
     pub(super) since: Duration,
@@ -52,6 +55,30 @@ pub(super) enum Kind {
     Taking(Taking),
     /// It feeds this node.
     Feeding(NodeKey),
+}
+
+/// Why a link has to end. What is only said comes of what the other end did.
+pub(super) struct Wrong {
+    reason: CloseReason,
+    why: String,
+}
+
+impl Wrong {
+    fn of_session(error: &SessionError) -> Self {
+        Self { reason: close_reason(error), why: error.to_string() }
+    }
+
+    /// A fault of this node.
+    fn ours() -> Self {
+        let why = "a panic in the session was caught".to_owned();
+        Self { reason: CloseReason::Fault, why }
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self { reason: CloseReason::Protocol, why }
+    }
 }
 
 /// What is being dialled.
@@ -78,7 +105,7 @@ impl LinkConnection {
             kind,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
-            sending: false,
+            sending: None,
             closing: false,
             since: now,
             bytes_in: 0,
@@ -103,7 +130,17 @@ impl LinkConnection {
         }
     }
 
-    fn is_stranger(&self) -> bool {
+    /// Whether a send is under way.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// Whether more waits for the other end than may.
+    pub(super) fn holds_too_much(&self, limits: &Limits) -> bool {
+        self.outbox_bytes > limits.link_queue_bytes_max
+    }
+
+    pub(super) fn is_stranger(&self) -> bool {
         matches!(self.kind, Kind::Stranger | Kind::Greets(_))
     }
 
@@ -135,21 +172,28 @@ impl Worker {
         now: Duration,
     ) {
         // Who drains goes on taking what its players play.
-        if self.links.strangers >= self.limits.cluster_strangers_max {
-            self.refuse_link(peer, LinkRefusal::Strangers, &"too many have not greeted yet", now);
+        let why = if self.links.strangers >= self.limits.cluster_strangers_max {
+            Some("too many have not greeted yet")
+        } else if self.strangers_of(peer.ip()) >= self.limits.cluster_strangers_per_address_max {
+            Some("too many of this address have not greeted yet")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.refuse_link(peer, LinkRefusal::Strangers, &why, now);
             self.operations.push(Operation::Close { connection: key });
             return;
         }
         self.links.strangers += 1;
         let session = LinkSession::accept(&self.limits, self.random.u64(..));
-        self.begin_link(LinkConnection::new(key, peer, session, Kind::Stranger, now));
+        self.begin_link(LinkConnection::new(key, peer, session, Kind::Stranger, now), now);
     }
 
-    fn begin_link(&mut self, mut link: LinkConnection) {
+    fn begin_link(&mut self, mut link: LinkConnection, now: Duration) {
         self.cells.opened(Transport::Rtmp);
         self.cells.changed_role(Role::Pending, Role::Link, Transport::Rtmp);
         self.operations.push(Operation::Receive { connection: link.key });
-        self.send_link(&mut link);
+        self.send_link(&mut link, now);
         self.links.connections.insert(link.key, Box::new(link));
     }
 
@@ -191,22 +235,19 @@ impl Worker {
             }
         };
         let session = LinkSession::dial(&self.limits, self.random.u64(..));
-        self.begin_link(LinkConnection::new(key, peer, session, kind, now));
+        self.begin_link(LinkConnection::new(key, peer, session, kind, now), now);
     }
 
-    pub(in crate::worker) fn link_not_dialled(
-        &mut self,
-        token: u64,
-        error: &io::Error,
-        now: Duration,
-    ) {
+    pub(in crate::worker) fn link_not_dialled(&mut self, token: u64, error: &io::Error) {
         match self.links.dialling.remove(&token) {
             Some(Dialled::Control(line)) => {
                 tracing::debug!(%error, "a node cannot be reached");
-                self.line_closed(line, now);
+                self.line_closed(line);
             }
             Some(Dialled::Media(to)) => {
-                tracing::info!(node = %to, %error, "a node that is to be fed cannot be reached");
+                let streams = self.links.out.get(&to).map_or(0, super::feeding::OutLink::len);
+                let text = "a node that is to be fed cannot be reached";
+                tracing::info!(node = %to, streams, %error, "{text}");
                 self.end_out_link(to);
             }
             None => {}
@@ -232,13 +273,13 @@ impl Worker {
                 self.operations.push(Operation::Receive { connection: key });
                 self.put_link(link, now);
             }
-            Err(why) => {
+            Err(Wrong { reason, why }) => {
                 // Whoever is no node is told so first.
-                self.send_link(&mut link);
-                if link.is_stranger() {
+                self.send_link(&mut link, now);
+                if link.is_stranger() && reason != CloseReason::Fault {
                     self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
                 }
-                self.close_link(link, CloseReason::Protocol, Some(&why), now);
+                self.close_link(link, reason, Some(&why));
             }
         }
     }
@@ -248,14 +289,14 @@ impl Worker {
         link: &mut LinkConnection,
         mut input: &[u8],
         now: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         while !link.closing {
             let LinkConnection { session, kind, .. } = &mut *link;
             let event = match caught(|| session.next_event(&mut input, now)) {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("a panic in the session was caught".to_owned()),
+                Ok(Err(error)) => return Err(Wrong::of_session(&error)),
+                Err(_) => return Err(Wrong::ours()),
             };
             match (event, kind) {
                 (LinkEvent::Media { message_stream, message }, Kind::Taking(taking)) => {
@@ -265,7 +306,7 @@ impl Worker {
                     self.take_media(taking, message_stream, None, now);
                 }
                 (LinkEvent::Media { .. } | LinkEvent::Unusable { .. }, _) => {}
-                (LinkEvent::Open, _) => self.link_open(link),
+                (LinkEvent::Open, _) => self.link_open(link, now),
                 (LinkEvent::Data { message_stream: 0, payload }, _) => {
                     self.link_heard(link, &payload, now)?;
                 }
@@ -292,7 +333,7 @@ impl Worker {
                     | LinkEvent::Close { .. }
                     | LinkEvent::Unwanted { .. },
                     _,
-                ) => return Err("streams came before the greeting was over".to_owned()),
+                ) => return Err("streams came before the greeting was over".to_owned().into()),
             }
         }
         Ok(())
@@ -301,19 +342,16 @@ impl Worker {
     /// Says what is to be said on a connection, and puts it back into the table.
     pub(super) fn put_link(&mut self, mut link: Box<LinkConnection>, now: Duration) {
         link.collect_output();
-        if link.outbox_bytes > self.limits.link_queue_bytes_max {
-            self.cells.link_refused.at(LinkRefusal::Queue).increment();
-            let why = "it does not read what it is told";
-            self.close_link(link, CloseReason::Slow, Some(&why), now);
-            return;
+        if link.holds_too_much(&self.limits) {
+            return self.close_unread(link);
         }
         match link.kind {
             // Goes with the next media.
             Kind::Feeding(to) => self.links.woken.push(to),
-            _ => self.send_link(&mut link),
+            _ => self.send_link(&mut link, now),
         }
-        if link.closing && !link.sending {
-            self.close_link(link, CloseReason::Ended, None, now);
+        if link.closing && !link.is_sending() {
+            self.close_link(link, CloseReason::Ended, None);
             return;
         }
         self.links.connections.insert(link.key, link);
@@ -331,17 +369,29 @@ impl Worker {
         self.put_link(link, now);
     }
 
-    fn send_link(&mut self, link: &mut LinkConnection) {
+    /// Lets go of a node that does not read what it is told.
+    pub(super) fn close_unread(&mut self, link: Box<LinkConnection>) {
+        self.cells.link_refused.at(LinkRefusal::Queue).increment();
+        let why = "it does not read what it is told";
+        self.close_link(link, CloseReason::Slow, Some(&why));
+    }
+
+    fn send_link(&mut self, link: &mut LinkConnection, now: Duration) {
         link.collect_output();
-        if !link.sending && !link.outbox.is_empty() {
+        if !link.is_sending() && !link.outbox.is_empty() {
             let slices: Vec<Bytes> = link.take_outbox().into();
-            self.send_slices(link, slices);
+            self.send_slices(link, slices, now);
         }
     }
 
     /// Sends; nothing may be under way.
-    pub(super) fn send_slices(&mut self, link: &mut LinkConnection, slices: Vec<Bytes>) {
-        link.sending = true;
+    pub(super) fn send_slices(
+        &mut self,
+        link: &mut LinkConnection,
+        slices: Vec<Bytes>,
+        now: Duration,
+    ) {
+        link.sending = Some(now);
         self.cells.sends.increment();
         let batch = Batch::Many(slices);
         self.operations.push(Operation::Send { connection: link.key, batch });
@@ -349,7 +399,7 @@ impl Worker {
 
     pub(in crate::worker) fn link_sent(&mut self, key: ConnectionKey, bytes: usize, now: Duration) {
         let Some(link) = self.links.connections.get_mut(&key) else { return };
-        link.sending = false;
+        link.sending = None;
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         link.bytes_out += count;
         self.cells.egress_bytes.at(Role::Link).add(count);
@@ -377,7 +427,7 @@ impl Worker {
         }
         let reason = error.map_or(CloseReason::Eof, failure);
         let detail = error.map(|error| error as &dyn Display);
-        self.close_link(link, reason, detail, now);
+        self.close_link(link, reason, detail);
     }
 
     /// Ends a connection, and with it the streams on it.
@@ -386,7 +436,6 @@ impl Worker {
         link: Box<LinkConnection>,
         reason: CloseReason,
         detail: Option<&dyn Display>,
-        now: Duration,
     ) {
         self.links.strangers -= usize::from(link.is_stranger());
         self.cells.closed(Role::Link, Role::Link, Transport::Rtmp, reason);
@@ -402,7 +451,7 @@ impl Worker {
         match link.kind {
             Kind::Stranger | Kind::Greets(_) => {}
             Kind::Control(_) if link.closing => {}
-            Kind::Control(line) => self.line_closed(line, now),
+            Kind::Control(line) => self.line_closed(line),
             Kind::Taking(taking) => self.taking_ended(key, taking),
             Kind::Dials(to, _) | Kind::Feeding(to) => {
                 if self.links.out.get(&to).is_some_and(|link| link.connection == Some(key)) {
@@ -413,7 +462,7 @@ impl Worker {
     }
 
     /// A control connection broke, or could not be opened.
-    pub(super) fn line_closed(&mut self, line: Line, _now: Duration) {
+    pub(super) fn line_closed(&mut self, line: Line) {
         self.mailbox.send(REGISTRAR, Mail::Link(Box::new(LinkMail::Closed { line })));
     }
 
@@ -430,12 +479,10 @@ impl Worker {
             *count += 1;
         }
         self.cells.link_refused.at(why).increment();
-        let told = self.links.told_refusal.is_some_and(|at| now < at + Duration::from_secs(1));
-        if told {
-            tracing::debug!(%peer, reason = why.label(), %detail, "link refused");
-        } else {
-            self.links.told_refusal = Some(now);
+        if self.links.told_refusal.may_tell(now) {
             tracing::warn!(%peer, reason = why.label(), %detail, "link refused");
+        } else {
+            tracing::debug!(%peer, reason = why.label(), %detail, "link refused");
         }
     }
 
@@ -453,8 +500,26 @@ impl Worker {
         nonce
     }
 
-    /// Closes links that took too long to greet.
+    /// Closes links whose batch has not gone in time, whatever the reason.
+    fn end_stalled_links(&mut self, now: Duration) {
+        let most = self.limits.send_stall_max;
+        let is_stalled = |link: &&Box<LinkConnection>| {
+            link.sending.is_some_and(|since| now.saturating_sub(since) >= most)
+        };
+        let stalled = self.links.connections.values().filter(is_stalled);
+        let mut stalled: Vec<ConnectionKey> = stalled.map(|link| link.key).collect();
+        stalled.sort_unstable();
+        for key in stalled {
+            let Some(link) = self.links.connections.remove(&key) else { continue };
+            self.cells.link_refused.at(LinkRefusal::Stalled).increment();
+            let why = "a batch was not gone within send_stall_max";
+            self.close_link(link, CloseReason::Slow, Some(&why));
+        }
+    }
+
+    /// Closes links that took too long to greet, or to take what they are sent.
     pub(super) fn end_late_links(&mut self, now: Duration) {
+        self.end_stalled_links(now);
         let most = self.limits.cluster_hello_timeout;
         let is_late = |link: &LinkConnection| now.saturating_sub(link.since) >= most;
         let greets = |link: &LinkConnection| {
@@ -469,7 +534,7 @@ impl Worker {
             if !link.closing {
                 self.refuse_link(link.peer, LinkRefusal::Timeout, &why, now);
             }
-            self.close_link(link, CloseReason::Timeout, Some(&why), now);
+            self.close_link(link, CloseReason::Timeout, Some(&why));
         }
     }
 
@@ -481,7 +546,7 @@ impl Worker {
         for key in keys {
             let Some(mut link) = self.links.connections.remove(&key) else { continue };
             link.close_when_sent();
-            self.close_link(link, CloseReason::Drain, None, now);
+            self.close_link(link, CloseReason::Drain, None);
         }
     }
 }

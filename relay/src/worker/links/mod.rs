@@ -4,7 +4,9 @@
 //!   worker 0      seat.rs      the machine, the registrar's news to it and its commands
 //!   every worker  line.rs      connections between nodes: accepted, dialled, read, sent to, ended
 //!                 control.rs   messages between nodes, on their way to worker 0 and from it
+//!                 strangers.rs whom there are places for
 //!                 feeding.rs   streams at home here that other nodes are fed, one link to each
+//!                 tending.rs   what they are looked after for, and what is let go
 //!                 pump.rs      what a link is sent next
 //!                 taking.rs    streams that other nodes feed
 //!                 siblings.rs  the other nodes as places for clients
@@ -27,7 +29,9 @@ mod pump;
 mod seat;
 mod shares;
 mod siblings;
+mod strangers;
 mod taking;
+mod tending;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -41,6 +45,7 @@ use self::feeding::OutLink;
 use self::line::{Dialled, LinkConnection};
 use self::seat::Seat;
 use self::siblings::Siblings;
+use super::accept::LastLine;
 use super::labels::LinkRefusal;
 use super::local::{LocalStream, Place};
 use super::mail::{Party, StreamId};
@@ -77,8 +82,8 @@ pub(super) struct Links {
     out: BTreeMap<NodeKey, OutLink>,
     /// The last message stream id given to a stream that is fed.
     message_stream: u32,
-    /// The clocks of other nodes beside ours.
-    clocks: HashMap<NodeKey, ClockOffset>,
+    /// The other nodes that are known, and their clocks beside ours.
+    known: HashMap<NodeKey, Option<ClockOffset>>,
     /// The other nodes as places for clients.
     pub(super) siblings: Siblings,
     /// Streams fed from here, as last added to those of the node.
@@ -88,7 +93,7 @@ pub(super) struct Links {
     /// Links that this worker refused, by reason.
     refused: [u64; LinkRefusal::COUNT],
     /// When a line last told of a connection that was refused.
-    told_refusal: Option<Duration>,
+    told_refusal: LastLine,
 }
 
 /// One thing that links and the machine say to each other, from one worker to another.
@@ -110,6 +115,8 @@ pub(super) enum LinkMail {
     Quiet { name: Arc<str>, from: NodeKey, by: Party },
     /// To worker 0: it is offered no longer.
     Unfed { name: Arc<str>, from: NodeKey, by: Party },
+    /// To worker 0: it was taken up, and this node has no room for it.
+    Declined { name: Arc<str>, from: NodeKey, by: Party },
     /// To a link: what is fed there is not wanted.
     Drop { connection: ConnectionKey, message_stream: u32 },
     /// To a link: so many players of this node depend on it.
@@ -121,20 +128,24 @@ pub(super) enum LinkMail {
     /// To a stream's home: feed it to this node no longer.
     StopFeed { stream: StreamId, to: NodeKey },
     /// To worker 0: what was to be fed was refused, or cannot be.
-    FeedEnded { name: Arc<str>, to: NodeKey },
+    FeedEnded { name: Arc<str>, to: NodeKey, number: u64 },
     /// To worker 0, from itself: a link is to be read into a stream's log.
     Adopted { name: Arc<str> },
     /// To worker 0, from itself: no node publishes a stream any more.
     Vanished { name: Arc<str> },
     /// To every worker: the other nodes that are there and stay.
     Siblings { siblings: Siblings },
-    /// To every worker: the clocks of other nodes.
-    Clocks { clocks: Arc<[(NodeKey, ClockOffset)]> },
+    /// To whoever has a control connection: the other end has proven that it is a node.
+    Met { connection: ConnectionKey },
+    /// To every worker: the nodes that are known, and their clocks where those are.
+    Known { nodes: Arc<[(NodeKey, Option<ClockOffset>)]> },
 }
 
 /// A stream to be fed to a node.
 #[derive(Clone, Debug)]
 pub(super) struct FeedOrder {
+    /// No two have the same.
+    pub(super) number: u64,
     pub(super) name: Arc<str>,
     pub(super) term: Term,
     pub(super) to: NodeKey,
@@ -175,6 +186,12 @@ impl Links {
     pub(super) fn is_fed(&self, entry: &LocalStream) -> bool {
         let Place::Here { publisher: Some(party), .. } = &entry.place else { return false };
         self.is_link(party.connection)
+    }
+
+    /// Whether another node publishes a stream, or keeps its name for its publisher.
+    pub(super) fn is_published_elsewhere(&self, name: &str) -> bool {
+        let known = self.seat.as_ref().and_then(|seat| seat.cluster.stream(name));
+        known.is_some_and(|known| known.term.is_some() && !known.local)
     }
 
     /// When the cluster's machine is to be looked at.

@@ -19,11 +19,9 @@ const QUANTUM: i64 = 64 << 10;
 /// Most bytes of one send, but for the last message in it.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Most slices of one send: it leaves in a few system calls.
-const BATCH_SLICES: usize = 64;
-
-/// How often it is said how old a stream's messages are.
-const DATED_EVERY: Duration = Duration::from_secs(1);
+/// Most slices of one send: it leaves in a few system calls. With this many streams that each have
+/// a small segment at every flush are carried in few round trips of the reactor.
+const BATCH_SLICES: usize = 256;
 
 /// What comes of looking at a feed.
 enum Turn {
@@ -54,14 +52,20 @@ impl Worker {
         let Some(mut link) = self.links.out.remove(&to) else { return };
         let key = link.connection;
         if let Some(mut own) = key.and_then(|key| self.links.connections.remove(&key)) {
+            link.say_ended(&mut own.session);
             own.collect_output();
-            if !own.sending {
+            if own.holds_too_much(&self.limits) {
+                self.links.out.insert(to, link);
+                self.close_unread(own);
+                return;
+            }
+            if !own.is_sending() {
                 let mut slices: Vec<Bytes> = own.take_outbox().into();
                 if Self::is_feeding(&own) {
                     self.fill_link(&mut link, &mut own.session, &mut slices, now);
                 }
                 if !slices.is_empty() {
-                    self.send_slices(&mut own, slices);
+                    self.send_slices(&mut own, slices, now);
                 }
             }
             self.links.connections.insert(own.key, own);
@@ -81,10 +85,11 @@ impl Worker {
         while room > 0 && slices.len() < BATCH_SLICES {
             let Some(message_stream) = link.active.pop_front() else { return };
             let Some(feed) = link.feeds.get_mut(&message_stream) else { continue };
-            feed.allowance += QUANTUM;
+            // What a full batch kept it from using is not saved up.
+            feed.credit = (feed.credit + QUANTUM).min(2 * QUANTUM);
             match self.send_of(feed, message_stream, session, slices, &mut room, now) {
                 Turn::More => link.active.push_back(message_stream),
-                Turn::Idle => (feed.queued, feed.allowance) = (false, 0),
+                Turn::Idle => (feed.queued, feed.credit) = (false, 0),
             }
         }
     }
@@ -100,13 +105,15 @@ impl Worker {
     ) -> Turn {
         while *room > 0 && slices.len() < BATCH_SLICES {
             let Some(reader) = &mut feed.reader else { return Turn::Idle };
-            let Ok(most @ 1..) = usize::try_from(feed.allowance) else { return Turn::More };
+            let Ok(most @ 1..) = usize::try_from(feed.credit) else { return Turn::More };
             let most = most.min(*room);
             match self.hub.next_of_feed(feed.log, reader, most, slices) {
                 FeedStep::Nothing => return Turn::Idle,
                 FeedStep::Start(start) => {
                     let Some(entry) = self.streams.get(feed.local) else { return Turn::Idle };
-                    feed.dated = now;
+                    if start.headers.is_some() {
+                        feed.allowance = self.hub.feed_lag(feed.log, reader);
+                    }
                     if let Some(headers) = start.headers {
                         session.say(message_stream, &Message::Headers.encode());
                         slices.extend(session.take_output());
@@ -119,7 +126,7 @@ impl Worker {
                 FeedStep::Sent { bytes, carried } => {
                     feed.said = now;
                     *room = room.saturating_sub(bytes);
-                    feed.allowance -= i64::try_from(bytes).unwrap_or(i64::MAX);
+                    feed.credit -= i64::try_from(bytes).unwrap_or(i64::MAX);
                     for (kind, count) in [
                         (MessageKind::Audio, carried.audio),
                         (MessageKind::Video, carried.video),
@@ -131,19 +138,5 @@ impl Worker {
             }
         }
         Turn::More
-    }
-
-    /// Has it said with its next message how old that is.
-    pub(super) fn date_feeds(&mut self, now: Duration) {
-        for link in self.links.out.values_mut() {
-            for feed in link.feeds.values_mut() {
-                if now.saturating_sub(feed.dated) >= DATED_EVERY
-                    && let Some(reader) = &mut feed.reader
-                {
-                    reader.say_again();
-                    feed.dated = now;
-                }
-            }
-        }
     }
 }

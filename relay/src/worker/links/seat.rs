@@ -28,6 +28,12 @@ pub(super) struct Seat {
     takers: BTreeMap<(Arc<str>, NodeKey), Party>,
     /// Which node's link is to be read into each stream's log.
     adopted: BTreeMap<Arc<str>, (NodeKey, Term)>,
+    /// The last order to feed each stream to a node, by its number: whatever is heard of an earlier
+    /// one is over.
+    orders: BTreeMap<(Arc<str>, NodeKey), u64>,
+    ordered: u64,
+    /// Links that the machine refused for want of a place, as last seen.
+    strangers_refused: u64,
     /// When clocks were last told to all workers, and audiences to feeders.
     told_clocks: Duration,
     told_audiences: Duration,
@@ -55,6 +61,9 @@ impl Seat {
             lines: HashMap::new(),
             takers: BTreeMap::new(),
             adopted: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            ordered: 0,
+            strangers_refused: 0,
             told_clocks: Duration::ZERO,
             told_audiences: Duration::ZERO,
             told_siblings: Siblings::default(),
@@ -73,39 +82,60 @@ impl Seat {
 
 impl Worker {
     /// Tells the machine something and does what it asks for.
-    pub(super) fn with_cluster(&mut self, tell: impl FnOnce(&mut Cluster)) {
+    pub(super) fn with_cluster(&mut self, now: Duration, tell: impl FnOnce(&mut Cluster)) {
         let Some(seat) = &mut self.links.seat else { return };
         tell(&mut seat.cluster);
         while let Some(command) =
             self.links.seat.as_mut().and_then(|seat| seat.cluster.next_command())
         {
-            self.obey_cluster(command);
+            self.obey_cluster(command, now);
+        }
+    }
+
+    /// There are other limits from now on.
+    pub(in crate::worker) fn limit_cluster(&mut self) {
+        if let Some(seat) = &mut self.links.seat {
+            seat.cluster.set_limits(&self.limits);
         }
     }
 
     /// Does what is due.
     pub(in crate::worker) fn drive_cluster(&mut self, now: Duration) {
         if self.links.next_due().is_some_and(|due| due <= now) {
-            self.with_cluster(|cluster| cluster.tick(now));
+            self.with_cluster(now, |cluster| cluster.tick(now));
         }
     }
 
     /// The addresses of nodes were looked up.
     pub(in crate::worker) fn take_peers(&mut self, addresses: &[SocketAddr], now: Duration) {
-        self.with_cluster(|cluster| cluster.addresses(addresses, now));
+        self.with_cluster(now, |cluster| cluster.addresses(addresses, now));
     }
 
     /// A request to the registrar, which lives on this worker.
     pub(in crate::worker) fn decide(&mut self, mut request: Request, now: Duration) {
         if let Some(seat) = &self.links.seat {
             match &mut request {
-                Request::Claim { publisher, name, conflict: PublishConflict::Reject, .. }
-                    if seat.cluster.is_busy(name) =>
-                {
-                    let (publisher, refusal) = (*publisher, Refusal::Busy);
-                    let order = Order::Refuse { publisher, refusal };
-                    self.mailbox.send(publisher.worker, Mail::Order(order));
-                    return;
+                Request::Claim { publisher, name, address, conflict, .. } => {
+                    let busy = seat.cluster.is_busy(name);
+                    let refusal = if busy && *conflict == PublishConflict::Reject {
+                        Some(Refusal::Busy)
+                    } else if let Err(why) = seat.cluster.may_claim(name) {
+                        tracing::warn!(stream = &**name, detail = %why, "publish refused");
+                        Some(Refusal::TooManyStreams)
+                    } else if busy
+                        && let Some(registrar) = &mut self.registrar
+                        && registrar.holds_off(name, *address, now, &self.limits)
+                    {
+                        Some(Refusal::HeldOff)
+                    } else {
+                        None
+                    };
+                    if let Some(refusal) = refusal {
+                        let publisher = *publisher;
+                        let order = Order::Refuse { publisher, refusal };
+                        self.mailbox.send(publisher.worker, Mail::Order(order));
+                        return;
+                    }
                 }
                 Request::Want { name, unknown, .. }
                     if seat.cluster.stream(name).is_some_and(|known| known.term.is_some()) =>
@@ -144,12 +174,18 @@ impl Worker {
         act(registrar, &mut |to, mail| sent.push((to, mail)));
         let tidings = registrar.take_tidings();
         for (to, mut mail) in sent {
-            if let Mail::Order(Order::Grant { name, term: term @ None, .. }) = &mut mail {
+            if let Mail::Order(Order::Grant { name, term: term @ None, link: false, .. }) =
+                &mut mail
+            {
                 let name = Arc::clone(name);
                 let mut granted = None;
-                self.with_cluster(|cluster| {
+                self.with_cluster(now, |cluster| {
                     granted = cluster.claim(&name, Conflict::Takeover, now).ok();
                 });
+                if granted.is_none() {
+                    // It became full while the claim waited for another publisher to yield.
+                    tracing::warn!(stream = &*name, "the stream is published on this node only");
+                }
                 *term = granted;
             }
             self.mailbox.send(to, mail);
@@ -161,17 +197,19 @@ impl Worker {
 
     fn hear_tiding(&mut self, tiding: Tiding, now: Duration) {
         match tiding {
-            Tiding::Wanted(name) => self.with_cluster(|cluster| cluster.wanted(&name, now)),
-            Tiding::Unwanted(name) => self.with_cluster(|cluster| cluster.unwanted(&name, now)),
-            Tiding::Live(name) => self.with_cluster(|cluster| cluster.live(&name, now)),
+            Tiding::Wanted(name) => self.with_cluster(now, |cluster| cluster.wanted(&name, now)),
+            Tiding::Unwanted(name) => {
+                self.with_cluster(now, |cluster| cluster.unwanted(&name, now))
+            }
+            Tiding::Live(name) => self.with_cluster(now, |cluster| cluster.live(&name, now)),
             Tiding::Resting(name) => {
-                self.with_cluster(|cluster| cluster.resting(&name, now));
+                self.with_cluster(now, |cluster| cluster.resting(&name, now));
                 self.claim_adopted(&name, now);
             }
-            Tiding::Ended(name) => self.with_cluster(|cluster| cluster.released(&name, now)),
+            Tiding::Ended(name) => self.with_cluster(now, |cluster| cluster.released(&name, now)),
             Tiding::Rate(name, rate) => {
                 let kbit = u32::try_from(rate / 125).unwrap_or(u32::MAX);
-                self.with_cluster(|cluster| cluster.set_rate(&name, kbit));
+                self.with_cluster(now, |cluster| cluster.set_rate(&name, kbit));
             }
         }
     }
@@ -181,14 +219,34 @@ impl Worker {
         let Some(seat) = &self.links.seat else { return };
         let Some((from, term)) = seat.adopted.get(name).copied() else { return };
         let Some(party) = seat.takers.get(&(Arc::clone(name), from)).copied() else { return };
-        let holder = self.registrar.as_ref().and_then(|registrar| registrar.holder(name));
-        if holder.is_some_and(|(_, link)| !link) {
+        let Some(registrar) = &self.registrar else { return };
+        if registrar.holder(name).is_some_and(|(_, link)| !link) {
             return;
         }
+        if registrar.home(name).is_none() && self.is_out_of_memory() {
+            self.drop_taking(party);
+            self.decline(name, from, now);
+            return;
+        }
+        let players = registrar.players_of(name);
         let settings = Arc::clone(&self.settings);
         self.with_registrar(now, |registrar, send| {
             registrar.claim_link(party, name, term, now, &settings, send);
         });
+        // The feeder knows from the start for how many it is.
+        self.tell_audience_of(party, players);
+    }
+
+    /// There is no room for a stream that was taken up: it is asked for again later.
+    fn decline(&mut self, name: &Arc<str>, from: NodeKey, now: Duration) {
+        let Some(seat) = &mut self.links.seat else { return };
+        seat.takers.remove(&(Arc::clone(name), from));
+        if seat.adopted.get(name).is_some_and(|(node, _)| *node == from) {
+            seat.adopted.remove(name);
+        }
+        self.cells.link_refused.at(LinkRefusal::NoRoom).increment();
+        tracing::warn!(stream = &**name, node = %from, "there is no room for a stream of that node");
+        self.with_cluster(now, |cluster| cluster.declined(name, from, now));
     }
 
     /// What links tell the machine.
@@ -197,14 +255,14 @@ impl Worker {
         match mail {
             LinkMail::Opened { line, from, party } => {
                 seat.lines.insert(line, Place::Open(party.worker, party.connection));
-                self.with_cluster(|cluster| cluster.accepted(line, from, None, now));
+                self.with_cluster(now, |cluster| cluster.accepted(line, from, None, now));
             }
             LinkMail::Heard { line, payload } => {
-                self.with_cluster(|cluster| cluster.received(line, &payload, now));
+                self.with_cluster(now, |cluster| cluster.received(line, &payload, now));
             }
             LinkMail::Closed { line } => {
                 let known = seat.lines.remove(&line).is_some();
-                self.with_cluster(|cluster| {
+                self.with_cluster(now, |cluster| {
                     if known {
                         cluster.closed(line, now);
                     }
@@ -217,14 +275,14 @@ impl Worker {
                 if let Some(before) = moved {
                     self.drop_taking(before);
                 }
-                self.with_cluster(|cluster| cluster.fed(&name, from, term, &path, now));
+                self.with_cluster(now, |cluster| cluster.fed(&name, from, term, &path, now));
                 if moved.is_some() && reads {
                     self.claim_adopted(&name, now);
                 }
             }
             LinkMail::Quiet { name, from, by } => {
                 let known = seat.takers.get(&(Arc::clone(&name), from)) == Some(&by);
-                self.with_cluster(|cluster| {
+                self.with_cluster(now, |cluster| {
                     if known {
                         cluster.quiet(&name, from, now);
                     }
@@ -237,7 +295,12 @@ impl Worker {
                     if seat.adopted.get(&name).is_some_and(|(node, _)| *node == from) {
                         seat.adopted.remove(&name);
                     }
-                    self.with_cluster(|cluster| cluster.unfed(&name, from, now));
+                    self.with_cluster(now, |cluster| cluster.unfed(&name, from, now));
+                }
+            }
+            LinkMail::Declined { name, from, by } => {
+                if seat.takers.get(&(Arc::clone(&name), from)) == Some(&by) {
+                    self.decline(&name, from, now);
                 }
             }
             LinkMail::Adopted { name } => self.claim_adopted(&name, now),
@@ -245,14 +308,18 @@ impl Worker {
                 let limits = Arc::clone(&self.limits);
                 self.with_registrar(now, |registrar, _| registrar.vanished(&name, now, &limits));
             }
-            LinkMail::FeedEnded { name, to } => {
-                self.with_cluster(|cluster| cluster.feed_ended(&name, to, now));
+            LinkMail::FeedEnded { name, to, number } => {
+                let key = (Arc::clone(&name), to);
+                if seat.orders.get(&key) == Some(&number) {
+                    seat.orders.remove(&key);
+                    self.with_cluster(now, |cluster| cluster.feed_ended(&name, to, now));
+                }
             }
             _ => {}
         }
     }
 
-    fn obey_cluster(&mut self, command: Command) {
+    fn obey_cluster(&mut self, command: Command, now: Duration) {
         match command {
             Command::Dial { line, address } => {
                 let token = self.dial_link(Dialled::Control(line), address);
@@ -280,8 +347,15 @@ impl Worker {
             }
             // Players learn of a stream when its link is granted; those who would be refused are
             // judged by the directory.
-            Command::Appeared { .. } => {}
+            Command::Appeared { name, .. } => {
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.changed_elsewhere(&name);
+                }
+            }
             Command::Vanished { name } => {
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.changed_elsewhere(&name);
+                }
                 self.tell_seat(LinkMail::Vanished { name });
             }
             Command::Yield { name, .. } => {
@@ -291,14 +365,27 @@ impl Worker {
                     let order = Mail::Order(Order::Overtaken { publisher });
                     self.mailbox.send(publisher.worker, order);
                 }
+                if let Some(registrar) = &mut self.registrar {
+                    registrar.overtaken(&name, now, &self.limits);
+                }
+            }
+            Command::Met { line } => {
+                let place = self.links.seat.as_ref().and_then(|seat| seat.lines.get(&line));
+                if let Some(Place::Open(worker, connection)) = place.copied() {
+                    self.mail_link(worker, LinkMail::Met { connection });
+                }
             }
             Command::Feed { name, term, to, address, path } => {
-                let order = FeedOrder { name, term, to, address, path };
+                let Some(seat) = &mut self.links.seat else { return };
+                seat.ordered += 1;
+                let number = seat.ordered;
+                seat.orders.insert((Arc::clone(&name), to), number);
+                let order = FeedOrder { number, name, term, to, address, path };
                 match self.home(&order.name) {
                     Some((stream, home)) => self.mail_link(home, LinkMail::Feed { stream, order }),
                     None => {
                         let (name, to) = (order.name, order.to);
-                        self.tell_seat(LinkMail::FeedEnded { name, to });
+                        self.tell_seat(LinkMail::FeedEnded { name, to, number });
                     }
                 }
             }
@@ -308,6 +395,9 @@ impl Worker {
                 }
             }
             Command::StopFeed { name, to } => {
+                if let Some(seat) = &mut self.links.seat {
+                    seat.orders.remove(&(Arc::clone(&name), to));
+                }
                 if let Some((stream, home)) = self.home(&name) {
                     self.mail_link(home, LinkMail::StopFeed { stream, to });
                 }
@@ -358,8 +448,8 @@ impl Worker {
             return;
         }
         self.end_late_links(now);
+        self.end_unknown_links(now);
         self.hear_silence(now);
-        self.date_feeds(now);
         self.tend_out_links(now);
         self.show_links();
         let Some(seat) = &mut self.links.seat else { return };
@@ -381,9 +471,15 @@ impl Worker {
             let own = self.links.refused.get(index).copied().unwrap_or(0);
             self.cells.link_refused.at(LinkRefusal::at(index)).set(own + count);
         }
+        let refused = counters.strangers_refused;
+        let more = refused - std::mem::replace(&mut seat.strangers_refused, refused);
+        if more > 0 {
+            self.cells.link_refused.at(LinkRefusal::Strangers).add(more);
+            tracing::warn!(links = more, "links refused: too many have not greeted yet");
+        }
         if now >= seat.told_clocks + CLOCKS_EVERY {
             seat.told_clocks = now;
-            self.tell_clocks();
+            self.tell_known();
         }
         let Some(seat) = &mut self.links.seat else { return };
         if now >= seat.told_audiences + AUDIENCES_EVERY {
@@ -392,15 +488,12 @@ impl Worker {
         }
     }
 
-    fn tell_clocks(&mut self) {
+    fn tell_known(&mut self) {
         let Some(seat) = &self.links.seat else { return };
-        let known = seat.cluster.peers().filter_map(|peer| Some((peer.identity.key, peer.clock?)));
-        let clocks: Arc<[_]> = known.collect();
-        if clocks.is_empty() {
-            return;
-        }
+        let known = seat.cluster.peers().map(|peer| (peer.identity.key, peer.clock));
+        let nodes: Arc<[_]> = known.collect();
         for worker in 0..self.mailbox.workers() {
-            self.mail_link(worker, LinkMail::Clocks { clocks: Arc::clone(&clocks) });
+            self.mail_link(worker, LinkMail::Known { nodes: Arc::clone(&nodes) });
         }
     }
 
@@ -408,18 +501,23 @@ impl Worker {
         let (Some(seat), Some(registrar)) = (&self.links.seat, &self.registrar) else { return };
         let audience = |(name, (from, _)): (&Arc<str>, &(NodeKey, Term))| {
             let party = *seat.takers.get(&(Arc::clone(name), *from))?;
-            Some((party, u32::try_from(registrar.players_of(name)).unwrap_or(u32::MAX)))
+            Some((party, registrar.players_of(name)))
         };
-        let audiences: Vec<(Party, u32)> = seat.adopted.iter().filter_map(audience).collect();
+        let audiences: Vec<(Party, usize)> = seat.adopted.iter().filter_map(audience).collect();
         for (party, players) in audiences {
-            let Party { worker, connection, message_stream } = party;
-            self.mail_link(worker, LinkMail::Audience { connection, message_stream, players });
+            self.tell_audience_of(party, players);
         }
+    }
+
+    fn tell_audience_of(&mut self, party: Party, players: usize) {
+        let Party { worker, connection, message_stream } = party;
+        let players = u32::try_from(players).unwrap_or(u32::MAX);
+        self.mail_link(worker, LinkMail::Audience { connection, message_stream, players });
     }
 
     /// The node is on its way out: who is fed from here is to be fed from elsewhere.
     pub(in crate::worker) fn drain_links(&mut self, now: Duration) {
-        self.with_cluster(|cluster| cluster.drain(now));
+        self.with_cluster(now, |cluster| cluster.drain(now));
     }
 
     /// The node ends: the others need not wait until it is silent.

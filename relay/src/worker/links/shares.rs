@@ -26,7 +26,7 @@ impl Worker {
     }
 
     /// The links of this worker that carry streams.
-    pub(in crate::worker) fn link_shares(&self, _now: Duration) -> Vec<LinkShare> {
+    pub(in crate::worker) fn link_shares(&self) -> Vec<LinkShare> {
         let mut links: Vec<LinkShare> = Vec::new();
         for link in self.links.connections.values() {
             let (node, streams, lag) = match &link.kind {

@@ -17,7 +17,7 @@ use crate::cluster::{NodeKey, Path, Position, Term};
 use crate::reactor::ConnectionKey;
 use crate::stream::{Dropped, StreamKey};
 use crate::wire::message::MediaMessage;
-use crate::worker::labels::{DropReason, LinkRefusal};
+use crate::worker::labels::{DropReason, LinkRefusal, MessageKind};
 use crate::worker::local::Place;
 use crate::worker::mail::{Mail, Party};
 use crate::worker::receive::message_kind;
@@ -30,6 +30,8 @@ pub(super) struct Taking {
     pub(super) worker: u16,
     /// By message stream id.
     pub(super) streams: HashMap<u32, Taken>,
+    /// Since when the cluster's machine has not known that node.
+    pub(super) unknown_since: Option<Duration>,
 }
 
 /// A stream on such a link.
@@ -44,6 +46,9 @@ pub(super) struct Taken {
     floor: u64,
     /// It was taken up, and nothing has come since.
     resumes: bool,
+    /// The same, and the headers that answer have not come: media before them is of an earlier
+    /// reader, and comes again if it is wanted.
+    awaits_headers: bool,
     /// Where it is read into, once it was granted.
     log: Option<(usize, StreamKey)>,
     /// What comes are headers and no part of the stream.
@@ -52,12 +57,14 @@ pub(super) struct Taken {
     quiet: bool,
     /// When the origin took the next message in, by its clock, if that was said.
     ingested: Option<u64>,
-    players: u32,
+    /// How old the last message was of which that was said.
+    age: Duration,
+    players: Option<u32>,
 }
 
 impl Taking {
     pub(super) fn new(from: NodeKey, worker: u16) -> Self {
-        Self { from, worker, streams: HashMap::new() }
+        Self { from, worker, streams: HashMap::new(), unknown_since: None }
     }
 }
 
@@ -75,6 +82,8 @@ impl Worker {
             name.len() <= longest && name.contains('/') && !name.chars().any(char::is_control)
         });
         let Some(name) = name else { return Err("a stream's name is not valid".to_owned()) };
+        // Whatever came on this message stream before is over: its end was said, or need not be.
+        self.no_longer_fed(link, message_stream);
         let Kind::Taking(taking) = &mut link.kind else { return Ok(()) };
         if taking.streams.len() >= self.limits.link_streams_max {
             self.cells.link_refused.at(LinkRefusal::Streams).increment();
@@ -88,16 +97,16 @@ impl Worker {
             seq: 0,
             floor: 0,
             resumes: false,
+            awaits_headers: false,
             log: None,
             headers: false,
             heard: now,
             quiet: false,
             ingested: None,
-            players: 0,
+            age: Duration::ZERO,
+            players: None,
         };
-        if taking.streams.insert(message_stream, taken).is_some() {
-            return Err("a message stream is used twice".to_owned());
-        }
+        taking.streams.insert(message_stream, taken);
         Ok(())
     }
 
@@ -115,7 +124,7 @@ impl Worker {
         let Some(taken) = taking.streams.get_mut(&message_stream) else { return Ok(()) };
         match message {
             Some(Message::At(at)) => self.goes_on(taking.from, taken, party, at, now),
-            Some(Message::Headers) => taken.headers = true,
+            Some(Message::Headers) => (taken.headers, taken.awaits_headers) = (true, false),
             // What a later build adds.
             _ => {}
         }
@@ -126,12 +135,9 @@ impl Worker {
         let term = Term { epoch: at.position.epoch, origin: at.origin };
         let news = taken.term != Some(term) || taken.path != at.path || taken.quiet;
         if taken.term.is_some_and(|before| before != term) {
-            if let Some((local, log)) = taken.log.take() {
-                self.hub.end_publish(log);
-                self.vacate(local, by);
-            }
             let name = Arc::clone(&taken.name);
             self.tell_seat(LinkMail::Unfed { name, from, by });
+            self.taken_ended(taken.log.take(), by);
         }
         (taken.term, taken.heard, taken.quiet) = (Some(term), now, false);
         if taken.headers && !std::mem::take(&mut taken.resumes) {
@@ -155,7 +161,10 @@ impl Worker {
         message: Option<&mut MediaMessage>,
         now: Duration,
     ) {
-        let Some(taken) = taking.streams.get_mut(&message_stream) else { return };
+        let kind = message.as_deref().map_or(MessageKind::Data, message_kind);
+        let Some(taken) = taking.streams.get_mut(&message_stream) else {
+            return self.count_drop(kind, DropReason::Unpublished);
+        };
         taken.heard = now;
         let log = taken.log;
         if taken.headers {
@@ -169,14 +178,20 @@ impl Worker {
         if let Some(ingested) = taken.ingested.take() {
             self.observe_age(taken, ingested, now);
         }
-        let (Some((_, log)), Some(message)) = (log, message) else { return };
-        if seq < taken.floor {
+        let Some((_, log)) = log else {
+            return self.count_drop(kind, DropReason::Unpublished);
+        };
+        if taken.awaits_headers || seq < taken.floor {
+            // It comes again, or is there already.
             return;
         }
         taken.floor = seq + 1;
-        let kind = message_kind(message);
+        let Some(message) = message else {
+            return self.count_drop(kind, DropReason::Malformed);
+        };
         self.cells.ingest_messages.at(kind).increment();
-        match self.hub.append_at(log, seq, message, now).dropped {
+        let ingested = now.saturating_sub(taken.age);
+        match self.hub.append_at(log, seq, message, ingested, now).dropped {
             None => {}
             Some(Dropped::BeforeKey) => self.count_drop(kind, DropReason::BeforeKey),
             Some(Dropped::NoPublisher) => self.count_drop(kind, DropReason::Unpublished),
@@ -184,18 +199,17 @@ impl Worker {
     }
 
     /// Sees how old a message is that its origin took in then, by its clock.
-    fn observe_age(&mut self, taken: &Taken, ingested: u64, now: Duration) {
+    fn observe_age(&mut self, taken: &mut Taken, ingested: u64, now: Duration) {
         let Some(term) = taken.term else { return };
-        let Some(clock) = self.links.clocks.get(&term.origin) else { return };
-        let age = now.saturating_sub(clock.here(ingested));
+        let Some(clock) = self.links.known.get(&term.origin).copied().flatten() else { return };
+        let (age, ahead) = (now.saturating_sub(clock.here(ingested)), clock.micros);
+        taken.age = age;
         self.cells.origin_age.observe(age);
         let hops = u32::try_from(taken.path.len()).unwrap_or(u32::MAX).max(1);
         self.cells.hop_latency.observe(age / hops);
         let Some((local, _)) = taken.log else { return };
         if let Some(entry) = self.streams.get_mut(local) {
-            let micros = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
-            let there = i64::try_from(ingested).unwrap_or(i64::MAX);
-            entry.origin.ahead_micros = there.saturating_sub(micros(now.as_micros()));
+            entry.origin.ahead_micros = Some(ahead);
         }
     }
 
@@ -224,7 +238,7 @@ impl Worker {
             self.put_link(link, now);
             return;
         };
-        let goes_on = self.begin_source(local, Some(term));
+        let goes_on = self.begin_source(local, Some(term), None);
         if goes_on {
             self.hub.resume_publish(log);
         } else {
@@ -233,8 +247,11 @@ impl Worker {
         }
         let seq = self.hub.next_seq(log).filter(|_| goes_on);
         (taken.log, taken.floor, taken.heard) = (Some((local, log)), seq.unwrap_or(0), now);
-        taken.resumes = true;
-        let position = seq.map(|seq| Position { epoch: term.epoch, seq });
+        (taken.resumes, taken.awaits_headers) = (true, true);
+        // What players would jump over need not come.
+        let newest = self.hub.log(log).and_then(|log| Some(log.newest()?.ingested));
+        let is_near = newest.is_some_and(|at| now.saturating_sub(at) <= self.limits.player_lag_max);
+        let position = seq.filter(|_| is_near).map(|seq| Position { epoch: term.epoch, seq });
         link.session.say(party.message_stream, &Message::Take { position }.encode());
         if let Some(entry) = self.streams.get_mut(local) {
             entry.rate.begin_again();
@@ -270,18 +287,18 @@ impl Worker {
         let Kind::Taking(taking) = &mut link.kind else { return };
         let from = taking.from;
         if let Some(taken) = taking.streams.remove(&message_stream) {
-            self.taken_ended(&taken, by);
             self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            self.taken_ended(taken.log, by);
         }
     }
 
-    /// A stream is not wanted, or cannot be had here; the cluster's machine is told unless it said
-    /// so itself.
+    /// A stream is not wanted, which the cluster's machine said; or it cannot be taken in here,
+    /// which that is told.
     pub(in crate::worker) fn end_taking(
         &mut self,
         connection: ConnectionKey,
         message_stream: u32,
-        tell: bool,
+        declined: bool,
         now: Duration,
     ) {
         let by = self.on_link(connection, message_stream);
@@ -290,10 +307,10 @@ impl Worker {
             let from = taking.from;
             let Some(taken) = taking.streams.remove(&message_stream) else { return };
             link.session.refuse_stream(message_stream);
-            worker.taken_ended(&taken, by);
-            if tell {
-                worker.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            if declined {
+                worker.tell_seat(LinkMail::Declined { name: taken.name, from, by });
             }
+            worker.taken_ended(taken.log, by);
         });
     }
 
@@ -304,13 +321,15 @@ impl Worker {
         streams.sort_unstable_by_key(|(message_stream, _)| *message_stream);
         for (message_stream, taken) in streams {
             let by = self.on_link(key, message_stream);
-            self.taken_ended(&taken, by);
             self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            self.taken_ended(taken.log, by);
         }
     }
 
-    fn taken_ended(&mut self, taken: &Taken, by: Party) {
-        if let Some((local, log)) = taken.log {
+    /// Gives the stream's name back. The machine must know by then that the link brings it no
+    /// longer, or else the link would be given the name once more.
+    fn taken_ended(&mut self, log: Option<(usize, StreamKey)>, by: Party) {
+        if let Some((local, log)) = log {
             self.hub.end_publish(log);
             self.vacate(local, by);
         }
@@ -354,7 +373,7 @@ impl Worker {
         self.with_link(connection, now, |_, link| {
             if let Kind::Taking(taking) = &mut link.kind
                 && let Some(taken) = taking.streams.get_mut(&message_stream)
-                && std::mem::replace(&mut taken.players, players) != players
+                && taken.players.replace(players) != Some(players)
             {
                 link.session.say(message_stream, &Message::Audience { players }.encode());
             }

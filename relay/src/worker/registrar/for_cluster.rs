@@ -66,6 +66,40 @@ impl Registrar {
         stream.map_or(0, |entry| entry.players)
     }
 
+    /// It changed whether other nodes publish a name.
+    pub(in crate::worker) fn changed_elsewhere(&mut self, name: &Arc<str>) {
+        self.notes.note(name);
+    }
+
+    /// A local publisher was taken over on another node.
+    pub(in crate::worker) fn overtaken(&mut self, name: &str, now: Duration, limits: &Limits) {
+        let stream = self.names.get(name).copied();
+        let Some(entry) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
+        if let Some(holder) = entry.holder.as_ref().filter(|holder| !holder.link) {
+            entry.contest.taken_over(holder.address, None, now, limits);
+        }
+    }
+
+    /// Whether a publisher from here is held off from a name that another node publishes and none
+    /// brings here, which would show whether that is silent. If so it has tried once more.
+    pub(in crate::worker) fn holds_off(
+        &mut self,
+        name: &str,
+        address: IpAddr,
+        now: Duration,
+        limits: &Limits,
+    ) -> bool {
+        let stream = self.names.get(name).copied();
+        let Some(entry) = stream.and_then(|stream| self.streams.get_mut(&stream)) else {
+            return false;
+        };
+        let held_off = entry.holder.is_none() && entry.contest.holds_off(address, None, now);
+        if held_off {
+            entry.contest.refused(now, limits);
+        }
+        held_off
+    }
+
     /// Streams that other nodes are fed are watched there. Looked at only where that matters.
     pub(in crate::worker) fn see_feeds(
         &mut self,
