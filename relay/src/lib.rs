@@ -161,8 +161,9 @@
 //!
 //! A link offers its streams; when one is taken up, whoever takes it says where its log ends, and
 //! only then media flows. Every message is counted by its origin, so a node that changes from one
-//! feeder to another goes on at the very message. The log of a node that is fed is made by the same
-//! path as a publisher's: nothing below the registrar knows where a stream comes from.
+//! feeder to another goes on at the very message, unless it would be further behind than a player
+//! may be: then it begins at the newest key frame. The log of a node that is fed is made by the
+//! same path as a publisher's: nothing below the registrar knows where a stream comes from.
 
 /// Test support that is shared with the tests outside names the crate as they do.
 #[cfg(test)]

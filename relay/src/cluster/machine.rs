@@ -19,6 +19,7 @@ use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::settings::Settings;
 use super::told::Told;
+use crate::limits::Limits;
 
 /// One node's part of the cluster. Every method takes the node's time since its start; after each
 /// call the commands are to be taken by [`Self::next_command`], and [`Self::tick`] is to be called
@@ -207,6 +208,21 @@ impl Cluster {
         self.announce(name, local, now);
         self.settle(name, now);
         Ok(local.term(me))
+    }
+
+    /// Whether a local publisher could have a name, whoever has it now.
+    #[must_use]
+    pub fn may_claim(&self, name: &str) -> bool {
+        let known = self.streams.get(name);
+        known.is_some_and(|entry| entry.local.is_some())
+            || (known.map_or(0, |entry| entry.highest) < EPOCH_MAX
+                && self.own.len() < self.settings.limits.streams_max)
+    }
+
+    /// The limits changed. What was judged by the ones before stands.
+    pub fn set_limits(&mut self, limits: &Arc<Limits>) {
+        self.members.set_limits(limits);
+        self.settings.limits = Arc::clone(limits);
     }
 
     /// The first key frame of a local publisher is there, or it turned out to have no video.

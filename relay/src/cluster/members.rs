@@ -156,6 +156,10 @@ impl Members {
         self.dial(now, out);
     }
 
+    pub(super) fn set_limits(&mut self, limits: &Arc<Limits>) {
+        self.limits = Arc::clone(limits);
+    }
+
     pub(super) fn accepted(
         &mut self,
         line: Line,

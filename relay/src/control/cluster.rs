@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::State as Shared;
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use super::api::{Answer, millis};
 use super::ask::{ask, ask_all};
@@ -26,6 +27,9 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
 /// While one is not known or cannot be looked up, it is tried so often.
 const LOOK_UP_SOON: Duration = Duration::from_secs(1);
+
+/// How long a name server may take.
+const LOOK_UP_MAX: Duration = Duration::from_secs(2);
 
 /// One other node of `GET /api/v1/nodes`: what this one knows of it.
 #[derive(Debug, Serialize)]
@@ -135,10 +139,7 @@ pub(super) async fn look_up_peers(state: Arc<State>) {
     let Some(worker) = state.workers.first().filter(|_| !peers.is_empty()) else { return };
     let mut known: Vec<Known> = peers.into_iter().map(Known::new).collect();
     loop {
-        let mut whole = true;
-        for peer in &mut known {
-            whole &= peer.look_up().await;
-        }
+        let whole = look_up_all(&mut known).await;
         let mut addresses: Vec<SocketAddr> =
             known.iter().flat_map(|peer| &peer.addresses).copied().collect();
         addresses.sort_unstable();
@@ -162,11 +163,11 @@ impl Known {
         Self { peer, addresses: Vec::new(), failed: false }
     }
 
-    /// Whether it could be looked up. If not, it stands for what it did before.
-    async fn look_up(&mut self) -> bool {
-        match tokio::net::lookup_host((self.peer.host.as_str(), self.peer.port)).await {
+    /// What it stands for now. If it could not be looked up, it stands for what it did before.
+    fn learn(&mut self, found: Result<Vec<SocketAddr>, String>) {
+        match found {
             Ok(found) => {
-                self.addresses = found.collect();
+                self.addresses = found;
                 self.failed = false;
             }
             Err(error) => {
@@ -176,30 +177,54 @@ impl Known {
                 }
             }
         }
-        !self.failed
     }
+}
+
+/// Looks all names up side by side, so that one whose server does not answer holds up no other for
+/// long. Whether all could be.
+async fn look_up_all(known: &mut [Known]) -> bool {
+    let mut questions = JoinSet::new();
+    for (number, known) in known.iter().enumerate() {
+        let Peer { host, port } = known.peer.clone();
+        questions.spawn(async move {
+            let question = tokio::net::lookup_host((host, port));
+            let found = match tokio::time::timeout(LOOK_UP_MAX, question).await {
+                Ok(Ok(found)) => Ok(found.collect()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("the name server does not answer in time".to_owned()),
+            };
+            (number, found)
+        });
+    }
+    while let Some(answer) = questions.join_next().await {
+        if let Ok((number, found)) = answer
+            && let Some(known) = known.get_mut(number)
+        {
+            known.learn(found);
+        }
+    }
+    known.iter().all(|known| !known.failed)
 }
 
 /// The series of the cluster.
 pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>) {
     out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
         .value(&[], cells.total(|cells| &cells.nodes));
-    out.gauge("relay_links", &["direction"], "Connections between nodes.")
+    out.gauge("relay_links", &["way"], "Connections between nodes.")
         .cells(&[], cells.sum(|cells| &cells.links));
-    out.gauge("relay_link_streams", &["direction"], "Streams on links.")
+    out.gauge("relay_link_streams", &["way"], "Streams on links.")
         .cells(&[], cells.sum(|cells| &cells.link_streams));
-    out.counter(
-        "relay_link_bytes_total",
-        &["direction"],
-        "Bytes on links, both directions of each.",
-    )
-    .cells(&[], cells.sum(|cells| &cells.link_bytes));
+    out.counter("relay_link_bytes_total", &["way"], "Bytes on links, both directions of each.")
+        .cells(&[], cells.sum(|cells| &cells.link_bytes));
     let help = "Links between nodes, or streams on them, that were refused or let go.";
-    out.counter("relay_link_failures_total", &["reason"], help)
+    out.counter("relay_link_refused_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.link_refused));
     let help = "Sources of streams that were taken up from other nodes.";
     out.counter("relay_link_adopted_total", &[], help)
         .value(&[], cells.total(|cells| &cells.link_adopted));
+    let help = "Messages of streams from other nodes that could not be used here.";
+    out.counter("relay_link_messages_lost_total", &[], help)
+        .value(&[], cells.total(|cells| &cells.link_lost));
     let help = "Publishers of this node that were taken over on another one.";
     out.counter("relay_link_yielded_total", &[], help)
         .value(&[], cells.total(|cells| &cells.link_yielded));

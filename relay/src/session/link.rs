@@ -137,6 +137,8 @@ impl LinkSession {
     fn new(limits: &Limits, handshake: Handshake, dials: bool) -> Self {
         let limits = Limits {
             messages_per_second_max: limits.link_messages_per_second_max,
+            // Messages of the cluster are data messages, too.
+            data_bytes_max: limits.data_bytes_max.max(limits.cluster_message_bytes_max),
             ..limits.clone()
         };
         Self {

@@ -27,6 +27,9 @@ pub struct Feed {
     expects: Option<u64>,
     /// The other node is to be told once more where it is, with the next segment.
     again: bool,
+    /// How far behind it was when it began, as far as that was not caught up with: what is behind
+    /// from the start, such as a group of pictures, tells nothing of the connection.
+    head_start: Duration,
 }
 
 /// What is next on a feed.
@@ -75,7 +78,8 @@ impl Feed {
             Some(offset) => (segment.number, offset),
             None => (segment.number + 1, 0),
         });
-        Self { view, from, until: None, place, expects: None, again: false }
+        let head_start = Duration::ZERO;
+        Self { view, from, until: None, place, expects: None, again: false, head_start }
     }
 
     /// What it reads, counted as one reader of it.
@@ -133,6 +137,7 @@ pub(super) fn next(
                 None => FeedStep::Nothing,
             };
         }
+        feed.head_start = Duration::ZERO;
         return FeedStep::Nothing;
     };
     let seq = seq_at(source, offset);
@@ -140,9 +145,11 @@ pub(super) fn next(
     let again = offset == 0 && std::mem::take(&mut feed.again);
     if feed.expects != Some(seq) {
         feed.expects = Some(seq);
+        feed.head_start = renditions.lag(number);
         let headers = Some(renditions.prelude_at(number, feed.view, false));
         return FeedStep::Start(FeedStart { seq, ingested, headers });
     }
+    feed.head_start = feed.head_start.min(renditions.lag(number));
     if again {
         let headers = None;
         return FeedStep::Start(FeedStart { seq, ingested, headers });
@@ -159,9 +166,12 @@ pub(super) fn next(
     FeedStep::Sent { bytes: end - offset, carried }
 }
 
-/// How far a feed is behind the newest segment, by time of ingest.
+/// How far a feed has fallen behind the newest segment since it began, by time of ingest.
 pub(super) fn lag(renditions: &Renditions, feed: &Feed) -> Duration {
-    feed.place.map_or(Duration::ZERO, |(segment, _)| renditions.lag(segment))
+    let Some((segment, _)) = feed.place.filter(|_| feed.expects.is_some()) else {
+        return Duration::ZERO;
+    };
+    renditions.lag(segment).saturating_sub(feed.head_start)
 }
 
 /// Where whoever has nothing of the stream begins: at the newest key frame; without video anywhere.

@@ -122,6 +122,60 @@ fn what_was_trimmed_away_is_passed_over_and_said() {
 }
 
 #[test]
+fn what_is_behind_from_the_start_is_no_lag() {
+    let mut rig = Rig::new(Limits::default());
+    rig.append(15);
+    let mut feed = rig.open(0, Some(1));
+    let lag = |rig: &Rig, feed: &Feed| rig.hub.feed_lag(rig.key, feed).as_millis();
+    let mut out = Vec::new();
+    let mut step = |rig: &mut Rig, feed: &mut Feed| {
+        rig.hub.next_of_feed(rig.key, feed, 600, &mut out);
+    };
+    assert_eq!(lag(&rig, &feed), 0, "nothing was sent");
+    step(&mut rig, &mut feed);
+    assert_eq!(lag(&rig, &feed), 0, "15 messages wait, as they did when it began");
+    // 10 more, of which it takes one: it has fallen behind by what it did not take.
+    rig.append(10);
+    step(&mut rig, &mut feed);
+    assert!((200..=400).contains(&lag(&rig, &feed)), "{}", lag(&rig, &feed));
+    // At the head once, it starts from there.
+    rig.read(&mut feed, 1 << 20);
+    assert_eq!(lag(&rig, &feed), 0);
+    rig.append(10);
+    step(&mut rig, &mut feed);
+    assert!((200..=400).contains(&lag(&rig, &feed)), "{}", lag(&rig, &feed));
+}
+
+#[test]
+fn headers_that_are_repeated_by_a_link_take_no_place_in_the_count() {
+    let mut rig = Rig::new(Limits::default());
+    rig.append(7);
+    let (key, now) = (rig.key, rig.now);
+    let next = rig.hub.next_seq(key).unwrap();
+    let mut feed = rig.open(0, None);
+    rig.read(&mut feed, 1 << 20);
+    for id in [2_000, 2_001] {
+        rig.hub.append_header(key, &mut message(Role::VideoHeader, id, 280, 40), now);
+        assert_eq!(rig.hub.next_seq(key), Some(next));
+    }
+    rig.append(2);
+    // Whoever has all but the next message is sent that and nothing twice.
+    let mut after = rig.open(0, Some(next));
+    let told = rig.read(&mut after, 1 << 20).join(" ");
+    assert!(told.ends_with(" 7 8"), "{told}");
+    assert!(told.starts_with(&format!("at {} ", next - 1)), "{told}");
+    assert_eq!(rig.hub.next_seq(key), Some(next + 2));
+}
+
+#[test]
+fn other_nodes_are_fed_whatever_views_there_are() {
+    let mut rig = Rig::new(Limits { views_per_stream_max: 0, ..Limits::default() });
+    rig.append(3);
+    let mut feed = rig.open(0, None);
+    assert_eq!(rig.read(&mut feed, 1 << 20).join(" "), "at 1 after headers [1000] 0 1 2");
+}
+
+#[test]
 fn a_feed_ends_and_begins_where_another_source_does() {
     let mut rig = Rig::new(Limits::default());
     rig.append(7);

@@ -47,6 +47,8 @@ pub enum ViewFormat {
     /// The same as a publisher sends them: metadata behind `@setDataFrame`, by which servers know
     /// what to keep.
     Published,
+    /// Chunks of RTMP for other nodes of the cluster.
+    Linked,
     /// FLV, which begins with a header of its own.
     Flv,
     /// The same, with all of Enhanced RTMP.
@@ -116,10 +118,21 @@ impl ViewKind {
         Self { tracks: ViewTracks::AudioOnly, ..self }
     }
 
+    /// What other nodes of the cluster are fed by, on this message stream of every link.
+    pub(super) fn linked(message_stream: u32) -> Self {
+        Self { tracks: ViewTracks::Both, message_stream, format: ViewFormat::Linked }
+    }
+
+    /// Whether it counts among `views_per_stream_max`: those in FLV do not, of which there are
+    /// twelve and never more, nor does the one for other nodes.
+    fn is_counted(self) -> bool {
+        self.flv_form().is_none() && self.format != ViewFormat::Linked
+    }
+
     /// How it is made into FLV, if it is.
     pub(super) fn flv_form(self) -> Option<FlvForm> {
         let (websocket, extras) = match self.format {
-            ViewFormat::Chunks | ViewFormat::Published => return None,
+            ViewFormat::Chunks | ViewFormat::Published | ViewFormat::Linked => return None,
             ViewFormat::Flv => (false, false),
             ViewFormat::FlvWithExtras => (false, true),
             ViewFormat::WebSocket => (true, false),
@@ -308,12 +321,11 @@ impl Renditions {
     }
 
     /// Whether a reader of `kind` may come: it reads what others read, or there are fewer than
-    /// `views_per_stream_max` views with readers. Those in FLV do not count: there are twelve of
-    /// them and never more.
+    /// `views_per_stream_max` views with readers.
     pub(super) fn has_room(&self, kind: ViewKind, limits: &Limits) -> bool {
-        let counted = |view: &&View| view.readers > 0 && view.kind.flv_form().is_none();
+        let counted = |view: &&View| view.readers > 0 && view.kind.is_counted();
         kind == ViewKind::default()
-            || kind.flv_form().is_some()
+            || !kind.is_counted()
             || self.views.iter().any(|view| view.readers > 0 && view.kind == kind)
             || self.views.iter().filter(counted).count() < limits.views_per_stream_max
     }
@@ -327,8 +339,8 @@ impl Renditions {
             return false;
         }
         let place = self.views.iter().position(|view| view.kind == kind).unwrap_or_else(|| {
-            if self.views.len() >= limits.views_per_stream_max && kind.flv_form().is_none() {
-                self.views.retain(|view| view.readers > 0 || view.kind.flv_form().is_some());
+            if self.views.len() >= limits.views_per_stream_max && kind.is_counted() {
+                self.views.retain(|view| view.readers > 0 || !view.kind.is_counted());
             }
             let log = Log::starting_at(self.log.next());
             self.views.push(View { kind, readers: 0, unread_since: Duration::ZERO, log });

@@ -62,6 +62,7 @@ impl Worker {
     fn go_by(&mut self, settings: Arc<Settings>) {
         self.limits = Arc::new(settings.limits.clone());
         self.hub.set_limits(Arc::clone(&self.limits));
+        self.links.set_limits(&self.limits);
         self.settings = settings;
         for local in self.streams.locals() {
             let Some(entry) = self.streams.get_mut(local) else { continue };

@@ -93,6 +93,8 @@ pub struct Cells {
     pub nodes: Cell64,
     /// Sources of streams that this node took up from others.
     pub link_adopted: Cell64,
+    /// Messages of streams from other nodes that could not be used here.
+    pub link_lost: Cell64,
     /// Publishers of this node that were taken over on another one.
     pub link_yielded: Cell64,
     /// How old messages are when a link brings them, divided by the nodes that they passed. 0.1 ms

@@ -369,7 +369,12 @@ labels! {
         Foreign = "foreign", "Some other program called on the port for nodes.";
         Streams = "streams", "A stream, since its link carries link_streams_max.";
         Behind = "behind", "A stream, since its link was behind by more than link_lag_max.";
-        Queue = "queue", "A node that does not read, with link_queue_bytes_max waiting.";
+        Queue = "queue", "A node that does not read: link_queue_bytes_max wait, or a send for send_stall_max.";
+        NoRoom = "no_room", "A stream, since this node has no room for it: streams_max, log_bytes_total.";
+        Unknown = "unknown", "A link of a node that is not known, or no longer.";
+        Announcements = "announcements", "A stream that a node announced beyond announced_streams_max or directory_names_max.";
+        Unasked = "unasked", "A stream that nobody had asked for, or no longer.";
+        Loop = "loop", "A stream that had come through this node.";
     }
 
     /// Which way a link carries streams.

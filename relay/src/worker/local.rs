@@ -44,7 +44,7 @@ pub(super) struct LocalStream {
     /// Bytes sent to its players; on the home also what workers had sent that have left since.
     pub(super) bytes_out: u64,
     /// A publisher that was granted before the old home's handover arrived.
-    pub(super) granted: Option<(Party, Option<Term>)>,
+    pub(super) granted: Option<Granted>,
     /// Who is to have the stream next, and whether only if its publisher is silent: asked before
     /// the old home's handover arrived.
     pub(super) yield_later: Option<(Party, bool)>,
@@ -59,6 +59,16 @@ pub(super) struct LocalStream {
     /// A local publisher began with this segment, and the cluster has not been told that it is
     /// live.
     pub(super) live_from: Option<u64>,
+}
+
+/// Who may publish a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    pub(super) publisher: Party,
+    /// The source that it is in the cluster.
+    pub(super) term: Option<Term>,
+    /// It is a link from another node.
+    pub(super) link: bool,
 }
 
 /// Where the log is filled.

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balance::Door;
 use super::carriage::Parcel;
 use super::level::Step;
 use super::links::LinkMail;
-use super::settings::{PublishConflict, Speaks, UnknownStream};
+use super::settings::{PublishConflict, UnknownStream};
 use crate::cluster::Term;
 use crate::reactor::{ConnectionKey, LooseSocket};
 use crate::stream::{Heritage, Segment};
@@ -97,7 +98,16 @@ pub(super) enum Order {
     /// Publish: this worker is now the stream's home. With `fresh` the log begins anew; otherwise
     /// the log of this very worker, or the [`Mail::Handover`] sent before, goes on. `term`: which
     /// source of the cluster it is; a link from another node is a publisher, too.
-    Grant { stream: StreamId, publisher: Party, name: Arc<str>, fresh: bool, term: Option<Term> },
+    Grant {
+        stream: StreamId,
+        publisher: Party,
+        name: Arc<str>,
+        fresh: bool,
+        /// The source that it is in the cluster.
+        term: Option<Term>,
+        /// The publisher is a link from another node.
+        link: bool,
+    },
     /// The publisher is refused.
     Refuse { publisher: Party, refusal: Refusal },
     /// To the home: let `to` continue the stream, `if_silent` only when its own publisher has been
@@ -143,8 +153,8 @@ pub(super) enum Mail {
     /// From a stream's home: a segment was lost, and none is sent any more. The reader subscribes
     /// again.
     Lost { stream: StreamId },
-    /// A fresh connection, for whoever has room, and what its listener takes.
-    Socket { socket: LooseSocket, speaks: Speaks },
+    /// A fresh connection, for whoever has room, and by which door it came.
+    Socket { socket: LooseSocket, door: Door },
     /// A connection with a request of a tunnel whose session lives on the other worker.
     Carrier { parcel: Box<Parcel> },
     /// To every other worker: this one asks for another flush level.
@@ -175,8 +185,9 @@ pub(super) struct Origin {
     pub(super) term: Option<Term>,
     /// Number of its first segment.
     pub(super) from: u64,
-    /// What is to be added to this node's time of ingest for the origin's own, in microseconds.
-    pub(super) ahead_micros: i64,
+    /// What is to be added to this node's time of ingest for the origin's own, in microseconds;
+    /// `None` while the origin's clock is not known.
+    pub(super) ahead_micros: Option<i64>,
 }
 
 /// Why a player is refused.

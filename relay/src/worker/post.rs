@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Worker;
-use super::local::Place;
+use super::local::{Granted, Place};
 use super::mail::{Mail, Order, StreamId, WorkerIndex};
 use crate::stream::Segment;
 
@@ -29,7 +29,7 @@ impl Worker {
                     self.take_segment(stream, &segment);
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
-                Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
+                Mail::Socket { socket, door } => self.take_over_socket(socket, door),
                 Mail::Carrier { parcel } => self.take_over_carrier(*parcel, now),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Link(mail) => self.read_link_mail(*mail, now),
@@ -42,8 +42,8 @@ impl Worker {
 
     fn obey(&mut self, order: Order, now: Duration) {
         match order {
-            Order::Grant { stream, publisher, name, fresh, term } => {
-                self.granted(stream, (publisher, term), &name, fresh, now);
+            Order::Grant { stream, publisher, name, fresh, term, link } => {
+                self.granted(stream, Granted { publisher, term, link }, &name, fresh, now);
             }
             Order::Refuse { publisher, refusal } => self.refused(publisher, refusal, now),
             Order::Yield { stream, to, if_silent } => {

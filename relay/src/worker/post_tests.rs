@@ -37,7 +37,8 @@ fn home() -> (Worker, Mailbox) {
 
 fn granted(home: &mut Worker, stream: StreamId, now: Duration) {
     let publisher = Party { worker: 1, connection: ConnectionKey(5), message_stream: 1 };
-    home.granted(stream, (publisher, None), &"live/a".into(), true, now);
+    let granted = Granted { publisher, term: None, link: false };
+    home.granted(stream, granted, &"live/a".into(), true, now);
 }
 
 fn snapshots(mailbox: &mut Mailbox, of: StreamId) -> usize {

@@ -7,11 +7,10 @@ use super::Worker;
 use super::access::Permit;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
-use super::local::Place;
+use super::local::{Granted, LocalStream, Place};
 use super::mail::{Inheritance, Mail, Origin, Party, Refusal, Request, StreamId, WorkerIndex};
 use super::receive::message_kind;
 use crate::access::{Action, KeyId};
-use crate::cluster::Term;
 use crate::reactor::ConnectionKey;
 use crate::session::{PublishEnd, PublishRefusal, PublishRefusalCode, StreamRequest};
 use crate::stream::{Dropped, Heritage, StreamKey};
@@ -62,7 +61,7 @@ impl Worker {
     pub(super) fn granted(
         &mut self,
         stream: StreamId,
-        publisher: (Party, Option<Term>),
+        granted: Granted,
         name: &Arc<str>,
         fresh: bool,
         now: Duration,
@@ -71,7 +70,7 @@ impl Worker {
         let entry = self.streams.get_mut(local).expect("just entered");
         if !fresh && !entry.is_here() {
             // The old home's handover comes by another ring and may be later than this.
-            entry.granted = Some(publisher);
+            entry.granted = Some(granted);
             return;
         }
         if !entry.is_here() {
@@ -88,7 +87,7 @@ impl Worker {
                 now,
             );
         }
-        self.begin_publish(local, publisher, now);
+        self.begin_publish(local, granted, now);
     }
 
     /// The old home gave its stream up to this worker.
@@ -109,8 +108,8 @@ impl Worker {
         self.make_home(local, log, inheritance, now);
         let Some(entry) = self.streams.get_mut(local) else { return };
         let (granted, yield_later) = (entry.granted.take(), entry.yield_later.take());
-        if let Some(publisher) = granted {
-            self.begin_publish(local, publisher, now);
+        if let Some(granted) = granted {
+            self.begin_publish(local, granted, now);
         }
         if let Some((to, if_silent)) = yield_later {
             self.asked_to_yield(stream, to, if_silent, now);
@@ -151,8 +150,9 @@ impl Worker {
         self.seat_players(local, now);
     }
 
-    fn begin_publish(&mut self, local: usize, (party, term): (Party, Option<Term>), now: Duration) {
-        if self.links.is_link(party.connection) {
+    fn begin_publish(&mut self, local: usize, granted: Granted, now: Duration) {
+        let Granted { publisher: party, term, link } = granted;
+        if link {
             self.link_granted(local, party, term, now);
             return;
         }
@@ -208,7 +208,7 @@ impl Worker {
 
     pub(super) fn refused(&mut self, publisher: Party, refusal: Refusal, now: Duration) {
         if self.links.is_link(publisher.connection) {
-            self.end_taking(publisher.connection, publisher.message_stream, true, now);
+            self.no_room(publisher.connection, publisher.message_stream, now);
             return;
         }
         self.work(publisher.connection, now, |worker, connection| {
@@ -327,6 +327,10 @@ impl Worker {
         let Place::Here { publisher, .. } = &entry.place else { return true };
         let publisher = *publisher;
         if let Some(holder) = publisher.filter(|holder| self.links.is_link(holder.connection)) {
+            let last = self.link_delivered(holder).unwrap_or_default();
+            if if_silent && now.saturating_sub(last) < self.limits.silent_after {
+                return false;
+            }
             self.hub.seal(entry.log.expect("a home has a log"));
             if holder != to {
                 self.supersede(holder, local);
@@ -352,6 +356,18 @@ impl Worker {
         if let Some(local) = publish.map(|publish| publish.local) {
             self.take_over(publisher, now);
             self.vacate(local, publisher);
+            return;
+        }
+        // It waits for its stream, which is on its way from another worker.
+        let is_its = |granted: &Granted| granted.publisher == publisher;
+        let waits = |entry: &LocalStream| entry.granted.as_ref().is_some_and(is_its);
+        let local = self.streams.iter().find(|(_, entry)| waits(entry)).map(|(local, _)| local);
+        if let Some(local) = local {
+            if let Some(entry) = self.streams.get_mut(local) {
+                entry.granted = None;
+            }
+            self.vacate(local, publisher);
+            self.refused(publisher, Refusal::Busy, now);
         }
     }
 

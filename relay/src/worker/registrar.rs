@@ -516,6 +516,12 @@ impl Entry {
         now: Duration,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
+        // What a link brings does not go before a publisher of this node; when that is gone, the
+        // link claims the name anew.
+        let is_held = self.holder.as_ref().is_some_and(|holder| !holder.link);
+        while is_held && self.claims.front().is_some_and(|claim| claim.link.is_some()) {
+            self.claims.pop_front();
+        }
         let Some(claim) = self.claims.front() else { return };
         let Some(home) = self.home else {
             let claim = self.claims.pop_front().expect("just seen");
@@ -552,7 +558,7 @@ impl Entry {
         self.note_players(now);
         let name = Arc::clone(&self.name);
         let term = claim.link;
-        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term }));
+        send(home, Mail::Order(Order::Grant { stream, publisher, name, fresh, term, link }));
         for reader in &self.readers {
             if moved || *reader != home {
                 send(*reader, Mail::Order(Order::Appeared { stream, home }));

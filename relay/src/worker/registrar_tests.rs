@@ -423,3 +423,38 @@ fn players_that_came_just_now_count_for_what_is_sent() {
     sent(&mut table, 1_000);
     assert!(full(&table));
 }
+
+/// A link from another node claims the name.
+fn claim_link(table: &mut Table, publisher: Party) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut send = |worker, mail| out.push(describe(worker, &mail));
+    let (name, settings) = ("live/a".into(), table.settings.clone());
+    let term = Term { epoch: 7, origin: crate::cluster::NodeKey(9) };
+    table.registrar.claim_link(publisher, &name, term, table.now, &settings, &mut send);
+    out
+}
+
+#[test]
+fn an_encoder_that_was_taken_over_on_another_node_is_held_off() {
+    let mut table = Table::new();
+    table.claim(party(0, 1), 1);
+    let limits = table.settings.limits.clone();
+    table.registrar.overtaken("live/a", table.now, &limits);
+    table.ask(Request::Release { stream: StreamId(1), publisher: party(0, 1) });
+    assert_eq!(claim_link(&mut table, party(1, 50)), ["0: yield to 50 if_silent=false"]);
+    assert_eq!(table.yielded(true), ["1: grant 1 to 50 fresh=false"]);
+    assert_eq!(table.claim(party(0, 2), 1), ["1: yield to 2 if_silent=true"]);
+    assert_eq!(table.yielded(false), ["0: refuse 2 HeldOff"]);
+    // Whoever else comes takes over.
+    assert_eq!(table.claim(party(0, 3), 2), ["1: yield to 3 if_silent=false"]);
+}
+
+#[test]
+fn a_link_does_not_follow_a_publisher_that_came_before_its_turn() {
+    let mut table = Table::new();
+    claim_link(&mut table, party(0, 50));
+    assert_eq!(table.claim(party(0, 1), 1), ["0: yield to 1 if_silent=false"]);
+    assert!(claim_link(&mut table, party(1, 51)).is_empty(), "it waits");
+    assert_eq!(table.yielded(true), ["0: grant 1 to 1 fresh=false"], "and nobody after it");
+    assert_eq!(table.claim(party(0, 2), 2), ["0: yield to 2 if_silent=false"]);
+}

@@ -59,7 +59,7 @@ fn wait_for_nodes(relay: &Relay, count: u32) {
 }
 
 fn refused(relay: &Relay, reason: &str) -> f64 {
-    relay.metrics().sum("relay_link_failures_total", &[("reason", reason)]).unwrap()
+    relay.metrics().sum("relay_link_refused_total", &[("reason", reason)]).unwrap()
 }
 
 #[test]
@@ -176,6 +176,18 @@ fn two_versions_of_the_protocol_work_side_by_side() {
     wait_for_nodes(&b, 1);
     let page = http::get(b.http, "/api/v1/nodes").unwrap().body;
     assert!(page.contains("\"protocol\":1"), "{page}");
+    // And each feeds the other.
+    let dir = scratch.path();
+    for (from, to, name) in [(&a, &b, "one"), (&b, &a, "other")] {
+        let file = scratch.file(&format!("{name}.flv"));
+        let mut player = ffmpeg::record(dir, name, &to.url(name), &file);
+        to.wait_for_role("player", 1);
+        let publisher = format!("publisher-{name}");
+        let mut publisher = ffmpeg::publish(dir, &publisher, Clip::Plain, &from.url(name));
+        publisher.succeed(LENGTH + END_MAX);
+        player.succeed(END_MAX);
+        assert_eq!(Clip::Plain.sent().check_whole(&Recording::of_file(&file)), Ok(()), "{name}");
+    }
 }
 
 #[test]
@@ -196,15 +208,14 @@ fn of_two_nodes_with_one_name_the_later_one_stays() {
 
 #[test]
 fn a_node_without_a_secret_does_not_start() {
-    let scratch = Scratch::new("bare");
     let mut command = crate::support::relay::command();
     command.args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let output = command.args(["--peers", "127.0.0.1:9"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cluster.secret_file"), "{said}");
-    drop(scratch);
 }
+
 #[test]
 fn a_publisher_that_comes_back_on_another_node_goes_on_there() {
     let scratch = Scratch::new("takeover");

@@ -49,10 +49,19 @@ impl Hub {
     }
 
     /// Takes a header that is in force, unless it is known: players that are here already must be
-    /// told of it.
+    /// told of it. It is none of the messages that the stream's source counts, so it bears the
+    /// number of the one before: whoever goes on with the next one misses nothing.
     pub fn append_header(&mut self, key: StreamKey, message: &mut MediaMessage, now: Duration) {
-        if self.home_mut(key).is_some_and(|home| !home.knows(message)) {
-            self.append(key, message, now);
+        let Some(home) = self.home_mut(key).filter(|home| !home.knows(message)) else { return };
+        let next = home.next_seq();
+        self.seal(key);
+        if let Some(home) = self.home_mut(key) {
+            home.set_next_seq(next.saturating_sub(1));
+        }
+        self.append(key, message, now);
+        self.seal(key);
+        if let Some(home) = self.home_mut(key) {
+            home.set_next_seq(next);
         }
     }
 
@@ -73,8 +82,7 @@ impl Hub {
     // ---- feeding other nodes
 
     /// A position for feeding another node with the segments from `from` on: at the message `seq`
-    /// if that is there. To be given back with [`Self::close_feed`]. `None`: the stream is gone, or
-    /// has no room for such a view.
+    /// if that is there. To be given back with [`Self::close_feed`]. `None`: the stream is gone.
     pub fn open_feed(
         &mut self,
         key: StreamKey,
@@ -85,7 +93,7 @@ impl Hub {
         self.seal(key);
         let limits = Arc::clone(&self.limits);
         let stream = self.stream_mut(key)?;
-        let view = ViewKind { message_stream, ..ViewKind::default() };
+        let view = ViewKind::linked(message_stream);
         let feed = Feed::new(&stream.renditions, view, from, seq);
         let first = feed.segment().unwrap_or(stream.renditions.log.next());
         stream.renditions.acquire(view, first, &limits).then_some(feed)

@@ -12,6 +12,9 @@ use crate::worker::labels::{CloseReason, Label, LinkRefusal};
 use crate::worker::mail::Mail;
 use crate::worker::{REGISTRAR, Worker};
 
+/// Most links of one other node to one worker: each of its workers has one.
+const LINKS_PER_NODE_MAX: usize = 256;
+
 impl Worker {
     /// The other end speaks RTMP as nodes do.
     pub(super) fn link_open(&mut self, link: &mut LinkConnection) {
@@ -123,6 +126,11 @@ impl Worker {
     fn met(&mut self, link: &mut LinkConnection, met: &Met, now: Duration) {
         let key = met.identity.key;
         match (&link.kind, met.role) {
+            (Kind::Greets(_), cluster::Role::Media { .. }) if self.has_all_links(key) => {
+                let why = "the node has more links than it could have workers";
+                self.refuse_link(link.peer, LinkRefusal::Duplicate, &why, now);
+                link.close_when_sent();
+            }
             (Kind::Greets(_), cluster::Role::Media { worker }) => {
                 self.links.no_stranger();
                 link.session.expect_media();
@@ -136,6 +144,32 @@ impl Worker {
             // Another process has the address by now.
             _ => link.close_when_sent(),
         }
+    }
+
+    /// Ends links of whoever is none of the cluster's nodes, or no longer. A node that has just
+    /// come may be heard of a little later than its link.
+    fn end_unknown(&mut self, nodes: &[NodeKey], now: Duration) {
+        let grace = self.limits.cluster_hello_timeout;
+        let is_unknown = |link: &&Box<LinkConnection>| {
+            let Kind::Taking(taking) = &link.kind else { return false };
+            !nodes.contains(&taking.from) && now.saturating_sub(link.since) >= grace
+        };
+        let unknown = self.links.connections.values().filter(is_unknown);
+        let mut unknown: Vec<ConnectionKey> = unknown.map(|link| link.key).collect();
+        unknown.sort_unstable();
+        for key in unknown {
+            if let Some(link) = self.links.connections.remove(&key) {
+                let why = "it is none of the nodes that are known";
+                self.refuse_link(link.peer, LinkRefusal::Unknown, &why, now);
+                self.close_link(link, CloseReason::Ended, Some(&why), now);
+            }
+        }
+    }
+
+    /// Whether a node has as many links to this worker as it could have workers.
+    fn has_all_links(&self, from: NodeKey) -> bool {
+        let of_node = |link: &&Box<LinkConnection>| matches!(&link.kind, Kind::Taking(taking) if taking.from == from);
+        self.links.connections.values().filter(of_node).count() >= LINKS_PER_NODE_MAX
     }
 
     /// Of two links from one worker of a node the older one has failed.
@@ -171,13 +205,17 @@ impl Worker {
             | LinkMail::Fed { .. }
             | LinkMail::Quiet { .. }
             | LinkMail::Unfed { .. }
+            | LinkMail::Paused { .. }
             | LinkMail::Adopted { .. }
             | LinkMail::Vanished { .. }
             | LinkMail::FeedEnded { .. } => self.tell_cluster(mail, now),
             LinkMail::Say { connection, payload } => self.say_on_line(connection, &payload, now),
             LinkMail::Close { connection } => self.close_line(connection, now),
             LinkMail::Drop { connection, message_stream } => {
-                self.end_taking(connection, message_stream, false, now);
+                self.end_taking(connection, message_stream, now);
+            }
+            LinkMail::NoRoom { connection, message_stream } => {
+                self.no_room(connection, message_stream, now);
             }
             LinkMail::Audience { connection, message_stream, players } => {
                 self.tell_audience(connection, message_stream, players, now);
@@ -185,8 +223,9 @@ impl Worker {
             LinkMail::Feed { stream, order } => self.feed(stream, order, now),
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
-            LinkMail::Clocks { clocks } => {
+            LinkMail::Clocks { clocks, nodes } => {
                 self.links.clocks = clocks.iter().copied().collect();
+                self.end_unknown(&nodes, now);
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::reactor::ConnectionKey;
 use crate::stream::{Feed, Hub, StreamKey};
 use crate::worker::Worker;
 use crate::worker::labels::{CloseReason, LinkRefusal};
-use crate::worker::local::LocalStream;
+use crate::worker::local::{LocalStream, Place};
 use crate::worker::mail::{Mail, StreamId, WorkerIndex};
 
 /// The link to a node that is fed.
@@ -36,6 +36,12 @@ pub(super) struct OutLink {
     idle_since: Option<Duration>,
     /// When a stream was last let go because the link was behind.
     shed: Duration,
+    /// How far it was behind when that was looked at last.
+    behind: Duration,
+    /// Streams that were let go for that, and until when they are not fed again.
+    held: BTreeMap<Arc<str>, Duration>,
+    /// Streams that are fed no longer, which could not be said at once.
+    unsaid: Vec<u32>,
 }
 
 /// A stream on it.
@@ -55,7 +61,8 @@ pub(super) struct OutFeed {
     pub(super) said: Duration,
     /// When it was last said how old its messages are.
     pub(super) dated: Duration,
-    players: u32,
+    /// Players over there that depend on it, once that was said.
+    players: Option<u32>,
 }
 
 /// What a stream knows of the nodes that it is fed to.
@@ -66,8 +73,12 @@ pub(in crate::worker) struct Fed {
     to: Vec<NodeKey>,
 }
 
-/// How long a stream that is behind is let go after another one was.
+/// A link that is still behind lets go of another stream so long after the one before.
 const SHED_PAUSE: Duration = Duration::from_millis(500);
+
+/// A stream that was let go because its link was behind is not fed over that for so long: else it
+/// would be back before the others are well.
+const SHED_HOLD: Duration = Duration::from_secs(10);
 
 impl OutLink {
     /// Streams that are fed.
@@ -75,10 +86,15 @@ impl OutLink {
         self.feeds.len()
     }
 
-    /// How far it is behind its streams.
+    /// How far it has fallen behind its streams.
     pub(super) fn lag(&self, hub: &Hub) -> Duration {
         let lag = |feed: &OutFeed| Some(hub.feed_lag(feed.log, feed.reader.as_ref()?));
         self.feeds.values().filter_map(lag).max().unwrap_or_default()
+    }
+
+    /// Takes what is still to be said of streams that are fed no longer.
+    pub(super) fn take_unsaid(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unsaid)
     }
 
     /// Something may be there to be sent of a stream.
@@ -97,12 +113,14 @@ impl OutFeed {
     pub(super) fn at(&self, entry: &LocalStream, hub: &Hub, ingested: Option<Duration>) -> Message {
         let expected = self.reader.as_ref().and_then(Feed::expects);
         let seq = expected.or_else(|| hub.next_seq(self.log)).unwrap_or(0);
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-        let there = |time| micros(time).saturating_add(entry.origin.ahead_micros);
+        // Without the origin's clock nothing is said of its time.
+        let there = ingested.zip(entry.origin.ahead_micros).map(|(time, ahead)| {
+            i64::try_from(time.as_micros()).unwrap_or(i64::MAX).saturating_add(ahead)
+        });
         Message::At(At {
             position: Position { epoch: self.order.term.epoch, seq },
             origin: self.order.term.origin,
-            ingested: ingested.map_or(0, |time| u64::try_from(there(time)).unwrap_or(0)),
+            ingested: there.and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0),
             path: Arc::clone(&self.order.path),
         })
     }
@@ -123,6 +141,10 @@ impl Links {
 impl Worker {
     /// The cluster's machine asks this worker to feed a stream to a node.
     pub(super) fn feed(&mut self, stream: StreamId, order: FeedOrder, now: Duration) {
+        if let Some(home) = self.moved_to(stream) {
+            self.mailbox.send(home, Mail::Link(Box::new(LinkMail::Feed { stream, order })));
+            return;
+        }
         let local = self.streams.find(stream);
         let entry = local.and_then(|local| self.streams.get_mut(local));
         let here = entry.filter(|entry| entry.is_here() || entry.granted.is_some());
@@ -135,6 +157,11 @@ impl Worker {
             return;
         };
         let to = order.to;
+        let held = self.links.out.get(&to).and_then(|link| link.held.get(&order.name));
+        if held.is_some_and(|until| now < *until) {
+            self.feed_ended(&order);
+            return;
+        }
         if entry.fed.message_stream == 0 {
             self.links.message_stream += 1;
             entry.fed.message_stream = self.links.message_stream;
@@ -155,6 +182,9 @@ impl Worker {
                 active: VecDeque::new(),
                 idle_since: None,
                 shed: Duration::ZERO,
+                behind: Duration::ZERO,
+                held: BTreeMap::new(),
+                unsaid: Vec::new(),
             };
             self.links.out.insert(to, link);
         }
@@ -190,7 +220,7 @@ impl Worker {
             allowance: 0,
             said: now,
             dated: Duration::ZERO,
-            players: 0,
+            players: None,
         };
         link.feeds.insert(message_stream, feed);
         if link.up {
@@ -219,7 +249,9 @@ impl Worker {
             .out
             .get(&to)
             .and_then(|link| Some(Arc::clone(&link.feeds.get(&message_stream)?.order.name)));
+        let unsaid = self.links.out.get_mut(&to).map(OutLink::take_unsaid).unwrap_or_default();
         if let (Some(name), Some(link)) = (name, self.out_connection(to)) {
+            unsaid.into_iter().for_each(|ended| link.session.close_stream(ended));
             link.session.publish(message_stream, &name);
             self.say_at(to, message_stream, now);
         }
@@ -260,7 +292,7 @@ impl Worker {
                 feed.taken = Some(position);
                 self.open_reader(to, message_stream);
             }
-            Some(Message::Audience { players }) => feed.players = players,
+            Some(Message::Audience { players }) => feed.players = Some(players),
             _ => {}
         }
         Ok(())
@@ -290,6 +322,13 @@ impl Worker {
         self.links.woken.push(to);
     }
 
+    /// Where a stream is at home that was so here, or will be before this worker is it again.
+    fn moved_to(&self, stream: StreamId) -> Option<WorkerIndex> {
+        let entry = self.streams.get(self.streams.find(stream)?)?;
+        let Place::There { home, .. } = entry.place else { return None };
+        (entry.granted.is_none() && home != self.index()).then_some(home)
+    }
+
     /// Another source begins in a log, or the same goes on, which is said.
     pub(in crate::worker) fn begin_source(&mut self, local: usize, term: Option<Term>) -> bool {
         let Some(entry) = self.streams.get_mut(local) else { return false };
@@ -301,7 +340,10 @@ impl Worker {
         if !goes_on {
             self.hub.seal(log);
             let from = self.hub.log(log).map_or(0, crate::stream::Log::next);
-            entry.origin = crate::worker::mail::Origin { term, from, ahead_micros: 0 };
+            // What a publisher of this node sends is taken in by this node's own clock.
+            let own = self.links.credentials.as_ref().map(|own| own.identity.key);
+            let ahead_micros = (term.map(|term| term.origin) == own).then_some(0);
+            entry.origin = crate::worker::mail::Origin { term, from, ahead_micros };
         }
         let (from, message_stream) = (entry.origin.from, entry.fed.message_stream);
         for to in entry.fed.to.clone() {
@@ -322,6 +364,11 @@ impl Worker {
 
     /// A stream comes another way.
     pub(super) fn repath(&mut self, stream: StreamId, path: &Path, now: Duration) {
+        if let Some(home) = self.moved_to(stream) {
+            let path = Arc::clone(path);
+            self.mailbox.send(home, Mail::Link(Box::new(LinkMail::Repath { stream, path })));
+            return;
+        }
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
         let message_stream = entry.fed.message_stream;
@@ -336,20 +383,23 @@ impl Worker {
 
     /// A node is fed a stream no longer.
     pub(super) fn stop_feed(&mut self, stream: StreamId, to: NodeKey) {
+        if let Some(home) = self.moved_to(stream) {
+            self.mailbox.send(home, Mail::Link(Box::new(LinkMail::StopFeed { stream, to })));
+            return;
+        }
         let Some(local) = self.streams.find(stream) else { return };
         let Some(entry) = self.streams.get(local) else { return };
         let message_stream = entry.fed.message_stream;
         self.end_feed(to, message_stream, local);
     }
 
-    /// The other node does not want a stream.
+    /// The other node does not want a stream. That may be said of a feed before this one: then the
+    /// other node has taken this one up, and is told that it ends.
     pub(super) fn not_wanted(&mut self, to: NodeKey, message_stream: u32) {
         let feed = self.links.out.get(&to).and_then(|link| link.feeds.get(&message_stream));
-        let Some((local, order)) = feed.map(|feed| (feed.local, feed.order.clone())) else {
-            return;
-        };
-        self.forget_feed(to, message_stream, local);
-        self.feed_ended(&order);
+        if let Some(local) = feed.map(|feed| feed.local) {
+            self.let_go(to, message_stream, local);
+        }
     }
 
     /// A stream cannot be fed to a node any longer, and the machine is told.
@@ -365,13 +415,16 @@ impl Worker {
     /// Ends a feed and says so to the other node.
     fn end_feed(&mut self, to: NodeKey, message_stream: u32, local: usize) {
         let offered = self.links.out.get(&to).is_some_and(|link| link.up);
-        if self.forget_feed(to, message_stream, local)
-            && offered
-            && let Some(link) = self.out_connection(to)
-        {
-            link.session.close_stream(message_stream);
-            self.links.woken.push(to);
+        if !self.forget_feed(to, message_stream, local) || !offered {
+            return;
         }
+        if let Some(link) = self.out_connection(to) {
+            link.session.close_stream(message_stream);
+        } else if let Some(link) = self.links.out.get_mut(&to) {
+            // The connection is being read right now.
+            link.unsaid.push(message_stream);
+        }
+        self.links.woken.push(to);
     }
 
     fn forget_feed(&mut self, to: NodeKey, message_stream: u32, local: usize) -> bool {
@@ -441,7 +494,7 @@ impl Worker {
             .to
             .iter()
             .filter_map(|to| self.links.out.get(to)?.feeds.get(&entry.fed.message_stream));
-        feeds.fold(0, |sum, feed| sum.saturating_add(feed.players))
+        feeds.fold(0, |sum, feed| sum.saturating_add(feed.players.unwrap_or(0)))
     }
 
     /// Keeps links alive, lets go of what they cannot carry, and closes those without streams.
@@ -493,11 +546,16 @@ impl Worker {
         }
     }
 
-    /// A link that is behind by more than it may be feeds one stream less: that with the fewest
-    /// players. Of equal ones the one that is furthest behind goes.
+    /// A link that is behind by more than it may be, and not catching up, feeds one stream less:
+    /// that with the fewest players. Of equal ones the one that is furthest behind goes; one of
+    /// which the players are not known yet goes last.
     fn shed(&mut self, to: NodeKey, now: Duration) {
         let Some(link) = self.links.out.get_mut(&to) else { return };
-        if link.lag(&self.hub) < self.limits.link_lag_max
+        link.held.retain(|_, until| now < *until);
+        let lag = link.lag(&self.hub);
+        let before = std::mem::replace(&mut link.behind, lag);
+        if lag < self.limits.link_lag_max
+            || lag < before
             || now.saturating_sub(link.shed) < SHED_PAUSE
         {
             return;
@@ -507,9 +565,12 @@ impl Worker {
             feed.reader.as_ref().map_or(Duration::ZERO, |own| self.hub.feed_lag(feed.log, own))
         };
         let running = link.feeds.iter().filter(|(_, feed)| feed.reader.is_some());
-        let least = running.min_by_key(|(_, feed)| (feed.players, std::cmp::Reverse(lag(feed))));
+        let least = running.min_by_key(|(_, feed)| {
+            (feed.players.unwrap_or(u32::MAX), std::cmp::Reverse(lag(feed)))
+        });
         let Some((message_stream, feed)) = least else { return };
         let (message_stream, local) = (*message_stream, feed.local);
+        link.held.insert(Arc::clone(&feed.order.name), now + SHED_HOLD);
         tracing::warn!(
             node = %to,
             stream = &*feed.order.name,

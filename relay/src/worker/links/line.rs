@@ -18,7 +18,7 @@ use crate::session::link::{LinkEvent, LinkSession};
 use crate::worker::accept::failure;
 use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
 use crate::worker::mail::{Mail, Party};
-use crate::worker::receive::caught;
+use crate::worker::receive::{caught, close_reason};
 use crate::worker::{REGISTRAR, Worker};
 
 /// One connection to another node.
@@ -36,6 +36,21 @@ pub(super) struct LinkConnection {
     pub(super) since: Duration,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    /// Sends so far; how many there were, and when, as it was last looked at.
+    sends: u64,
+    watched: (u64, Duration),
+}
+
+/// What the other end of a connection did wrong, or we.
+struct Wrong {
+    reason: CloseReason,
+    why: String,
+}
+
+impl From<String> for Wrong {
+    fn from(why: String) -> Self {
+        Self { reason: CloseReason::Protocol, why }
+    }
 }
 
 /// What a connection is for.
@@ -83,6 +98,8 @@ impl LinkConnection {
             since: now,
             bytes_in: 0,
             bytes_out: 0,
+            sends: 0,
+            watched: (0, now),
         }
     }
 
@@ -134,7 +151,13 @@ impl Worker {
         peer: SocketAddr,
         now: Duration,
     ) {
-        if self.links.strangers >= self.limits.cluster_strangers_max || self.shared.is_draining() {
+        let most = self.limits.cluster_strangers_max;
+        let same = |link: &&Box<LinkConnection>| {
+            link.is_stranger() && link.peer.ip().to_canonical() == peer.ip().to_canonical()
+        };
+        // Nobody keeps out the nodes of other addresses.
+        let is_crowd = || self.links.connections.values().filter(same).count() >= most.div_ceil(4);
+        if self.links.strangers >= most || is_crowd() || self.shared.is_draining() {
             self.refuse_link(peer, LinkRefusal::Strangers, &"too many have not greeted yet", now);
             self.operations.push(Operation::Close { connection: key });
             return;
@@ -231,13 +254,15 @@ impl Worker {
                 self.operations.push(Operation::Receive { connection: key });
                 self.put_link(link, now);
             }
-            Err(why) => {
+            Err(Wrong { reason, why }) => {
                 // Whoever is no node is told so first.
                 self.send_link(&mut link);
-                if link.is_stranger() {
+                if reason == CloseReason::Fault {
+                    tracing::error!(peer = %link.peer, detail = %why, "link closed");
+                } else if link.is_stranger() {
                     self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
                 }
-                self.close_link(link, CloseReason::Protocol, Some(&why), now);
+                self.close_link(link, reason, Some(&why), now);
             }
         }
     }
@@ -247,14 +272,20 @@ impl Worker {
         link: &mut LinkConnection,
         mut input: &[u8],
         now: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         while !link.closing {
             let LinkConnection { session, kind, .. } = &mut *link;
             let event = match caught(|| session.next_event(&mut input, now)) {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("a panic in the session was caught".to_owned()),
+                Ok(Err(error)) => {
+                    let (reason, why) = (close_reason(&error), error.to_string());
+                    return Err(Wrong { reason, why });
+                }
+                Err(_) => {
+                    let why = "a panic in the session was caught".to_owned();
+                    return Err(Wrong { reason: CloseReason::Fault, why });
+                }
             };
             match (event, kind) {
                 (LinkEvent::Media { message_stream, message }, Kind::Taking(taking)) => {
@@ -291,7 +322,7 @@ impl Worker {
                     | LinkEvent::Close { .. }
                     | LinkEvent::Unwanted { .. },
                     _,
-                ) => return Err("streams came before the greeting was over".to_owned()),
+                ) => return Err("streams came before the greeting was over".to_owned().into()),
             }
         }
         Ok(())
@@ -300,12 +331,7 @@ impl Worker {
     /// Says what is to be said on a connection, and puts it back into the table.
     pub(super) fn put_link(&mut self, mut link: Box<LinkConnection>, now: Duration) {
         link.collect_output();
-        if link.outbox_bytes > self.limits.link_queue_bytes_max {
-            self.cells.link_refused.at(LinkRefusal::Queue).increment();
-            let why = "it does not read what it is told";
-            self.close_link(link, CloseReason::Slow, Some(&why), now);
-            return;
-        }
+        let Some(mut link) = self.unless_full(link, now) else { return };
         match link.kind {
             // Goes with the next media.
             Kind::Feeding(to) => self.links.woken.push(to),
@@ -316,6 +342,43 @@ impl Worker {
             return;
         }
         self.links.connections.insert(link.key, link);
+    }
+
+    /// A connection, unless more waits for it than may: then it is closed.
+    pub(super) fn unless_full(
+        &mut self,
+        link: Box<LinkConnection>,
+        now: Duration,
+    ) -> Option<Box<LinkConnection>> {
+        if link.outbox_bytes <= self.limits.link_queue_bytes_max {
+            return Some(link);
+        }
+        self.end_slow_link(link, &"link_queue_bytes_max bytes wait to be sent to it", now);
+        None
+    }
+
+    fn end_slow_link(&mut self, link: Box<LinkConnection>, why: &dyn Display, now: Duration) {
+        self.refuse_link(link.peer, LinkRefusal::Queue, why, now);
+        self.close_link(link, CloseReason::Slow, Some(why), now);
+    }
+
+    /// Closes links to nodes that have taken nothing of a send for `send_stall_max`.
+    pub(super) fn end_stalled_links(&mut self, now: Duration) {
+        let most = self.limits.send_stall_max;
+        let mut stalled = Vec::new();
+        for link in self.links.connections.values_mut() {
+            if !link.sending || link.watched.0 != link.sends {
+                link.watched = (link.sends, now);
+            } else if now.saturating_sub(link.watched.1) >= most {
+                stalled.push(link.key);
+            }
+        }
+        stalled.sort_unstable();
+        for key in stalled {
+            if let Some(link) = self.links.connections.remove(&key) {
+                self.end_slow_link(link, &"a send was not gone within send_stall_max", now);
+            }
+        }
     }
 
     /// Works on a connection, if it is there, and then says what is to be said.
@@ -341,6 +404,7 @@ impl Worker {
     /// Sends; nothing may be under way.
     pub(super) fn send_slices(&mut self, link: &mut LinkConnection, slices: Vec<Bytes>) {
         link.sending = true;
+        link.sends += 1;
         self.cells.sends.increment();
         let batch = Batch::Many(slices);
         self.operations.push(Operation::Send { connection: link.key, batch });

@@ -42,6 +42,7 @@ use super::labels::LinkRefusal;
 use super::local::{LocalStream, Place};
 use super::mail::{Party, StreamId};
 use crate::cluster::{ClockOffset, Credentials, Line, NodeKey, Path, Settings, Term};
+use crate::limits::Limits;
 use crate::reactor::{ConnectionKey, ListenerKey};
 
 /// What a worker of a cluster is given.
@@ -76,6 +77,8 @@ pub(super) struct Links {
     message_stream: u32,
     /// The clocks of other nodes beside ours.
     clocks: HashMap<NodeKey, ClockOffset>,
+    /// The time of this turn.
+    now: Duration,
     /// Links with something to be said or sent.
     woken: Vec<NodeKey>,
     /// Links that this worker refused, by reason.
@@ -103,6 +106,10 @@ pub(super) enum LinkMail {
     Quiet { name: Arc<str>, from: NodeKey, by: Party },
     /// To worker 0: it is offered no longer.
     Unfed { name: Arc<str>, from: NodeKey, by: Party },
+    /// To worker 0: it is not read, since this node has no room for it.
+    Paused { name: Arc<str>, from: NodeKey, by: Party },
+    /// To a link: there is no room for what is fed there.
+    NoRoom { connection: ConnectionKey, message_stream: u32 },
     /// To a link: what is fed there is not wanted.
     Drop { connection: ConnectionKey, message_stream: u32 },
     /// To a link: so many players of this node depend on it.
@@ -119,8 +126,8 @@ pub(super) enum LinkMail {
     Adopted { name: Arc<str> },
     /// To worker 0, from itself: no node publishes a stream any more.
     Vanished { name: Arc<str> },
-    /// To every worker: the clocks of other nodes.
-    Clocks { clocks: Arc<[(NodeKey, ClockOffset)]> },
+    /// To every worker: the clocks of other nodes, and who they are.
+    Clocks { clocks: Arc<[(NodeKey, ClockOffset)]>, nodes: Arc<[NodeKey]> },
 }
 
 /// A stream to be fed to a node.
@@ -166,6 +173,13 @@ impl Links {
     pub(super) fn is_fed(&self, entry: &LocalStream) -> bool {
         let Place::Here { publisher: Some(party), .. } = &entry.place else { return false };
         self.is_link(party.connection)
+    }
+
+    /// The machine goes by these limits from now on.
+    pub(super) fn set_limits(&mut self, limits: &Arc<Limits>) {
+        if let Some(seat) = &mut self.seat {
+            seat.set_limits(limits);
+        }
     }
 
     /// When the cluster's machine is to be looked at.

@@ -51,10 +51,13 @@ impl Worker {
     }
 
     fn pump(&mut self, to: NodeKey, now: Duration) {
-        let Some(mut link) = self.links.out.remove(&to) else { return };
-        let key = link.connection;
-        if let Some(mut own) = key.and_then(|key| self.links.connections.remove(&key)) {
-            own.collect_output();
+        let Some(link) = self.links.out.get_mut(&to) else { return };
+        let (key, unsaid) = (link.connection, link.take_unsaid());
+        let Some(mut own) = key.and_then(|key| self.links.connections.remove(&key)) else { return };
+        unsaid.into_iter().for_each(|ended| own.session.close_stream(ended));
+        own.collect_output();
+        let Some(mut own) = self.unless_full(own, now) else { return };
+        if let Some(mut link) = self.links.out.remove(&to) {
             if !own.sending {
                 let mut slices: Vec<Bytes> = own.take_outbox().into();
                 if Self::is_feeding(&own) {
@@ -64,9 +67,9 @@ impl Worker {
                     self.send_slices(&mut own, slices);
                 }
             }
-            self.links.connections.insert(own.key, own);
+            self.links.out.insert(to, link);
         }
-        self.links.out.insert(to, link);
+        self.links.connections.insert(own.key, own);
     }
 
     /// Rounds of streams, until the batch is full or all has been sent.
@@ -81,7 +84,7 @@ impl Worker {
         while room > 0 && slices.len() < BATCH_SLICES {
             let Some(message_stream) = link.active.pop_front() else { return };
             let Some(feed) = link.feeds.get_mut(&message_stream) else { continue };
-            feed.allowance += QUANTUM;
+            feed.allowance = (feed.allowance + QUANTUM).min(2 * QUANTUM);
             match self.send_of(feed, message_stream, session, slices, &mut room, now) {
                 Turn::More => link.active.push_back(message_stream),
                 Turn::Idle => (feed.queued, feed.allowance) = (false, 0),

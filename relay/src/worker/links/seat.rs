@@ -27,6 +27,8 @@ pub(super) struct Seat {
     takers: BTreeMap<(Arc<str>, NodeKey), Party>,
     /// Which node's link is to be read into each stream's log.
     adopted: BTreeMap<Arc<str>, (NodeKey, Term)>,
+    /// Streams that this node had no room for, and until when they are not asked for again.
+    paused: BTreeMap<(Arc<str>, NodeKey), Duration>,
     /// When clocks were last told to all workers, and audiences to feeders.
     told_clocks: Duration,
     told_audiences: Duration,
@@ -42,6 +44,9 @@ enum Place {
 /// How often all workers are told of the clocks of other nodes.
 const CLOCKS_EVERY: Duration = Duration::from_secs(1);
 
+/// A stream that this node has no room for is asked for again after this.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
+
 /// How often feeders are told how many players depend on what they feed.
 const AUDIENCES_EVERY: Duration = Duration::from_secs(2);
 
@@ -52,9 +57,14 @@ impl Seat {
             lines: HashMap::new(),
             takers: BTreeMap::new(),
             adopted: BTreeMap::new(),
+            paused: BTreeMap::new(),
             told_clocks: Duration::ZERO,
             told_audiences: Duration::ZERO,
         }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Arc<crate::limits::Limits>) {
+        self.cluster.set_limits(limits);
     }
 
     pub(super) fn next_due(&self) -> Option<Duration> {
@@ -81,6 +91,7 @@ impl Worker {
 
     /// Does what is due.
     pub(in crate::worker) fn drive_cluster(&mut self, now: Duration) {
+        self.links.now = now;
         if self.links.next_due().is_some_and(|due| due <= now) {
             self.with_cluster(|cluster| cluster.tick(now));
         }
@@ -99,6 +110,13 @@ impl Worker {
                     if seat.cluster.is_busy(name) =>
                 {
                     let (publisher, refusal) = (*publisher, Refusal::Busy);
+                    let order = Order::Refuse { publisher, refusal };
+                    self.mailbox.send(publisher.worker, Mail::Order(order));
+                    return;
+                }
+                Request::Claim { publisher, name, .. } if !seat.cluster.may_claim(name) => {
+                    tracing::warn!(stream = &**name, "the cluster has no room for the name");
+                    let (publisher, refusal) = (*publisher, Refusal::TooManyStreams);
                     let order = Order::Refuse { publisher, refusal };
                     self.mailbox.send(publisher.worker, Mail::Order(order));
                     return;
@@ -178,10 +196,28 @@ impl Worker {
         if holder.is_some_and(|(_, link)| !link) {
             return;
         }
+        let Party { worker, connection, message_stream } = party;
+        if self.is_out_of_memory() {
+            self.mail_link(worker, LinkMail::NoRoom { connection, message_stream });
+            return;
+        }
         let settings = Arc::clone(&self.settings);
         self.with_registrar(now, |registrar, send| {
             registrar.claim_link(party, name, term, now, &settings, send);
         });
+        // So that its feeder knows from the start who depends on it.
+        let players = self.registrar.as_ref().map_or(0, |registrar| registrar.players_of(name));
+        let players = u32::try_from(players).unwrap_or(u32::MAX);
+        self.mail_link(worker, LinkMail::Audience { connection, message_stream, players });
+    }
+
+    /// Streams that this node had no room for are asked for again when the pause is over.
+    fn end_pauses(&mut self, now: Duration) {
+        let Some(seat) = &mut self.links.seat else { return };
+        let over: Vec<_> = seat.paused.extract_if(.., |_, until| *until <= now).collect();
+        for ((name, from), _) in over {
+            self.with_cluster(|cluster| cluster.unfed(&name, from, now));
+        }
     }
 
     /// What links tell the machine.
@@ -204,7 +240,9 @@ impl Worker {
                 });
             }
             LinkMail::Fed { name, from, term, path, by } => {
-                let before = seat.takers.insert((Arc::clone(&name), from), by);
+                let key = (Arc::clone(&name), from);
+                seat.paused.remove(&key);
+                let before = seat.takers.insert(key, by);
                 let moved = before.filter(|before| *before != by);
                 let reads = seat.adopted.get(&name) == Some(&(from, term));
                 if let Some(before) = moved {
@@ -231,6 +269,14 @@ impl Worker {
                         seat.adopted.remove(&name);
                     }
                     self.with_cluster(|cluster| cluster.unfed(&name, from, now));
+                }
+            }
+            LinkMail::Paused { name, from, by } => {
+                let key = (Arc::clone(&name), from);
+                if seat.takers.get(&key) == Some(&by) {
+                    seat.takers.remove(&key);
+                    seat.adopted.remove(&name);
+                    seat.paused.insert(key, now + NO_ROOM_PAUSE);
                 }
             }
             LinkMail::Adopted { name } => self.claim_adopted(&name, now),
@@ -280,6 +326,10 @@ impl Worker {
             Command::Yield { name, .. } => {
                 let holder = self.registrar.as_ref().and_then(|registrar| registrar.holder(&name));
                 if let Some((publisher, false)) = holder {
+                    let (limits, now) = (Arc::clone(&self.limits), self.links.now);
+                    if let Some(registrar) = &mut self.registrar {
+                        registrar.overtaken(&name, now, &limits);
+                    }
                     tracing::info!(stream = &*name, "the stream was taken over on another node");
                     let order = Mail::Order(Order::Overtaken { publisher });
                     self.mailbox.send(publisher.worker, order);
@@ -346,6 +396,7 @@ impl Worker {
             return;
         }
         self.end_late_links(now);
+        self.end_stalled_links(now);
         self.hear_silence(now);
         self.date_feeds(now);
         self.tend_out_links(now);
@@ -366,10 +417,20 @@ impl Worker {
             let own = self.links.refused.get(index).copied().unwrap_or(0);
             self.cells.link_refused.at(LinkRefusal::at(index)).set(own + count);
         }
+        for (reason, count) in [
+            (LinkRefusal::Strangers, counters.strangers_refused),
+            (LinkRefusal::Announcements, counters.announcements_refused),
+            (LinkRefusal::Unasked, counters.unasked),
+            (LinkRefusal::Loop, counters.loops_refused),
+        ] {
+            let own = self.links.refused.get(reason.index()).copied().unwrap_or(0);
+            self.cells.link_refused.at(reason).set(own + count);
+        }
         if now >= seat.told_clocks + CLOCKS_EVERY {
             seat.told_clocks = now;
             self.tell_clocks();
         }
+        self.end_pauses(now);
         let Some(seat) = &mut self.links.seat else { return };
         if now >= seat.told_audiences + AUDIENCES_EVERY {
             seat.told_audiences = now;
@@ -381,11 +442,10 @@ impl Worker {
         let Some(seat) = &self.links.seat else { return };
         let known = seat.cluster.peers().filter_map(|peer| Some((peer.identity.key, peer.clock?)));
         let clocks: Arc<[_]> = known.collect();
-        if clocks.is_empty() {
-            return;
-        }
+        let nodes: Arc<[_]> = seat.cluster.peers().map(|peer| peer.identity.key).collect();
         for worker in 0..self.mailbox.workers() {
-            self.mail_link(worker, LinkMail::Clocks { clocks: Arc::clone(&clocks) });
+            let (clocks, nodes) = (Arc::clone(&clocks), Arc::clone(&nodes));
+            self.mail_link(worker, LinkMail::Clocks { clocks, nodes });
         }
     }
 

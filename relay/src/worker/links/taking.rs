@@ -49,10 +49,16 @@ pub(super) struct Taken {
     /// What comes are headers and no part of the stream.
     headers: bool,
     heard: Duration,
+    /// When media of it last came.
+    delivered: Duration,
     quiet: bool,
     /// When the origin took the next message in, by its clock, if that was said.
     ingested: Option<u64>,
-    players: u32,
+    /// It was taken up, and the headers that answer this have not come: what comes before them was
+    /// sent without knowing.
+    asked: bool,
+    /// Players that its feeder was told of.
+    players: Option<u32>,
 }
 
 impl Taking {
@@ -76,7 +82,9 @@ impl Worker {
         });
         let Some(name) = name else { return Err("a stream's name is not valid".to_owned()) };
         let Kind::Taking(taking) = &mut link.kind else { return Ok(()) };
-        if taking.streams.len() >= self.limits.link_streams_max {
+        if taking.streams.len() >= self.limits.link_streams_max
+            && !taking.streams.contains_key(&message_stream)
+        {
             self.cells.link_refused.at(LinkRefusal::Streams).increment();
             link.session.refuse_stream(message_stream);
             return Ok(());
@@ -91,12 +99,17 @@ impl Worker {
             log: None,
             headers: false,
             heard: now,
+            delivered: now,
             quiet: false,
             ingested: None,
-            players: 0,
+            asked: false,
+            players: None,
         };
-        if taking.streams.insert(message_stream, taken).is_some() {
-            return Err("a message stream is used twice".to_owned());
+        let (from, old) = (taking.from, taking.streams.insert(message_stream, taken));
+        if let Some(old) = old {
+            // What ended it is late, or was never said.
+            let by = self.on_link(link.key, message_stream);
+            self.unfed(old, from, by);
         }
         Ok(())
     }
@@ -115,7 +128,7 @@ impl Worker {
         let Some(taken) = taking.streams.get_mut(&message_stream) else { return Ok(()) };
         match message {
             Some(Message::At(at)) => self.goes_on(taking.from, taken, party, at, now),
-            Some(Message::Headers) => taken.headers = true,
+            Some(Message::Headers) => (taken.headers, taken.asked) = (true, false),
             // What a later build adds.
             _ => {}
         }
@@ -126,12 +139,12 @@ impl Worker {
         let term = Term { epoch: at.position.epoch, origin: at.origin };
         let news = taken.term != Some(term) || taken.path != at.path || taken.quiet;
         if taken.term.is_some_and(|before| before != term) {
+            let name = Arc::clone(&taken.name);
+            self.tell_seat(LinkMail::Unfed { name, from, by });
             if let Some((local, log)) = taken.log.take() {
                 self.hub.end_publish(log);
                 self.vacate(local, by);
             }
-            let name = Arc::clone(&taken.name);
-            self.tell_seat(LinkMail::Unfed { name, from, by });
         }
         (taken.term, taken.heard, taken.quiet) = (Some(term), now, false);
         if taken.headers && !std::mem::take(&mut taken.resumes) {
@@ -169,11 +182,15 @@ impl Worker {
         if let Some(ingested) = taken.ingested.take() {
             self.observe_age(taken, ingested, now);
         }
-        let (Some((_, log)), Some(message)) = (log, message) else { return };
-        if seq < taken.floor {
+        if taken.asked || seq < taken.floor {
             return;
         }
+        let (Some((_, log)), Some(message)) = (log, message) else {
+            self.cells.link_lost.increment();
+            return;
+        };
         taken.floor = seq + 1;
+        taken.delivered = now;
         let kind = message_kind(message);
         self.cells.ingest_messages.at(kind).increment();
         match self.hub.append_at(log, seq, message, now).dropped {
@@ -195,7 +212,7 @@ impl Worker {
         if let Some(entry) = self.streams.get_mut(local) {
             let micros = |count: u128| i64::try_from(count).unwrap_or(i64::MAX);
             let there = i64::try_from(ingested).unwrap_or(i64::MAX);
-            entry.origin.ahead_micros = there.saturating_sub(micros(now.as_micros()));
+            entry.origin.ahead_micros = Some(there.saturating_sub(micros(now.as_micros())));
         }
     }
 
@@ -231,9 +248,15 @@ impl Worker {
             self.hub.begin_link(log);
             self.hub.restart_count(log);
         }
-        let seq = self.hub.next_seq(log).filter(|_| goes_on);
-        (taken.log, taken.floor, taken.heard) = (Some((local, log)), seq.unwrap_or(0), now);
-        taken.resumes = true;
+        // Whoever waited for longer is moved to where the stream is now, as slow players are.
+        let newest = self.hub.log(log).and_then(crate::stream::Log::newest);
+        let is_near = newest.is_some_and(|newest| {
+            now.saturating_sub(newest.ingested) <= self.limits.player_lag_max
+        });
+        let seq = self.hub.next_seq(log).filter(|_| goes_on && is_near);
+        let floor = self.hub.next_seq(log).filter(|_| goes_on).unwrap_or(0);
+        (taken.log, taken.floor, taken.heard) = (Some((local, log)), floor, now);
+        (taken.resumes, taken.asked) = (true, true);
         let position = seq.map(|seq| Position { epoch: term.epoch, seq });
         link.session.say(party.message_stream, &Message::Take { position }.encode());
         if let Some(entry) = self.streams.get_mut(local) {
@@ -270,18 +293,32 @@ impl Worker {
         let Kind::Taking(taking) = &mut link.kind else { return };
         let from = taking.from;
         if let Some(taken) = taking.streams.remove(&message_stream) {
-            self.taken_ended(&taken, by);
-            self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            self.unfed(taken, from, by);
         }
     }
 
-    /// A stream is not wanted, or cannot be had here; the cluster's machine is told unless it said
-    /// so itself.
-    pub(in crate::worker) fn end_taking(
+    /// A stream is not wanted: the cluster's machine said so.
+    pub(super) fn end_taking(
         &mut self,
         connection: ConnectionKey,
         message_stream: u32,
-        tell: bool,
+        now: Duration,
+    ) {
+        let by = self.on_link(connection, message_stream);
+        self.with_link(connection, now, |worker, link| {
+            let Kind::Taking(taking) = &mut link.kind else { return };
+            let Some(taken) = taking.streams.remove(&message_stream) else { return };
+            link.session.refuse_stream(message_stream);
+            worker.taken_ended(&taken, by);
+        });
+    }
+
+    /// A stream cannot be had here: this node has no room for it. The machine hears that it ended
+    /// after a pause, else it would be asked for again at once.
+    pub(in crate::worker) fn no_room(
+        &mut self,
+        connection: ConnectionKey,
+        message_stream: u32,
         now: Duration,
     ) {
         let by = self.on_link(connection, message_stream);
@@ -290,10 +327,10 @@ impl Worker {
             let from = taking.from;
             let Some(taken) = taking.streams.remove(&message_stream) else { return };
             link.session.refuse_stream(message_stream);
+            worker.refuse_link(link.peer, LinkRefusal::NoRoom, &"no room for a stream", now);
+            let name = Arc::clone(&taken.name);
+            worker.tell_seat(LinkMail::Paused { name, from, by });
             worker.taken_ended(&taken, by);
-            if tell {
-                worker.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
-            }
         });
     }
 
@@ -304,9 +341,16 @@ impl Worker {
         streams.sort_unstable_by_key(|(message_stream, _)| *message_stream);
         for (message_stream, taken) in streams {
             let by = self.on_link(key, message_stream);
-            self.taken_ended(&taken, by);
-            self.tell_seat(LinkMail::Unfed { name: taken.name, from, by });
+            self.unfed(taken, from, by);
         }
+    }
+
+    /// The machine hears of it first: else the stream, left without a source, would be claimed for
+    /// this link once more.
+    fn unfed(&mut self, taken: Taken, from: NodeKey, by: Party) {
+        let name = Arc::clone(&taken.name);
+        self.tell_seat(LinkMail::Unfed { name, from, by });
+        self.taken_ended(&taken, by);
     }
 
     fn taken_ended(&mut self, taken: &Taken, by: Party) {
@@ -314,6 +358,14 @@ impl Worker {
             self.hub.end_publish(log);
             self.vacate(local, by);
         }
+    }
+
+    /// When media of a stream last came over a link.
+    pub(in crate::worker) fn link_delivered(&self, holder: Party) -> Option<Duration> {
+        let Kind::Taking(taking) = &self.links.connections.get(&holder.connection)?.kind else {
+            return None;
+        };
+        Some(taking.streams.get(&holder.message_stream)?.delivered)
     }
 
     /// Finds streams of which nothing came for `link_silence`.
@@ -354,7 +406,7 @@ impl Worker {
         self.with_link(connection, now, |_, link| {
             if let Kind::Taking(taking) = &mut link.kind
                 && let Some(taken) = taking.streams.get_mut(&message_stream)
-                && std::mem::replace(&mut taken.players, players) != players
+                && taken.players.replace(players) != Some(players)
             {
                 link.session.say(message_stream, &Message::Audience { players }.encode());
             }

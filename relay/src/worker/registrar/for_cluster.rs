@@ -14,6 +14,9 @@ use crate::worker::settings::{PublishConflict, Settings};
 /// A stream of other nodes that none has any more ends after so long: its own grace was theirs.
 pub(super) const VANISHED_GRACE: Duration = Duration::from_secs(2);
 
+/// The address of whoever publishes on another node.
+const ELSEWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// What the cluster is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::worker) enum Tiding {
@@ -76,9 +79,18 @@ impl Registrar {
         settings: &Settings,
         send: &mut dyn FnMut(WorkerIndex, Mail),
     ) {
-        let address = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let address = ELSEWHERE;
         let claim = Claim { publisher, address, key: None, link: Some(term) };
         self.claim(claim, name, PublishConflict::Takeover, now, settings, send);
+    }
+
+    /// A publisher of this node was taken over on another one: it is held off as by one here.
+    pub(in crate::worker) fn overtaken(&mut self, name: &str, now: Duration, limits: &Limits) {
+        let stream = self.names.get(name).copied();
+        let Some(entry) = stream.and_then(|stream| self.streams.get_mut(&stream)) else { return };
+        if let Some(holder) = &entry.holder {
+            entry.contest.taken_over(holder.address, ELSEWHERE, now, limits);
+        }
     }
 
     /// Nobody in the cluster publishes this name any more. It ends here soon as well, unless
