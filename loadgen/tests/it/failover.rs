@@ -158,7 +158,7 @@ impl Cluster {
     /// The node that is such a one for the only stream that there is.
     fn at(&self, place: Place) -> usize {
         let fed = |node: &Node, way: &str| {
-            let labels = [("direction", way)];
+            let labels = [("way", way)];
             node.metric(&self.net, "relay_link_streams", &labels).unwrap_or(0.0) > 0.0
         };
         let is = |node: &&Node| match (fed(node, "in"), fed(node, "out")) {
@@ -177,7 +177,7 @@ impl Cluster {
     fn strike(&mut self, blow: Blow, place: Place, encoder: Encoder) -> Struck {
         let stream = format!("{blow:?}-{place:?}-{encoder:?}").to_lowercase();
         let lasts = BEFORE + AFTER + Duration::from_secs(6);
-        let mut publisher = self.publish(encoder, &stream, lasts);
+        let publisher = self.publish(encoder, &stream, lasts);
         wait_for("the stream", Duration::from_secs(10), || {
             let source = self.nodes[0].as_ref().unwrap();
             source.metric(&self.net, "relay_streams", &[("source", "local")]).filter(|n| *n > 0.0)
@@ -361,7 +361,7 @@ fn all_nodes_are_updated_one_after_the_other() {
     let load = load + Duration::from_secs(10);
     let lasts = load + Duration::from_secs(10);
     let stream = "rolling";
-    let mut publisher = cluster.publish(Encoder::Obeys, stream, lasts);
+    let publisher = cluster.publish(Encoder::Obeys, stream, lasts);
     thread::sleep(Duration::from_secs(2));
     let dir = cluster.dir.path().to_owned();
     let urls = cluster.urls_from(0, stream);

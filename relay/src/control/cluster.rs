@@ -216,18 +216,14 @@ async fn follow<F>(
 pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>) {
     out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
         .value(&[], cells.total(|cells| &cells.nodes));
-    out.gauge("relay_links", &["direction"], "Connections between nodes.")
+    out.gauge("relay_links", &["way"], "Connections between nodes.")
         .cells(&[], cells.sum(|cells| &cells.links));
-    out.gauge("relay_link_streams", &["direction"], "Streams on links.")
+    out.gauge("relay_link_streams", &["way"], "Streams on links.")
         .cells(&[], cells.sum(|cells| &cells.link_streams));
-    out.counter(
-        "relay_link_bytes_total",
-        &["direction"],
-        "Bytes on links, both directions of each.",
-    )
-    .cells(&[], cells.sum(|cells| &cells.link_bytes));
+    out.counter("relay_link_bytes_total", &["way"], "Bytes on links, both directions of each.")
+        .cells(&[], cells.sum(|cells| &cells.link_bytes));
     let help = "Links between nodes, or streams on them, that were refused or let go.";
-    out.counter("relay_link_failures_total", &["reason"], help)
+    out.counter("relay_link_refused_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.link_refused));
     let help = "Sources of streams that were taken up from other nodes.";
     out.counter("relay_link_adopted_total", &[], help)

@@ -39,7 +39,9 @@ impl Worker {
         now: Duration,
     ) {
         if self.links.listens(listener) {
-            self.link_accepted(key, peer, now);
+            if !self.give_link_away(key) {
+                self.link_accepted(key, peer, now);
+            }
             return;
         }
         let speaks = self.settings.speaks(listener);

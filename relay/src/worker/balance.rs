@@ -33,11 +33,20 @@ pub(super) struct Balance {
     /// The last connection was given away, so the next one is kept.
     gave_last: bool,
     /// Who is to have the connections that are being released.
-    giving: BTreeMap<ConnectionKey, (WorkerIndex, Speaks)>,
-    /// What may be spoken on connections that are being adopted, by token.
-    taking: BTreeMap<u64, Speaks>,
+    giving: BTreeMap<ConnectionKey, (WorkerIndex, Door)>,
+    /// By which door those came that are being adopted, by token.
+    taking: BTreeMap<u64, Door>,
     /// The token of the last adoption.
     token: u64,
+}
+
+/// By which door a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// That of clients, and what may be spoken there.
+    Clients(Speaks),
+    /// That of other nodes; these are none of the connections that the node counts.
+    Nodes,
 }
 
 impl Balance {
@@ -71,9 +80,19 @@ impl Worker {
         if std::mem::take(&mut self.balance.gave_last) || self.balance.giving.len() >= GIVING_MAX {
             return false;
         }
+        let given = self.give(key, Door::Clients(speaks));
+        self.balance.gave_last = given;
+        given
+    }
+
+    /// The same for a link from another node: whatever streams it brings are at home where it is.
+    pub(super) fn give_link_away(&mut self, key: ConnectionKey) -> bool {
+        self.balance.giving.len() < GIVING_MAX && self.give(key, Door::Nodes)
+    }
+
+    fn give(&mut self, key: ConnectionKey, door: Door) -> bool {
         let Some(to) = emptier(&self.shared.egress(), self.index()) else { return false };
-        self.balance.gave_last = true;
-        self.balance.giving.insert(key, (to, speaks));
+        self.balance.giving.insert(key, (to, door));
         self.operations.push(Operation::Release { connection: key });
         true
     }
@@ -81,27 +100,27 @@ impl Worker {
     /// A connection is no longer this reactor's.
     pub(super) fn released(&mut self, key: ConnectionKey, socket: LooseSocket) {
         let Some(socket) = self.departed(key, socket) else { return };
-        let Some((to, speaks)) = self.balance.giving.remove(&key) else { return };
+        let Some((to, door)) = self.balance.giving.remove(&key) else { return };
         self.cells.connections_given.increment();
-        self.mailbox.send(to, Mail::Socket { socket, speaks });
+        self.mailbox.send(to, Mail::Socket { socket, door });
     }
 
     /// Another worker gives a connection to this one; the node counts it already.
-    pub(super) fn take_over_socket(&mut self, socket: LooseSocket, speaks: Speaks) {
+    pub(super) fn take_over_socket(&mut self, socket: LooseSocket, door: Door) {
         let waiting = self.pending + self.balance.taking.len();
         let refused = if self.shared.is_draining() || self.ending != Ending::No {
             Some(RefuseReason::Draining)
         } else {
             (waiting >= self.limits.pending_connections_max).then_some(RefuseReason::Pending)
         };
-        if let Some(reason) = refused {
+        if let Some(reason) = refused.filter(|_| door != Door::Nodes) {
             self.cells.refused.at(reason).increment();
             tracing::warn!(peer = ?socket.peer(), reason = reason.label(), "connection refused");
             self.shared.leave_connection();
             return;
         }
         let token = self.balance.next_token();
-        self.balance.taking.insert(token, speaks);
+        self.balance.taking.insert(token, door);
         self.operations.push(Operation::Adopt { token, socket });
     }
 
@@ -116,8 +135,13 @@ impl Worker {
         if self.carrier_adopted(token, key, now) {
             return;
         }
-        let speaks = self.balance.taking.remove(&token).unwrap_or_default();
+        let door = self.balance.taking.remove(&token);
         self.cells.connections_taken.increment();
+        let speaks = match door {
+            Some(Door::Nodes) => return self.link_accepted(key, peer, now),
+            Some(Door::Clients(speaks)) => speaks,
+            None => Speaks::default(),
+        };
         let address = peer.ip();
         let counted = (!self.settings.stands_for_many(address)).then_some(address);
         if let Some(address) = counted {
@@ -128,9 +152,9 @@ impl Worker {
 
     /// It ended on the way.
     pub(super) fn not_adopted(&mut self, token: u64, error: &std::io::Error, now: Duration) {
-        self.balance.taking.remove(&token);
+        let door = self.balance.taking.remove(&token);
         tracing::debug!(%error, "a connection ended on its way from one core to another");
-        if self.carrier_lost(token, now) {
+        if self.carrier_lost(token, now) || door == Some(Door::Nodes) {
             return;
         }
         self.shared.leave_connection();

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balance::Door;
 use super::carriage::Parcel;
 use super::level::Step;
 use super::links::LinkMail;
-use super::settings::{PublishConflict, Speaks, UnknownStream};
+use super::settings::{PublishConflict, UnknownStream};
 use crate::cluster::Term;
 use crate::reactor::{ConnectionKey, LooseSocket};
 use crate::stream::{Heritage, Segment};
@@ -152,7 +153,7 @@ pub(super) enum Mail {
     /// again.
     Lost { stream: StreamId },
     /// A fresh connection, for whoever has room, and what its listener takes.
-    Socket { socket: LooseSocket, speaks: Speaks },
+    Socket { socket: LooseSocket, door: Door },
     /// A connection with a request of a tunnel whose session lives on the other worker.
     Carrier { parcel: Box<Parcel> },
     /// To every other worker: this one asks for another flush level.

@@ -29,7 +29,7 @@ impl Worker {
                     self.take_segment(stream, &segment);
                 }
                 Mail::Lost { stream } => self.begin_again(stream),
-                Mail::Socket { socket, speaks } => self.take_over_socket(socket, speaks),
+                Mail::Socket { socket, door } => self.take_over_socket(socket, door),
                 Mail::Carrier { parcel } => self.take_over_carrier(*parcel, now),
                 Mail::Step { worker, step } => self.asked_for(worker, step),
                 Mail::Link(mail) => self.read_link_mail(*mail, now),

@@ -69,9 +69,8 @@ fn check_plays(page: &Value, relay: &Relay) {
     assert_eq!(end["errors"], Value::Array(Vec::new()));
     // From elsewhere the page asks the API in vain.
     let own = page["url"].as_str().unwrap().contains("127.0.0.1");
-    let fits = |line: &str| {
-        line.starts_with("warning: [") || (!own && line.ends_with("403 (Forbidden)"))
-    };
+    let fits =
+        |line: &str| line.starts_with("warning: [") || (!own && line.ends_with("403 (Forbidden)"));
     let said = page["said"].as_array().unwrap();
     assert!(said.iter().all(|line| fits(line.as_str().unwrap())), "{said:#?}");
     assert!(end["status"].as_str().unwrap().starts_with("Live, 640"), "{end:#}");

@@ -60,7 +60,7 @@ fn wait_for_nodes(relay: &Relay, count: u32) {
 }
 
 fn refused(relay: &Relay, reason: &str) -> f64 {
-    relay.metrics().sum("relay_link_failures_total", &[("reason", reason)]).unwrap()
+    relay.metrics().sum("relay_link_refused_total", &[("reason", reason)]).unwrap()
 }
 
 #[test]
