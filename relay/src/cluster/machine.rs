@@ -317,8 +317,8 @@ impl Cluster {
         self.members.set_spare(kbit, draining);
     }
 
-    /// Whether this node has as many players as it may: then others send it none. Told with the next
-    /// heartbeat.
+    /// Whether this node has as many players as it may: then others send it none. Told with the
+    /// next heartbeat.
     pub fn set_full(&mut self, full: bool) {
         self.members.set_full(full);
     }

@@ -44,8 +44,8 @@ impl Ingest {
         Self { rate, room: per(rate, window), over, owed, looked: now, received, measured }
     }
 
-    /// Something else may be sent beside. What is sent of each is judged apart then; this one closes
-    /// nobody of whom a part may be slowed down.
+    /// Something else may be sent beside. What is sent of each is judged apart then; this one
+    /// closes nobody of whom a part may be slowed down.
     pub(super) fn widen(&mut self, rate: usize, window: Duration, over: IngestOver) {
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         self.rate = self.rate.saturating_add(rate);

@@ -58,8 +58,8 @@ pub enum Subject {
         /// The timestamp of the last message, in milliseconds.
         timestamp: u32,
     },
-    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`], [`Verdict::Holds`] or
-    /// [`Verdict::Unheard`] follows.
+    /// The verdict on a stream that goes on holds no longer. [`Verdict::End`], [`Verdict::Holds`]
+    /// or [`Verdict::Unheard`] follows.
     Again {
         /// What it is.
         stream: Arc<HookStream>,
