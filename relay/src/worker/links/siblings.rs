@@ -29,6 +29,7 @@ impl Siblings {
     /// Whether a mark is that of another node.
     pub(in crate::worker) fn are_marked(&self, mark: &str) -> bool {
         mark.len() == MARK_BYTES
+            && mark.bytes().all(|byte| byte.is_ascii_hexdigit())
             && u64::from_str_radix(mark, 16).is_ok_and(|key| self.keys.contains(&NodeKey(key)))
     }
 
