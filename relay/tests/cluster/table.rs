@@ -93,7 +93,7 @@ fn one_stream_that_everybody_watches() {
     println!("| nodes | fanout | depth | feeding | most fed | asked | first | silent | source |");
     for (nodes, fanout_max) in sizes {
         let row = row(nodes, fanout_max);
-        let Row { depth, feeding, most, asked, first, silent, source, .. } = &row;
+        let Row { nodes, fanout_max, depth, feeding, most, asked, first, silent, source } = row;
         println!(
             "| {nodes} | {fanout_max} | {depth} | {feeding} | {most} | {asked} | {first:?} | \
              {silent:?} | {source:?} |"
