@@ -113,7 +113,6 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Outside(_)
                 | Query::EndOutside(_)
                 | Query::Watch(_) => {}
-                Query::Elsewhere { reply, .. } => reply.send(false),
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
                 Query::Elsewhere { reply, .. } => reply.send(false),

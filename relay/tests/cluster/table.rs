@@ -93,20 +93,20 @@ fn one_stream_that_everybody_watches() {
     println!("| nodes | fanout | depth | feeding | most fed | asked | first | silent | source |");
     for (nodes, fanout_max) in sizes {
         let row = row(nodes, fanout_max);
-        let Row { depth, feeding, most, asked, first, silent, source, .. } = &row;
+        let Row { nodes, fanout_max, depth, feeding, most, asked, first, silent, source } = &row;
         println!(
             "| {nodes} | {fanout_max} | {depth} | {feeding} | {most} | {asked} | {first:?} | \
              {silent:?} | {source:?} |"
         );
         // A tree that is as flat as it can be has this many levels.
         let (mut flat, mut reached, mut level) = (0, 1, 1);
-        while reached < nodes {
+        while reached < *nodes {
             level *= fanout_max;
             reached += level;
             flat += 1;
         }
         assert!(row.depth <= flat + 2, "{row:?}: it could be {flat} deep");
-        assert!(row.most <= fanout_max, "{row:?}");
+        assert!(row.most <= *fanout_max, "{row:?}");
         assert!(row.first < Duration::from_secs(5), "{row:?}");
         assert!(row.silent < Duration::from_secs(5) && row.source < Duration::from_secs(5));
     }

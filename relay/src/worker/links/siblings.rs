@@ -26,7 +26,9 @@ const MARK_BYTES: usize = 16;
 impl Siblings {
     /// Whether a mark is that of another node.
     pub(in crate::worker) fn are_marked(&self, mark: &str) -> bool {
-        mark.len() == MARK_BYTES
+        let is_hex = mark.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex
+            && mark.len() == MARK_BYTES
             && u64::from_str_radix(mark, 16).is_ok_and(|key| self.keys.contains(&NodeKey(key)))
     }
 
