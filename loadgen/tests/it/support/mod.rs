@@ -1,5 +1,6 @@
 //! What the tests of this binary stand on: servers to start, runs to make, waits that end.
 
+pub(crate) mod fake_node;
 pub(crate) mod independent;
 pub(crate) mod nets;
 pub(crate) mod nodes;

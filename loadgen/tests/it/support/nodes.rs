@@ -19,6 +19,9 @@ pub(crate) const RTMP: u16 = 1935;
 pub(crate) const HTTP: u16 = 8935;
 pub(crate) const LINK: u16 = 11_935;
 
+/// What all nodes know.
+pub(crate) const SECRET: &str = "what the nodes of this network know";
+
 /// What a node is started with beside what all have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options<'a> {
@@ -56,7 +59,10 @@ impl Node {
     /// The same without waiting.
     pub(crate) fn launch(net: &Net, dir: &Path, number: usize, options: &Options<'_>) -> Self {
         let secret = dir.join("cluster.secret");
-        fs::write(&secret, "what the nodes of this network know").unwrap();
+        // Written once: another node may be reading it.
+        if !secret.exists() {
+            fs::write(&secret, SECRET).unwrap();
+        }
         let name = unused(dir, &format!("relay-{number}"));
         let file = dir.join(format!("{name}.toml"));
         let text = format!(
@@ -145,7 +151,8 @@ fn get(host: &Host, path: &str) -> Option<Page> {
     host.space.within(|| {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, HTTP)).ok()?;
         stream.set_read_timeout(Some(START)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

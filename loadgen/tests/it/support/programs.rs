@@ -22,12 +22,12 @@ pub(crate) fn clip(dir: &Path) -> PathBuf {
     let file = dir.join("clip.flv");
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-f", "lavfi"]);
-    command.args(["-i", "testsrc2=size=320x180:rate=25:duration=12", "-f", "lavfi"]);
+    command.args(["-i", "testsrc2=size=160x90:rate=25:duration=12", "-f", "lavfi"]);
     command.args(["-i", "sine=sample_rate=44100:duration=12", "-c:v", "libx264"]);
     command.args(["-preset", "ultrafast", "-g", "25", "-c:a", "aac"]);
     command.args(["-flvflags", "no_duration_filesize"]).arg(&file);
     let mut process = Process::start(dir, "clip", &mut command);
-    assert!(process.wait(START).success(), "{}", process.said());
+    assert!(process.wait(3 * START).success(), "{}", process.said());
     file
 }
 
@@ -49,8 +49,11 @@ pub(crate) fn hashes(space: &Space, dir: &Path, name: &str, input: &str) -> (Pro
     (Process::start(dir, name, &mut command), file)
 }
 
-/// The packets of such a file: kind, time and hash of each, by kind.
-pub(crate) fn packets(file: &Path) -> Vec<(String, String, String)> {
+/// Kind, time and hash.
+pub(crate) type Packet = (String, String, String);
+
+/// The packets of such a file, by kind.
+pub(crate) fn packets(file: &Path) -> Vec<Packet> {
     let text = fs::read_to_string(file).unwrap();
     let packet = |line: &str| {
         let words: Vec<&str> = line.split(',').map(str::trim).collect();
