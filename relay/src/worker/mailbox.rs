@@ -93,8 +93,8 @@ impl Mailbox {
         }
         if self.waiting[to].is_empty() {
             match self.desks[to].rings[self.index].push(mail) {
-                Ok(()) => self.wake(to),
-                Err(mail) => self.waiting[to].push_back(mail),
+                None => self.wake(to),
+                Some(mail) => self.waiting[to].push_back(mail),
             }
         } else {
             self.waiting[to].push_back(mail);
@@ -104,7 +104,7 @@ impl Mailbox {
     /// Sends mail that may be lost when the receiver does not keep up. Returns whether it went.
     pub(super) fn send_or_lose(&mut self, to: WorkerIndex, mail: Mail) -> bool {
         let fits = to != self.index && self.waiting[to].is_empty();
-        if fits && self.desks[to].rings[self.index].push(mail).is_ok() {
+        if fits && self.desks[to].rings[self.index].push(mail).is_none() {
             self.wake(to);
             return true;
         }
@@ -116,7 +116,7 @@ impl Mailbox {
         for to in 0..self.waiting.len() {
             let mut pushed = false;
             while let Some(mail) = self.waiting[to].pop_front() {
-                if let Err(mail) = self.desks[to].rings[self.index].push(mail) {
+                if let Some(mail) = self.desks[to].rings[self.index].push(mail) {
                     self.waiting[to].push_front(mail);
                     break;
                 }
@@ -185,13 +185,13 @@ impl Ring {
     }
 
     /// Gives the mail back when the ring is full.
-    fn push(&self, mail: Mail) -> Result<(), Mail> {
+    fn push(&self, mail: Mail) -> Option<Mail> {
         if self.held.load(Ordering::Acquire) >= self.capacity {
-            return Err(mail);
+            return Some(mail);
         }
         self.held.fetch_add(1, Ordering::Relaxed);
         self.mail.push(mail);
-        Ok(())
+        None
     }
 
     fn pop(&self) -> Option<Mail> {
@@ -282,7 +282,7 @@ mod tests {
             scope.spawn(|| {
                 for n in 0..PIECES {
                     let mut piece = mail(n, 0);
-                    while let Err(back) = ring.push(piece) {
+                    while let Some(back) = ring.push(piece) {
                         piece = back;
                         std::thread::yield_now();
                     }

@@ -503,10 +503,9 @@ impl Worker {
     /// Closes links whose batch has not gone in time, whatever the reason.
     fn end_stalled_links(&mut self, now: Duration) {
         let most = self.limits.send_stall_max;
-        let is_stalled = |link: &&Box<LinkConnection>| {
-            link.sending.is_some_and(|since| now.saturating_sub(since) >= most)
-        };
-        let stalled = self.links.connections.values().filter(is_stalled);
+        let since = |link: &LinkConnection| link.sending.map(|since| now.saturating_sub(since));
+        let links = self.links.connections.values();
+        let stalled = links.filter(|link| since(link) >= Some(most));
         let mut stalled: Vec<ConnectionKey> = stalled.map(|link| link.key).collect();
         stalled.sort_unstable();
         for key in stalled {

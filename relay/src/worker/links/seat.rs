@@ -298,10 +298,10 @@ impl Worker {
                     self.with_cluster(now, |cluster| cluster.unfed(&name, from, now));
                 }
             }
-            LinkMail::Declined { name, from, by } => {
-                if seat.takers.get(&(Arc::clone(&name), from)) == Some(&by) {
-                    self.decline(&name, from, now);
-                }
+            LinkMail::Declined { name, from, by }
+                if seat.takers.get(&(Arc::clone(&name), from)) == Some(&by) =>
+            {
+                self.decline(&name, from, now);
             }
             LinkMail::Adopted { name } => self.claim_adopted(&name, now),
             LinkMail::Vanished { name } => {

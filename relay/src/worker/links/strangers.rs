@@ -17,17 +17,17 @@ const LINKS_PER_NODE_MAX: usize = 256;
 impl Worker {
     /// Links of an address that have not greeted: one host must not take the places of all.
     pub(super) fn strangers_of(&self, address: IpAddr) -> usize {
-        let of_it = |link: &&Box<LinkConnection>| {
+        let of_it = |link: &LinkConnection| {
             link.is_stranger() && Source::of(link.peer.ip()) == Source::of(address)
         };
-        self.links.connections.values().filter(of_it).count()
+        self.links.connections.values().filter(|link| of_it(link)).count()
     }
 
     /// Whether a node may bring streams on one more link. Which worker is at its other end, the
     /// node itself says.
     pub(super) fn has_place_for(&self, node: NodeKey) -> bool {
-        let of_it = |link: &&Box<LinkConnection>| matches!(&link.kind, Kind::Taking(taking) if taking.from == node);
-        self.links.connections.values().filter(of_it).count() < LINKS_PER_NODE_MAX
+        let of_it = |link: &LinkConnection| matches!(&link.kind, Kind::Taking(taking) if taking.from == node);
+        self.links.connections.values().filter(|link| of_it(link)).count() < LINKS_PER_NODE_MAX
     }
 
     /// Closes links of nodes that are not known, or no longer: whoever knows the secret could hold
