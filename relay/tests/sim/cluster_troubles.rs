@@ -83,6 +83,30 @@ fn whoever_comes_back_to_a_node_begins_at_the_live_edge() {
 }
 
 #[test]
+fn two_encoders_on_two_nodes_settle_who_publishes() {
+    for played in [false, true] {
+        let mut rig = Rig::new(15, 2, Limits::default());
+        for node in 0..2 {
+            if played {
+                rig.play(0, node, 1);
+            }
+            let publisher = rig.publish(0, node, 0);
+            rig.world.publishers[publisher].again_after = Some(millis(200));
+            rig.world.run(secs(2));
+        }
+        rig.world.run(secs(40));
+        let before = rig.world.ledger.borrow().last(0).unwrap().epoch;
+        assert!(before < 12, "{before} publishers in 40 s");
+        rig.world.run(secs(20));
+        let after = rig.world.ledger.borrow().last(0).unwrap().epoch;
+        assert_eq!(before, after, "one of them holds the name");
+        assert_eq!(rig.world.publishers.iter().filter(|one| one.is_live()).count(), 1);
+        rig.world.publishers.iter_mut().for_each(|publisher| publisher.again_after = None);
+        rig.end();
+    }
+}
+
+#[test]
 fn a_stream_for_which_there_is_no_room_is_asked_for_now_and_then() {
     let limits = Limits { streams_max: 1, ..Limits::default() };
     let mut rig = Rig::new(16, 2, limits);
