@@ -151,6 +151,11 @@ impl Home {
         self.publishing = true;
     }
 
+    /// What comes now refers to what is here.
+    pub(super) fn await_no_key(&mut self) {
+        self.awaiting_key = false;
+    }
+
     /// What comes now has the time of the stream's source.
     pub(super) fn trust_time(&mut self) {
         self.timeline.trust();

@@ -49,6 +49,11 @@ impl Contest {
         self.until = now.saturating_add(self.holdoff(limits));
     }
 
+    /// Until when somebody is held off, unless that is renewed.
+    pub(super) fn until(&self) -> Duration {
+        self.until
+    }
+
     pub(super) fn refused(&mut self, now: Duration, limits: &Limits) {
         self.until = now.saturating_add(self.holdoff(limits));
     }

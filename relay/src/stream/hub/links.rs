@@ -31,6 +31,15 @@ impl Hub {
         }
     }
 
+    /// Like [`Self::begin_link`], by a link whose source was here before and of whose successor
+    /// nothing came: what comes now goes on from what is here, key frame or not.
+    pub fn return_link(&mut self, key: StreamKey) {
+        self.begin_link(key);
+        if let Some(home) = self.home_mut(key) {
+            home.await_no_key();
+        }
+    }
+
     /// Takes a message that has this place in the count of the stream's source. `ingested`: when
     /// its origin took it in, by the clock of this node.
     pub fn append_at(

@@ -19,7 +19,7 @@ use crate::stream::{Feed, Hub, StreamKey};
 use crate::worker::Worker;
 use crate::worker::labels::LinkRefusal;
 use crate::worker::local::{LocalStream, Place};
-use crate::worker::mail::{Mail, Origin, StreamId, WorkerIndex};
+use crate::worker::mail::{Beginning, Mail, Origin, StreamId, WorkerIndex};
 
 /// The link to a node that is fed.
 pub(super) struct OutLink {
@@ -310,20 +310,34 @@ impl Worker {
         local: usize,
         term: Option<Term>,
         ahead_micros: Option<i64>,
-    ) -> bool {
-        let Some(entry) = self.streams.get_mut(local) else { return false };
+    ) -> Beginning {
+        let Some(entry) = self.streams.get_mut(local) else { return Beginning::New };
         if term.is_none() {
             // Nobody is fed it, under whatever term.
             entry.origin = Origin::default();
             self.end_feeds(local);
-            return false;
+            return Beginning::New;
         }
-        let Some(log) = entry.log else { return false };
-        let goes_on = entry.origin.term == term;
-        if !goes_on {
+        let Some(log) = entry.log else { return Beginning::New };
+        let mut beginning = Beginning::GoesOn;
+        if entry.origin.term != term {
             self.hub.seal(log);
-            let from = self.hub.log(log).map_or(0, crate::stream::Log::next);
-            entry.origin = Origin { term, from, ahead_micros };
+            let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
+            let last = entry.origin;
+            let before = match last.term {
+                Some(known) if last.from < next => Some((known, last.from)),
+                _ => last.before,
+            };
+            entry.origin = match before.filter(|(known, _)| Some(*known) == term) {
+                Some((_, from)) if last.from == next => {
+                    beginning = Beginning::Returns;
+                    Origin { term, from, before: None, ahead_micros }
+                }
+                _ => {
+                    beginning = Beginning::New;
+                    Origin { term, from: next, before, ahead_micros }
+                }
+            };
         }
         let (from, message_stream) = (entry.origin.from, entry.fed.message_stream);
         for to in entry.fed.to.clone() {
@@ -339,7 +353,7 @@ impl Worker {
                 self.open_reader(to, message_stream);
             }
         }
-        goes_on
+        beginning
     }
 
     /// A stream comes another way.

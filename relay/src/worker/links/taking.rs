@@ -19,7 +19,7 @@ use crate::stream::{Dropped, StreamKey};
 use crate::wire::message::MediaMessage;
 use crate::worker::labels::{DropReason, LinkRefusal, MessageKind};
 use crate::worker::local::Place;
-use crate::worker::mail::{Mail, Party};
+use crate::worker::mail::{Beginning, Mail, Party};
 use crate::worker::receive::message_kind;
 use crate::worker::{REGISTRAR, Worker};
 
@@ -238,13 +238,16 @@ impl Worker {
             self.put_link(link, now);
             return;
         };
-        let goes_on = self.begin_source(local, Some(term), None);
-        if goes_on {
-            self.hub.resume_publish(log);
-        } else {
-            self.hub.begin_link(log);
-            self.hub.restart_count(log);
+        let beginning = self.begin_source(local, Some(term), None);
+        match beginning {
+            Beginning::GoesOn => self.hub.resume_publish(log),
+            Beginning::Returns => self.hub.return_link(log),
+            Beginning::New => {
+                self.hub.begin_link(log);
+                self.hub.restart_count(log);
+            }
         }
+        let goes_on = beginning != Beginning::New;
         let seq = self.hub.next_seq(log).filter(|_| goes_on);
         (taken.log, taken.floor, taken.heard) = (Some((local, log)), seq.unwrap_or(0), now);
         (taken.resumes, taken.awaits_headers) = (true, true);

@@ -96,6 +96,8 @@ impl Registrar {
         let held_off = entry.holder.is_none() && entry.contest.holds_off(address, None, now);
         if held_off {
             entry.contest.refused(now, limits);
+            // Or else the next try would be the first one again.
+            entry.grace_until = entry.grace_until.map(|until| until.max(entry.contest.until()));
         }
         held_off
     }
