@@ -87,6 +87,11 @@ pub(crate) struct Silence {
     last: Option<Duration>,
     /// The longest that ended after the moment.
     longest: Duration,
+    /// It goes on over a new connection, which had no frame yet.
+    fresh: bool,
+    /// The silence before the first frame of the new connection, unless another one had frames
+    /// meanwhile: from when, until when.
+    before: Option<(Duration, Duration)>,
     /// It had frames before the moment.
     counts: bool,
 }
@@ -98,6 +103,11 @@ impl Silence {
     /// A player that has played nothing yet.
     pub(crate) fn new(event: Duration) -> Self {
         Self { event: Some(event), ..Self::default() }
+    }
+
+    /// The same player over a new connection, while the old one may still have frames.
+    pub(crate) fn onward(&self) -> Self {
+        Self { longest: self.longest(), fresh: true, before: None, ..*self }
     }
 
     /// Whether it is followed.
@@ -115,15 +125,28 @@ impl Silence {
         if now >= event
             && let Some(last) = self.last
         {
-            self.longest = self.longest.max(now.saturating_sub(last));
+            if self.fresh {
+                self.before = Some((last, now));
+            } else {
+                self.longest = self.longest.max(now.saturating_sub(last));
+            }
         }
+        self.fresh = false;
         self.last = Some(now);
+    }
+
+    fn longest(&self) -> Duration {
+        let before = self.before.map_or(Duration::ZERO, |(from, until)| until.saturating_sub(from));
+        self.longest.max(before)
     }
 
     /// The same player had frames on another connection besides.
     pub(crate) fn merge(&mut self, other: &Self) {
+        if let (Some((from, _)), Some(last)) = (&mut self.before, other.last) {
+            *from = last.max(*from);
+        }
         self.last = self.last.max(other.last);
-        self.longest = self.longest.max(other.longest);
+        self.longest = self.longest.max(other.longest());
         self.counts |= other.counts;
     }
 
@@ -138,7 +161,8 @@ impl Silence {
     pub(crate) fn settle(&mut self, within: Duration, now: Duration, meter: &mut Meter) {
         let (true, Some(last)) = (std::mem::take(&mut self.counts), self.last) else { return };
         let silent = now.saturating_sub(last);
-        let gap = if silent > STILL_PLAYS { self.longest.max(silent) } else { self.longest };
+        let longest = self.longest();
+        let gap = if silent > STILL_PLAYS { longest.max(silent) } else { longest };
         meter.spans.record(SpanKind::Gap, gap);
         meter.counters.failover_recovered += u64::from(gap <= within);
     }
@@ -199,7 +223,7 @@ mod tests {
         let mut meter = Meter::default();
         let mut before = Silence::new(EVENT);
         before.frame(Duration::from_secs(9), &mut meter);
-        let mut after = before;
+        let mut after = before.onward();
         before.frame(Duration::from_secs(11), &mut meter);
         after.frame(Duration::from_millis(11_500), &mut meter);
         after.merge(&before);

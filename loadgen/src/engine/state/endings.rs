@@ -192,7 +192,7 @@ impl State {
                 player.finish(now, &mut self.meter);
                 self.meter.of(slow).0.players_lost += u64::from(player.started());
                 task.joined_before |= player.joined();
-                task.silence = player.silence;
+                task.silence = player.silence.onward();
                 task.silence.moved(now, &mut self.meter);
                 task.outage_since = player.last_arrival().or(task.outage_since);
             }
