@@ -388,6 +388,9 @@ labels! {
         Stalled = "stalled", "A node to which a batch was not gone within send_stall_max.";
         NoRoom = "no_room", "A stream that was taken up, at streams_max, claims_waiting_max or log_bytes_total.";
         Unknown = "unknown", "Of a node that is not known, or that has more links than workers.";
+        Announcements = "announcements", "A stream that a node announced beyond announced_streams_max or directory_names_max.";
+        Unasked = "unasked", "A stream that nobody had asked for, or no longer.";
+        Loop = "loop", "A stream that had come through this node.";
     }
 
     /// Which way a link carries streams.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::line::Dialled;
 use super::siblings::Siblings;
 use super::{FeedOrder, LinkMail};
-use crate::cluster::{Cluster, Command, Conflict, Line, NodeKey, Note, Settings, Term};
+use crate::cluster::{Cluster, Command, Conflict, Counters, Line, NodeKey, Note, Settings, Term};
 use crate::limits::NO_BYTES_LIMIT;
 use crate::reactor::ConnectionKey;
 use crate::worker::labels::{Label, LinkRefusal};
@@ -32,8 +32,8 @@ pub(super) struct Seat {
     /// one is over.
     orders: BTreeMap<(Arc<str>, NodeKey), u64>,
     ordered: u64,
-    /// Links that the machine refused for want of a place, as last seen.
-    strangers_refused: u64,
+    /// What the machine had refused when it was last looked at.
+    counted: Counters,
     /// When clocks were last told to all workers, and audiences to feeders.
     told_clocks: Duration,
     told_audiences: Duration,
@@ -63,7 +63,7 @@ impl Seat {
             adopted: BTreeMap::new(),
             orders: BTreeMap::new(),
             ordered: 0,
-            strangers_refused: 0,
+            counted: Counters::default(),
             told_clocks: Duration::ZERO,
             told_audiences: Duration::ZERO,
             told_siblings: Siblings::default(),
@@ -471,11 +471,19 @@ impl Worker {
             let own = self.links.refused.get(index).copied().unwrap_or(0);
             self.cells.link_refused.at(LinkRefusal::at(index)).set(own + count);
         }
-        let refused = counters.strangers_refused;
-        let more = refused - std::mem::replace(&mut seat.strangers_refused, refused);
-        if more > 0 {
-            self.cells.link_refused.at(LinkRefusal::Strangers).add(more);
-            tracing::warn!(links = more, "links refused: too many have not greeted yet");
+        let before = std::mem::replace(&mut seat.counted, counters);
+        let strangers = counters.strangers_refused - before.strangers_refused;
+        if strangers > 0 {
+            tracing::warn!(links = strangers, "links refused: too many have not greeted yet");
+        }
+        let announced = counters.announcements_refused - before.announcements_refused;
+        for (reason, more) in [
+            (LinkRefusal::Strangers, strangers),
+            (LinkRefusal::Announcements, announced),
+            (LinkRefusal::Unasked, counters.unasked - before.unasked),
+            (LinkRefusal::Loop, counters.loops_refused - before.loops_refused),
+        ] {
+            self.cells.link_refused.at(reason).add(more);
         }
         if now >= seat.told_clocks + CLOCKS_EVERY {
             seat.told_clocks = now;
