@@ -76,6 +76,18 @@ impl Ingest {
         }
     }
 
+    /// What is over, if anything is: how much came, and how much may.
+    pub(super) fn excess(&self) -> Option<String> {
+        let Self { rate, room, owed, measured, .. } = self;
+        let window = room.saturating_mul(1_000).checked_div(*rate).unwrap_or(0);
+        (owed > room).then(|| {
+            format!(
+                "{measured} bytes came in the last second, {rate} a second may, or {room} at once \
+                 ({window} ms of it)"
+            )
+        })
+    }
+
     /// Bytes per second until the last look.
     pub(super) fn measured(&self) -> u64 {
         self.measured
@@ -89,6 +101,7 @@ fn per(rate: u64, time: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -114,8 +127,11 @@ mod tests {
         ingest.widen(2_000, WINDOW, IngestOver::Close);
         ingest.received(30_000);
         assert_eq!(ingest.look(Duration::ZERO), Verdict::Fine);
+        assert_eq!(ingest.excess(), None);
         ingest.received(1);
         assert_eq!(ingest.look(Duration::ZERO), Verdict::Close);
+        let excess = ingest.excess().unwrap();
+        assert!(excess.contains(" 3000 a second may, or 30000 at once (10000 ms"), "{excess}");
         ingest.widen(0, WINDOW, IngestOver::Slow);
         assert_eq!(ingest.look(Duration::ZERO), Verdict::Wait);
     }
