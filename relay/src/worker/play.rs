@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Worker;
 use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
+use super::elsewhere::as_asked;
 use super::labels::{CloseReason, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
@@ -71,7 +72,7 @@ impl Worker {
             (true, true) => UnknownStream::Wait,
         };
         if !self.settings.overflow.is_empty() || self.links.siblings.have_doors() {
-            connection.asked = Some(Box::new(permit.request.address.clone()));
+            connection.asked = Some(Box::new(as_asked(&permit.request)));
         }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown, push: false });
