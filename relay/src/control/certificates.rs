@@ -59,9 +59,12 @@ impl Certificates {
                 let seen = reader.look(&mut watch, unix());
                 (watch, seen)
             };
-            // Fails only when that panicked, which ends the process as any panic does, or when
-            // the runtime ends.
-            let Ok((again, seen)) = tokio::task::spawn_blocking(look).await else { return };
+            let (again, seen) = match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => return,
+            };
             watch = again;
             match seen {
                 None => {}
@@ -107,7 +110,7 @@ impl Reread for Files {
     fn prepare(&mut self, _: &Config) -> Result<(), Vec<String>> {
         match self.tls.read(unix()) {
             Ok(read) => {
-                self.read = Some(read);
+                self.read = read;
                 Ok(())
             }
             Err(error) => {
@@ -118,9 +121,8 @@ impl Reread for Files {
     }
 
     fn commit(&mut self) {
-        if let Some(read) = self.read.take()
-            && self.tls.use_read(read)
-        {
+        if let Some(read) = self.read.take() {
+            self.tls.use_read(read);
             self.counts.replaced(&self.tls);
         }
     }

@@ -48,12 +48,16 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
-    let memory = memory::Memory::fit(&mut effective.config.settings.limits);
+    let memory = memory::Memory::fit(&mut effective);
     memory.judge(&effective.config.settings.limits)?;
     let count = plan.workers;
-    let fit: reload::Fit = Box::new(move |limits| {
-        files::Files::prepare(limits, count);
-        memory::Memory::fit(limits).log(limits);
+    let fit: reload::Fit = Box::new(move |effective| {
+        files::Files::prepare(&mut effective.config.settings.limits, count);
+        let memory = memory::Memory::fit(effective);
+        let limits = &effective.config.settings.limits;
+        memory.judge(limits).map_err(|NodeError(sentence)| sentence)?;
+        memory.log(limits);
+        Ok(())
     });
     let config = effective.config.clone();
     let options = socket_options(&config);
