@@ -229,7 +229,7 @@ limits! {
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
     outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
-    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs, by the API or by what back ends answer.";
     outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
     outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
     outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";
