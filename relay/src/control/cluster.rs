@@ -72,6 +72,7 @@ pub(super) struct LinkReport {
     streams: usize,
     bytes_in: u64,
     bytes_out: u64,
+    tls: bool,
     lag_ms: u64,
 }
 
@@ -134,6 +135,7 @@ impl LinkReport {
             streams: link.streams,
             bytes_in: link.bytes_in,
             bytes_out: link.bytes_out,
+            tls: link.tls,
             lag_ms: millis(link.lag),
         }
     }

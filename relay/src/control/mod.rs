@@ -101,6 +101,8 @@ pub struct Control {
     pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
+    /// The same for other nodes.
+    pub link_tls: Option<(Arc<ServerTls>, Watch)>,
     /// Chance for pauses between tries.
     pub seed: u64,
 }
@@ -131,7 +133,9 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let Control { listener, workers, shared, endings, effective, clock, log, .. } = control;
-    let (tls, watch) = control.tls.unzip();
+    let files = [control.tls, control.link_tls];
+    let [clients, nodes] =
+        files.each_ref().map(|files| files.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
     let outside = Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed);
@@ -143,7 +147,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
-    let certificates = certificates::Certificates::new(tls);
+    let certificates = certificates::Certificates::new(clients, nodes);
     parts.extend(certificates.files());
     let reloader = reload::Reloader { parts, fit: control.fit, vital: vital.clone() };
     let state =
@@ -161,9 +165,9 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         vital.spawn(cluster::look_up_peers(Arc::clone(&state)));
         vital.spawn(Arc::clone(&state.hooks).run());
         vital.spawn(Arc::clone(&state.outside).run());
-        if let Some(watch) = watch {
+        for (tls, watch) in files.into_iter().flatten() {
             let state = Arc::clone(&state);
-            vital.spawn(async move { state.certificates.watch(watch).await });
+            vital.spawn(async move { state.certificates.watch(&tls, watch).await });
         }
         if let Some(wishes) = state.wishes.get().cloned() {
             tokio::spawn(async move {

@@ -59,7 +59,15 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
     };
     let hooks = Hooks::new(hooks).unwrap();
     let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
-    State::new(workers, effective, clock, log, reloader, Certificates::new(None), (hooks, outside))
+    State::new(
+        workers,
+        effective,
+        clock,
+        log,
+        reloader,
+        Certificates::new(None, None),
+        (hooks, outside),
+    )
 }
 
 /// What a scripted worker knows, in any order.

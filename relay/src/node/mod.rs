@@ -62,6 +62,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let config = effective.config.clone();
     let options = socket_options(&config);
     let tls = fronts::certificates(&config)?;
+    let (links, link_tls) = cluster::certificates(&config)?.unzip();
     let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
@@ -84,8 +85,15 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         .with_outside(settings.limits.outside_news_max, mark)
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let parts =
-        start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
+    let parts = start::Parts {
+        settings,
+        shared: Arc::clone(&shared),
+        guards,
+        options,
+        clock,
+        cluster,
+        links,
+    };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address, link);
     let log = logging.counts.clone();
@@ -102,6 +110,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         rereads,
         fit,
         tls,
+        link_tls,
         seed: seed(),
     };
     let outcome = control::run(control, || {

@@ -12,6 +12,7 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls::{ServerConfig, version};
 use sha2::{Digest, Sha256};
 
+use super::binding::Witness;
 use super::certificates::{CertificateError, CertificateFiles, Chooser, Pair, PairText};
 use super::layer::Layer;
 use super::{TlsError, provider};
@@ -99,6 +100,17 @@ impl ServerTls {
         // Held for as long as it takes to count a handle.
         let config = Arc::clone(&self.current.read().config);
         Layer::server(config)
+    }
+
+    /// The same with a [`Layer::binding`].
+    ///
+    /// # Errors
+    /// See [`Layer::server`].
+    pub fn accept_bound(&self) -> Result<Layer, TlsError> {
+        let witness = Arc::new(Witness::default());
+        let mut config = ServerConfig::clone(&self.current.read().config);
+        config.key_log = Arc::clone(&witness) as _;
+        Ok(Layer::server(Arc::new(config))?.with_witness(witness))
     }
 
     /// What is in use, one for each pair of files, in order.

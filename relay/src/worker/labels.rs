@@ -391,6 +391,7 @@ labels! {
         Announcements = "announcements", "A stream that a node announced beyond announced_streams_max or directory_names_max.";
         Unasked = "unasked", "A stream that nobody had asked for, or no longer.";
         Loop = "loop", "A stream that had come through this node.";
+        Tls = "tls", "TLS was not agreed on, by certificates or since one of the two does not speak it.";
     }
 
     /// Which way a link carries streams.

@@ -349,6 +349,8 @@ pub struct LinkShare {
     pub bytes_in: u64,
     /// Bytes handed to the kernel.
     pub bytes_out: u64,
+    /// Whether it is in TLS.
+    pub tls: bool,
     /// How far it is behind its streams.
     pub lag: Duration,
 }
