@@ -166,6 +166,7 @@ fn is_live_limit(name: &str) -> bool {
         "http_body_bytes_max",
         "hook_calls_max",
         "hook_questions_max",
+        "hook_probe_waiters_max",
         "hook_notices_max",
         "hook_reply_bytes_max",
         "hook_cache_max",

@@ -20,6 +20,7 @@ use super::state::State;
 use super::usage;
 use crate::config::Row;
 use crate::limits::{Limit, Limits, Value};
+use crate::worker::clock::in_seconds;
 use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
     ConnectionFilter, ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare,
@@ -327,7 +328,7 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>) -> Answer<Reloaded
 
 fn in_unit(value: Value) -> (serde_json::Number, &'static str) {
     let (number, unit) = match value {
-        Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
+        Value::Time(time) => (serde_json::Number::from_f64(in_seconds(time)), "seconds"),
         Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
         Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
     };

@@ -22,7 +22,7 @@ use super::page::Page;
 use super::state::State;
 use crate::config::Peer;
 use crate::worker::labels::LinkWay;
-use crate::worker::report::{LinkShare, NodeShare, Query};
+use crate::worker::report::{LinkShare, NodeShare, Query, tunnel_tag};
 
 /// How often names are looked up: as often as the DNS of Kubernetes changes.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ pub(super) struct OtherNode {
     /// A number drawn at its start.
     process: String,
     zone: String,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     /// Where it takes links.
     address: String,
     connected: bool,
@@ -110,6 +112,7 @@ impl OtherNode {
     fn of(node: NodeShare) -> Self {
         let (clock_us, clock_error_us) = node.clock_micros.unzip();
         Self {
+            tunnel_tag: tunnel_tag(&node.name),
             node: node.name,
             own: false,
             process: node.process,

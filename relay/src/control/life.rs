@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ending::{Ending, Endings};
 use super::state::{Phase, State};
 use super::{Outcome, ask, draining, reload};
+use crate::worker::clock::in_seconds;
 use crate::worker::report::Query;
 
 /// What a signal asks for.
@@ -84,7 +85,7 @@ pub(super) async fn live(
                 } else if wish == Wish::DrainOnce && state.phase() == Phase::Draining {
                     false
                 } else if wish != Wish::Stop && !window.is_zero() && state.phase() != Phase::Draining {
-                    tracing::info!(seconds = window.as_secs_f64(), "draining");
+                    tracing::info!(seconds = in_seconds(window), "draining");
                     state.begin_drain(window);
                     tokio::spawn(draining::tell_progress(Arc::clone(state)));
                     tell(state, move || Query::Drain { window });

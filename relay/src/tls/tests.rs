@@ -357,3 +357,32 @@ fn new_files_are_used_once_they_were_seen_twice_and_bad_ones_never() {
     let facts = server.facts();
     assert!(facts[0].expires > now());
 }
+
+#[test]
+fn a_certificate_that_is_not_accepted_is_refused_in_a_sentence() {
+    let dir = TempDir::new().unwrap();
+    let check = |params: CertificateParams, trusted: bool, name: &str, expected: &str| {
+        let files = written(dir.path(), "judged", params);
+        let (server, _) = server(std::slice::from_ref(&files), 0);
+        let mut other = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        other.distinguished_name.push(rcgen::DnType::CommonName, "other");
+        let other = written(dir.path(), "other", other);
+        let client = ClientTls::new(&trusting(if trusted { &files } else { &other })).unwrap();
+        let mut ends = Ends::new(&server, &client, name);
+        let error = ends.pass(usize::MAX).unwrap_err();
+        let expected = format!("the peer's certificate is not acceptable: {expected}");
+        assert_eq!(error.to_string(), expected);
+        // The other side is told by an alert.
+        let alert = ends.client.take_output().unwrap();
+        let error = ends.server.receive(&alert, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("the peer ended TLS with an alert: "), "{error}");
+        assert!(!error.contains("received fatal"), "{error}");
+    };
+    let params = || CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut authority = params();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let why = "it is that of an authority (basicConstraints CA:TRUE), not of a server";
+    check(authority, true, "localhost", why);
+    check(params(), false, "localhost", "it is issued by nobody who is trusted here");
+    check(params(), true, "a.test", "it is not for a.test; its names: localhost");
+}

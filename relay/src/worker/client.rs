@@ -110,8 +110,10 @@ impl Client {
         }
     }
 
-    /// What a server wrote, without the secrets that it may have repeated.
+    /// What a server wrote, without the secrets that it may have repeated, and without the salt and
+    /// challenge of a password that it asked for.
     pub(super) fn hide(&self, text: &str) -> String {
+        let text = text.find(ASKS).map_or(text, |at| &text[..at + ASKS.len()]);
         let hidden = |text: String, secret: &String| text.replace(secret.as_str(), "***");
         self.secrets.iter().fold(text.to_owned(), hidden)
     }
@@ -210,6 +212,9 @@ impl Client {
         size_of::<Self>() + waiting + held + self.unread.capacity()
     }
 }
+
+/// What a server writes before a salt and a challenge (Adobe's and Limelight's authentication).
+const ASKS: &str = "reason=needauth";
 
 /// What nobody else is to read of a stream's name on another server, and of the application there:
 /// the whole of it, and its parts.

@@ -77,7 +77,7 @@ impl Worker {
         connection: &mut Connection,
         request: &StreamRequest,
     ) {
-        self.cells.refused.at(RefuseReason::Draining).increment();
+        let (message_stream, reason) = (request.message_stream, RefuseReason::Draining);
         let refusal = failed(DRAINING);
         let base = self.sibling(connection);
         let to = base.and_then(|base| {
@@ -88,10 +88,10 @@ impl Worker {
             }
         });
         let Some(to) = to else {
-            return connection.speech.reject_play(request.message_stream, &refusal);
+            return self.reject_play(connection, message_stream, reason, &refusal);
         };
         self.cells.drained.at((DrainRole::Player, DrainWay::Redirected)).increment();
-        connection.speech.redirect_play(request.message_stream, &refusal, &to);
+        self.redirect_play(connection, message_stream, reason, (&refusal, &to));
     }
 
     /// A publisher came while the node drains.

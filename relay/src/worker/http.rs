@@ -50,6 +50,11 @@ impl HttpFront {
         Self { limits, reader: HeadReader::default(), deadline, output, refusal: None, over: false }
     }
 
+    /// What the client was told before, if it was refused something.
+    pub(super) fn told(self, refusal: Option<String>) -> Self {
+        Self { refusal, ..self }
+    }
+
     /// Refuses: the answer is sent, then the connection ends.
     fn refuse(&mut self, status: (u16, &str), field: Option<(&str, &str)>, sentence: &str) {
         let fields: Vec<_> = [("Connection", "close")].into_iter().chain(field).collect();
@@ -67,6 +72,7 @@ impl HttpFront {
     /// Answers. The head of another request must have ended at `next`; `None`: no other is taken.
     pub(super) fn answer(&mut self, answer: Bytes, next: Option<Duration>) {
         self.output.push_back(answer);
+        self.refusal = None;
         self.over = next.is_none();
         self.deadline = next.unwrap_or(self.deadline);
     }

@@ -16,6 +16,7 @@ use super::labels::{LinkWay, Role, Source, Transport};
 use super::outside::{OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
+pub use crate::session::tunnel::tunnel_tag;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;

@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::families::{Families, float};
 use super::reload::Reread;
@@ -92,6 +92,8 @@ pub(super) struct Hooks {
     /// Questions and notifications under way or waiting.
     questions: AtomicUsize,
     notices: AtomicUsize,
+    /// Room for questions that wait for the call that decides whether their server works again.
+    probe_waiters: Semaphore,
     /// The node ends: what fails is not tried again.
     ending: AtomicBool,
     /// Counted by this thread alone.
@@ -157,6 +159,7 @@ impl Hooks {
         let hooks = Self {
             client: Client::new(&limits),
             cache: Mutex::new(Cache::new(limits.hook_cache_max)),
+            probe_waiters: Semaphore::new(limits.hook_probe_waiters_max),
             keys: RwLock::new(keys),
             workers,
             shared,
@@ -360,6 +363,11 @@ impl Hooks {
     /// What the workers share.
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Questions that wait for the call that decides whether their server works again.
+    pub(super) fn waiting_for_probe(&self) -> usize {
+        self.limits.hook_probe_waiters_max.saturating_sub(self.probe_waiters.available_permits())
     }
 
     /// Questions, and notifications, that wait or are under way.
