@@ -12,9 +12,10 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   cluster   other nodes: where they are, and what is shown of them
+//!   cluster   other nodes: where they are, and what is shown of them; peers: series of each
 //!   streams   /metrics/streams: a bounded number of series of single streams
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
+//!   together  the same of all nodes: gather asks the others, proof is how they know each other
 //!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
 //!   draining  how far the node is on its way out
@@ -35,6 +36,7 @@ mod cluster;
 mod draining;
 pub mod ending;
 mod families;
+mod gather;
 mod guard;
 mod health;
 mod hooks;
@@ -47,12 +49,15 @@ mod nodes;
 mod openapi;
 mod outside;
 mod page;
+mod peers;
 mod places;
+mod proof;
 pub mod reload;
 mod server;
 mod state;
 mod status;
 mod stream_series;
+mod together;
 mod token_fetch;
 mod token_keys;
 mod trust;
@@ -163,6 +168,7 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         vital.spawn(sample_heartbeats(Arc::clone(&state)));
         vital.spawn(keep_token_keys(Arc::clone(&state)));
         vital.spawn(cluster::look_up_peers(Arc::clone(&state)));
+        vital.spawn(peers::watch(Arc::clone(&state)));
         vital.spawn(Arc::clone(&state.hooks).run());
         vital.spawn(Arc::clone(&state.outside).run());
         for (tls, watch) in files.into_iter().flatten() {

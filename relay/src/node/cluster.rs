@@ -11,7 +11,12 @@ use crate::tls::{ClientTls, ServerTls, Trust, Watch};
 use crate::worker::LinkTls;
 
 /// The settings of a node that other nodes find at `link`; `None` for one that stands alone.
-pub(super) fn settings(config: &Config, link: Option<SocketAddr>) -> Option<Settings> {
+/// `http` is where it answers operators.
+pub(super) fn settings(
+    config: &Config,
+    link: Option<SocketAddr>,
+    http: SocketAddr,
+) -> Option<Settings> {
     let link = link?;
     let cluster = &config.cluster;
     let secret = Secret::new(&cluster.secret.0)?;
@@ -29,6 +34,7 @@ pub(super) fn settings(config: &Config, link: Option<SocketAddr>) -> Option<Sett
         limits: Arc::new(config.settings.limits.clone()),
         fanout_max: cluster.fanout_max,
         link_linger: cluster.link_linger,
+        operators: Some(http),
         doors: config.node.advertise.iter().map(|url| url.as_str().into()).collect(),
         seed: chance::bytes(),
     })

@@ -77,7 +77,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
-    let cluster = cluster::settings(&config, fronts.link);
+    let cluster = cluster::settings(&config, fronts.link, http_address);
     // The nodes of a cluster know each other's marks.
     let mark = cluster.as_ref().map_or_else(seed, |cluster| cluster.credentials.identity.key.0);
     let shared = Shared::of(plan.workers)

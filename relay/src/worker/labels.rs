@@ -307,11 +307,13 @@ labels! {
     /// What a message passed between ingest and the player.
     Hop {
         Local = "local", "Nothing but this node.";
+        Link = "link", "A link from another node, or several: from its origin on.";
     }
 
     /// What a joining player found.
     JoinSource {
         Local = "local", "A key frame in the log of this node.";
+        Remote = "remote", "The same, of a stream that comes from another node.";
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 

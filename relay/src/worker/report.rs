@@ -323,6 +323,8 @@ pub struct NodeShare {
     pub zone: String,
     /// Where it takes links.
     pub address: SocketAddr,
+    /// Where it answers operators, as it says itself.
+    pub operators: Option<SocketAddr>,
     /// Whether there is a connection to it.
     pub connected: bool,
     /// Whether it is on its way out.

@@ -16,10 +16,10 @@ use crate::support::relay::{Options, Relay};
 use crate::support::scene::END_MAX;
 use crate::support::{START, Scratch, ffmpeg, http, wait_for};
 
-const SECRET: &str = "what only the nodes of this test know";
+pub(crate) const SECRET: &str = "what only the nodes of this test know";
 
 /// A node of a cluster; `name` is also that of its files.
-fn node(scratch: &Scratch, name: &str, peers: &[SocketAddr], further: &str) -> Relay {
+pub(crate) fn node(scratch: &Scratch, name: &str, peers: &[SocketAddr], further: &str) -> Relay {
     node_with(scratch, name, peers, SECRET, further, &[])
 }
 
@@ -50,11 +50,11 @@ fn node_with(
     Relay::start(scratch.path(), &options)
 }
 
-fn link(relay: &Relay) -> SocketAddr {
+pub(crate) fn link(relay: &Relay) -> SocketAddr {
     relay.link.expect("a node says where others find it")
 }
 
-fn wait_for_nodes(relay: &Relay, count: u32) {
+pub(crate) fn wait_for_nodes(relay: &Relay, count: u32) {
     wait_for(&format!("{count} other nodes"), START, || {
         let now = relay.metrics().sum("relay_cluster_nodes", &[]);
         (now == Some(f64::from(count))).then_some(())

@@ -403,6 +403,7 @@ impl Worker {
                 }
             }
             Command::Adopt { name, from, term } => {
+                tracing::info!(stream = &*name, source = %term, node = %from, "stream comes from");
                 if let Some(seat) = &mut self.links.seat {
                     seat.adopted.insert(Arc::clone(&name), (from, term));
                 }
