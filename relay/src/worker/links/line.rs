@@ -18,7 +18,7 @@ use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::session::SessionError;
 use crate::session::link::{LinkEvent, LinkSession};
 use crate::worker::accept::failure;
-use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
+use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, LinkZone, Role, Transport};
 use crate::worker::mail::{Mail, Party};
 use crate::worker::receive::{caught, close_reason};
 use crate::worker::{REGISTRAR, Worker};
@@ -29,6 +29,8 @@ pub(super) struct LinkConnection {
     pub(super) peer: SocketAddr,
     pub(super) session: LinkSession,
     pub(super) kind: Kind,
+    /// Where the other end stands.
+    pub(super) zone: LinkZone,
     /// What waits for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
@@ -103,6 +105,7 @@ impl LinkConnection {
             peer,
             session,
             kind,
+            zone: LinkZone::Unknown,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             sending: None,
@@ -264,7 +267,7 @@ impl Worker {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         link.bytes_in += count;
         self.cells.ingest_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         let copied = link.session.copied_bytes();
         let heard = self.hear_link(&mut link, bytes, now);
         self.cells.assembled_bytes.add(link.session.copied_bytes().saturating_sub(copied));
@@ -403,7 +406,7 @@ impl Worker {
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         link.bytes_out += count;
         self.cells.egress_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         if let Kind::Feeding(to) = link.kind {
             self.links.woken.push(to);
             return;
