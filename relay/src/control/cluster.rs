@@ -101,6 +101,16 @@ pub(super) fn spend_if_clustered(state: &State) -> Result<(), ApiError> {
     if is_clustered(state) { spend(state) } else { Ok(()) }
 }
 
+/// Why a node of a cluster has not found the list of its nodes, while that is so. Without it a node
+/// would take players and publishers of which no other one ever hears; in a rollout a wrong name
+/// must stop at the first node.
+pub(super) fn unfound(state: &State) -> Option<String> {
+    let in_force = state.in_force();
+    let first = in_force.effective.config.cluster.peers.first()?;
+    let found = state.peers_found.get().is_some();
+    (!found).then(|| format!("no name in cluster.peers can be looked up yet, such as {first}"))
+}
+
 /// A node without peers has no other nodes and no links, whatever its workers do.
 pub(super) fn is_clustered(state: &State) -> bool {
     !state.in_force().effective.config.cluster.peers.is_empty()
@@ -177,6 +187,8 @@ pub(super) async fn look_up_peers(state: Arc<State>) {
         found.map(Iterator::collect)
     };
     follow(peers, look_up, |addresses| {
+        // Only the first time counts: what cannot be looked up later changes nothing.
+        let _ = state.peers_found.set(());
         if worker.ask(Query::Peers(addresses)).is_err() {
             tracing::warn!(core = worker.core, "a worker takes no orders, trying again");
         }
@@ -216,7 +228,8 @@ async fn follow<F>(
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut failed, true) {
-                            let text = "a name of the list of nodes is not known";
+                            let text = "a name in cluster.peers cannot be looked up; it is tried \
+                                        again every second";
                             tracing::warn!(%peer, %error, "{text}");
                         }
                     }
@@ -253,7 +266,8 @@ pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>, state: &State) {
         .cells(&[], cells.sum(|cells| &cells.links));
     out.gauge("relay_link_streams", &["way"], "Streams on links.")
         .cells(&[], cells.sum(|cells| &cells.link_streams));
-    out.counter("relay_link_bytes_total", &["way"], "Bytes on links, both directions of each.")
+    let help = "Bytes on links, both directions of each, by whether they stay in this node's zone.";
+    out.counter("relay_link_bytes_total", &["way", "zone"], help)
         .cells(&[], cells.sum(|cells| &cells.link_bytes));
     let help = "Links between nodes, or streams on them, that were refused or let go.";
     out.counter("relay_link_refused_total", &["reason"], help)

@@ -410,6 +410,13 @@ labels! {
         Control = "control", "Messages, both ways.";
     }
 
+    /// Whether the node at the other end of a link stands in this one's zone.
+    LinkZone {
+        Same = "same", "Both stand in one zone.";
+        Other = "other", "They stand in different zones.";
+        Unknown = "unknown", "One of them says no zone, or has not yet said who it is.";
+    }
+
     /// What holds memory.
     MemoryKind {
         Log = "log", "The segments of streams' logs.";
@@ -498,6 +505,8 @@ mod tests {
         check::<Full>();
         check::<LinkRefusal>();
         check::<LinkWay>();
+        check::<LinkZone>();
+        check::<(LinkWay, LinkZone)>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

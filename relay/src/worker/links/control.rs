@@ -124,6 +124,7 @@ impl Worker {
 
     fn met(&mut self, link: &mut LinkConnection, met: &Met, now: Duration) {
         let key = met.identity.key;
+        link.zone = self.links.zone_of(&met.identity.zone);
         match (&link.kind, met.role) {
             (Kind::Greets(_), cluster::Role::Media { worker }) => {
                 self.links.no_stranger();
@@ -194,8 +195,9 @@ impl Worker {
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
             LinkMail::Siblings { siblings } => self.links.siblings = siblings,
-            LinkMail::Met { connection } => {
+            LinkMail::Met { connection, zone } => {
                 if let Some(link) = self.links.connections.get_mut(&connection) {
+                    link.zone = zone;
                     link.session.trust();
                 }
             }

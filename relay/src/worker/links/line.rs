@@ -20,7 +20,7 @@ use crate::session::SessionError;
 use crate::session::link::{LinkEvent, LinkSession};
 use crate::tls::{Layer, TlsError};
 use crate::worker::accept::failure;
-use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
+use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, LinkZone, Role, Transport};
 use crate::worker::mail::{Mail, Party};
 use crate::worker::receive::{caught, close_reason};
 use crate::worker::{REGISTRAR, Worker};
@@ -32,6 +32,8 @@ pub(super) struct LinkConnection {
     pub(super) session: LinkSession,
     pub(super) tls: Option<Box<Layer>>,
     pub(super) kind: Kind,
+    /// Where the other end stands.
+    pub(super) zone: LinkZone,
     /// What waits for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
@@ -115,6 +117,7 @@ impl LinkConnection {
             session,
             tls: tls.map(Box::new),
             kind,
+            zone: LinkZone::Unknown,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             sending: None,
@@ -308,7 +311,7 @@ impl Worker {
         let (first, count) = (link.bytes_in == 0, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         link.bytes_in += count;
         self.cells.ingest_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         let copied = link.session.copied_bytes();
         let heard = self.hear_records(&mut link, bytes, first, now);
         self.cells.assembled_bytes.add(link.session.copied_bytes().saturating_sub(copied));
@@ -473,7 +476,7 @@ impl Worker {
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         link.bytes_out += count;
         self.cells.egress_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         if let Kind::Feeding(to) = link.kind {
             self.links.woken.push(to);
             return;

@@ -49,7 +49,7 @@ use self::seat::Seat;
 pub use self::secure::LinkTls;
 use self::siblings::Siblings;
 use super::accept::LastLine;
-use super::labels::LinkRefusal;
+use super::labels::{LinkRefusal, LinkZone};
 use super::local::{LocalStream, Place};
 use super::mail::{Party, StreamId};
 use crate::cluster::{Binding, ClockOffset, Credentials, Line, NodeKey, Path, Settings, Term};
@@ -142,7 +142,7 @@ pub(super) enum LinkMail {
     /// To every worker: the other nodes that are there and stay.
     Siblings { siblings: Siblings },
     /// To whoever has a control connection: the other end has proven that it is a node.
-    Met { connection: ConnectionKey },
+    Met { connection: ConnectionKey, zone: LinkZone },
     /// To every worker: the nodes that are known, and their clocks where those are.
     Known { nodes: Arc<[(NodeKey, Option<ClockOffset>)]> },
 }
@@ -177,6 +177,18 @@ impl Links {
     /// Whether there is a cluster.
     pub(super) fn is_on(&self) -> bool {
         self.credentials.is_some()
+    }
+
+    /// Where a node stands as seen from here; a zone that a node does not say is empty.
+    fn zone_of(&self, zone: &str) -> LinkZone {
+        let own = self.credentials.as_ref().map_or("", |ours| &ours.identity.zone);
+        if own.is_empty() || zone.is_empty() {
+            LinkZone::Unknown
+        } else if own == zone {
+            LinkZone::Same
+        } else {
+            LinkZone::Other
+        }
     }
 
     /// Whether a listener is the one for nodes.

@@ -369,10 +369,11 @@ impl Worker {
                     registrar.overtaken(&name, now, &self.limits);
                 }
             }
-            Command::Met { line } => {
+            Command::Met { line, zone } => {
                 let place = self.links.seat.as_ref().and_then(|seat| seat.lines.get(&line));
                 if let Some(Place::Open(worker, connection)) = place.copied() {
-                    self.mail_link(worker, LinkMail::Met { connection });
+                    let zone = self.links.zone_of(&zone);
+                    self.mail_link(worker, LinkMail::Met { connection, zone });
                 }
             }
             Command::Feed { name, term, to, address, path } => {
