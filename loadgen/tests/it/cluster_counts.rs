@@ -1,6 +1,6 @@
 //! What crosses between nodes, counted on the wire and by their own metrics: each stream once, over
-//! few connections, and who suffers where the wire is too narrow. `RELAY_TEST_LONG=1` brings all the
-//! players that there may be, for whom relay and loadgen have to be built with `--release`.
+//! few connections, and who suffers where the wire is too narrow. `RELAY_TEST_LONG=1` brings all
+//! the players that there may be, for whom relay and loadgen have to be built with `--release`.
 
 use std::thread;
 use std::time::Duration;

@@ -24,6 +24,7 @@
 //! node that they lead to.
 
 mod control;
+mod ending;
 mod feeding;
 mod line;
 mod pump;

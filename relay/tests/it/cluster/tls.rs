@@ -178,7 +178,7 @@ fn tls_that_cannot_be_used_is_told_at_the_start() {
     let certificate = format!("tls_certificate_file = \"{certificate}\"");
     let key = format!("tls_key_file = \"{key}\"");
     let authority = |file: &str| format!("tls_ca_file = \"{file}\"");
-    check(&[certificate.clone()], 2, "set where cluster.tls_certificate_file is");
+    check(std::slice::from_ref(&certificate), 2, "set where cluster.tls_certificate_file is");
     check(&[certificate.clone(), key.clone()], 2, "cluster.tls_ca_file");
     let files = [certificate, key, authority("/nowhere/ca.pem")];
     check(&files, 1, "cluster.tls_ca_file: /nowhere/ca.pem cannot be read");
