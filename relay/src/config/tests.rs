@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 18);
+    assert_eq!(choices, 19);
 }
 
 #[test]

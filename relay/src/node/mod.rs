@@ -83,6 +83,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
         .with_outside(settings.limits.outside_news_max, mark)
+        .with_challenges(chance::bytes())
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
     let parts = start::Parts {
@@ -197,8 +198,8 @@ struct Said {
     /// Further listeners, and what each takes.
     further: Vec<(SocketAddr, String)>,
     has_tls: bool,
-    /// Nobody said who may publish and play.
-    default_access: bool,
+    /// Who may publish and play.
+    access: Vec<String>,
 }
 
 impl Said {
@@ -217,18 +218,11 @@ impl Said {
         let takes = config.listeners.iter().map(|listener| shown(listener.speaks));
         let further = addresses.iter().skip(1).copied().zip(takes).collect();
         let has_tls = !config.tls.certificates.is_empty();
-        let default_access = config.settings.access_is_default();
-        Self {
-            node,
-            workers: workers.len(),
-            backend,
-            rtmp,
-            http,
-            link,
-            further,
-            has_tls,
-            default_access,
-        }
+        let access = match config.settings.access_is_default() {
+            true => vec![DEFAULT_ACCESS.to_owned()],
+            false => config.settings.access_lines(),
+        };
+        Self { node, workers: workers.len(), backend, rtmp, http, link, further, has_tls, access }
     }
 
     /// Programs read the lines `rtmp`, `http`, `link` and `listener`.
@@ -256,7 +250,7 @@ impl Said {
             http = reachable(self.http),
             link =
                 self.link.map_or(String::new(), |link| format!("link  {link} for other nodes\n")),
-            access = if self.default_access { DEFAULT_ACCESS } else { "" },
+            access = self.access.iter().map(|line| format!("{line}\n")).collect::<String>(),
         )
     }
 
@@ -271,15 +265,15 @@ impl Said {
             link = self.link.map(tracing::field::display),
             "started"
         );
-        if self.default_access {
-            tracing::info!("{}", DEFAULT_ACCESS.trim_end_matches(['.', '\n']));
+        for line in &self.access {
+            tracing::info!("{}", line.trim_end_matches('.'));
         }
     }
 }
 
 /// What holds unless somebody configures it.
 const DEFAULT_ACCESS: &str = "Loopback and private networks may publish and play, nobody else; \
-    settings publish and play of [apps.\"*\"] say who.\n";
+    settings publish and play of [apps.\"*\"] say who.";
 
 /// An address to type: every address of the host is written as `localhost`.
 fn reachable(address: SocketAddr) -> String {

@@ -233,7 +233,7 @@ impl Worker {
             CloseReason::Tls | CloseReason::Fault => {
                 connection.tls.as_deref().and_then(Secured::failure)
             }
-            _ => None,
+            _ => connection.ending.as_deref(),
         };
         let detail = why.map(str::to_owned).or_else(|| detail.map(ToString::to_string));
         let open = now.saturating_sub(connection.since);

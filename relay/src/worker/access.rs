@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::hook_answers::HookRefusal;
 use super::hooks::HookStep;
 use super::labels::RefuseReason;
+use super::settings::Challenges;
 use crate::access::{
     Action, ConnectJudgement, Connecting, Grant, Guesser, Inquiry, Judgement, Question, Reason,
     claimed_user,
@@ -90,6 +91,7 @@ impl Worker {
             stands_for_many: self.settings.stands_for_many(peer),
             unix: self.unix(now),
             chance: self.random.u64(..),
+            any_node: self.settings.challenges == Challenges::AnyNode,
             is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
         };
         let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);

@@ -90,6 +90,18 @@ impl Ingest {
         }
     }
 
+    /// What is over, if anything is: how much came, and how much may.
+    pub(super) fn excess(&self) -> Option<String> {
+        let Self { rate, room, owed, measured, .. } = self;
+        let window = self.window.as_millis();
+        (owed > room).then(|| {
+            format!(
+                "{measured} bytes came in the last second, {rate} a second may, or {room} at once \
+                 ({window} ms of it)"
+            )
+        })
+    }
+
     /// Bytes per second until the last look.
     pub(super) fn measured(&self) -> u64 {
         self.measured
@@ -103,6 +115,7 @@ fn per(rate: u64, time: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -133,8 +146,11 @@ mod tests {
         // What was in order stays in order when a part is over, and is no room for more.
         of_all.fit([&one].into_iter());
         assert_eq!(of_all.look(Duration::ZERO), Verdict::Fine);
+        assert_eq!(of_all.excess(), None);
         of_all.received(1);
         assert_eq!(of_all.look(Duration::ZERO), Verdict::Close);
+        let excess = of_all.excess().unwrap();
+        assert!(excess.contains(" 1000 a second may, or 30000 at once (10000 ms"), "{excess}");
         of_all.fit([&one, &part(0, IngestOver::Slow)].into_iter());
         assert_eq!(of_all.look(Duration::ZERO), Verdict::Wait);
         assert_eq!(of_all.look(Duration::from_secs(21)), Verdict::Fine);

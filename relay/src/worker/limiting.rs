@@ -100,6 +100,9 @@ impl Worker {
         let mut why = None;
         if verdict == Verdict::Close {
             why = Some("The publisher sends more than it may");
+            let of_each = connection.publishes.iter().filter_map(|it| it.ingest.as_deref());
+            let excess = of_each.chain(connection.ingest.as_deref()).find_map(Ingest::excess);
+            connection.ending = excess.map(|excess| format!("it sends more than it may: {excess}"));
         } else if connection.ends_at.is_some_and(|end| end <= now) {
             why = Some("The session has lasted as long as it may");
         }
@@ -134,6 +137,7 @@ impl Worker {
             return;
         }
         let key = connection.key;
+        connection.ending.get_or_insert_with(|| why.to_owned());
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             self.hook_ended(connection, publish.message_stream);
