@@ -84,7 +84,7 @@ hooks_fail = "open"
 play = ["signed {folder}/url.secret"]
 
 [apps."pushed"]
-push = "rtmp://{second}/arrived"
+push = ["rtmp://{second}/arrived/{{name}}"]
 
 [limits]
 player_lag_max = "2s"
@@ -328,7 +328,7 @@ def loaded(programs):
         stack.callback(back_end.shutdown)
         settings = folder / "relay.toml"
         (folder / "cluster.secret").write_text("what these three relays know")
-        (folder / "url.secret").write_text("what URLs are signed with")
+        (folder / "url.secret").write_text("what-URLs-are-signed-with")
         # Nobody is there; the others find the second one, and by it each other.
         nobody = f"127.0.0.1:{free_port()}"
         second = Relay(stack, folder, relay, "relay-1", nobody, "--reactor", "mio")

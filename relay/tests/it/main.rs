@@ -29,6 +29,7 @@ mod outside;
 mod reactor;
 mod readme;
 mod relaying;
+mod series;
 mod strangers;
 mod support;
 mod time;
