@@ -180,7 +180,7 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
-    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    http_lists_per_second_max: Count = 50, "Questions of operators to workers in a second: lists of streams, connections, nodes and links, and connections to be closed; further ones are answered 429. Workers look through their tables for each.";
     stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
     log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
@@ -208,6 +208,8 @@ limits! {
     cluster_hello_timeout: Time = secs(3), "From dialling or accepting a link to the end of its greeting. A node of the cluster needs milliseconds.";
     cluster_strangers_max: Count = 256, "Accepted links that have not greeted yet; more are closed unheard.";
     cluster_strangers_per_address_max: Count = 64, "Those of them from one address (IPv6: one /64), so that one host does not keep nodes out.";
+    cluster_answer_timeout: Time = secs(2), "How long another node has to answer for its part of a list of the whole cluster; one that has not by then is named as absent.";
+    cluster_answers_bytes_max: Bytes = 32 * MIB, "What all other nodes may answer together for one list of the whole cluster: a thousand streams of one node are a megabyte.";
     cluster_message_bytes_max: Bytes = 64 * KIB, "Longest control message between nodes; longer lists are told in parts.";
     announced_streams_max: Count = 20_000, "Streams that one node may announce; the rest cannot be had from it.";
     directory_names_max: Count = 100_000, "Names that all nodes together may announce; further ones are passed over.";
@@ -230,7 +232,7 @@ limits! {
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
     outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
-    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs, by the API or by what back ends answer.";
     outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
     outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
     outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";

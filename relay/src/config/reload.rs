@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::key::Key;
 use super::settings::{APPS, LIMITS};
-use super::{Command, Effective, Row, load};
+use super::{Command, Effective, Row, Source, load};
 
 /// Where a configuration was read from: the command line and the environment of this process.
 #[derive(Clone, Default)]
@@ -36,6 +36,14 @@ pub struct Change {
 }
 
 impl Effective {
+    /// Whether somebody set this, be it to its default.
+    #[must_use]
+    pub fn is_set(&self, section: &str, name: &str) -> bool {
+        let mut rows = self.rows.iter();
+        let row = rows.find(|row| row.section == section && row.name == name);
+        row.is_some_and(|row| row.source != Source::Default)
+    }
+
     /// Reads everything again that this was read from, files that settings name included.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ fn values_are_shown_without_secrets() {
             section: "x".to_owned(),
             name: name.to_owned(),
             value: value.to_owned(),
-            source: super::super::Source::Default,
+            source: Source::Default,
             why: "",
         };
         assert_eq!(row.shown_value(), shown, "{name}");

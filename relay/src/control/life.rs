@@ -28,6 +28,8 @@ pub(super) enum Wish {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// This thread cannot go on: end now, and say that it was no order.
+    Fail,
 }
 
 /// The wishes of those who run us, as signals and the API bring them.
@@ -72,7 +74,11 @@ pub(super) async fn live(
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
                 let window = state.in_force().effective.config.drain.window;
-                if wish == Wish::Reload {
+                if wish == Wish::Fail {
+                    tracing::error!("what every node needs panicked");
+                    outcome = Outcome::Failed;
+                    true
+                } else if wish == Wish::Reload {
                     let state = Arc::clone(state);
                     tokio::spawn(async move { reload::reload(&state).await.is_ok() });
                     false

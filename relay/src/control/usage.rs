@@ -26,6 +26,7 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
         ("connection_bytes_total", held(&PER_CONNECTION)),
         ("tunnel_sessions_max", sum(&mut cells().map(|cells| cells.tunnels.get()))),
         ("tunnel_bytes_total", held(&[MemoryKind::Tunnel])),
+        ("cluster_answers_bytes_max", state.gatherer.bytes_most()),
     ];
     let (questions, notices) = state.hooks.waiting();
     rows.extend([("hook_questions_max", questions), ("hook_notices_max", notices)]);

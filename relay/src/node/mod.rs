@@ -48,16 +48,21 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
-    let memory = memory::Memory::fit(&mut effective.config.settings.limits);
+    let memory = memory::Memory::fit(&mut effective);
     memory.judge(&effective.config.settings.limits)?;
     let count = plan.workers;
-    let fit: reload::Fit = Box::new(move |limits| {
-        files::Files::prepare(limits, count);
-        memory::Memory::fit(limits).log(limits);
+    let fit: reload::Fit = Box::new(move |effective| {
+        files::Files::prepare(&mut effective.config.settings.limits, count);
+        let memory = memory::Memory::fit(effective);
+        let limits = &effective.config.settings.limits;
+        memory.judge(limits).map_err(|NodeError(sentence)| sentence)?;
+        memory.log(limits);
+        Ok(())
     });
     let config = effective.config.clone();
     let options = socket_options(&config);
     let tls = fronts::certificates(&config)?;
+    let (links, link_tls) = cluster::certificates(&config)?.unzip();
     let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
@@ -72,7 +77,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
-    let cluster = cluster::settings(&config, fronts.link);
+    let cluster = cluster::settings(&config, fronts.link, http_address);
     // The nodes of a cluster know each other's marks.
     let mark = cluster.as_ref().map_or_else(seed, |cluster| cluster.credentials.identity.key.0);
     let shared = Shared::of(plan.workers)
@@ -81,8 +86,15 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         .with_challenges(chance::bytes())
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let parts =
-        start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
+    let parts = start::Parts {
+        settings,
+        shared: Arc::clone(&shared),
+        guards,
+        options,
+        clock,
+        cluster,
+        links,
+    };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address, link);
     let log = logging.counts.clone();
@@ -99,6 +111,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         rereads,
         fit,
         tls,
+        link_tls,
         seed: seed(),
     };
     let outcome = control::run(control, || {

@@ -16,6 +16,7 @@
 //! 1.3, which nearly all clients agree on, are encrypted from the log into the very buffer that
 //! goes to the socket.
 
+mod binding;
 mod buffers;
 mod certificates;
 mod client;

@@ -241,6 +241,7 @@ impl Worker {
             id = %connection.id,
             peer = %connection.peer,
             role = connection.purpose.label(),
+            transport = connection.transport().label(),
             stream,
             reason = reason.label(),
             detail,

@@ -207,7 +207,7 @@ impl Client {
 
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
-        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.waiting_bytes());
+        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held_bytes());
         let held = self.held.as_ref().map_or(0, |message| message.payload_bytes());
         size_of::<Self>() + waiting + held + self.unread.capacity()
     }

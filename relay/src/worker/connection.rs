@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::access::Permit;
 use super::hooks::Hooked;
 use super::ingest::Ingest;
-use super::labels::{CloseReason, Role, Transport};
+use super::labels::{CloseReason, Hop, JoinSource, Role, Transport};
 use super::report::ConnectionId;
 use super::secure::Secured;
 use super::settings::Speaks;
@@ -138,8 +138,8 @@ pub(super) enum What {
     Media {
         play: PlayNumber,
         /// When the oldest message in it was complete at ingest, if the play had everything before
-        /// that.
-        ingested: Option<Duration>,
+        /// that, and where that was.
+        ingested: Option<(Duration, Hop)>,
     },
 }
 
@@ -184,8 +184,8 @@ pub(super) struct Play {
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,
-    /// Whether a key frame was there when it asked.
-    pub(super) warm: bool,
+    /// What was there when it asked.
+    pub(super) found: JoinSource,
     /// It is a push to another server.
     pub(super) push: bool,
     /// It is to end, or be asked to, before the next key frame.

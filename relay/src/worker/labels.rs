@@ -307,11 +307,13 @@ labels! {
     /// What a message passed between ingest and the player.
     Hop {
         Local = "local", "Nothing but this node.";
+        Link = "link", "A link from another node, or several: from its origin on.";
     }
 
     /// What a joining player found.
     JoinSource {
         Local = "local", "A key frame in the log of this node.";
+        Remote = "remote", "The same, of a stream that comes from another node.";
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 
@@ -398,6 +400,7 @@ labels! {
         Announcements = "announcements", "A stream that a node announced beyond announced_streams_max or directory_names_max.";
         Unasked = "unasked", "A stream that nobody had asked for, or no longer.";
         Loop = "loop", "A stream that had come through this node.";
+        Tls = "tls", "TLS was not agreed on, by certificates or since one of the two does not speak it.";
     }
 
     /// Which way a link carries streams.
@@ -405,6 +408,13 @@ labels! {
         In = "in", "From another node.";
         Out = "out", "To another node.";
         Control = "control", "Messages, both ways.";
+    }
+
+    /// Whether the node at the other end of a link stands in this one's zone.
+    LinkZone {
+        Same = "same", "Both stand in one zone.";
+        Other = "other", "They stand in different zones.";
+        Unknown = "unknown", "One of them says no zone, or has not yet said who it is.";
     }
 
     /// What holds memory.
@@ -495,6 +505,8 @@ mod tests {
         check::<Full>();
         check::<LinkRefusal>();
         check::<LinkWay>();
+        check::<LinkZone>();
+        check::<(LinkWay, LinkZone)>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

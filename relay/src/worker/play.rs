@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::Worker;
 use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
-use super::labels::{CloseReason, RefuseReason};
+use super::elsewhere::as_asked;
+use super::labels::{CloseReason, JoinSource, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings::{self, UnknownStream};
 use crate::access::{Action, Reason, without_last};
 use crate::reactor::ConnectionKey;
 use crate::session::{PlayRefusal, PlayRefusalCode, Redirect, StreamRequest};
-use crate::stream::{Join, ViewKind, ViewTracks};
+use crate::stream::{self, Join, ViewKind, ViewTracks};
 
 impl Worker {
     /// A client wants to play: its permission first, then the stream.
@@ -116,7 +117,7 @@ impl Worker {
             (true, true) => UnknownStream::Wait,
         };
         if !self.settings.overflow.is_empty() || self.links.siblings.have_doors() {
-            connection.asked = Some(Box::new(permit.request.address.clone()));
+            connection.asked = Some(Box::new(as_asked(&permit.request)));
         }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown, push: false });
@@ -174,7 +175,7 @@ impl Worker {
                 parked: Parked::No,
                 asked: now,
                 started: false,
-                warm: false,
+                found: JoinSource::Cold,
                 push,
                 leaves: false,
                 permit,
@@ -321,7 +322,12 @@ impl Worker {
             settings::Join::Gop => Join::Gop,
             settings::Join::Live => Join::Live,
         };
-        play.warm = self.hub.log(log).is_some_and(|log| log.newest_key().is_some());
+        let found = self.hub.log(log).filter(|log| log.newest_key().is_some());
+        play.found = match found.and_then(stream::Log::newest) {
+            None => JoinSource::Cold,
+            Some(newest) if newest.is_remote() => JoinSource::Remote,
+            Some(_) => JoinSource::Local,
+        };
         play.cursor = self.hub.open(log, join, play.view, now);
         if play.cursor.is_some() && play.parked == Parked::No {
             play.parked = Parked::Ring;

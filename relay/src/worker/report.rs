@@ -323,6 +323,8 @@ pub struct NodeShare {
     pub zone: String,
     /// Where it takes links.
     pub address: SocketAddr,
+    /// Where it answers operators, as it says itself.
+    pub operators: Option<SocketAddr>,
     /// Whether there is a connection to it.
     pub connected: bool,
     /// Whether it is on its way out.
@@ -350,6 +352,8 @@ pub struct LinkShare {
     pub bytes_in: u64,
     /// Bytes handed to the kernel.
     pub bytes_out: u64,
+    /// Whether it is in TLS.
+    pub tls: bool,
     /// How far it is behind its streams.
     pub lag: Duration,
 }

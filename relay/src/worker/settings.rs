@@ -289,22 +289,29 @@ impl Settings {
     /// `*`.
     #[must_use]
     pub fn section(&self, name: &str) -> &str {
-        let own = self.apps.get_key_value(name).or_else(|| {
-            let mut prefixes = prefixes(name);
-            prefixes.find_map(|prefix| self.apps.get_key_value(&prefix))
-        });
-        own.map_or("*", |(section, _)| section)
+        self.own(name).map_or("*", |(section, _)| section)
     }
 
     /// The settings of an application: its own, else those of the longest beginning of its name,
     /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]
     pub fn app(&self, name: &str) -> &AppSettings {
-        let own = self.apps.get(name).or_else(|| {
-            let mut prefixes = prefixes(name);
-            prefixes.find_map(|prefix| self.apps.get(&prefix))
-        });
-        own.unwrap_or(&self.other_apps)
+        self.own(name).map_or(&self.other_apps, |(_, app)| app)
+    }
+
+    fn own(&self, name: &str) -> Option<(&String, &AppSettings)> {
+        let found = self.apps.get_key_value(name);
+        if found.is_some() || self.apps.is_empty() {
+            return found;
+        }
+        // Clients choose names, so a long one costs no more than one text.
+        let mut prefix = String::with_capacity(name.len() + 1);
+        prefix_ends(name).find_map(|end| {
+            prefix.clear();
+            prefix.push_str(&name[..end]);
+            prefix.push('*');
+            self.apps.get_key_value(&prefix)
+        })
     }
 }
 
@@ -314,10 +321,14 @@ const ACCESS_LINES_MAX: usize = 20;
 /// How the settings of an application may be named other than by its own name or `*`: the longest
 /// beginning first. A name that is such a beginning itself (`live*`) has only shorter ones.
 pub fn prefixes(name: &str) -> impl Iterator<Item = String> {
+    prefix_ends(name).map(|end| format!("{}*", &name[..end]))
+}
+
+/// Where these beginnings end, without their `*`.
+fn prefix_ends(name: &str) -> impl Iterator<Item = usize> {
     let longest = name.strip_suffix('*');
     let ends = name.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
     ends.filter(move |end| longest.is_none_or(|longest| *end < longest.len()))
-        .map(|end| format!("{}*", &name[..end]))
 }
 
 #[cfg(test)]

@@ -83,8 +83,10 @@ impl Shared {
         &self.news
     }
 
-    /// What this node is known by to itself.
-    pub(super) fn mark(&self) -> &str {
+    /// What this node is known by to itself, and to the others of its cluster: a number drawn at
+    /// its start.
+    #[must_use]
+    pub fn mark(&self) -> &str {
         &self.mark
     }
 

@@ -33,7 +33,7 @@ mod sign;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -43,6 +43,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::families::{Families, float};
 use super::reload::Reread;
+use super::vital::Vital;
 use super::{token_fetch, trust};
 use crate::config::Config;
 use crate::limits::Limits;
@@ -81,6 +82,7 @@ pub(super) struct Hooks {
     node: String,
     /// Another one after each start.
     service: String,
+    vital: Vital,
     client: Client,
     keys: RwLock<Keys>,
     cache: Mutex<Cache>,
@@ -107,6 +109,7 @@ pub(super) struct Parts<'a> {
     pub(super) settings: &'a Settings,
     pub(super) clock: Clock,
     pub(super) node: &'a str,
+    pub(super) vital: Vital,
 }
 
 /// The files that hooks name, for a reload.
@@ -149,7 +152,7 @@ impl Hooks {
     /// # Errors
     /// A file that hooks need cannot be used, in a sentence.
     pub(super) fn new(parts: Parts<'_>) -> Result<Arc<Self>, String> {
-        let Parts { workers, shared, settings, clock, node } = parts;
+        let Parts { workers, shared, settings, clock, node, vital } = parts;
         let started = clock.epoch();
         let keys = files(settings)?;
         let limits = settings.limits.clone();
@@ -164,6 +167,7 @@ impl Hooks {
             clock,
             node: node.to_owned(),
             service: format!("{:08x}", started.subsec_nanos() ^ std::process::id()),
+            vital,
             servers: Mutex::default(),
             lanes: Mutex::default(),
             questions: AtomicUsize::new(0),
@@ -252,7 +256,7 @@ impl Hooks {
             lane.push_back(call);
         } else {
             lanes.insert(id, VecDeque::from([call]));
-            tokio::spawn(lane::run(Arc::clone(self), id));
+            self.vital.spawn(lane::run(Arc::clone(self), id));
         }
     }
 
@@ -309,14 +313,18 @@ impl Hooks {
     }
 
     /// Every server that these settings name is there in `/metrics` before it is first called, with
-    /// as many places as they say.
+    /// as many places as they say. Others are forgotten, unless a call to them is under way.
     fn know_servers<'a>(&self, settings: impl Iterator<Item = &'a Arc<HookSettings>>) {
+        let mut named = BTreeSet::new();
         for hooks in settings {
             let urls = HookName::ALL.iter().flat_map(|name| hooks.urls(*name));
             for url in urls {
                 self.server(hooks, &url.server()).resize(hooks.concurrency);
+                named.insert((Arc::clone(&hooks.app), url.server()));
             }
         }
+        let in_use = |server: &Arc<Server>| Arc::strong_count(server) > 1;
+        self.servers.lock().retain(|name, server| named.contains(name) || in_use(server));
     }
 
     /// A server of an application: one and the same for the settings of before a reload and after.

@@ -82,6 +82,7 @@ impl Scene {
             settings: &all,
             clock: Clock::start(),
             node: "node",
+            vital: Vital::default(),
         });
         let hooks = hooks.unwrap();
         tokio::spawn(Arc::clone(&hooks).run());
