@@ -198,8 +198,8 @@ fn what_is_taken_is_what_was_sent() {
         let mut taken: Vec<u8> = Vec::new();
         // Begins the numbering.
         begin(&mut order, base);
-        assert_eq!(order.begin(send(base, bodies[0].len() as u64), 0, at(0)), now());
-        let mut carrier: Carrier = 0;
+        assert_eq!(order.begin(send(base, bodies[0].len() as u64), 1, at(0)), now());
+        let mut carrier: Carrier = 1;
         let mut done = 0;
         for step in 0.. {
             assert!(step < 20_000, "seed {seed}: it does not end");

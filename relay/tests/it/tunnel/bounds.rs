@@ -63,6 +63,11 @@ fn what_sessions_hold_is_bounded_and_those_that_are_there_go_on() {
         (refused(&relay, "memory") > 0.0).then_some(())
     });
     println!("{} sessions were let in", others.len());
+    // Nothing is kept for who asks a second time.
+    wait_for("the last answer to be let go", Duration::from_secs(20), || {
+        (goes_on(number) == 404).then_some(())
+    });
+    assert_eq!(refused(&relay, "tunnel_stale"), 1.0);
     assert_eq!(goes_on(number + 1), 200);
     drop(others);
     wait_for("there to be room again", Duration::from_secs(20), || open().ok());
@@ -133,7 +138,7 @@ fn an_answer_is_as_long_as_it_may_be_and_the_rest_waits() {
 #[test]
 fn a_carrier_that_does_not_read_is_closed_and_its_session_is_left() {
     let limits = "tunnel_reply_bytes_max = \"8MiB\"\ntunnel_bytes_total = \"1MiB\"\n\
-                  send_stall_max = \"3s\"\ntunnel_idle_timeout = \"4s\"\n";
+                  send_stall_max = \"3s\"\ntunnel_idle_timeout = \"8s\"\n";
     let (_scratch, relay, tunnel, _publisher) = left_behind(limits, 160);
     let held = || relay.metrics().sum("relay_memory_bytes", &[("kind", "tunnel")]).unwrap();
     let before = held();
