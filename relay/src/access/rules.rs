@@ -311,7 +311,8 @@ fn key_parameter(query: &str) -> Option<std::borrow::Cow<'_, str>> {
 
 impl Condition {
     fn parse(words: &[&str], read: ReadFile<'_>) -> Result<Self, String> {
-        let mut file = |file: &str| read(file).map_err(|why| format!("a rule whose file {why}"));
+        let mut file =
+            |file: &str| read(file).map_err(|why| format!("a rule whose file can be read: {why}"));
         match words {
             ["everybody"] => Ok(Self::Everybody),
             ["nobody"] => Ok(Self::Nobody),

@@ -290,7 +290,10 @@ fn every_mistake_of_a_list_is_told() {
     check(&["10.0.0.1/8"], &["which \"10.0.0.1/8\" is not"]);
     check(&["key"], &["which \"key\" is not"]);
     check(&["key a b"], &["which \"key a b\" is not"]);
-    check(&["key nowhere"], &["a rule whose file nowhere cannot be read: no such file"]);
+    check(
+        &["key nowhere"],
+        &["a rule whose file can be read: nowhere cannot be read: no such file"],
+    );
     check(&["key broken", "signed broken"], &["broken has in line 1 nothing", "one secret"]);
     check(&["password users md5"], &["which \"password users md5\" is not"]);
     let many = vec!["private"; 65];
