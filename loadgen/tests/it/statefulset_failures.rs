@@ -13,8 +13,8 @@ fn secret(name: &str) -> Source {
     Source::Secret(name.to_owned())
 }
 
-/// Starts a pod that ends by itself, with this exit code and one line of log for each mistake, which
-/// has these words; its startup probe has never succeeded.
+/// Starts a pod that ends by itself, with this exit code and one line of log for each mistake,
+/// which has these words; its startup probe has never succeeded.
 fn check_refusal(set: &mut StatefulSet, code: i32, mistakes: usize, words: &[&str]) {
     set.create(0);
     let mut pod = set.take(0);

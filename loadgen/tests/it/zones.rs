@@ -53,7 +53,8 @@ fn a_stream_enters_a_zone_once_and_what_crosses_is_counted_apart() {
     for (number, from) in [(1, "other"), (3, "same"), (2, "same"), (4, "same")] {
         let not = if from == "same" { "other" } else { "same" };
         assert!(bytes(number, "in", from) > STREAM, "relay-{number} {from}");
-        assert!(bytes(number, "in", not) == 0.0, "relay-{number} {not}");
+        // Another feeder may have offered it, and sent nothing.
+        assert!(bytes(number, "in", not) < STREAM / 20.0, "relay-{number} {not}");
     }
     // Whoever has not said who it is says little.
     let unknown: f64 = (0..5).map(|number| bytes(number, "in", "unknown")).sum();

@@ -182,6 +182,21 @@ impl Manifests {
         mounts.iter().map(mount).collect()
     }
 
+    /// What the Job that tests a cluster is started with: its arguments, with the client Service's
+    /// name and the key filled in, and its scenario.
+    pub(crate) fn load_test(&self, service: &str, key: &str) -> (Vec<String>, String) {
+        let pod = &self.find("Job", "relay-loadgen")["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(container["env"][0]["name"], "STREAM_KEY");
+        self.find("Service", "relay-clients");
+        let fill = |argument: &Value| {
+            text(argument).replace("relay-clients", service).replace("$(STREAM_KEY)", key)
+        };
+        let arguments = container["args"].as_array().unwrap().iter().map(fill).collect();
+        let mut files = self.config_map(text(&pod["volumes"][0]["configMap"]["name"]));
+        (arguments, files.remove(0).1)
+    }
+
     /// The files of a ConfigMap.
     pub(crate) fn config_map(&self, name: &str) -> Vec<(String, String)> {
         let data = self.find("ConfigMap", name)["data"].as_object().unwrap();

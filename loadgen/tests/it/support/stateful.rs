@@ -28,6 +28,8 @@ pub(crate) struct StatefulSet {
     used: Vec<bool>,
     /// What publishers of `cam*` show.
     key: String,
+    /// What the Job that tests a cluster shows.
+    pub(crate) load_key: String,
 }
 
 /// How a pod ended.
@@ -50,8 +52,9 @@ impl StatefulSet {
         let mut net = Net::searching(dir, most, &[&own, "svc.cluster.local", "cluster.local"]);
         (0..most).for_each(|number| net.list(number, false));
         let balancer = Balancer::start(dir, net.outside(), most, manifests.port("rtmp"));
-        let (key, line) = key();
-        let secrets = [("stream-keys", line.as_str()), ("api-tokens", TOKEN), ("cluster", SECRET)];
+        let ((key, line), (load_key, load_line)) = (make_key("cam*"), make_key("loadtest*"));
+        let lines = line + &load_line;
+        let secrets = [("stream-keys", lines.as_str()), ("api-tokens", TOKEN), ("cluster", SECRET)];
         let mut files: Files = BTreeMap::new();
         for mount in manifests.mounts() {
             let of_volume = match &mount.source {
@@ -63,7 +66,7 @@ impl StatefulSet {
             files.insert(mount.source, of_volume.into_iter().collect());
         }
         let (dir, pods) = (dir.to_owned(), (0..most).map(|_| None).collect());
-        Self { manifests, files, net, dir, balancer, pods, used: vec![false; most], key }
+        Self { manifests, files, net, dir, balancer, pods, used: vec![false; most], key, load_key }
     }
 
     /// The pods that are there.
@@ -214,9 +217,9 @@ impl StatefulSet {
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "fedcba9876543210fedcba9876543210";
 
-/// A key for `cam*`, and its line for the file.
-fn key() -> (String, String) {
-    let output = Command::new(relay_program()).args(["key", "cam*"]).output().unwrap();
+/// A key for such names, and its line for the file.
+fn make_key(names: &str) -> (String, String) {
+    let output = Command::new(relay_program()).args(["key", names]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let part = |name: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(name));
