@@ -1,4 +1,5 @@
-//! What an overlay of `k8s/` says, as `kubectl` builds and reads it; nothing of it is said again here.
+//! What an overlay of `k8s/` says, as `kubectl` builds and reads it; nothing of it is said again
+//! here.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,8 +42,8 @@ impl Manifests {
     pub(crate) fn of_overlay(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/overlays").join(name);
         let built = run(Command::new("kubectl").arg("kustomize").arg(&folder), &[]);
-        // Each object as JSON, one after the other: without a server kubectl reads and shows them by
-        // changing something.
+        // Each object as JSON, one after the other: without a server kubectl reads and shows them
+        // by changing something.
         let mut read = Command::new("kubectl");
         read.args(["annotate", "--local", "--filename=-", "--output=json", "read=again"]);
         let read = run(&mut read, &built);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   namespaces   network (the host's), mounts, host name, processes: the relay is process 1
-//!   root         a folder of its own, read-only: the program, the volumes, libraries of this machine
+//!   root         a folder of its own, read-only: program, volumes, libraries of this machine
 //!   rights       the user and group of the manifest, no capabilities, no new privileges
 //!   volumes      files behind `..data`, which is replaced whole, as the kubelet does it
 //!   probes       asked by a thread at their periods, from outside
