@@ -74,6 +74,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "doors",
             Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
         ),
+        ("operators", Message::Operators { address: "[2001:db8::7]:8935".parse().unwrap() }),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
         ("withdraw", Message::Withdraw { entries: vec![ended()] }),

@@ -14,16 +14,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::api::{Answer, millis};
-use super::ask::{ask, ask_all};
+use super::api::{Answer, OfWhich, millis, of_which, spend};
+use super::ask::{NoAnswer, ask, ask_all};
 use super::families::Families;
-use super::http::JsonLine;
+use super::http::ApiError;
 use super::metrics::AllCells;
 use super::page::Page;
 use super::state::State;
+use super::together::{self, Of, Whole};
 use crate::config::Peer;
 use crate::worker::labels::LinkWay;
-use crate::worker::report::{LinkShare, NodeShare, Query};
+use crate::worker::report::{LinkShare, NodeShare, Query, tunnel_tag};
 
 /// How often names are looked up: as often as the DNS of Kubernetes changes.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
@@ -46,8 +47,10 @@ pub(super) struct OtherNode {
     /// Whether it is the one that answers.
     own: bool,
     /// A number drawn at its start.
-    process: String,
+    pub(super) process: String,
     zone: String,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     /// Where it takes links.
     address: String,
     connected: bool,
@@ -65,29 +68,40 @@ pub(super) struct OtherNode {
 #[derive(Debug, Serialize)]
 pub(super) struct LinkReport {
     /// The worker that has it.
-    core: usize,
+    pub(super) core: usize,
     /// The other node's process.
-    process: String,
+    pub(super) process: String,
     /// The other end.
-    peer: String,
+    pub(super) peer: String,
     /// `in`: it brings streams; `out`: it feeds the other node.
-    way: LinkWay,
-    streams: usize,
-    bytes_in: u64,
-    bytes_out: u64,
-    lag_ms: u64,
+    pub(super) way: LinkWay,
+    pub(super) streams: usize,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) tls: bool,
+    pub(super) lag_ms: u64,
 }
 
 /// The other nodes that are known, in the order of their names; `None` when worker 0, which knows
 /// them, does not say.
 pub(super) async fn others(state: &State) -> Option<Vec<OtherNode>> {
+    let members = members(state).await.ok()?;
+    Some(members.into_iter().map(OtherNode::of).collect())
+}
+
+/// The same as worker 0 tells it.
+pub(super) async fn members(state: &State) -> Result<Vec<NodeShare>, NoAnswer> {
     let Some(worker) = state.workers.first().filter(|_| is_clustered(state)) else {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     };
-    let nodes = ask(worker, |reply| Query::Nodes { reply }).await.ok()?;
-    let mut items: Vec<OtherNode> = nodes.into_iter().map(OtherNode::of).collect();
-    items.sort_unstable_by(|a, b| (&a.node, &a.process).cmp(&(&b.node, &b.process)));
-    Some(items)
+    let mut nodes = ask(worker, |reply| Query::Nodes { reply }).await?;
+    nodes.sort_unstable_by(|a, b| (&a.name, &a.process).cmp(&(&b.name, &b.process)));
+    Ok(nodes)
+}
+
+/// Pays for a question to workers, which only a node of a cluster has to ask.
+pub(super) fn spend_if_clustered(state: &State) -> Result<(), ApiError> {
+    if is_clustered(state) { spend(state) } else { Ok(()) }
 }
 
 /// Why a node of a cluster has not found the list of its nodes, while that is so. Without it a node
@@ -101,27 +115,41 @@ pub(super) fn unfound(state: &State) -> Option<String> {
 }
 
 /// A node without peers has no other nodes and no links, whatever its workers do.
-fn is_clustered(state: &State) -> bool {
+pub(super) fn is_clustered(state: &State) -> bool {
     !state.in_force().effective.config.cluster.peers.is_empty()
 }
 
 /// `GET /api/v1/links`; all of them are one page.
-pub(super) async fn links(Shared(state): Shared<Arc<State>>) -> Answer<Page<LinkReport>> {
-    if !is_clustered(&state) {
-        return Ok(JsonLine(Page { items: Vec::new(), next: None }));
+pub(super) async fn links(Shared(state): Shared<Arc<State>>, query: OfWhich) -> Answer<Whole> {
+    match of_which(query)? {
+        Of::Node => {
+            spend_if_clustered(&state)?;
+            Whole::of_one(own_links(&state).await?)
+        }
+        Of::Cluster => {
+            spend(&state)?;
+            together::list(&state, "/api/v1/links", own_links(&state).await?).await
+        }
+    }
+}
+
+pub(super) async fn own_links(state: &State) -> Result<Page<LinkReport>, NoAnswer> {
+    if !is_clustered(state) {
+        return Ok(Page { items: Vec::new(), next: None });
     }
     let shares = ask_all(&state.workers, |reply| Query::Links { reply }).await?;
     let mut items = Vec::new();
     for (core, links) in shares.into_iter().enumerate() {
         items.extend(links.into_iter().map(|link| LinkReport::of(core, link)));
     }
-    Ok(JsonLine(Page { items, next: None }))
+    Ok(Page { items, next: None })
 }
 
 impl OtherNode {
     fn of(node: NodeShare) -> Self {
         let (clock_us, clock_error_us) = node.clock_micros.unzip();
         Self {
+            tunnel_tag: tunnel_tag(&node.name),
             node: node.name,
             own: false,
             process: node.process,
@@ -147,6 +175,7 @@ impl LinkReport {
             streams: link.streams,
             bytes_in: link.bytes_in,
             bytes_out: link.bytes_out,
+            tls: link.tls,
             lag_ms: millis(link.lag),
         }
     }
@@ -231,9 +260,13 @@ async fn follow<F>(
 }
 
 /// The series of the cluster.
-pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>) {
-    out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
-        .value(&[], cells.total(|cells| &cells.nodes));
+pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>, state: &State) {
+    // A node that stands alone misses nobody.
+    if is_clustered(state) {
+        out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
+            .value(&[], cells.total(|cells| &cells.nodes));
+    }
+    state.peers.expose(out);
     out.gauge("relay_links", &["way"], "Connections between nodes.")
         .cells(&[], cells.sum(|cells| &cells.links));
     out.gauge("relay_link_streams", &["way"], "Streams on links.")

@@ -244,3 +244,53 @@ fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
     assert_eq!((status.as_u16(), &*why), (503, "worker 0 cannot accept connections\n"));
     assert_eq!(site.get("/livez").0, StatusCode::OK);
 }
+
+#[test]
+fn other_nodes_of_the_cluster_may_read_and_their_answers_are_proven() {
+    use crate::control::gather::unix_seconds;
+    use crate::control::proof::{self, Question};
+
+    const SECRET: &str = "what only the nodes of this cluster know";
+    let dir = folder();
+    let secret = write(dir.path(), "secret", SECRET);
+    let file = format!(
+        "[node]\nname = \"b\"\n[cluster]\npeers = \"192.0.2.1\"\nsecret_file = \"{}\"\n",
+        secret.display()
+    );
+    let site = site(&write(dir.path(), "relay.toml", &file));
+    let ask = |method: &str, path: &str, asked: Question<'_>, secret: &str, at: u64| {
+        let proof = asked.prove(secret.as_bytes(), at);
+        // From wherever it comes: the proof alone counts.
+        let peer: SocketAddr = "10.0.0.9:5000".parse().unwrap();
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "b");
+        let request = request.header(header::AUTHORIZATION, proof.header());
+        let request = request.extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+        site.runtime.block_on(async {
+            let response = site.router.clone().oneshot(request).await.unwrap();
+            let (head, body) = response.into_parts();
+            let body = to_bytes(body, 1 << 24).await.unwrap();
+            let shown = head.headers.get(proof::ANSWER).map(|value| value.as_bytes().to_vec());
+            let status = head.status.as_u16();
+            let proven = shown
+                .is_some_and(|shown| proof.is_answered(secret.as_bytes(), status, &body, &shown));
+            (status, proven)
+        })
+    };
+    let now = unix_seconds();
+    let check = |method, path, asked, secret, at, expected| {
+        assert_eq!(ask(method, path, asked, secret, at), expected, "{method} {path} {asked:?}");
+    };
+    let target = "/api/v1/streams?limit=3";
+    let asked = Question { node: "b", target };
+    check("GET", target, asked, SECRET, now, (200, true));
+    let unknown = "/api/v1/streams/live/nothing";
+    let question = Question { node: "b", target: unknown };
+    check("GET", unknown, question, SECRET, now, (404, true));
+    // Another secret, another node, another question, another time, and more than reading.
+    check("GET", target, asked, "another secret of somebody", now, (401, false));
+    check("GET", target, Question { node: "c", target }, SECRET, now, (401, false));
+    check("GET", "/api/v1/config", asked, SECRET, now, (401, false));
+    check("GET", target, asked, SECRET, now - 3_600, (401, false));
+    let drain = Question { node: "b", target: "/api/v1/drain" };
+    check("POST", "/api/v1/drain", drain, SECRET, now, (401, false));
+}

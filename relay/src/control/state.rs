@@ -10,11 +10,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::budget::Budget;
 use super::certificates::Certificates;
+use super::gather::Gatherer;
 use super::health::Heartbeats;
 use super::hooks::Hooks;
 use super::life::Wish;
 use super::log::LogCounts;
 use super::outside::Outside;
+use super::peers::Peers;
 use super::reload::Reloader;
 use super::stream_series::StreamSeries;
 use crate::config::Effective;
@@ -41,6 +43,10 @@ pub(super) struct State {
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
     pub(super) certificates: Certificates,
+    /// How it stands with other nodes.
+    pub(super) peers: Peers,
+    /// Lists of the whole cluster.
+    pub(super) gatherer: Gatherer,
     /// Lists that operators may ask for.
     pub(super) lists: Budget,
     /// What `/metrics/streams` remembers.
@@ -64,7 +70,7 @@ pub(super) struct InForce {
     pub(super) effective: Effective,
     /// All limits.
     pub(super) limits: Limits,
-    /// A few digits that differ when any setting does.
+    /// A few digits that differ when settings do that are not of this node alone.
     pub(super) hash: String,
 }
 
@@ -133,6 +139,8 @@ impl State {
             api_refused: Count::default(),
             http_refused: Arc::default(),
             certificates,
+            peers: Peers::default(),
+            gatherer: Gatherer::default(),
             lists: Budget::default(),
             stream_series: StreamSeries::default(),
             wishes: OnceLock::new(),
@@ -204,9 +212,11 @@ impl State {
     }
 }
 
+/// A digest of what nodes of a cluster ought to have in common: not of who and where each is.
 pub(super) fn hash(effective: &Effective) -> String {
     let mut hash = Sha256::new();
-    for row in &effective.rows {
+    let common = |section: &str| !matches!(section, "node" | "listen");
+    for row in effective.rows.iter().filter(|row| common(&row.section)) {
         hash.update(format!("{}.{} = {}\n", row.section, row.name, row.value));
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

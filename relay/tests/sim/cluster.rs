@@ -100,6 +100,7 @@ impl Rig {
             fanout_max: self.fanout_max,
             link_linger: secs(5),
             doors: [format!("rtmp://node-{node}.example").into()].into(),
+            operators: None,
             seed,
         };
         let own = self.seed.wrapping_add(number << 16);

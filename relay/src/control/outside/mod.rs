@@ -32,7 +32,6 @@ use crate::worker::settings::{OutsideSettings, Settings};
 use machine::{Begin, Command, Machine};
 
 pub(super) use machine::Added;
-pub(super) use report::OutsideReport;
 
 /// Hosts looked up at a time: each takes a thread.
 const LOOK_UPS: usize = 16;
