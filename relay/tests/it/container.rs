@@ -167,7 +167,7 @@ fn the_image_runs_read_only_as_nobody_and_without_rights_on_mio() {
     let bytes = ask_podman(&["image", "inspect", "--format", "{{.Size}}", &image.0]).unwrap();
     let bytes: f64 = bytes.parse().unwrap();
     println!("the image has {:.1} MB", bytes / 1e6);
-    // One program, without what it is debugged by; an image that has more has something else, too.
+    // One program, line tables for its backtraces included, and nothing else.
     assert!(bytes < 200e6, "{bytes}");
     let begun = Instant::now();
     let mut container = Container::run(&scratch, &[], &[]);
