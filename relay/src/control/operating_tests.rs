@@ -290,11 +290,9 @@ fn nodes_of_a_cluster_have_one_digest_of_their_settings() {
 fn a_body_that_is_too_long_is_told_so_wherever_there_is_one() {
     let site = Site::new(vec![Script::default()]);
     let body = format!("{{\"app\":\"{}\"}}", "a".repeat(70_000));
-    for (method, path) in [
-        ("POST", "/api/v1/pushes"),
-        ("POST", "/api/v1/pulls"),
-        ("PUT", "/api/v1/log"),
-    ] {
+    for (method, path) in
+        [("POST", "/api/v1/pushes"), ("POST", "/api/v1/pulls"), ("PUT", "/api/v1/log")]
+    {
         let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
         let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
         let request = request.header(header::CONTENT_TYPE, "application/json");
