@@ -146,6 +146,8 @@ class Relay:
         with self.said.open("w") as out, self.log.open("w") as err:
             self.process = subprocess.Popen([*command, *arguments], stdout=out, stderr=err, env={
                 "RELAY_CLUSTER__SECRET_FILE": str(folder / "cluster.secret"),
+                # So that what goes between them goes between zones.
+                "RELAY_NODE__ZONE": f"zone-of-{name}",
                 "RELAY_DRAIN__WINDOW": "0s",
             })
         stack.callback(end, self.process)

@@ -166,6 +166,9 @@
 //!                                             publisher; Drop: it is told that it is not wanted
 //! ```
 //!
+//! Nodes speak RTMP as it is, or in TLS by certificates of their own; then what proves the secret
+//! is bound to the very connection.
+//!
 //! A link offers its streams; when one is taken up, whoever takes it says where its log ends, and
 //! only then media flows. Every message is counted by its origin, so a node that changes from one
 //! feeder to another goes on at the very message. The log of a node that is fed is made by the same

@@ -195,6 +195,7 @@ limits! {
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
     hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait. One server has at most eight times as many as are left for the others.";
+    hook_probe_waiters_max: Count = 512, "Questions that wait, when a back end's breaker has paused, for the one call that decides whether it works again, at most as long as a call may take; for further ones the back end counts as down.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
     hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
     hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
@@ -231,7 +232,7 @@ limits! {
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
     outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
-    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs, by the API or by what back ends answer.";
     outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
     outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
     outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";

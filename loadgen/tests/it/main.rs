@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cluster;
+mod cluster_counts;
 mod cluster_strangers;
 mod failover;
 mod faults;

@@ -22,6 +22,7 @@ use super::together::{self, Far, Of, OfQuery, Wanted, Whole};
 use super::usage;
 use crate::config::Row;
 use crate::limits::{self, Limit, Limits};
+use crate::worker::clock::in_seconds;
 use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
     ConnectionFilter, ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare,
@@ -386,7 +387,7 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>) -> Answer<Reloaded
 
 fn in_unit(value: limits::Value) -> (serde_json::Number, &'static str) {
     let (number, unit) = match value {
-        limits::Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
+        limits::Value::Time(time) => (serde_json::Number::from_f64(in_seconds(time)), "seconds"),
         limits::Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
         limits::Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
     };

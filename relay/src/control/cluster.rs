@@ -23,7 +23,7 @@ use super::state::State;
 use super::together::{self, Of, Whole};
 use crate::config::Peer;
 use crate::worker::labels::LinkWay;
-use crate::worker::report::{LinkShare, NodeShare, Query};
+use crate::worker::report::{LinkShare, NodeShare, Query, tunnel_tag};
 
 /// How often names are looked up: as often as the DNS of Kubernetes changes.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub(super) struct OtherNode {
     /// A number drawn at its start.
     pub(super) process: String,
     zone: String,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     /// Where it takes links.
     address: String,
     connected: bool,
@@ -73,6 +75,7 @@ pub(super) struct LinkReport {
     pub(super) streams: usize,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    pub(super) tls: bool,
     pub(super) lag_ms: u64,
 }
 
@@ -96,6 +99,16 @@ pub(super) async fn members(state: &State) -> Result<Vec<NodeShare>, NoAnswer> {
 /// Pays for a question to workers, which only a node of a cluster has to ask.
 pub(super) fn spend_if_clustered(state: &State) -> Result<(), ApiError> {
     if is_clustered(state) { spend(state) } else { Ok(()) }
+}
+
+/// Why a node of a cluster has not found the list of its nodes, while that is so. Without it a node
+/// would take players and publishers of which no other one ever hears; in a rollout a wrong name
+/// must stop at the first node.
+pub(super) fn unfound(state: &State) -> Option<String> {
+    let in_force = state.in_force();
+    let first = in_force.effective.config.cluster.peers.first()?;
+    let found = state.peers_found.get().is_some();
+    (!found).then(|| format!("no name in cluster.peers can be looked up yet, such as {first}"))
 }
 
 /// A node without peers has no other nodes and no links, whatever its workers do.
@@ -133,6 +146,7 @@ impl OtherNode {
     fn of(node: NodeShare) -> Self {
         let (clock_us, clock_error_us) = node.clock_micros.unzip();
         Self {
+            tunnel_tag: tunnel_tag(&node.name),
             node: node.name,
             own: false,
             process: node.process,
@@ -158,6 +172,7 @@ impl LinkReport {
             streams: link.streams,
             bytes_in: link.bytes_in,
             bytes_out: link.bytes_out,
+            tls: link.tls,
             lag_ms: millis(link.lag),
         }
     }
@@ -172,6 +187,8 @@ pub(super) async fn look_up_peers(state: Arc<State>) {
         found.map(Iterator::collect)
     };
     follow(peers, look_up, |addresses| {
+        // Only the first time counts: what cannot be looked up later changes nothing.
+        let _ = state.peers_found.set(());
         if worker.ask(Query::Peers(addresses)).is_err() {
             tracing::warn!(core = worker.core, "a worker takes no orders, trying again");
         }
@@ -211,7 +228,8 @@ async fn follow<F>(
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut failed, true) {
-                            let text = "a name of the list of nodes is not known";
+                            let text = "a name in cluster.peers cannot be looked up; it is tried \
+                                        again every second";
                             tracing::warn!(%peer, %error, "{text}");
                         }
                     }
@@ -248,7 +266,8 @@ pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>, state: &State) {
         .cells(&[], cells.sum(|cells| &cells.links));
     out.gauge("relay_link_streams", &["way"], "Streams on links.")
         .cells(&[], cells.sum(|cells| &cells.link_streams));
-    out.counter("relay_link_bytes_total", &["way"], "Bytes on links, both directions of each.")
+    let help = "Bytes on links, both directions of each, by whether they stay in this node's zone.";
+    out.counter("relay_link_bytes_total", &["way", "zone"], help)
         .cells(&[], cells.sum(|cells| &cells.link_bytes));
     let help = "Links between nodes, or streams on them, that were refused or let go.";
     out.counter("relay_link_refused_total", &["reason"], help)

@@ -1,10 +1,11 @@
-//! Asking the other nodes of the cluster for their lists, by the API that each answers operators by.
+//! Asking the other nodes of the cluster for their lists, by the API that each answers operators
+//! by.
 //!
-//! All are asked side by side, each has the same time, and all answers together have one bound. What
-//! is asked is a list of a single node, so nobody who is asked asks on. Questions and answers carry
-//! proofs (`proof.rs`) and no secret. A node that gives no answer is named, with the reason, and
-//! counted; it keeps nobody's rows from being shown. Workers are not concerned: worker 0 says once
-//! who is there.
+//! All are asked side by side, each has the same time, and all answers together have one bound.
+//! What is asked is a list of a single node, so nobody who is asked asks on. Questions and answers
+//! carry proofs (`proof.rs`) and no secret. A node that gives no answer is named, with the reason,
+//! and counted; it keeps nobody's rows from being shown. Workers are not concerned: worker 0 says
+//! once who is there.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! Answers of several nodes put together, with nodes that answer late, wrongly or not at all.
+
 #![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -11,6 +11,7 @@ use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 
+use super::cluster;
 use super::draining::DrainReport;
 use super::state::{Phase, State};
 use crate::worker::handle::WorkerHandle;
@@ -89,7 +90,10 @@ pub(super) async fn ready(shared: Shared<Arc<State>>) -> Answer {
         }
         Phase::Running => match full(&state) {
             Some(limit) => no(format!("{limit} is reached", limit = limit.label())),
-            None => started(shared).await,
+            None => match cluster::unfound(&state) {
+                Some(why) => no(why),
+                None => started(shared).await,
+            },
         },
     }
 }

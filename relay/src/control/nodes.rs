@@ -24,6 +24,7 @@ use super::together::{self, Of, Whole};
 use crate::worker::cells::{Cells, Family};
 use crate::worker::handle::WorkerHandle;
 use crate::worker::labels::{Label, MemoryKind, Role};
+use crate::worker::report::tunnel_tag;
 
 /// The node that answers, in `GET /api/v1/nodes`.
 #[derive(Debug, Serialize)]
@@ -38,6 +39,8 @@ pub(super) struct NodeReport {
     /// `starting`, `running` or `draining`.
     state: &'static str,
     version: &'static str,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     started_unix_ms: u64,
     uptime_ms: u64,
     /// When all this was read, by the node's own clock.
@@ -119,6 +122,7 @@ fn own(state: &State) -> NodeReport {
     let publishers = |cells: &Cells| role(cells, Role::Publisher);
     NodeReport {
         node: state.node.clone(),
+        tunnel_tag: tunnel_tag(&state.node),
         process: state.hooks.shared().mark().to_owned(),
         own: true,
         others_known: true,

@@ -204,6 +204,25 @@ fn parts_are_all_read_before_one_is_used() {
 }
 
 #[test]
+fn a_node_that_cannot_find_its_cluster_is_started_and_alive_and_not_ready() {
+    let dir = folder();
+    let secret = write(dir.path(), "secret", "sixteen bytes and more");
+    let text = format!("[cluster]\npeers = \"no.such.name.invalid\"\nsecret_file = {secret:?}\n");
+    let site = site(&write(dir.path(), "relay.toml", &text));
+    while site.get("/startupz").0 != StatusCode::OK {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (status, why) = site.get("/readyz");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let expected =
+        "no name in cluster.peers can be looked up yet, such as no.such.name.invalid:11935";
+    assert_eq!(why, format!("{expected}\n"));
+    assert_eq!(site.get("/livez").0, StatusCode::OK);
+    site.state.peers_found.set(()).unwrap();
+    assert_eq!(site.get("/readyz").0, StatusCode::OK);
+}
+
+#[test]
 fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
     let dir = folder();
     let site = site(&write(dir.path(), "relay.toml", ""));

@@ -187,6 +187,7 @@ mod tests {
             streams: 2,
             bytes_in: bytes,
             bytes_out: bytes * 10,
+            tls: false,
             lag_ms: 30,
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) stream_series: StreamSeries,
     /// Where wishes of operators go, once the node lives.
     pub(super) wishes: OnceLock<UnboundedSender<Wish>>,
+    /// Set once an address of `cluster.peers` is known.
+    pub(super) peers_found: OnceLock<()>,
     /// The time that a drain has, and when it is over.
     drain: OnceLock<(Duration, Duration)>,
     phase: AtomicU8,
@@ -142,6 +144,7 @@ impl State {
             lists: Budget::default(),
             stream_series: StreamSeries::default(),
             wishes: OnceLock::new(),
+            peers_found: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             drain: OnceLock::new(),
             clock,

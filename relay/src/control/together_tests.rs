@@ -1,3 +1,5 @@
+//! What lists of several nodes say of nodes, streams and links that more than one of them knows.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;

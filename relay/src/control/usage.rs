@@ -30,6 +30,8 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
     ];
     let (questions, notices) = state.hooks.waiting();
     rows.extend([("hook_questions_max", questions), ("hook_notices_max", notices)]);
+    let probe = u64::try_from(state.hooks.waiting_for_probe()).unwrap_or(u64::MAX);
+    rows.push(("hook_probe_waiters_max", probe));
     for limit in (0..LimitUse::COUNT).map(LimitUse::at) {
         let mut used = cells().map(|cells| cells.limit_used.at(limit).get());
         let used = match limit {

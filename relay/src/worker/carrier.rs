@@ -230,7 +230,9 @@ impl Worker {
             }
         }
         // Requests that wait may wait in vain from now on.
-        self.tunnels.note(Todo::Look(session));
+        if !std::mem::replace(&mut tunnel.noted, true) {
+            self.tunnels.note(Todo::Look(session));
+        }
         Some(turn)
     }
 

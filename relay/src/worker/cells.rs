@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::labels::{
     CloseReason, DialResult, DrainRole, DrainWay, DropReason, Full, HandshakeResult, HookName, Hop,
-    JoinSource, JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind,
-    PlayerDropReason, RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
+    JoinSource, JumpReason, Label, LimitUse, LinkRefusal, LinkWay, LinkZone, MemoryKind,
+    MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -88,7 +88,7 @@ pub struct Cells {
     /// Streams on them (gauge).
     pub link_streams: Family<LinkWay, { LinkWay::COUNT }>,
     /// Bytes on them.
-    pub link_bytes: Family<LinkWay, { LinkWay::COUNT }>,
+    pub link_bytes: Family<(LinkWay, LinkZone), { LinkWay::COUNT * LinkZone::COUNT }>,
     /// Nodes that are known, this one not counted (gauge).
     pub nodes: Cell64,
     /// Sources of streams that this node took up from others.

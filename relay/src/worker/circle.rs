@@ -33,11 +33,13 @@ impl Worker {
             (OutsideKind::Push, Some(publisher)) => marks(publisher.client()),
             _ => "",
         };
-        if before.split(',').filter(|mark| !mark.is_empty()).count() >= MARKS_MAX {
+        // What a publisher says is passed on only where it is what relays say.
+        let before: Vec<_> = before.split(',').filter(|mark| is_mark(mark)).collect();
+        if before.len() >= MARKS_MAX {
             return None;
         }
-        let comma = if before.is_empty() { "" } else { "," };
-        Some(format!("{MARKS}{own}{comma}{before}"))
+        let all: Vec<_> = std::iter::once(own).chain(before).collect();
+        Some(format!("{MARKS}{}", all.join(",")))
     }
 
     /// Whether a client that connects is this node or its cluster, perhaps by others.
@@ -64,9 +66,28 @@ fn marks(flash_ver: &str) -> &str {
     marks.split(end).next().unwrap_or_default()
 }
 
+/// Whether this has the form of a mark: sixteen hexadecimal digits.
+fn is_mark(mark: &str) -> bool {
+    mark.len() == 16 && mark.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_relays_say_is_a_mark() {
+        for (mark, expected) in [
+            ("00000000000000a1", true),
+            ("ffffffffffffffff", true),
+            ("", false),
+            ("0a1b", false),
+            ("00000000000000a10", false),
+            ("00000000000000g1", false),
+        ] {
+            assert_eq!(is_mark(mark), expected, "{mark:?}");
+        }
+    }
 
     #[test]
     fn marks_are_found_in_the_name_of_a_program() {

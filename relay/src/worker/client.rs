@@ -110,8 +110,10 @@ impl Client {
         }
     }
 
-    /// What a server wrote, without the secrets that it may have repeated.
+    /// What a server wrote, without the secrets that it may have repeated, and without the salt and
+    /// challenge of a password that it asked for.
     pub(super) fn hide(&self, text: &str) -> String {
+        let text = text.find(ASKS).map_or(text, |at| &text[..at + ASKS.len()]);
         let hidden = |text: String, secret: &String| text.replace(secret.as_str(), "***");
         self.secrets.iter().fold(text.to_owned(), hidden)
     }
@@ -205,11 +207,14 @@ impl Client {
 
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
-        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.waiting_bytes());
+        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held_bytes());
         let held = self.held.as_ref().map_or(0, |message| message.payload_bytes());
         size_of::<Self>() + waiting + held + self.unread.capacity()
     }
 }
+
+/// What a server writes before a salt and a challenge (Adobe's and Limelight's authentication).
+const ASKS: &str = "reason=needauth";
 
 /// What nobody else is to read of a stream's name on another server, and of the application there:
 /// the whole of it, and its parts.

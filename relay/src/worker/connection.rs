@@ -95,6 +95,10 @@ pub(super) struct Connection {
     pub(super) handshake_counted: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// Why it is ended, for the log.
+    pub(super) ending: Option<String>,
+    /// It was asked for user and password by a refusal, and is to come again.
+    pub(super) challenged: bool,
     /// What its first stream asks for was held against what it announced.
     pub(super) needs_judged: bool,
     /// What its applications' hooks have to do with it; `None` when they have none.
@@ -256,6 +260,8 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            ending: None,
+            challenged: false,
             needs_judged: false,
             asked_since: None,
             hooked: None,

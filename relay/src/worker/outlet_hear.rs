@@ -151,13 +151,14 @@ impl Worker {
             }
             ClientEvent::Media { .. } => Deed::Nothing,
             ClientEvent::Status { code, level, .. } => {
+                let code = client.hide(&code);
                 tracing::debug!(id = %connection.id, code, level, "status of the server");
                 Deed::Nothing
             }
             ClientEvent::ReconnectRequest { tc_url } => Deed::Reconnect(tc_url),
             ClientEvent::Ended { code } => {
                 let fault = OutsideFault::ServerEnded;
-                let end = OutsideEnd { fault, detail: code, redirect: None };
+                let end = OutsideEnd { fault, detail: client.hide(&code), redirect: None };
                 Deed::End(end, CloseReason::Ended)
             }
         })

@@ -16,6 +16,7 @@ use super::labels::{LinkWay, Role, Source, Transport};
 use super::outside::{OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
+pub use crate::session::tunnel::tunnel_tag;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -351,6 +352,8 @@ pub struct LinkShare {
     pub bytes_in: u64,
     /// Bytes handed to the kernel.
     pub bytes_out: u64,
+    /// Whether it is in TLS.
+    pub tls: bool,
     /// How far it is behind its streams.
     pub lag: Duration,
 }

@@ -238,6 +238,7 @@ impl Worker {
         set(MemoryKind::Connection, held);
         set(MemoryKind::Partial, partial);
         set(MemoryKind::Tunnel, tunnels);
+        let tls = tls + self.link_tls_bytes();
         set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
         let share = held + partial + tls + tunnels;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);

@@ -92,7 +92,7 @@ pub(super) struct Tunnelled {
     answered: Option<ConnectionKey>,
     /// When it is to be looked at.
     timer: Option<Duration>,
-    noted: bool,
+    pub(super) noted: bool,
 }
 
 impl fmt::Debug for TunnelSource {

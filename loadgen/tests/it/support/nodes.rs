@@ -23,8 +23,10 @@ pub(crate) const LINK: u16 = 11_935;
 pub(crate) const SECRET: &str = "what the nodes of this network know";
 
 /// What a node is started with beside what all have.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Options<'a> {
+    /// How many cores serve it.
+    pub(crate) workers: u8,
     /// Further text of the configuration file; `[cluster]` and `[node]` are there already.
     pub(crate) configuration: &'a str,
     /// Further lines of `[cluster]`.
@@ -33,6 +35,12 @@ pub(crate) struct Options<'a> {
     pub(crate) arguments: &'a [&'a str],
     /// Further environment.
     pub(crate) environment: &'a [(&'a str, &'a str)],
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { workers: 2, configuration: "", cluster: "", arguments: &[], environment: &[] }
+    }
 }
 
 /// A running node.
@@ -72,7 +80,8 @@ impl Node {
         );
         fs::write(&file, text).unwrap();
         let mut command = net.host(number).space.command(relay_program());
-        command.arg("--config").arg(&file).args(["--workers", "2"]).args(options.arguments);
+        command.arg("--config").arg(&file).args(["--workers", &options.workers.to_string()]);
+        command.args(options.arguments);
         forget_ours(&mut command);
         command.envs(options.environment.iter().copied());
         Self { number, process: Process::start(dir, &name, &mut command) }

@@ -45,6 +45,7 @@ impl Worker {
                 streams,
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
+                tls: link.tls.is_some(),
                 lag,
             });
         }
