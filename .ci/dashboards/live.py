@@ -241,7 +241,7 @@ def loads(first, second, folder):
         ["churn", "--target", f"rtmp://{second.rtmp}/live/other", "--players", "6"],
         ["run", "--target", f"rtmp://{second.rtmp}/live/far", "--players", "4",
          "--play-target", f"rtmp://{first.rtmp}/live/far"],
-        ["run", "--target", f"rtmp://{first.rtmp}/live/near", "--players", "4",
+        ["churn", "--target", f"rtmp://{first.rtmp}/live/near", "--players", "4",
          "--play-target", f"rtmp://{second.rtmp}/live/near"],
     ], players
 
@@ -389,13 +389,7 @@ def judge(prometheus, relay):
     ran = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True)
     if ran.returncode != 0 or ran.stderr:
         yield f"promtool check metrics: {ran.stdout}{ran.stderr}"
-    exposed = set(re.findall(r"^# TYPE (\S+)", page + get(f"{relay.metrics_url}/streams"), re.MULTILINE))
-    for where, expr, _ in questions():
-        # One side of an `or` may hide that the other knows no such family.
-        for name in re.findall(r"(?<![:\w])relay_\w+(?![:\w])", re.sub('"[^"]*"', "", expr)):
-            if not {name, re.sub("_(bucket|sum|count)$", "", name)} & exposed:
-                yield f"{where}: the relay has no {name}"
-    absent = ELSEWHERE - exposed
+    absent = ELSEWHERE - families(page)
     # A query that no Prometheus answers has to be found.
     for bad in ("relay_no_such_thing", "sum(relay_streams", 'relay_players{source="nowhere"}'):
         if is_answer(prometheus.ask(bad, True)):
@@ -421,8 +415,18 @@ def judge(prometheus, relay):
             yield f"{where}: {answer}: {plain(expr)}"
         elif not names(expr) & absent:
             yield f"{where}: no data: {plain(expr)}"
+    exposed = families(get(relay.metrics_url) + get(f"{relay.metrics_url}/streams"))
+    for where, expr, _ in questions():
+        # One side of an `or` may hide that the other knows no such family.
+        for name in re.findall(r"(?<![:\w])relay_\w+(?![:\w])", re.sub('"[^"]*"', "", expr)):
+            if not {name, re.sub("_(bucket|sum|count)$", "", name)} & exposed:
+                yield f"{where}: the relay has no {name}"
     print(f"dashboards: {len(passed)} of {len(passed) + len(failed)} queries answered; "
           f"{len(absent)} families are not to be had here")
+
+
+def families(page):
+    return set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
 
 
 def names(expr):
