@@ -94,8 +94,8 @@ def chart(panel, series, unit, box):
     for part in (0, 0.5, 1):
         y = height - 4 - part * (height - 12)
         text = html.escape(say(low + part * (high - low), unit))
-        marks += f'<line x1="60" x2="{width}" y1="{y}" y2="{y}" stroke="#e6e7e9"/>'
-        marks += f'<text x="56" y="{y + 4}" text-anchor="end" font-size="11">{text}</text>'
+        marks += f'<line x1="78" x2="{width}" y1="{y}" y2="{y}" stroke="#e6e7e9"/>'
+        marks += f'<text x="74" y="{y + 4}" text-anchor="end" font-size="11">{text}</text>'
     below, lines, legend = {}, "", ""
     for number, (name, points) in enumerate(series):
         colour, runs, run = COLOURS[number % len(COLOURS)], [], []
@@ -107,7 +107,7 @@ def chart(panel, series, unit, box):
                 continue
             if stacked:
                 v = below[at] = below.get(at, 0) + v
-            x = 60 + (at - begun) / max(1, now - begun) * (width - 62)
+            x = 78 + (at - begun) / max(1, now - begun) * (width - 80)
             run.append(f"{x:.0f},{height - 4 - (v - low) / (high - low) * (height - 12):.1f}")
         for run in [*runs, run]:
             if len(run) == 1:

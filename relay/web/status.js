@@ -401,7 +401,7 @@
       const flowing = before && at > before.at && bytes >= before.bytes
         ? (bytes - before.bytes) * 8000 / (at - before.at) : null;
       const row = make("tr", [
-        cell("From", from, "name"), cell("To", to, "name"),
+        cell("From", from, "name"), cell("To", to),
         cell("Streams", number(link.streams), "number"), cell("Rate", rate(flowing), "number"),
         cell("Behind", brings ? "–" : span(link.lag_ms), link.lag_ms > 2000 ? "number fresh-loss" : "number"),
       ]);

@@ -18,4 +18,7 @@ mod machine;
 mod redirects;
 mod reload;
 mod servers;
+mod statefulset;
+mod statefulset_failures;
 mod support;
+mod zones;

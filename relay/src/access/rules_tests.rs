@@ -200,9 +200,9 @@ fn a_hook_is_asked_when_nothing_else_decides() {
     let wrong = asks(&["key keys", "hook"], "live/cam1/x");
     assert_eq!(wrong, Verdict { judgement: Judgement::Ask(plain), wrong_secret: true });
     // Publishers with one query count together; of players nobody counts that.
-    let key_of = |action, query| {
-        let asker = Asker { action, query, ..ASKER };
-        match asker.ask(&rules(&["hook"]), "live/cam1").judgement {
+    let key_of = |action, query: &str| {
+        let asker = Asker { action, ..ASKER };
+        match asker.ask(&rules(&["hook"]), &format!("live/cam1?{query}")).judgement {
             Judgement::Ask(Question::Hook(grant)) => grant.key,
             other => panic!("{other:?}"),
         }

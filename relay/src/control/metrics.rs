@@ -117,7 +117,7 @@ fn node(out: &mut Families, state: &State) {
         .value(&[version, commit], 1.0);
     out.gauge("relay_node_info", &["node"], "The node's name; always 1.")
         .value(&[&state.node], 1.0);
-    let help = "Digest of the settings in force but [node] and [listen]; always 1.";
+    let help = "Digest of the settings in force but [node], [listen] and cluster.peers; always 1.";
     out.gauge("relay_config_hash_info", &["hash"], help).value(&[&state.in_force().hash], 1.0);
     let labels = &["core", "backend", "reason"];
     let mut info = out.gauge("relay_reactor_info", labels, "Each core's reactor; always 1.");

@@ -239,6 +239,10 @@ fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
         cell.set(0);
         assert_eq!(site.get("/readyz").0, StatusCode::OK);
     }
+    site.state.workers[0].cells.accepts_failed.set(1);
+    let (status, why) = site.get("/readyz");
+    assert_eq!((status.as_u16(), &*why), (503, "worker 0 cannot accept connections\n"));
+    assert_eq!(site.get("/livez").0, StatusCode::OK);
 }
 
 #[test]
@@ -289,4 +293,35 @@ fn other_nodes_of_the_cluster_may_read_and_their_answers_are_proven() {
     check("GET", target, asked, SECRET, now - 3_600, (401, false));
     let drain = Question { node: "b", target: "/api/v1/drain" };
     check("POST", "/api/v1/drain", drain, SECRET, now, (401, false));
+}
+
+#[test]
+fn nodes_of_a_cluster_have_one_digest_of_their_settings() {
+    let digest = |variables: [(&str, &str); 3]| {
+        crate::control::state::hash(&testing::effective_with(variables))
+    };
+    let other = ("RELAY_LIMITS__STREAM_GRACE", "7s");
+    let same = ("RELAY_LIMITS__STREAM_GRACE", "8s");
+    let a = digest([("RELAY_NODE__NAME", "a"), ("RELAY_NODE__ZONE", "x"), same]);
+    let b = digest([("RELAY_NODE__NAME", "b"), ("RELAY_LISTEN__HTTP", "127.0.0.1:1"), same]);
+    let c = digest([("RELAY_NODE__NAME", "a"), ("RELAY_NODE__ZONE", "x"), other]);
+    assert_eq!(a, b, "who and where a node is");
+    assert_ne!(a, c, "what it does");
+}
+
+#[test]
+fn a_body_that_is_too_long_is_told_so_wherever_there_is_one() {
+    let site = Site::new(vec![Script::default()]);
+    let body = format!("{{\"app\":\"{}\"}}", "a".repeat(70_000));
+    for (method, path) in
+        [("POST", "/api/v1/pushes"), ("POST", "/api/v1/pulls"), ("PUT", "/api/v1/log")]
+    {
+        let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.extension(ConnectInfo(peer)).body(body.clone().into()).unwrap();
+        let (status, said) = site.answer(request);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((status.as_u16(), &said["error"]["code"]), (413, &"too_large".into()), "{path}");
+    }
 }

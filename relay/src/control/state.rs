@@ -215,8 +215,13 @@ impl State {
 /// A digest of what nodes of a cluster ought to have in common: not of who and where each is.
 pub(super) fn hash(effective: &Effective) -> String {
     let mut hash = Sha256::new();
-    let common = |section: &str| !matches!(section, "node" | "listen");
-    for row in effective.rows.iter().filter(|row| common(&row.section)) {
+    let own = |section: &str, name: &str| match section {
+        "node" | "listen" => true,
+        // A list need not name the node itself.
+        "cluster" => name == "peers",
+        _ => false,
+    };
+    for row in effective.rows.iter().filter(|row| !own(&row.section, &row.name)) {
         hash.update(format!("{}.{} = {}\n", row.section, row.name, row.value));
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
