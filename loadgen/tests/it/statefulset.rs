@@ -123,7 +123,7 @@ fn pods_start_scale_and_are_updated_under_load() {
         .collect();
     wait_for("all streams", START, || {
         let local = set.sum(None, "relay_streams", &[("source", "local")]);
-        (local as usize == STREAMS).then_some(())
+        (local == STREAMS as f64).then_some(())
     });
     let first = players(&set, dir, "early", early);
     set.wait_for_players(early, START);

@@ -160,7 +160,7 @@ impl StatefulSet {
         for pod in self.pods() {
             wait_for(&format!("relay-{} to know {others} others", pod.number), START, || {
                 let known = pod.get("/metrics")?.metric("relay_cluster_nodes", &[])?;
-                (known as usize == others).then_some(())
+                (known == others as f64).then_some(())
             });
         }
     }
@@ -207,7 +207,7 @@ impl StatefulSet {
     pub(crate) fn wait_for_players(&self, count: usize, limit: Duration) -> Duration {
         let begun = Instant::now();
         wait_for(&format!("{count} players"), limit, || {
-            (self.sum(None, "relay_players", &[]) as usize >= count).then_some(())
+            (self.sum(None, "relay_players", &[]) >= count as f64).then_some(())
         });
         begun.elapsed()
     }
