@@ -45,7 +45,10 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub(super) fn text(&self) -> Result<String, prometheus::Error> {
-        let begun = Instant::now();
+        self.text_at(Instant::now())
+    }
+
+    fn text_at(&self, begun: Instant) -> Result<String, prometheus::Error> {
         if !self.budget.spend(PAGES_PER_SECOND, begun) {
             return Ok(self.last.lock().clone());
         }

@@ -174,11 +174,16 @@ fn a_strange_node_name_is_escaped() {
 fn who_asks_too_often_is_given_the_last_page_again() {
     let (workers, _inboxes) = testing::workers(1);
     let metrics = Metrics::new(Arc::new(testing::state(workers.clone())));
-    let pages = || {
-        workers[0].cells.sends.increment();
-        metrics.text().unwrap()
+    let start = Instant::now();
+    let different = |millis: u64| {
+        let now = start + Duration::from_millis(millis);
+        let page = |_| {
+            workers[0].cells.sends.increment();
+            metrics.text_at(now).unwrap()
+        };
+        let mut made: Vec<String> = (0..PAGES_PER_SECOND * 2).map(page).collect();
+        made.dedup();
+        made.len()
     };
-    let mut made: Vec<String> = (0..200).map(|_| pages()).collect();
-    made.dedup();
-    assert!((2..=100).contains(&made.len()), "{} different pages", made.len());
+    assert_eq!([different(0), different(10), different(60)], [PAGES_PER_SECOND, 1, 3]);
 }
