@@ -10,6 +10,7 @@ mod bad_input;
 mod cluster;
 mod cluster_strangers;
 mod failover;
+mod failover_command;
 mod faults;
 mod figures;
 mod lanes;
