@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::identity::{Identity, NodeKey, Term};
+use super::orders::Order;
 use super::refusal::Refusal;
 
 /// A control connection.
@@ -59,6 +60,12 @@ pub enum Command {
     },
     /// No node publishes a stream that appeared, and its grace is over: its players may be told.
     Vanished {
+        /// The stream.
+        name: Arc<str>,
+    },
+    /// It changed whether other nodes [keep](super::Cluster::is_kept) a name, or whether they are
+    /// [fed](super::Cluster::is_fed) it from here, played here or not.
+    Changed {
         /// The stream.
         name: Arc<str>,
     },
@@ -115,6 +122,8 @@ pub enum Command {
         /// The node that feeds it.
         from: NodeKey,
     },
+    /// An operator gave an order to another node, or took it back.
+    Ordered(Order),
     /// One sentence for the log.
     Note(Note),
 }

@@ -41,6 +41,7 @@ impl Cluster {
             ctx.tell(key, &doors);
         }
         self.tell_streams(key, now);
+        self.greet_with_orders(key, now);
         let limits = Arc::clone(&self.settings.limits);
         let mut wants = Vec::new();
         for name in &self.reading {
@@ -129,6 +130,7 @@ impl Cluster {
     pub(super) fn hear(&mut self, key: NodeKey, message: Message, now: Duration) {
         match message {
             Message::Doors { doors } => self.members.set_doors(key, doors),
+            Message::Orders { entries } => self.hear_orders(entries, now),
             Message::Announce { part, entries } => self.announced(key, part, entries, now),
             Message::Withdraw { entries } => {
                 for ended in entries {

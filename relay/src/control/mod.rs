@@ -72,6 +72,7 @@ use crate::tls::{ServerTls, Watch};
 use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
+use crate::worker::outside::NodeKey;
 use ending::Endings;
 use hooks::Hooks;
 use outside::Outside;
@@ -101,6 +102,8 @@ pub struct Control {
     pub tls: Option<(Arc<ServerTls>, Watch)>,
     /// Chance for pauses between tries.
     pub seed: u64,
+    /// This node, where it is one of a cluster.
+    pub node: Option<NodeKey>,
 }
 
 /// How a node ended.
@@ -132,7 +135,8 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let (tls, watch) = control.tls.unzip();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
-    let outside = Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed);
+    let outside =
+        Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed, control.node);
     outside.configure(settings);
     let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;

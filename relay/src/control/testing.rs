@@ -56,7 +56,7 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
         node: "test",
     };
     let hooks = Hooks::new(hooks).unwrap();
-    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
+    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1, None);
     State::new(workers, effective, clock, log, reloader, Certificates::new(None), (hooks, outside))
 }
 
@@ -112,6 +112,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Peers(_)
                 | Query::Outside(_)
                 | Query::EndOutside(_)
+                | Query::Order(_)
                 | Query::Watch(_) => {}
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),
