@@ -100,7 +100,8 @@ def matchers(board):
             wanted = ["pod"] if name.startswith(("container_", "kube_")) else ["job", "instance"]
             for label in wanted:
                 variable = "instance" if label == "pod" else label
-                if f'{label}=~"${variable}"' not in labels:
+                # With `|` it also takes what has no such label.
+                if not re.search(rf'\b{label}=~"\${variable}\|?"', labels):
                     yield f"panel '{title}' takes {name} whatever the variable {variable} says"
 
 

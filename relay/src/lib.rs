@@ -145,6 +145,11 @@
 //! page at `/` and [`top`] are clients of the API and know nothing else. Of one kind of log line a
 //! thread writes so many in a second; what is left out is counted.
 //!
+//! Any node tells of all: nodes say where they answer operators when they greet, and the control
+//! thread that is asked asks the others' side by side, with a proof made of the cluster's secret in
+//! place of a token. Nobody who is asked asks on; who does not answer in time is named. A stream
+//! has one mark in the logs of all nodes: the epoch and process of its source.
+//!
 //! # The cluster
 //!
 //! [`cluster`] decides, and moves no media: nodes greet, keep one control connection per pair,
@@ -165,6 +170,9 @@
 //!                                       <---  Adopt: the link claims the stream's name like a
 //!                                             publisher; Drop: it is told that it is not wanted
 //! ```
+//!
+//! Nodes speak RTMP as it is, or in TLS by certificates of their own; then what proves the secret
+//! is bound to the very connection.
 //!
 //! A link offers its streams; when one is taken up, whoever takes it says where its log ends, and
 //! only then media flows. Every message is counted by its origin, so a node that changes from one

@@ -163,7 +163,7 @@ limits! {
     players_max: Count = 100_000, "Players of one node; further ones are sent to overflow.to, or refused, and the node is not ready.";
     players_per_app_max: Count = 100_000, "Players of all streams of one application on one node; further ones are sent to overflow.to, or refused.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node; further ones are sent to overflow.to, or refused.";
-    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token; publishers of further ones are refused.";
+    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token, or, where a back end decides, with one query; publishers of further ones are refused. A signed URL is for one name.";
     ingest_rate_max: Bytes = 64 * MIB, "Bytes per second that one publisher may send, over ingest_window; what happens to one that sends more is its application's ingest_over.";
     ingest_window: Time = secs(10), "How long a publisher's rate is averaged: it may run ahead of ingest_rate_max by so much.";
     egress_rate_max: Bytes = NO_BYTES_LIMIT, "Bytes per second that the node may send. A player whose stream would not fit beside what is sent is sent to overflow.to, or refused, and the node is not ready. 1TiB: any number.";
@@ -180,7 +180,7 @@ limits! {
     http_connections_max: Count = 128, "Connections of operators; for a further one the longest idle one is closed, or itself when none is idle.";
     http_header_timeout: Time = secs(20), "From the end of an answer, or from accept, to the end of the next request's header on a connection of an operator.";
     http_header_bytes_max: Bytes = 16 * KIB, "Header of one request of an operator, and the read buffer of its connection.";
-    http_lists_per_second_max: Count = 50, "Lists of streams and connections that operators may ask for in a second; further ones are answered 429. Every worker looks through its tables for each.";
+    http_lists_per_second_max: Count = 50, "Questions of operators to workers in a second: lists of streams, connections, nodes and links, and connections to be closed; further ones are answered 429. Workers look through their tables for each.";
     stream_series_max: Count = 200, "Streams that /metrics/streams shows one by one, the largest; all others are added up under the name _other.";
     log_lines_per_second_max: Count = 500, "Lines of one kind that one thread may log in a second; further ones are left out and counted, and the log says how many. 0: any number.";
     http_body_bytes_max: Bytes = 64 * KIB, "Body of one request of an operator.";
@@ -195,6 +195,7 @@ limits! {
     tunnel_bytes_total: Bytes = 256 * MIB, "Bytes that the tunnels of a node hold: connections that carry them, and last answers in case they are asked for again. Over it last answers are let go, and no tunnel is opened.";
     hook_calls_max: Count = 16_384, "Calls of hooks on their way from workers to the control thread; a question that does not fit is answered as when its back end is down, a notification waits in its worker.";
     hook_questions_max: Count = 1_024, "Connects, publishes and plays that wait for the verdict of a hook; for further ones the back end counts as down, so that a slow one cannot fill the node with clients that wait. One server has at most eight times as many as are left for the others.";
+    hook_probe_waiters_max: Count = 512, "Questions that wait, when a back end's breaker has paused, for the one call that decides whether it works again, at most as long as a call may take; for further ones the back end counts as down.";
     hook_notices_max: Count = 16_384, "Notifications that wait for a back end, on the control thread and in each worker; further ones are lost, and counted.";
     hook_reply_bytes_max: Bytes = 32 * KIB, "Longest answer of a back end that is read, header included.";
     hook_cache_max: Count = 65_536, "Verdicts of hooks that are remembered; past it the oldest is forgotten.";
@@ -207,6 +208,8 @@ limits! {
     cluster_hello_timeout: Time = secs(3), "From dialling or accepting a link to the end of its greeting. A node of the cluster needs milliseconds.";
     cluster_strangers_max: Count = 256, "Accepted links that have not greeted yet; more are closed unheard.";
     cluster_strangers_per_address_max: Count = 64, "Those of them from one address (IPv6: one /64), so that one host does not keep nodes out.";
+    cluster_answer_timeout: Time = secs(2), "How long another node has to answer for its part of a list of the whole cluster; one that has not by then is named as absent.";
+    cluster_answers_bytes_max: Bytes = 32 * MIB, "What all other nodes may answer together for one list of the whole cluster: a thousand streams of one node are a megabyte.";
     cluster_message_bytes_max: Bytes = 64 * KIB, "Longest control message between nodes; longer lists are told in parts.";
     announced_streams_max: Count = 20_000, "Streams that one node may announce; the rest cannot be had from it.";
     directory_names_max: Count = 100_000, "Names that all nodes together may announce; further ones are passed over.";
@@ -229,7 +232,7 @@ limits! {
     worker_hang_max: Time = secs(10), "A worker that has not turned for this long makes /livez fail; each turns at least twice a second.";
     outbound_dials_max: Count = 64, "Connections that one worker may be opening to other servers at one time; further tries fail at once, and are made again later.";
     outside_max: Count = 1_000, "Streams that are pushed to and pulled from other servers at one time; further ones wait.";
-    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs.";
+    outside_targets_max: Count = 1_000, "Pushes and pulls that may be added while the node runs, by the API or by what back ends answer.";
     outside_connect_timeout: Time = secs(10), "From looking up the name of another server to the TCP connection to it.";
     outside_retry_min: Time = secs(1), "Pause after the first failure of a push or pull; it doubles with each further one, and is made up to a quarter shorter by chance.";
     outside_retry_max: Time = secs(60), "Longest pause between two tries of a push or pull, until outside_breaker_failures are reached.";

@@ -1,4 +1,4 @@
-// Shows a node of the relay, live: asks the API every two seconds and works out rates from its totals.
+// Shows a relay, all nodes of its cluster, live: asks the API every two seconds and works out rates from its totals.
 "use strict";
 
 (() => {
@@ -109,7 +109,8 @@
     asking = true;
     try {
       const [nodes, list, links] = await Promise.all([
-        get("/api/v1/nodes"), get(`/api/v1/streams?limit=${STREAMS_MAX}`), get("/api/v1/links"),
+        get("/api/v1/nodes?cluster=1"), get(`/api/v1/streams?cluster=1&limit=${STREAMS_MAX}`),
+        get("/api/v1/links?cluster=1"),
       ]);
       heard = Date.now();
       show("trouble", false);
@@ -117,6 +118,7 @@
       show("shown", true);
       show("forget", Boolean(remembered()));
       take(nodes.items, list, links.items);
+      missing([nodes, list, links].flatMap((answer) => answer.absent || []));
     } catch (error) {
       fail(error);
     }
@@ -143,6 +145,14 @@
     show("trouble", true);
   }
 
+  // Nodes whose part of what is shown is missing.
+  function missing(absent) {
+    const whys = new Map(absent.map(({ node, why }) => [node, why]));
+    const words = [...whys].map(([node, why]) => `Nothing is shown of node ${node}: ${why}.`);
+    element("absent").textContent = words.join("\n");
+    show("absent", words.length > 0);
+  }
+
   function tell() {
     element("fresh").textContent = heard ? `As of ${new Date(heard).toLocaleTimeString()}, every 2 s` : "";
   }
@@ -165,10 +175,12 @@
     state.hidden = false;
     element("about").textContent = `relay ${own.version}, up ${span(own.uptime_ms)}`;
 
-    // Of other nodes less may be known than of the one that answers.
+    // Nodes that did not answer have no numbers.
     const sum = (key) => nodes.reduce((total, node) => total + (node[key] || 0), 0);
-    element("streams").textContent = number(sum("streams"));
-    element("publishers").textContent = `${number(sum("publishers"))} publishing`;
+    const there = list.items.filter((stream) => stream.state !== "waiting").length;
+    element("streams").textContent = list.next ? `${number(there)}+` : number(there);
+    element("publishers").textContent = `${number(sum("publishers"))} publishing` +
+      (nodes.length > 1 ? ` on ${number(nodes.length)} nodes` : "");
     element("players").textContent = number(sum("players"));
     const byTransport = new Map();
     for (const stream of list.items) {
@@ -180,8 +192,8 @@
     }
     const spoken = [...byTransport].sort((a, b) => b[1] - a[1]);
     element("transports").textContent = spoken.map(([name, count]) => `${number(count)} ${name}`).join(", ");
-    flow("in", "ingest_bytes", own);
-    flow("out", "egress_bytes", own);
+    flow("in", "ingest_bytes");
+    flow("out", "egress_bytes");
 
     streams = list.items.map((stream) => row(stream, own.read_unix_ms));
     streamsBefore = new Map(list.items.map((stream) => [`${stream.app}/${stream.name}`, {
@@ -192,23 +204,25 @@
     more.hidden = !list.next;
     showStreams();
     showNodes(nodes);
-    showDrops(own);
-    showLinks(links, own.read_unix_ms);
+    showDrops(nodes, own.read_unix_ms);
+    showLinks(links, nodes, own.read_unix_ms);
   }
 
   // Bits a second of a total between two looks.
   function between(before, after, key, name) {
     const one = before.nodes.get(name);
     const two = after.nodes.get(name);
-    const passed = after.at - before.at;
-    if (!one || !two || passed <= 0 || two[key] < one[key]) return null;
+    // By the node's own clock; one that started again counts from 0.
+    const passed = one && two ? two.read_unix_ms - one.read_unix_ms : 0;
+    if (!(passed > 0) || one.started_unix_ms !== two.started_unix_ms || !(two[key] >= one[key])) return null;
     return (two[key] - one[key]) * 8000 / passed;
   }
 
-  function flow(id, key, own) {
+  function flow(id, key) {
     const points = [];
     for (let at = 1; at < history.length; at += 1) {
-      points.push(between(history[at - 1], history[at], key, own.node) || 0);
+      const [before, after] = [history[at - 1], history[at]];
+      points.push([...after.nodes.keys()].reduce((sum, name) => sum + (between(before, after, key, name) || 0), 0));
     }
     const [value, unit] = bits(points.length ? points[points.length - 1] : null);
     element(id).replaceChildren(value, " ", make("span", unit));
@@ -235,7 +249,7 @@
     if (audio) media.push(`${audio.codec}${audio.tracks > 1 ? ` ×${audio.tracks} tracks` : ""}`);
     return {
       stream, name, out, in: stream.bits_per_second, state: stream.state, players: stream.players,
-      picture: media.join(", "), gop: stream.gop_ms, age: stream.uptime_ms,
+      picture: media.join(", "), node: stream.node || "", gop: stream.gop_ms, age: stream.uptime_ms,
     };
   }
 
@@ -263,8 +277,9 @@
       const { stream } = entry;
       const link = make("a", entry.name);
       link.href = place(stream);
-      const players = stream.nodes.flatMap((node) => Object.entries(node.transports))
-        .map(([name, count]) => `${number(count)} ${name}`).join(", ");
+      const several = history[history.length - 1].nodes.size > 1;
+      const players = stream.nodes.flatMap((node) => Object.entries(node.transports)
+        .map(([name, count]) => `${number(count)} ${name}${several ? ` on ${node.node}` : ""}`)).join(", ");
       const count = cell("Players", number(entry.players), "number");
       if (players) count.title = players;
       const publisher = stream.publisher
@@ -276,11 +291,12 @@
       return make("tr", [
         cell("Stream", link, "name"), state, count,
         cell("In", rate(entry.in), "number"), cell("Out", rate(entry.out), "number"),
-        cell("", entry.picture || "–", "wide"), gop, cell("Age", span(entry.age), "number"),
+        cell("", entry.picture || "–", "wide"), cell("On", entry.node || "–", "of-node"), gop, cell("Age", span(entry.age), "number"),
       ]);
     });
     fill("stream-rows", rows);
     show("stream-table", rows.length > 0);
+    element("stream-table").classList.toggle("single", !(history[history.length - 1]?.nodes.size > 1));
     const none = element("no-streams");
     none.textContent = streams.length ? "No stream has this in its name." : "Nobody publishes, nobody waits.";
     none.hidden = rows.length > 0;
@@ -320,9 +336,13 @@
         return made;
       });
       const name = [node.node];
-      if (node.state && node.state !== "running") name.push(" ", pill(node.state, "warn"));
+      if (!node.state) name.push(" ", pill("no answer", "bad"));
+      else if (node.state !== "running") name.push(" ", pill(node.state, "warn"));
+      if (node.connected === false) name.push(" ", pill("cut off", "bad"));
+      if (!node.state && node.draining) name.push(" ", pill("draining", "warn"));
+      const players = node.players === undefined ? "–" : number(node.players);
       return make("tr", [
-        cell("Node", name, "name"), cell("Players", number(node.players || 0), "number"),
+        cell("Node", name, "name"), cell("Players", players, "number"),
         cell("In", flowing("ingest_bytes"), "number"), cell("Out", flowing("egress_bytes"), "number"),
         cell("", make("span", cores, "cores"), "wide"),
       ]);
@@ -335,14 +355,22 @@
     ["messages_dropped", "Messages dropped"], ["refused", "Turned away"],
   ];
 
-  function showDrops(own) {
-    const since = history.find(({ at }) => own.read_unix_ms - at <= LOSS_WINDOW_MS);
-    const old = since?.nodes.get(own.node);
+  function showDrops(nodes, at) {
+    const since = history.find((look) => at - look.at <= LOSS_WINDOW_MS);
     const rows = [];
     for (const [key, what] of KINDS) {
-      for (const [why, count] of Object.entries(own[key]).sort((a, b) => b[1] - a[1])) {
+      const sums = new Map();
+      for (const node of nodes) {
+        const seen = since?.nodes.get(node.node);
+        const old = seen?.started_unix_ms === node.started_unix_ms ? seen : undefined;
+        for (const [why, count] of Object.entries(node[key] || {})) {
+          const [all, lately] = sums.get(why) || [0, 0];
+          // Of a node that was not there a minute ago all of it is new, but that it came back.
+          sums.set(why, [all + count, lately + (since && !old ? 0 : count - (old?.[key]?.[why] || 0))]);
+        }
+      }
+      for (const [why, [count, lately]] of [...sums].sort((a, b) => b[1][0] - a[1][0])) {
         if (count === 0) continue;
-        const lately = count - (old?.[key][why] || 0);
         rows.push(make("tr", [
           cell("", what), cell("", why.replaceAll("_", " ")),
           cell("", number(lately), lately > 0 ? "number fresh-loss" : "number"),
@@ -355,22 +383,34 @@
     show("no-drops", rows.length === 0);
   }
 
-  function showLinks(links, at) {
+  // Each link once, as who feeds tells of it; as who is fed does where the other does not answer.
+  function showLinks(links, nodes, at) {
+    const names = new Map(nodes.map((node) => [node.process, node.node]));
+    const tellers = new Set(nodes.filter((node) => node.state).map((node) => node.node));
     const now = new Map();
-    const rows = links.map((link) => {
-      const key = `${link.core} ${link.way} ${link.peer}`;
+    const rows = [];
+    for (const link of links) {
+      const other = names.get(link.process) || link.peer;
+      const brings = link.way === "in";
+      if (brings && tellers.has(other)) continue;
+      const [from, to] = brings ? [other, link.node] : [link.node, other];
+      const key = `${link.node} ${link.core} ${link.way} ${link.peer}`;
+      const bytes = brings ? link.bytes_in : link.bytes_out;
       const before = linksBefore.get(key);
-      now.set(key, { ...link, at });
-      const flowing = (bytes) => before && at > before.at && link[bytes] >= before[bytes]
-        ? (link[bytes] - before[bytes]) * 8000 / (at - before.at) : null;
-      return make("tr", [
-        cell("Peer", link.peer, "name"), cell("Way", link.way === "in" ? "brings" : "is fed"),
-        cell("Streams", number(link.streams), "number"), cell("In", rate(flowing("bytes_in")), "number"),
-        cell("Out", rate(flowing("bytes_out")), "number"), cell("Behind", span(link.lag_ms), "number"),
+      now.set(key, { bytes, at });
+      const flowing = before && at > before.at && bytes >= before.bytes
+        ? (bytes - before.bytes) * 8000 / (at - before.at) : null;
+      const row = make("tr", [
+        cell("From", from, "name"), cell("To", to),
+        cell("Streams", number(link.streams), "number"), cell("Rate", rate(flowing), "number"),
+        cell("Behind", brings ? "–" : span(link.lag_ms), link.lag_ms > 2000 ? "number fresh-loss" : "number"),
       ]);
-    });
+      row.title = `core ${link.core} of ${link.node}, ${link.peer}`;
+      rows.push([`${from} ${to} ${link.core}`, row]);
+    }
     linksBefore = now;
-    fill("link-rows", rows);
+    rows.sort((a, b) => a[0].localeCompare(b[0]));
+    fill("link-rows", rows.map(([, row]) => row));
     show("link-table", rows.length > 0);
     show("no-links", rows.length === 0);
   }

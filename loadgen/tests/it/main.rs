@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod cluster;
+mod cluster_counts;
 mod cluster_strangers;
 mod failover;
 mod failover_command;
@@ -18,4 +19,7 @@ mod machine;
 mod redirects;
 mod reload;
 mod servers;
+mod statefulset;
+mod statefulset_failures;
 mod support;
+mod zones;

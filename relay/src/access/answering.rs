@@ -75,6 +75,7 @@ mod tests {
                     stands_for_many: false,
                     unix: 1_000,
                     chance: step,
+                    any_node: false,
                     is_guessing: false,
                 };
                 let refusal = match rules.judge_connect(&connecting, &mut answered) {

@@ -11,11 +11,13 @@
 //! ```
 //!
 //! Nothing is kept between the steps. The challenge says when it was made and is authentic by a
-//! code, which the file of users is the key of; so any worker, and any node with the same file,
-//! takes the answer. It is good for [`CHALLENGE_SECONDS`], only from the address that was asked,
-//! unless that stands for many, and, on one node, once.
+//! code, which the file of users and the node that asks are the key of; so any worker takes the
+//! answer, and another node only where the operator wants that. It is good for
+//! [`CHALLENGE_SECONDS`], only from the address that was asked, unless that stands for many, and,
+//! on one node, once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
@@ -45,6 +47,8 @@ pub(super) struct Asking<'a> {
     pub(super) unix: u64,
     /// Makes challenges differ; it need not be secret.
     pub(super) chance: u64,
+    /// Whether every node with the same file takes the answer, and not this one alone.
+    pub(super) any_node: bool,
 }
 
 /// What a connect that may be a step of this comes to.
@@ -60,9 +64,12 @@ pub(super) enum Step {
     Failed(String),
 }
 
-/// Challenges that were answered, until they are too old to be answered again.
-#[derive(Debug, Default)]
+/// The challenges of one run of a node: those that were answered, until they are too old to be
+/// answered again.
+#[derive(Default)]
 pub struct Answered {
+    /// What they are known by.
+    node: [u8; 32],
     challenges: BTreeSet<[u8; 24]>,
     by_age: BTreeMap<u64, Vec<[u8; 24]>>,
 }
@@ -128,13 +135,13 @@ pub(super) fn step(
     let Some(response) = raw_parameter(query, "response") else {
         let printable = user.bytes().all(|byte| byte.is_ascii_graphic());
         let user = if printable { user } else { "-" };
-        let challenge = make(users, user, asking);
+        let challenge = make(users, user, asking, answered);
         return Step::Ask(method.challenge(user, &salt, &challenge));
     };
     // Adobe's challenge comes back as `opaque`, since `challenge` is then the client's own.
     let parameter = if method == Method::Adobe { "opaque" } else { "nonce" };
     let challenge = raw_parameter(query, parameter).unwrap_or_default();
-    let fresh = is_fresh(users, user, challenge, asking);
+    let fresh = is_fresh(users, user, challenge, asking, answered);
     let expected = proof.and_then(|proof| match method {
         Method::Adobe => {
             let own = raw_parameter(query, "challenge")?;
@@ -157,14 +164,14 @@ pub(super) fn step(
         Some((time, bytes)) if answered.enter(bytes, time, unix) => {
             Step::Proved(Login { user: user.into(), file: users.file.clone() })
         }
-        _ => Step::Ask(method.challenge(user, &salt, &make(users, user, asking))),
+        _ => Step::Ask(method.challenge(user, &salt, &make(users, user, asking, answered))),
     }
 }
 
-fn make(users: &Users, user: &str, asking: &Asking<'_>) -> String {
+fn make(users: &Users, user: &str, asking: &Asking<'_>, answered: &Answered) -> String {
     let time = u32::try_from(asking.unix).unwrap_or(u32::MAX).to_be_bytes();
     let (time, chance) = (&time[..], &asking.chance.to_be_bytes()[..]);
-    let code = asking.code(users, user, time, chance);
+    let code = asking.code(users, user, [time, chance], answered);
     hex(&[time, chance, &code[..12]].concat())
 }
 
@@ -175,12 +182,13 @@ fn is_fresh(
     user: &str,
     challenge: &str,
     asking: &Asking<'_>,
+    answered: &Answered,
 ) -> Option<(u64, [u8; CHALLENGE_BYTES])> {
     let unix = asking.unix;
     let bytes: [u8; CHALLENGE_BYTES] = from_hex(challenge)?;
     let (time, rest) = bytes.split_first_chunk::<4>()?;
     let (chance, code) = rest.split_at(8);
-    let expected = asking.code(users, user, time, chance);
+    let expected = asking.code(users, user, [time, chance], answered);
     let authentic = bool::from(expected[..12].ct_eq(code));
     let time = u64::from(u32::from_be_bytes(*time));
     let fresh = time <= unix.saturating_add(CHALLENGE_SECONDS)
@@ -190,17 +198,37 @@ fn is_fresh(
 
 impl Asking<'_> {
     /// By which a challenge is known again.
-    fn code(&self, users: &Users, user: &str, time: &[u8], chance: &[u8]) -> [u8; 32] {
-        let (name, user) = (&b"challenge"[..], user.as_bytes());
-        match self.place {
-            None => users.code(&[name, user, time, chance]),
-            Some(IpAddr::V4(place)) => users.code(&[name, user, time, chance, &place.octets()]),
-            Some(IpAddr::V6(place)) => users.code(&[name, user, time, chance, &place.octets()]),
-        }
+    fn code(
+        &self,
+        users: &Users,
+        user: &str,
+        [time, chance]: [&[u8]; 2],
+        answered: &Answered,
+    ) -> [u8; 32] {
+        let node: &[u8] = if self.any_node { &[] } else { &answered.node };
+        let (v4, v6);
+        let place: &[u8] = match self.place {
+            None => &[],
+            Some(IpAddr::V4(place)) => {
+                v4 = place.octets();
+                &v4
+            }
+            Some(IpAddr::V6(place)) => {
+                v6 = place.octets();
+                &v6
+            }
+        };
+        users.code(&[b"challenge", node, user.as_bytes(), time, chance, place])
     }
 }
 
 impl Answered {
+    /// None yet. `node` is drawn from the operating system when the node starts.
+    #[must_use]
+    pub fn new(node: [u8; 32]) -> Self {
+        Self { node, ..Self::default() }
+    }
+
     /// Notes an answer; false when this challenge was answered before.
     fn enter(&mut self, challenge: [u8; CHALLENGE_BYTES], time: u64, unix: u64) -> bool {
         while let Some(oldest) = self.by_age.first_entry() {
@@ -217,6 +245,13 @@ impl Answered {
             self.by_age.entry(time).or_default().push(challenge);
         }
         fresh
+    }
+}
+
+/// The key is not shown.
+impl fmt::Debug for Answered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Answered").finish_non_exhaustive()
     }
 }
 

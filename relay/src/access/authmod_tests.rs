@@ -25,7 +25,8 @@ fn connect_from(
     place: Option<&str>,
 ) -> Step {
     let place = place.map(|place| place.parse().unwrap());
-    step(users, query, &Asking { app: "live", place, unix, chance: 7 }, answered)
+    let asking = Asking { app: "live", place, unix, chance: 7, any_node: false };
+    step(users, query, &asking, answered)
 }
 
 /// The value of a parameter in a question, found as FFmpeg finds it.
@@ -206,7 +207,7 @@ fn an_answer_is_good_where_the_question_was_asked() {
         let places = [None, Some("203.0.113.7"), Some("203.0.113.8"), Some("2001:db8::")];
         for here in places {
             for there in places {
-                // Another node, to which this answer is new.
+                // As if it had not been given before.
                 let answered = &mut Answered::default();
                 let found = connect_from(&users, answered, &asked(here), NOW, there);
                 let proved = matches!(found, Step::Proved(_));
@@ -215,4 +216,28 @@ fn an_answer_is_good_where_the_question_was_asked() {
             }
         }
     }
+}
+
+#[test]
+fn an_answer_is_good_at_the_node_that_asked_unless_any_may_take_it() {
+    let users = users();
+    let nodes = [Answered::new([1; 32]), Answered::new([2; 32])];
+    for (any_node, elsewhere) in [(false, false), (true, true)] {
+        let asking = Asking { app: "live", place: None, unix: NOW, chance: 7, any_node };
+        let [mut here, mut there] = nodes.each_ref().map(|node| Answered::new(node.node));
+        let query = match step(&users, "authmod=adobe&user=user", &asking, &mut here) {
+            Step::Ask(question) => answer(Method::Adobe, &question, "user", "pass"),
+            other => panic!("{other:?}"),
+        };
+        // At each of them once, if at all.
+        for (node, expected) in [(&mut here, true), (&mut there, elsewhere)] {
+            let mut proved = || matches!(step(&users, &query, &asking, node), Step::Proved(_));
+            assert_eq!((proved(), proved()), (expected, false), "{any_node}");
+        }
+        // Nor by this one when it was started anew.
+        let mut anew = Answered::new([3; 32]);
+        let found = step(&users, &query, &asking, &mut anew);
+        assert_eq!(matches!(found, Step::Proved(_)), elsewhere);
+    }
+    assert!(!format!("{:?}", nodes[0]).contains('1'), "the key is not shown");
 }

@@ -29,6 +29,8 @@ pub struct Connecting<'a> {
     pub unix: u64,
     /// Something that differs each time.
     pub chance: u64,
+    /// Whether every node with the same file of users takes the answer to what this one asks.
+    pub any_node: bool,
     /// Whether this address has shown too many wrong secrets of late.
     pub is_guessing: bool,
 }
@@ -72,9 +74,9 @@ impl Connecting<'_> {
             let why = Reason::Guessing.text(super::Action::Publish).to_owned();
             return ConnectJudgement::Refused(Reason::Guessing, why);
         }
-        let Self { query, app, unix, chance, .. } = *self;
+        let Self { query, app, unix, chance, any_node, .. } = *self;
         let place = (!self.stands_for_many).then(|| network(self.peer));
-        let asking = Asking { app, place, unix, chance };
+        let asking = Asking { app, place, unix, chance, any_node };
         match authmod::step(users, query, &asking, answered) {
             Step::Ask(question) => ConnectJudgement::Challenged(question),
             Step::Proved(login) => ConnectJudgement::Accepted(Some(login)),

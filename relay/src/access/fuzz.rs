@@ -82,6 +82,7 @@ fn connect(query: &str) {
         stands_for_many: true,
         unix: UNIX,
         chance: 7,
+        any_node: false,
         is_guessing: false,
     };
     let mut answered = Answered::default();

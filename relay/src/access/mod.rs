@@ -156,6 +156,14 @@ pub enum Reason {
     User,
     /// What was shown is true, and holds for something else.
     Scope,
+    /// The signature is right, and holds for another address.
+    OtherAddress,
+    /// The token is right, and somebody else made it.
+    Issuer,
+    /// The token is right, and made for somebody else.
+    Audience,
+    /// The token is right, and does not say when it holds.
+    Undated,
     /// What was shown was true once.
     Expired,
     /// What was shown is true, and holds from later on.
@@ -209,6 +217,10 @@ impl Reason {
             Self::User => "The user may not use this stream name",
             Self::Scope if publish => "What was shown does not allow publishing this stream",
             Self::Scope => "What was shown does not allow playing this stream",
+            Self::OtherAddress => "The signature of the URL holds for another address",
+            Self::Issuer => "The token is not from whom it must be (iss)",
+            Self::Audience => "The token is not for this server (aud)",
+            Self::Undated => "The token does not say in seconds when it holds (exp, nbf)",
             Self::Expired => "What was shown has expired",
             Self::Early => "What was shown is not valid yet",
             Self::UnknownKey => "The key of the token is not known here, perhaps not yet",

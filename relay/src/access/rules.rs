@@ -18,7 +18,7 @@ use super::signed::Secrets;
 use super::stream_keys::StreamKeys;
 use super::token::Tokens;
 use super::users::Users;
-use super::{Grant, Inquiry, Judgement, KeyId, Question, Reason};
+use super::{Action, Grant, Inquiry, Judgement, KeyId, Question, Reason};
 use crate::wire::stream_name::{StreamAddress, StreamName};
 
 /// Reads a whole file of secrets, for [`Rules::parse`]; `Err` says in words why it cannot be read.
@@ -251,7 +251,10 @@ impl Rule {
             let name = grant.name.as_ref().unwrap_or(inquiry.name);
             match condition.judge(inquiry, name) {
                 Judgement::Granted(further) => grant = grant.and(further),
-                Judgement::Ask(Question::Hook(_)) => asks_hook = true,
+                Judgement::Ask(Question::Hook(asked)) => {
+                    asks_hook = true;
+                    grant = grant.and(asked);
+                }
                 Judgement::Ask(Question::Keys) => waits = true,
                 Judgement::Refused(reason) => return Judgement::Refused(reason),
             }
@@ -311,7 +314,8 @@ fn key_parameter(query: &str) -> Option<std::borrow::Cow<'_, str>> {
 
 impl Condition {
     fn parse(words: &[&str], read: ReadFile<'_>) -> Result<Self, String> {
-        let mut file = |file: &str| read(file).map_err(|why| format!("a rule whose file {why}"));
+        let mut file =
+            |file: &str| read(file).map_err(|why| format!("a rule whose file can be read: {why}"));
         match words {
             ["everybody"] => Ok(Self::Everybody),
             ["nobody"] => Ok(Self::Nobody),
@@ -357,10 +361,17 @@ impl Condition {
                 }
                 _ => Err(Reason::NoPassword),
             },
-            Self::Hook => return Judgement::Ask(Question::Hook(Grant::default())),
+            Self::Hook => return Judgement::Ask(Question::Hook(shown_to_hook(inquiry))),
         };
         found.map_or_else(Judgement::Refused, Judgement::Granted)
     }
+}
+
+/// What a publisher shows its back end is its query: publishers with the same one count together.
+fn shown_to_hook(inquiry: &Inquiry<'_>) -> Grant {
+    let counts = inquiry.action == Action::Publish && !inquiry.query.is_empty();
+    let key = counts.then(|| KeyId::of("query", &[inquiry.query.as_bytes()]));
+    Grant { key, ..Grant::default() }
 }
 
 /// Says what rules are there. The words are the operator's own; those of files stay in the files.

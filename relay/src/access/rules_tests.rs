@@ -199,6 +199,17 @@ fn a_hook_is_asked_when_nothing_else_decides() {
     assert_eq!(refused.judgement, Judgement::Refused(Reason::Address));
     let wrong = asks(&["key keys", "hook"], "live/cam1/x");
     assert_eq!(wrong, Verdict { judgement: Judgement::Ask(plain), wrong_secret: true });
+    // Publishers with one query count together; of players nobody counts that.
+    let key_of = |action, query: &str| {
+        let asker = Asker { action, ..ASKER };
+        match asker.ask(&rules(&["hook"]), &format!("live/cam1?{query}")).judgement {
+            Judgement::Ask(Question::Hook(grant)) => grant.key,
+            other => panic!("{other:?}"),
+        }
+    };
+    let [one, again, other] = ["pass=a", "pass=a", "pass=b"].map(|it| key_of(Action::Publish, it));
+    assert!(one.is_some() && one == again && one != other);
+    assert_eq!((key_of(Action::Publish, ""), key_of(Action::Play, "pass=a")), (None, None));
     match asks(&["key keys and hook"], "live/cam1/k1").judgement {
         Judgement::Ask(Question::Hook(grant)) => {
             assert_eq!(grant.name.unwrap().as_str(), "live/cam1");
@@ -290,7 +301,10 @@ fn every_mistake_of_a_list_is_told() {
     check(&["10.0.0.1/8"], &["which \"10.0.0.1/8\" is not"]);
     check(&["key"], &["which \"key\" is not"]);
     check(&["key a b"], &["which \"key a b\" is not"]);
-    check(&["key nowhere"], &["a rule whose file nowhere cannot be read: no such file"]);
+    check(
+        &["key nowhere"],
+        &["a rule whose file can be read: nowhere cannot be read: no such file"],
+    );
     check(&["key broken", "signed broken"], &["broken has in line 1 nothing", "one secret"]);
     check(&["password users md5"], &["which \"password users md5\" is not"]);
     let many = vec!["private"; 65];
@@ -307,6 +321,7 @@ fn encoders_are_asked_for_a_user_where_nothing_else_lets_them_in() {
         stands_for_many: false,
         unix: NOW,
         chance: 1,
+        any_node: false,
         is_guessing: false,
     };
     let check = |list: &[&str], connecting: &Connecting<'_>, expected: &str| {

@@ -156,7 +156,7 @@ impl Secrets {
             return Err(Reason::Expired);
         }
         if !address.is_empty() && !admits(&address, inquiry.peer) {
-            return Err(Reason::Scope);
+            return Err(Reason::OtherAddress);
         }
         let key = Some(KeyId::of("signature", &[&bytes]));
         Ok(Grant { until: Some(expires), key, name: None })

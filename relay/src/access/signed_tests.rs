@@ -87,12 +87,12 @@ fn a_signature_holds_for_what_was_signed_and_nothing_else() {
     let bound = claim(Some(peer)).sign(SECRET);
     check(&bound, Publish, "live/cam1", peer, 0, None);
     check(&bound, Publish, "live/cam1", "::ffff:203.0.113.7", 0, None);
-    check(&bound, Publish, "live/cam1", "203.0.113.8", 0, Some(Reason::Scope));
+    check(&bound, Publish, "live/cam1", "203.0.113.8", 0, Some(Reason::OtherAddress));
     check(&bound.replace("113.7", "113.8"), Publish, "live/cam1", "203.0.113.8", 0, wrong);
     check(&bound.replace("&address=203.0.113.7", ""), Publish, "live/cam1", peer, 0, wrong);
     let network = claim(Some("2001:db8::/32")).sign(SECRET);
     check(&network, Publish, "live/cam1", "2001:db8:1::1", 0, None);
-    check(&network, Publish, "live/cam1", "2001:db9::1", 0, Some(Reason::Scope));
+    check(&network, Publish, "live/cam1", "2001:db9::1", 0, Some(Reason::OtherAddress));
 }
 
 #[test]

@@ -189,29 +189,34 @@ impl Tokens {
         inquiry: &Inquiry<'_>,
         name: &str,
     ) -> Result<Grant, Reason> {
-        let expires = claims.get("exp").and_then(seconds).ok_or(Reason::Scope)?;
+        let expires = claims.get("exp").and_then(seconds).ok_or(Reason::Undated)?;
         let until = expires.saturating_add(self.leeway);
         if until <= inquiry.unix {
             return Err(Reason::Expired);
         }
         if let Some(begins) = claims.get("nbf") {
-            let begins = seconds(begins).ok_or(Reason::Scope)?;
+            let begins = seconds(begins).ok_or(Reason::Undated)?;
             if inquiry.unix.saturating_add(self.leeway) < begins {
                 return Err(Reason::Early);
             }
         }
         let issuer = claims.get("iss").and_then(Value::as_str);
-        let is_ours = self.issuer.as_deref().is_none_or(|wanted| issuer == Some(wanted));
+        if self.issuer.as_deref().is_some_and(|wanted| issuer != Some(wanted)) {
+            return Err(Reason::Issuer);
+        }
         let for_us = self.audience.as_deref().is_none_or(|wanted| match claims.get("aud") {
             Some(Value::String(audience)) => audience == wanted,
             Some(Value::Array(audiences)) => audiences.iter().any(|one| one == wanted),
             _ => false,
         });
+        if !for_us {
+            return Err(Reason::Audience);
+        }
         let permission = match inquiry.action {
             Action::Publish => claims.get("publish"),
             Action::Play => claims.get("play"),
         };
-        if !is_ours || !for_us || !permission.is_some_and(|permission| permits(permission, name)) {
+        if !permission.is_some_and(|permission| permits(permission, name)) {
             return Err(Reason::Scope);
         }
         let bearer = claims.get("sub").and_then(Value::as_str);

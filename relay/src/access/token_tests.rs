@@ -202,14 +202,15 @@ fn claims_decide_what_the_bearer_may_do() {
     check(&at(json!(1.5)), Publish, "a", expired);
     check(&at(json!(1.79e9 + 60.25)), Publish, "a", None);
     check(&at(json!(u64::MAX)), Publish, "a", None);
+    let undated = Some(Reason::Undated);
     for none in [json!(-1), json!("1790000060"), json!(null), json!(1e300)] {
-        check(&at(none), Publish, "a", scope);
+        check(&at(none), Publish, "a", undated);
     }
-    check(&json!({"publish": true}), Publish, "a", scope);
+    check(&json!({"publish": true}), Publish, "a", undated);
     let from = |nbf: Value| json!({"exp": NOW + 900, "nbf": nbf, "publish": true});
     check(&from(json!(NOW + LEEWAY)), Publish, "a", None);
     check(&from(json!(NOW + LEEWAY + 1)), Publish, "a", Some(Reason::Early));
-    check(&from(json!("soon")), Publish, "a", scope);
+    check(&from(json!("soon")), Publish, "a", undated);
 }
 
 #[test]
@@ -222,17 +223,17 @@ fn audience_issuer_and_leeway_are_as_the_rule_says() {
         let token = sign(Algorithm::HS256, None, &claims);
         asker().check(&format!("HS256 secret{options}"), &token, expected);
     };
-    let scope = Some(Reason::Scope);
+    let (issuer, audience) = (Some(Reason::Issuer), Some(Reason::Audience));
     check("", json!({"aud": "x", "iss": "y"}), None);
     check(" aud=relay", json!({"aud": "relay"}), None);
     check(" aud=relay", json!({"aud": ["other", "relay"]}), None);
-    check(" aud=relay", json!({"aud": ["other"]}), scope);
-    check(" aud=relay", json!({"aud": "relays"}), scope);
-    check(" aud=relay", json!({}), scope);
+    check(" aud=relay", json!({"aud": ["other"]}), audience);
+    check(" aud=relay", json!({"aud": "relays"}), audience);
+    check(" aud=relay", json!({}), audience);
     check(" iss=https://a/b?c=d", json!({"iss": "https://a/b?c=d"}), None);
-    check(" iss=https://a", json!({"iss": ["https://a"]}), scope);
-    check(" iss=https://a", json!({"iss": "https://a/"}), scope);
-    check(" iss=https://a", json!({}), scope);
+    check(" iss=https://a", json!({"iss": ["https://a"]}), issuer);
+    check(" iss=https://a", json!({"iss": "https://a/"}), issuer);
+    check(" iss=https://a", json!({}), issuer);
     check(" leeway=0s", json!({"exp": NOW}), Some(Reason::Expired));
     check(" leeway=0s", json!({"exp": NOW + 1}), None);
     check(" leeway=60s", json!({"exp": NOW - 59}), None);

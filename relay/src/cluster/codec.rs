@@ -72,7 +72,8 @@ mod kind {
     pub(super) const STOP_PUSH: u8 = 20;
     pub(super) const UNFED: u8 = 21;
     pub(super) const DOORS: u8 = 22;
-    pub(super) const ORDERS: u8 = 23;
+    pub(super) const OPERATORS: u8 = 23;
+    pub(super) const ORDERS: u8 = 24;
     pub(super) const AT: u8 = 30;
     pub(super) const HEADERS: u8 = 31;
     pub(super) const TAKE: u8 = 32;
@@ -84,6 +85,9 @@ const HEAD: &[u8] = b"\x02\x00\x05relay\x0c";
 
 /// Bytes of a payload before its kind.
 const HEAD_BYTES: usize = HEAD.len() + 4;
+
+/// Longest text of an address with its port: those of IPv6 with an interface have no more.
+const ADDRESS_BYTES_MAX: usize = 64;
 
 /// Puts a message's kind and fields into a payload.
 pub(super) fn wrap(body: Output) -> Bytes {
@@ -137,6 +141,10 @@ impl Message {
             Self::Orders { entries } => {
                 out.u8(kind::ORDERS);
                 out.list(entries, write_order);
+            }
+            Self::Operators { address } => {
+                out.u8(kind::OPERATORS);
+                out.text(&address.to_string());
             }
             Self::Announce { part, entries } => {
                 out.u8(kind::ANNOUNCE);
@@ -229,6 +237,10 @@ impl Message {
             kind::BYE => Self::Bye,
             kind::DOORS => Self::Doors { doors: read_doors(input)? },
             kind::ORDERS => Self::Orders { entries: input.list(read_order)? },
+            kind::OPERATORS => {
+                let address = input.text(ADDRESS_BYTES_MAX, false)?;
+                Self::Operators { address: address.parse().map_err(|_| CodecError::Text)? }
+            }
             kind::ANNOUNCE => Self::Announce {
                 part: read_part(input)?,
                 entries: input.list(|input| read_announced(input, limits))?,

@@ -83,6 +83,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
         ),
         ("orders", Message::Orders { entries: orders() }),
+        ("operators", Message::Operators { address: "[2001:db8::7]:8935".parse().unwrap() }),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
         ("withdraw", Message::Withdraw { entries: vec![ended()] }),

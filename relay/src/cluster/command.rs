@@ -50,6 +50,8 @@ pub enum Command {
     Met {
         /// The connection.
         line: Line,
+        /// Where that node stands; empty if it does not say.
+        zone: Arc<str>,
     },
     /// A wanted stream is published on another node: its players may be told that it is live.
     Appeared {

@@ -46,6 +46,7 @@ pub fn peer(data: &[u8]) {
         limits: Arc::new(Limits::default()),
         fanout_max: 2,
         doors: ["rtmp://a".into()].into(),
+        operators: None,
         link_linger: Duration::from_secs(1),
         seed: [3; 32],
     });

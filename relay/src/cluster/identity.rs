@@ -36,6 +36,12 @@ pub struct Identity {
 /// Longest name of a node or zone; a DNS name has no more.
 pub const NODE_NAME_BYTES_MAX: usize = 253;
 
+impl fmt::Display for Term {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.epoch, self.origin)
+    }
+}
+
 impl Identity {
     /// Whether of two connections of a pair the one that this node dialled stays.
     #[must_use]

@@ -97,6 +97,8 @@ pub struct PeerView {
     pub spare_kbit: u32,
     /// Where clients reach it.
     pub doors: Arc<[Arc<str>]>,
+    /// Where it answers operators, as it says itself.
+    pub operators: Option<SocketAddr>,
     /// Streams that it announced.
     pub streams: usize,
 }
@@ -425,6 +427,7 @@ impl Cluster {
             full: peer.full,
             spare_kbit: peer.spare_kbit,
             doors: Arc::clone(&peer.doors),
+            operators: self.told.get(&peer.identity.key).and_then(|told| told.operators),
             streams: self.told.get(&peer.identity.key).map_or(0, |told| told.names.len()),
         })
     }

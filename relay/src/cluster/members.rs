@@ -396,7 +396,7 @@ impl Members {
         let mut address = *address;
         let mut older = None;
         out.counters.greeted += 1;
-        out.push(Command::Met { line });
+        out.push(Command::Met { line, zone: Arc::clone(&met.identity.zone) });
         self.deadlines.cancel(&Due::Greeting(line));
         let (key, identity) = (met.identity.key, met.identity);
         match line {

@@ -4,6 +4,7 @@
 //! Everything is told as it stands, never as a change to something that might have been lost: a
 //! lost connection is followed by the whole of it on the next one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::identity::{NodeKey, Position};
@@ -23,6 +24,11 @@ pub enum Message {
     Doors {
         /// URLs without a path; see [`Settings::doors`](super::Settings::doors).
         doors: Arc<[Arc<str>]>,
+    },
+    /// Where the sending node answers operators. Said once, behind the greeting, if it does.
+    Operators {
+        /// See [`Settings::operators`](super::Settings::operators).
+        address: SocketAddr,
     },
     /// Streams that are published on the sending node.
     Announce {

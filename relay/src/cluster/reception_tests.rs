@@ -23,6 +23,7 @@ fn node() -> Cluster {
         limits: Arc::new(Limits::default()),
         fanout_max: 2,
         doors: Arc::default(),
+        operators: None,
         link_linger: Duration::from_secs(1),
         seed: [3; 32],
     })

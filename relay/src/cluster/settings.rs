@@ -1,5 +1,6 @@
 //! What the cluster's machine is told at start.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ pub struct Settings {
     /// Where clients reach this node from outside, told to the others: at most [`DOORS_MAX`]
     /// texts of [`DOOR_BYTES_MAX`] bytes, which mean nothing to the machine. Mostly there is one.
     pub doors: Arc<[Arc<str>]>,
+    /// Where this node answers operators, told to the others; an address of no host in particular
+    /// is that by which they know the node.
+    pub operators: Option<SocketAddr>,
     /// How long a stream goes on coming after its last player left this node.
     pub link_linger: Duration,
     /// 32 bytes that nobody else knows: nonces and jitter follow from them.

@@ -1,6 +1,7 @@
 //! What peers tell each other, and what is told anew on a new connection.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use super::message::{Announced, Digest, Edge, Ended, Message, Part, Report};
 pub(super) struct Told {
     /// The streams that it announced.
     pub(super) names: BTreeSet<Arc<str>>,
+    /// Where it answers operators.
+    pub(super) operators: Option<SocketAddr>,
     /// The same, added up.
     digest: Digest,
     /// Some were passed over, so nothing adds up.
@@ -39,6 +42,10 @@ impl Cluster {
             let doors = Message::Doors { doors: Arc::clone(&self.settings.doors) };
             let (_, mut ctx) = self.split(now);
             ctx.tell(key, &doors);
+        }
+        if let Some(address) = self.settings.operators {
+            let (_, mut ctx) = self.split(now);
+            ctx.tell(key, &Message::Operators { address });
         }
         self.tell_streams(key, now);
         self.greet_with_orders(key, now);
@@ -131,6 +138,11 @@ impl Cluster {
         match message {
             Message::Doors { doors } => self.members.set_doors(key, doors),
             Message::Orders { entries } => self.hear_orders(entries, now),
+            Message::Operators { address } => {
+                if let Some(told) = self.told.get_mut(&key) {
+                    told.operators = Some(address);
+                }
+            }
             Message::Announce { part, entries } => self.announced(key, part, entries, now),
             Message::Withdraw { entries } => {
                 for ended in entries {

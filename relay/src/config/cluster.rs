@@ -3,11 +3,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::Setting;
 use super::{Config, secrets, text};
 use crate::cluster::{FANOUT_MAX, LINK_LINGER, SECRET_BYTES_MIN, VERSIONS};
+use crate::tls::CertificateFiles;
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Cluster {
     pub secret_file: String,
     /// What is in it.
     pub secret: SecretBytes,
+    /// By what TLS is spoken among nodes, if it is.
+    pub tls: ClusterTls,
     /// Most nodes that one node feeds with one stream.
     pub fanout_max: usize,
     /// How long a stream and a link go on after nobody needs them.
@@ -33,6 +37,17 @@ pub struct Peer {
     pub host: String,
     /// The port for nodes there.
     pub port: u16,
+}
+
+/// `[cluster] tls_...`: all files are set, or none is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// What this node shows to others; empty for no TLS.
+    pub certificate: CertificateFiles,
+    /// Authorities of the certificates that others show.
+    pub ca_file: PathBuf,
+    /// The name that those are for; empty for the first one of the own.
+    pub name: String,
 }
 
 /// A secret. `Debug` shows nothing of it.
@@ -61,10 +76,19 @@ impl Default for Cluster {
             peers: Vec::new(),
             secret_file: String::new(),
             secret: SecretBytes::default(),
+            tls: ClusterTls::default(),
             fanout_max: FANOUT_MAX,
             link_linger: LINK_LINGER,
             protocol: VERSIONS,
         }
+    }
+}
+
+impl ClusterTls {
+    /// Whether nodes speak TLS.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.certificate.certificate.as_os_str().is_empty()
     }
 }
 
@@ -108,11 +132,19 @@ impl Peer {
 /// What contradicts itself: section, name, text and what is allowed.
 pub(super) fn mistakes(config: &Config) -> Option<(&'static str, String, String)> {
     let cluster = &config.cluster;
-    let bare = !cluster.peers.is_empty() && cluster.secret.0.is_empty();
-    bare.then(|| {
+    if !cluster.peers.is_empty() && cluster.secret.0.is_empty() {
         let allowed = "set where cluster.peers is: a node joins no others without a secret";
-        ("secret_file", String::new(), allowed.to_owned())
-    })
+        return Some(("secret_file", String::new(), allowed.to_owned()));
+    }
+    let files = [
+        ("tls_certificate_file", &cluster.tls.certificate.certificate),
+        ("tls_key_file", &cluster.tls.certificate.key),
+        ("tls_ca_file", &cluster.tls.ca_file),
+    ];
+    let set = |(_, file): &&(&str, &PathBuf)| !file.as_os_str().is_empty();
+    let there = files.iter().find(set)?.0;
+    let (missing, _) = files.iter().find(|file| !set(file))?;
+    Some((missing, String::new(), format!("set where cluster.{there} is")))
 }
 
 pub(super) const SETTINGS: &[Setting] = &[
@@ -210,6 +242,45 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "cluster",
+        name: "tls_certificate_file",
+        why: "PEM file of the certificate, and what leads to its authority, that this node shows to others: nodes then speak TLS 1.3 to each other and nothing else, so set it on all of them or on none. \"\": links are not encrypted.",
+        flag: None,
+        set: |config, text| file(&mut config.cluster.tls.certificate.certificate, text),
+        get: |config| shown(&config.cluster.tls.certificate.certificate),
+    },
+    Setting {
+        section: "cluster",
+        name: "tls_key_file",
+        why: "PEM file of its private key.",
+        flag: None,
+        set: |config, text| file(&mut config.cluster.tls.certificate.key, text),
+        get: |config| shown(&config.cluster.tls.certificate.key),
+    },
+    Setting {
+        section: "cluster",
+        name: "tls_ca_file",
+        why: "PEM file of the authorities by which the certificates of other nodes must be known.",
+        flag: None,
+        set: |config, text| file(&mut config.cluster.tls.ca_file, text),
+        get: |config| shown(&config.cluster.tls.ca_file),
+    },
+    Setting {
+        section: "cluster",
+        name: "tls_name",
+        why: "The name that the certificates of all nodes are for, whatever else they are for. \"\": the first one in the certificate of this node.",
+        flag: None,
+        set: |config, text| {
+            let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if text.len() > 253 || !text.chars().all(named) {
+                return Err("the name of a host, or \"\"".to_owned());
+            }
+            text.clone_into(&mut config.cluster.tls.name);
+            Ok(())
+        },
+        get: |config| text::quoted(&config.cluster.tls.name),
+    },
+    Setting {
+        section: "cluster",
         name: "fanout_max",
         why: "Most nodes that one node feeds with one stream; further ones are fed by those. 8: 1,000 nodes are four deep.",
         flag: None,
@@ -260,6 +331,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+fn file(to: &mut PathBuf, text: &str) -> Result<(), String> {
+    if text.contains(char::is_control) {
+        return Err("the path of a file, or \"\"".to_owned());
+    }
+    *to = text.into();
+    Ok(())
+}
+
+fn shown(file: &Path) -> String {
+    text::quoted(&file.display().to_string())
+}
 
 #[cfg(test)]
 mod tests {

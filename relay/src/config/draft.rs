@@ -166,7 +166,10 @@ impl Draft {
         if let Some(sentence) = not_a_table(given) {
             return sentence;
         }
-        let app = given.key.0.get(1).map_or(ANY_APP, String::as_str);
+        let app = match given.key.0.as_slice() {
+            [section, app, _] if section == APPS => app,
+            _ => ANY_APP,
+        };
         let fixed = settings::all().map(|row| Key::new(&[row.section, row.name]));
         let limits = self.config.settings.limits.table();
         let limits = limits.iter().map(|row| Key::new(&[LIMITS, row.name]));
@@ -178,7 +181,11 @@ impl Draft {
             .chain(items)
             .map(|key| (key.to_string(), key))
             .collect();
-        let nearest = nearest(&typed, known.iter().map(|(name, _)| name.as_str()));
+        // A name that is known elsewhere was written into the wrong section.
+        let misplaced = |(_, key): &&(String, Key)| key.name() == given.key.name();
+        let nearest =
+            nearest(&typed, known.iter().filter(misplaced).map(|(name, _)| name.as_str()))
+                .or_else(|| nearest(&typed, known.iter().map(|(name, _)| name.as_str())));
         let key = known.iter().find(|(name, _)| Some(name.as_str()) == nearest).map(|(_, key)| key);
         let nearest = match (&given.source, key) {
             (Source::Environment(_), Some(key)) => format!("{key}, as {}", variable(key)),

@@ -25,7 +25,7 @@ mod text;
 mod tools;
 
 pub use self::api::{Api, Tokens};
-pub use self::cluster::{Cluster, Peer, SecretBytes};
+pub use self::cluster::{Cluster, ClusterTls, Peer, SecretBytes};
 pub use self::reload::{Change, Origin};
 pub use self::tools::Top;
 

@@ -1,10 +1,12 @@
 //! Reading a configuration again: what differs, and what of it can take effect while the node runs.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 
+use super::key::Key;
 use super::settings::{APPS, LIMITS};
-use super::{Command, Effective, Row, load};
+use super::{Command, Effective, Row, Source, load};
 
 /// Where a configuration was read from: the command line and the environment of this process.
 #[derive(Clone, Default)]
@@ -25,15 +27,23 @@ impl fmt::Debug for Origin {
 pub struct Change {
     /// Section and name.
     pub name: String,
-    /// The value that was in force; `None` where there was no such section.
+    /// The value that was in force; `None` where there was no such listener or certificate.
     pub from: Option<String>,
-    /// The value that was read; `None` where there is no such section any more.
+    /// The value that was read; `None` where there is no such listener or certificate any more.
     pub to: Option<String>,
     /// Whether it takes effect without a restart.
     pub live: bool,
 }
 
 impl Effective {
+    /// Whether somebody set this, be it to its default.
+    #[must_use]
+    pub fn is_set(&self, section: &str, name: &str) -> bool {
+        let mut rows = self.rows.iter();
+        let row = rows.find(|row| row.section == section && row.name == name);
+        row.is_some_and(|row| row.source != Source::Default)
+    }
+
     /// Reads everything again that this was read from, files that settings name included.
     ///
     /// # Errors
@@ -48,24 +58,44 @@ impl Effective {
         }
     }
 
-    /// What is different in `new`, in the order of the documentation.
+    /// What is different in `new`, in the order of the documentation. A section of an application
+    /// that is there on one side only is compared with what holds for the application on the other.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let find = |rows: &[Row], row: &Row| rows.iter().find(|other| same(other, row)).cloned();
+        let (ours, theirs) = (self.apps(), new.apps());
         let mut changes: Vec<Change> = Vec::new();
         for row in &new.rows {
-            let old = find(&self.rows, row);
+            let old = find(&self.rows, row).or_else(|| self.inherited(&theirs, row));
             if old.as_ref().is_none_or(|old| old.value != row.value) {
                 let from = old.map(|old| old.shown_value());
                 changes.push(change(row, from, Some(row.shown_value())));
             }
         }
         for row in &self.rows {
-            if find(&new.rows, row).is_none() {
-                changes.push(change(row, Some(row.shown_value()), None));
+            if find(&new.rows, row).is_some() {
+                continue;
+            }
+            let to = new.inherited(&ours, row);
+            if to.as_ref().is_none_or(|to| to.value != row.value) {
+                let to = to.map(|to| to.shown_value());
+                changes.push(change(row, Some(row.shown_value()), to));
             }
         }
         changes
+    }
+
+    /// The applications that have a section, by its name.
+    fn apps(&self) -> BTreeMap<String, &str> {
+        let apps = self.config.settings.apps.keys();
+        apps.map(|app| (Key::new(&[APPS, app, ""]).section(), app.as_str())).collect()
+    }
+
+    /// What holds here for a setting of an application of the other side.
+    fn inherited(&self, theirs: &BTreeMap<String, &str>, row: &Row) -> Option<Row> {
+        let app = theirs.get(&row.section)?;
+        let section = Key::new(&[APPS, self.config.settings.section(app), ""]).section();
+        self.rows.iter().find(|other| other.section == section && other.name == row.name).cloned()
     }
 
     /// This, with what `old` has where only a restart changes it: what is in force afterwards.
@@ -158,6 +188,7 @@ fn is_live_limit(name: &str) -> bool {
         "http_body_bytes_max",
         "hook_calls_max",
         "hook_questions_max",
+        "hook_probe_waiters_max",
         "hook_notices_max",
         "hook_reply_bytes_max",
         "hook_cache_max",

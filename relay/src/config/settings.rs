@@ -13,7 +13,9 @@ use super::{
 };
 use crate::access::Rules;
 use crate::limits::{NO_BYTES_LIMIT, Value};
-use crate::worker::settings::{AppSettings, Cors, Join, PublishConflict, UnknownStream};
+use crate::worker::settings::{
+    AppSettings, Challenges, Cors, Join, PublishConflict, UnknownStream,
+};
 
 /// A setting that is there once.
 pub(super) struct Setting {
@@ -237,6 +239,14 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "access",
+        name: "challenges",
+        why: "Which node takes the answer of an encoder that is asked for user and password: the one that asked (\"node\"), so that an answer that was overheard is good nowhere; or any with the same file (\"any\"), for clusters behind a balancer that sends each connection of a client elsewhere: then it is good once on each other node, for 60s.",
+        flag: None,
+        set: |config, text| choose(&mut config.settings.challenges, CHALLENGES, text),
+        get: |config| chosen(config.settings.challenges, CHALLENGES),
+    },
+    Setting {
+        section: "access",
         name: "token_keys_ca_file",
         why: "File with the certificates (PEM) that https servers of token keys (jwt rules with a URL) are trusted by; \"\" for those of the system.",
         flag: None,
@@ -385,6 +395,8 @@ const SYSTEM: &str = "system";
 const AUTO: &str = "auto";
 const OFF: &str = "off";
 
+const CHALLENGES: Choices<Challenges> =
+    &[("node", Challenges::OwnNode), ("any", Challenges::AnyNode)];
 pub(super) const SWITCHES: Choices<bool> = &[("true", true), ("false", false)];
 const REACTORS: Choices<ReactorChoice> = &[
     ("auto", ReactorChoice::Auto),

@@ -276,7 +276,7 @@ fn help_and_check_say_what_is_allowed() {
             }
         }
     }
-    assert_eq!(choices, 18);
+    assert_eq!(choices, 19);
 }
 
 #[test]
@@ -318,6 +318,15 @@ fn a_bad_file_is_one_sentence() {
     check(
         "[limit]\nlog_span = \"12s\"",
         "limit.log_span (relay.toml:2) is not a setting; the nearest is limits.log_span.",
+    );
+    check(
+        "[limits]\ningest_over = \"slow\"",
+        "limits.ingest_over (relay.toml:2) is not a setting; the nearest is \
+         apps.\"*\".ingest_over.",
+    );
+    check(
+        "[apps.live]\nstreams_max = 5",
+        "apps.live.streams_max (relay.toml:2) is not a setting; the nearest is limits.streams_max.",
     );
     check("workers = 2", "workers (relay.toml:1) is not a setting; the nearest is node.workers.");
     check("[listn]", "listn (relay.toml:1) is not a setting; the nearest is listen.rtmp.");

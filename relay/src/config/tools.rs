@@ -80,6 +80,12 @@ pub(super) fn commands() -> [Command; 3] {
                 .default_value("2s"),
         )
         .arg(
+            Arg::new("cluster")
+                .long("cluster")
+                .action(ArgAction::SetTrue)
+                .help("All nodes of the relay's cluster together"),
+        )
+        .arg(
             Arg::new("once")
                 .long("once")
                 .action(ArgAction::SetTrue)
@@ -107,6 +113,8 @@ pub struct Top {
     pub token: Option<String>,
     /// From one look to the next.
     pub interval: Duration,
+    /// All nodes of the relay's cluster.
+    pub cluster: bool,
     /// One table, and no terminal.
     pub once: bool,
 }
@@ -114,7 +122,7 @@ pub struct Top {
 impl Default for Top {
     fn default() -> Self {
         let api = "http://localhost:8935".to_owned();
-        Self { api, token: None, interval: Duration::from_secs(2), once: false }
+        Self { api, token: None, interval: Duration::from_secs(2), cluster: false, once: false }
     }
 }
 
@@ -146,7 +154,8 @@ pub(super) fn top(matches: &ArgMatches) -> Result<Top, String> {
         }
     };
     let once = matches.get_flag("once");
-    Ok(Top { api: given("api").to_owned(), token, interval, once })
+    let cluster = matches.get_flag("cluster");
+    Ok(Top { api: given("api").to_owned(), token, interval, cluster, once })
 }
 
 fn sign(matches: &ArgMatches) -> Result<String, String> {

@@ -11,15 +11,18 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as UrlQuery, State as Shared};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::ask::{ask, ask_all};
 use super::http::{ApiError, JsonLine};
 use super::page::{Page, PageQuery, after};
 use super::reload::{self, Reloaded};
 use super::state::State;
+use super::together::{self, Far, Of, OfQuery, Wanted, Whole};
 use super::usage;
 use crate::config::Row;
-use crate::limits::{Limit, Limits, Value};
+use crate::limits::{self, Limit, Limits};
+use crate::worker::clock::in_seconds;
 use crate::worker::labels::{Role, Transport};
 use crate::worker::report::{
     ConnectionFilter, ConnectionId, ConnectionShare, Query, StreamHome, StreamKey, StreamShare,
@@ -30,11 +33,12 @@ use crate::worker::report::{
 const NOT_TEXT: &str = "The path must be UTF-8 text, with %XX for other bytes.";
 
 /// What is wrong with any other query.
-const QUERY: &str = "The query may be limit, a number of rows, and cursor, a next of this list.";
+const QUERY: &str = "The query may be limit, a number of rows, cursor, a next of this list, and \
+    cluster, 0 or 1.";
 
 /// What is wrong with any other query of connections.
-const CONNECTIONS_QUERY: &str = "The query may be limit, cursor, role, transport, address, app and \
-    name.";
+const CONNECTIONS_QUERY: &str = "The query may be limit, cursor, role, transport, address, app, \
+    name and cluster.";
 
 /// The query of `GET /api/v1/connections`.
 #[derive(Debug, Default, Deserialize)]
@@ -47,20 +51,28 @@ pub(super) struct ConnectionsQuery {
     address: Option<IpAddr>,
     app: Option<String>,
     name: Option<String>,
+    #[serde(default)]
+    cluster: Of,
 }
 
 impl ConnectionsQuery {
     fn page(&self) -> PageQuery {
-        PageQuery { limit: self.limit, cursor: self.cursor.clone() }
+        let Self { limit, cursor, cluster, .. } = self;
+        PageQuery { limit: *limit, cursor: cursor.clone(), cluster: *cluster }
     }
 
-    fn filter(self) -> Result<ConnectionFilter, ApiError> {
+    fn filter(&self) -> Result<ConnectionFilter, ApiError> {
         Ok(ConnectionFilter {
-            role: named("role", self.role, Role::ALL, Role::label)?,
-            transport: named("transport", self.transport, Transport::ALL, Transport::label)?,
+            role: named("role", self.role.as_deref(), Role::ALL, Role::label)?,
+            transport: named(
+                "transport",
+                self.transport.as_deref(),
+                Transport::ALL,
+                Transport::label,
+            )?,
             address: self.address.map(|address| address.to_canonical()),
-            app: self.app,
-            name: self.name,
+            app: self.app.clone(),
+            name: self.name.clone(),
         })
     }
 }
@@ -68,7 +80,7 @@ impl ConnectionsQuery {
 /// The value of a label by its text.
 fn named<L: Copy>(
     what: &str,
-    text: Option<String>,
+    text: Option<&str>,
     all: &[L],
     label: fn(L) -> &'static str,
 ) -> Result<Option<L>, ApiError> {
@@ -81,6 +93,7 @@ fn named<L: Copy>(
 }
 
 type Paging = Result<UrlQuery<PageQuery>, QueryRejection>;
+pub(super) type OfWhich = Result<UrlQuery<OfQuery>, QueryRejection>;
 pub(super) type Answer<T> = Result<JsonLine<T>, ApiError>;
 
 /// One stream of `GET /api/v1/streams`.
@@ -199,13 +212,23 @@ pub(super) struct SettingReport {
 }
 
 /// `GET /api/v1/streams`
-pub(super) async fn streams(
-    Shared(state): Shared<Arc<State>>,
-    paging: Paging,
-) -> Answer<Page<StreamReport>> {
-    let (limit, start) = page_query(paging)?.parse::<StreamKey>()?;
-    spend(&state)?;
-    let query = |reply| Query::Streams { after: start.clone(), limit, reply };
+pub(super) async fn streams(Shared(state): Shared<Arc<State>>, paging: Paging) -> Answer<Whole> {
+    let query = page_query(paging)?;
+    let (limit, start) = query.parse::<StreamKey>()?;
+    let own = own_streams(&state, limit, start.as_ref()).await?;
+    match query.cluster {
+        Of::Node => Whole::of_one(own),
+        Of::Cluster => together::streams(&state, (limit, start.as_ref()), own).await,
+    }
+}
+
+async fn own_streams(
+    state: &State,
+    limit: usize,
+    start: Option<&StreamKey>,
+) -> Result<Page<StreamReport>, ApiError> {
+    spend(state)?;
+    let query = |reply| Query::Streams { after: start.cloned(), limit, reply };
     let shares = ask_all(&state.workers, query).await?;
     // Whatever belongs to the smallest `limit` keys of all is among the smallest of each worker.
     let mut more = shares.iter().any(|shares| shares.len() >= limit);
@@ -218,8 +241,8 @@ pub(super) async fn streams(
     more |= merged.len() > limit;
     let keys: Vec<_> = merged.keys().take(limit).cloned().collect();
     let next = keys.last().filter(|_| more).map(after);
-    let items = merged.into_iter().take(limit).map(|(key, merged)| merged.report(&state, &key));
-    Ok(JsonLine(Page { items: items.collect(), next }))
+    let items = merged.into_iter().take(limit).map(|(key, merged)| merged.report(state, &key));
+    Ok(Page { items: items.collect(), next })
 }
 
 /// `GET /api/v1/streams/{app}/{name...}`; a name may have slashes, and one at its end is not part
@@ -227,10 +250,23 @@ pub(super) async fn streams(
 pub(super) async fn stream(
     Shared(state): Shared<Arc<State>>,
     path: Result<Path<(String, String)>, PathRejection>,
-) -> Answer<StreamReport> {
+    query: OfWhich,
+) -> Answer<Value> {
     let Path((app, name)) = path.map_err(|_| ApiError::bad_request(NOT_TEXT))?;
-    let key = StreamKey::new(&app, name.strip_suffix('/').unwrap_or(&name));
-    spend(&state)?;
+    let name = name.strip_suffix('/').unwrap_or(&name);
+    let own = own_stream(&state, &StreamKey::new(&app, name)).await?;
+    let row = match of_which(query)? {
+        Of::Node => own.map(serde_json::to_value).transpose(),
+        Of::Cluster => Ok(together::stream(&state, (&app, name), own).await?),
+    };
+    match row.map_err(|error| ApiError::internal(&error))? {
+        Some(row) => Ok(JsonLine(row)),
+        None => Err(ApiError::not_found("There is no stream of this name.")),
+    }
+}
+
+async fn own_stream(state: &State, key: &StreamKey) -> Result<Option<StreamReport>, ApiError> {
+    spend(state)?;
     let query = |reply| Query::Stream { key: key.clone(), reply };
     let shares = ask_all(&state.workers, query).await?;
     let mut merged: Option<Merged> = None;
@@ -239,21 +275,47 @@ pub(super) async fn stream(
             merged.get_or_insert_default().add(core, share);
         }
     }
-    match merged {
-        Some(merged) => Ok(JsonLine(merged.report(&state, &key))),
-        None => Err(ApiError::not_found("There is no stream of this name.")),
-    }
+    Ok(merged.map(|merged| merged.report(state, key)))
 }
 
 /// `GET /api/v1/connections`
 pub(super) async fn connections(
     Shared(state): Shared<Arc<State>>,
     query: Result<UrlQuery<ConnectionsQuery>, QueryRejection>,
-) -> Answer<Page<ConnectionReport>> {
+) -> Answer<Whole> {
     let UrlQuery(query) = query.map_err(|_| ApiError::bad_request(CONNECTIONS_QUERY))?;
-    let (limit, start) = query.page().parse::<ConnectionId>()?;
     let filter = query.filter()?;
-    spend(&state)?;
+    if query.cluster == Of::Node {
+        let (limit, start) = query.page().parse::<ConnectionId>()?;
+        return Whole::of_one(own_connections(&state, limit, start, filter).await?);
+    }
+    let (limit, cursor) = query.page().parse::<Far>()?;
+    let wanted = Wanted {
+        limit,
+        cursor,
+        role: query.role.as_deref(),
+        transport: query.transport.as_deref(),
+        address: query.address,
+        app: query.app.as_deref(),
+        name: query.name.as_deref(),
+    };
+    let own = match wanted.of(&state.node) {
+        Some(start) => Some(own_connections(&state, limit, start, filter).await?),
+        None => {
+            spend(&state)?;
+            None
+        }
+    };
+    together::connections(&state, wanted, own).await
+}
+
+async fn own_connections(
+    state: &State,
+    limit: usize,
+    start: Option<ConnectionId>,
+    filter: ConnectionFilter,
+) -> Result<Page<ConnectionReport>, ApiError> {
+    spend(state)?;
     let query = |reply| Query::Connections { after: start, filter: filter.clone(), limit, reply };
     let shares = ask_all(&state.workers, query).await?;
     let full = shares.iter().any(|shares| shares.len() >= limit);
@@ -262,8 +324,8 @@ pub(super) async fn connections(
     let more = full || rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| after(&row.id));
-    let items = rows.into_iter().map(|row| connection(&state, row)).collect();
-    Ok(JsonLine(Page { items, next }))
+    let items = rows.into_iter().map(|row| connection(state, row)).collect();
+    Ok(Page { items, next })
 }
 
 /// `DELETE /api/v1/connections/{id}`
@@ -275,6 +337,7 @@ pub(super) async fn close(
     let id: ConnectionId =
         id.parse().map_err(|error| ApiError::bad_request(format!("{error}.")))?;
     let gone = || ApiError::not_found("There is no connection of this id.");
+    spend(&state)?;
     let worker = state.workers.get(id.core).ok_or_else(gone)?;
     match ask(worker, |reply| Query::Close { connection: id, reply }).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -318,18 +381,15 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>) -> Answer<Reloaded
             let status = StatusCode::UNPROCESSABLE_ENTITY;
             Err(ApiError::new(status, "bad_configuration", mistakes.join("\n")))
         }
-        Err(error) => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Err(ApiError::new(status, "internal", format!("{error}.")))
-        }
+        Err(error) => Err(ApiError::internal(&error)),
     }
 }
 
-fn in_unit(value: Value) -> (serde_json::Number, &'static str) {
+fn in_unit(value: limits::Value) -> (serde_json::Number, &'static str) {
     let (number, unit) = match value {
-        Value::Time(time) => (serde_json::Number::from_f64(time.as_secs_f64()), "seconds"),
-        Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
-        Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
+        limits::Value::Time(time) => (serde_json::Number::from_f64(in_seconds(time)), "seconds"),
+        limits::Value::Bytes(bytes) => (serde_json::Number::from_u128(wide(bytes)), "bytes"),
+        limits::Value::Count(count) => (serde_json::Number::from_u128(wide(count)), "count"),
     };
     (number.unwrap_or(0.into()), unit)
 }
@@ -339,7 +399,7 @@ fn wide(number: usize) -> u128 {
 }
 
 /// Pays for one list from the second's budget.
-fn spend(state: &State) -> Result<(), ApiError> {
+pub(super) fn spend(state: &State) -> Result<(), ApiError> {
     let per_second = state.in_force().limits.http_lists_per_second_max;
     if state.lists.spend(per_second, Instant::now()) {
         return Ok(());
@@ -348,8 +408,14 @@ fn spend(state: &State) -> Result<(), ApiError> {
     Err(ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
         "too_many_requests",
-        "More than http_lists_per_second_max lists are asked for in a second; ask again later.",
+        "More than http_lists_per_second_max lists are asked for, or connections closed, in a second; try again later.",
     ))
+}
+
+/// Whether a list is to be of this node or of all.
+pub(super) fn of_which(query: OfWhich) -> Result<Of, ApiError> {
+    let query = query.map_err(|_| ApiError::bad_request(together::OF))?;
+    Ok(query.0.cluster)
 }
 
 fn page_query(paging: Paging) -> Result<PageQuery, ApiError> {

@@ -10,10 +10,12 @@ use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::api::{Answer, OfWhich, of_which, spend};
 use super::http::{ApiError, JsonLine};
-use super::outside::{Added, AddedId, OutsideReport};
+use super::outside::{Added, AddedId};
 use super::page::Page;
 use super::state::State;
+use super::together::{self, Of, Whole};
 use crate::worker::labels::OutsideKind;
 use crate::worker::outside_url::OutsideRule;
 
@@ -40,13 +42,13 @@ type Body = Result<Json<Wanted>, JsonRejection>;
 type Id = Result<Path<String>, PathRejection>;
 
 /// `GET /api/v1/pushes`; all of them are one page.
-pub(super) async fn pushes(state: Shared<Arc<State>>) -> JsonLine<Page<OutsideReport>> {
-    list(&state, OutsideKind::Push)
+pub(super) async fn pushes(state: Shared<Arc<State>>, query: OfWhich) -> Answer<Whole> {
+    list(&state, OutsideKind::Push, "/api/v1/pushes", query).await
 }
 
 /// `GET /api/v1/pulls`; all of them are one page.
-pub(super) async fn pulls(state: Shared<Arc<State>>) -> JsonLine<Page<OutsideReport>> {
-    list(&state, OutsideKind::Pull)
+pub(super) async fn pulls(state: Shared<Arc<State>>, query: OfWhich) -> Answer<Whole> {
+    list(&state, OutsideKind::Pull, "/api/v1/pulls", query).await
 }
 
 /// `POST /api/v1/pushes`
@@ -75,9 +77,16 @@ pub(super) async fn end_pull(state: Shared<Arc<State>>, id: Id) -> Result<Status
     remove(&state, OutsideKind::Pull, id)
 }
 
-fn list(state: &State, kind: OutsideKind) -> JsonLine<Page<OutsideReport>> {
+async fn list(state: &State, kind: OutsideKind, path: &str, query: OfWhich) -> Answer<Whole> {
     let items = state.outside.list(kind, |moment| state.unix_ms(moment));
-    JsonLine(Page { items, next: None })
+    let own = Page { items, next: None };
+    match of_which(query)? {
+        Of::Node => Whole::of_one(own),
+        Of::Cluster => {
+            spend(state)?;
+            together::list(state, path, own).await
+        }
+    }
 }
 
 fn add(
@@ -90,7 +99,13 @@ fn add(
         state.outside.refuse(reason);
         error
     };
-    let Json(wanted) = body.map_err(|_| refuse("body", ApiError::bad_request(BODY)))?;
+    let Json(wanted) = body.map_err(|rejection| {
+        let error = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
+            _ => ApiError::bad_request(BODY),
+        };
+        refuse("body", error)
+    })?;
     let Wanted { app, name, url, always } = wanted;
     let clean = |text: &str| {
         let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '?' | '*');

@@ -17,10 +17,12 @@ use crate::tls::{Read, Reloaded, ServerTls, Watch};
 /// From one look at the files to the next. A change counts when it was seen twice.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The certificates of a node, and how often they were replaced.
+/// The certificates of a node, those for clients and the one for other nodes, and how often they
+/// were replaced.
 #[derive(Clone, Debug)]
 pub(super) struct Certificates {
-    tls: Option<Arc<ServerTls>>,
+    clients: Option<Arc<ServerTls>>,
+    nodes: Option<Arc<ServerTls>>,
     counts: Arc<Counts>,
 }
 
@@ -38,19 +40,24 @@ pub(super) struct Files {
 }
 
 impl Certificates {
-    pub(super) fn new(tls: Option<Arc<ServerTls>>) -> Self {
-        Self { tls, counts: Arc::default() }
+    pub(super) fn new(clients: Option<Arc<ServerTls>>, nodes: Option<Arc<ServerTls>>) -> Self {
+        Self { clients, nodes, counts: Arc::default() }
     }
 
-    /// What a reload reads again, if there is anything.
-    pub(super) fn files(&self) -> Option<Box<dyn Reread>> {
-        let (tls, counts) = (Arc::clone(self.tls.as_ref()?), Arc::clone(&self.counts));
-        Some(Box::new(Files { tls, counts, read: None }))
+    fn all(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
+        self.clients.iter().chain(&self.nodes)
     }
 
-    /// Watches the files for ever.
-    pub(super) async fn watch(&self, mut watch: Watch) {
-        let Some(tls) = &self.tls else { return };
+    /// What a reload reads again.
+    pub(super) fn files(&self) -> impl Iterator<Item = Box<dyn Reread>> {
+        self.all().map(|tls| {
+            let (tls, counts) = (Arc::clone(tls), Arc::clone(&self.counts));
+            Box::new(Files { tls, counts, read: None }) as Box<dyn Reread>
+        })
+    }
+
+    /// Watches the files of one of them for ever.
+    pub(super) async fn watch(&self, tls: &Arc<ServerTls>, mut watch: Watch) {
         let mut ticks = tokio::time::interval(INTERVAL);
         loop {
             ticks.tick().await;
@@ -59,9 +66,12 @@ impl Certificates {
                 let seen = reader.look(&mut watch, unix());
                 (watch, seen)
             };
-            // Fails only when that panicked, which ends the process as any panic does, or when
-            // the runtime ends.
-            let Ok((again, seen)) = tokio::task::spawn_blocking(look).await else { return };
+            let (again, seen) = match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => return,
+            };
             watch = again;
             match seen {
                 None => {}
@@ -79,13 +89,18 @@ impl Certificates {
         out.counter("relay_tls_reloads_total", &["result"], help)
             .value(&["ok"], float(self.counts.reloaded.get()))
             .value(&["refused"], float(self.counts.refused.get()));
-        let Some(tls) = self.tls.as_ref() else { return };
+        if self.all().next().is_none() {
+            return;
+        }
         let help = "When a certificate expires, in seconds since 1970, by its first name.";
         let labels = &["certificate", "name"];
         let mut expiry = out.gauge("relay_tls_certificate_expiry_timestamp_seconds", labels, help);
-        for (index, facts) in tls.facts().iter().enumerate() {
+        for (index, facts) in self.clients.iter().flat_map(|tls| tls.facts()).enumerate() {
             let number = (index + 1).to_string();
             expiry.value(&[&number, &facts.name], facts.expires.as_secs_f64());
+        }
+        for facts in self.nodes.iter().flat_map(|tls| tls.facts()) {
+            expiry.value(&["cluster", &facts.name], facts.expires.as_secs_f64());
         }
     }
 }
@@ -107,7 +122,7 @@ impl Reread for Files {
     fn prepare(&mut self, _: &Config) -> Result<(), Vec<String>> {
         match self.tls.read(unix()) {
             Ok(read) => {
-                self.read = Some(read);
+                self.read = read;
                 Ok(())
             }
             Err(error) => {
@@ -118,9 +133,8 @@ impl Reread for Files {
     }
 
     fn commit(&mut self) {
-        if let Some(read) = self.read.take()
-            && self.tls.use_read(read)
-        {
+        if let Some(read) = self.read.take() {
+            self.tls.use_read(read);
             self.counts.replaced(&self.tls);
         }
     }

@@ -12,23 +12,27 @@ use axum::extract::State as Shared;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::api::{Answer, millis};
-use super::ask::{ask, ask_all};
+use super::api::{Answer, OfWhich, millis, of_which, spend};
+use super::ask::{NoAnswer, ask, ask_all};
 use super::families::Families;
-use super::http::JsonLine;
+use super::http::ApiError;
 use super::metrics::AllCells;
 use super::page::Page;
 use super::state::State;
+use super::together::{self, Of, Whole};
 use crate::config::Peer;
 use crate::worker::labels::LinkWay;
-use crate::worker::report::{LinkShare, NodeShare, Query};
+use crate::worker::report::{LinkShare, NodeShare, Query, tunnel_tag};
 
 /// How often names are looked up: as often as the DNS of Kubernetes changes.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
-/// While one is not known or cannot be looked up, it is tried so often.
+/// While one is not known or cannot be looked up, it is tried so often; and for so long after the
+/// start, since nodes that start side by side appear behind their name one after the other.
 const LOOK_UP_SOON: Duration = Duration::from_secs(1);
+const STARTING: Duration = Duration::from_secs(30);
 
 /// A server of names that has not answered by then does not count as there.
 const LOOK_UP_MAX: Duration = Duration::from_secs(10);
@@ -43,8 +47,10 @@ pub(super) struct OtherNode {
     /// Whether it is the one that answers.
     own: bool,
     /// A number drawn at its start.
-    process: String,
+    pub(super) process: String,
     zone: String,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     /// Where it takes links.
     address: String,
     connected: bool,
@@ -62,53 +68,88 @@ pub(super) struct OtherNode {
 #[derive(Debug, Serialize)]
 pub(super) struct LinkReport {
     /// The worker that has it.
-    core: usize,
+    pub(super) core: usize,
     /// The other node's process.
-    process: String,
+    pub(super) process: String,
     /// The other end.
-    peer: String,
+    pub(super) peer: String,
     /// `in`: it brings streams; `out`: it feeds the other node.
-    way: LinkWay,
-    streams: usize,
-    bytes_in: u64,
-    bytes_out: u64,
-    lag_ms: u64,
+    pub(super) way: LinkWay,
+    pub(super) streams: usize,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) tls: bool,
+    pub(super) lag_ms: u64,
 }
 
 /// The other nodes that are known, in the order of their names; `None` when worker 0, which knows
 /// them, does not say.
 pub(super) async fn others(state: &State) -> Option<Vec<OtherNode>> {
+    let members = members(state).await.ok()?;
+    Some(members.into_iter().map(OtherNode::of).collect())
+}
+
+/// The same as worker 0 tells it.
+pub(super) async fn members(state: &State) -> Result<Vec<NodeShare>, NoAnswer> {
     let Some(worker) = state.workers.first().filter(|_| is_clustered(state)) else {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     };
-    let nodes = ask(worker, |reply| Query::Nodes { reply }).await.ok()?;
-    let mut items: Vec<OtherNode> = nodes.into_iter().map(OtherNode::of).collect();
-    items.sort_unstable_by(|a, b| (&a.node, &a.process).cmp(&(&b.node, &b.process)));
-    Some(items)
+    let mut nodes = ask(worker, |reply| Query::Nodes { reply }).await?;
+    nodes.sort_unstable_by(|a, b| (&a.name, &a.process).cmp(&(&b.name, &b.process)));
+    Ok(nodes)
+}
+
+/// Pays for a question to workers, which only a node of a cluster has to ask.
+pub(super) fn spend_if_clustered(state: &State) -> Result<(), ApiError> {
+    if is_clustered(state) { spend(state) } else { Ok(()) }
+}
+
+/// Why a node of a cluster has not found the list of its nodes, while that is so. Without it a node
+/// would take players and publishers of which no other one ever hears; in a rollout a wrong name
+/// must stop at the first node.
+pub(super) fn unfound(state: &State) -> Option<String> {
+    let in_force = state.in_force();
+    let first = in_force.effective.config.cluster.peers.first()?;
+    let found = state.peers_found.get().is_some();
+    (!found).then(|| format!("no name in cluster.peers can be looked up yet, such as {first}"))
 }
 
 /// A node without peers has no other nodes and no links, whatever its workers do.
-fn is_clustered(state: &State) -> bool {
+pub(super) fn is_clustered(state: &State) -> bool {
     !state.in_force().effective.config.cluster.peers.is_empty()
 }
 
 /// `GET /api/v1/links`; all of them are one page.
-pub(super) async fn links(Shared(state): Shared<Arc<State>>) -> Answer<Page<LinkReport>> {
-    if !is_clustered(&state) {
-        return Ok(JsonLine(Page { items: Vec::new(), next: None }));
+pub(super) async fn links(Shared(state): Shared<Arc<State>>, query: OfWhich) -> Answer<Whole> {
+    match of_which(query)? {
+        Of::Node => {
+            spend_if_clustered(&state)?;
+            Whole::of_one(own_links(&state).await?)
+        }
+        Of::Cluster => {
+            spend(&state)?;
+            together::list(&state, "/api/v1/links", own_links(&state).await?).await
+        }
+    }
+}
+
+pub(super) async fn own_links(state: &State) -> Result<Page<LinkReport>, NoAnswer> {
+    if !is_clustered(state) {
+        return Ok(Page { items: Vec::new(), next: None });
     }
     let shares = ask_all(&state.workers, |reply| Query::Links { reply }).await?;
     let mut items = Vec::new();
     for (core, links) in shares.into_iter().enumerate() {
         items.extend(links.into_iter().map(|link| LinkReport::of(core, link)));
     }
-    Ok(JsonLine(Page { items, next: None }))
+    Ok(Page { items, next: None })
 }
 
 impl OtherNode {
     fn of(node: NodeShare) -> Self {
         let (clock_us, clock_error_us) = node.clock_micros.unzip();
         Self {
+            tunnel_tag: tunnel_tag(&node.name),
             node: node.name,
             own: false,
             process: node.process,
@@ -134,6 +175,7 @@ impl LinkReport {
             streams: link.streams,
             bytes_in: link.bytes_in,
             bytes_out: link.bytes_out,
+            tls: link.tls,
             lag_ms: millis(link.lag),
         }
     }
@@ -148,6 +190,8 @@ pub(super) async fn look_up_peers(state: Arc<State>) {
         found.map(Iterator::collect)
     };
     follow(peers, look_up, |addresses| {
+        // Only the first time counts: what cannot be looked up later changes nothing.
+        let _ = state.peers_found.set(());
         if worker.ask(Query::Peers(addresses)).is_err() {
             tracing::warn!(core = worker.core, "a worker takes no orders, trying again");
         }
@@ -168,6 +212,7 @@ async fn follow<F>(
 {
     let mut known = vec![Vec::new(); peers.len()];
     let (found, mut all_found) = mpsc::channel(peers.len().max(1));
+    let begun = Instant::now();
     // They end with the set.
     let mut entries = JoinSet::new();
     for (index, peer) in peers.into_iter().enumerate() {
@@ -177,7 +222,8 @@ async fn follow<F>(
             loop {
                 let result = tokio::time::timeout(LOOK_UP_MAX, look_up(peer.clone())).await;
                 let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                let pause = if result.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_SOON };
+                let settled = result.is_ok() && begun.elapsed() >= STARTING;
+                let pause = if settled { LOOK_UP_EVERY } else { LOOK_UP_SOON };
                 match result {
                     Ok(addresses) => {
                         failed = false;
@@ -187,7 +233,8 @@ async fn follow<F>(
                     }
                     Err(error) => {
                         if !std::mem::replace(&mut failed, true) {
-                            let text = "a name of the list of nodes is not known";
+                            let text = "a name in cluster.peers cannot be looked up; it is tried \
+                                        again every second";
                             tracing::warn!(%peer, %error, "{text}");
                         }
                     }
@@ -213,14 +260,19 @@ async fn follow<F>(
 }
 
 /// The series of the cluster.
-pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>) {
-    out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
-        .value(&[], cells.total(|cells| &cells.nodes));
+pub(super) fn expose(out: &mut Families, cells: &AllCells<'_>, state: &State) {
+    // A node that stands alone misses nobody.
+    if is_clustered(state) {
+        out.gauge("relay_cluster_nodes", &[], "Other nodes that are known.")
+            .value(&[], cells.total(|cells| &cells.nodes));
+    }
+    state.peers.expose(out);
     out.gauge("relay_links", &["way"], "Connections between nodes.")
         .cells(&[], cells.sum(|cells| &cells.links));
     out.gauge("relay_link_streams", &["way"], "Streams on links.")
         .cells(&[], cells.sum(|cells| &cells.link_streams));
-    out.counter("relay_link_bytes_total", &["way"], "Bytes on links, both directions of each.")
+    let help = "Bytes on links, both directions of each, by whether they stay in this node's zone.";
+    out.counter("relay_link_bytes_total", &["way", "zone"], help)
         .cells(&[], cells.sum(|cells| &cells.link_bytes));
     let help = "Links between nodes, or streams on them, that were refused or let go.";
     out.counter("relay_link_refused_total", &["reason"], help)

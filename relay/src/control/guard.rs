@@ -1,4 +1,5 @@
-//! Who may use the API: connections that come from loopback themselves, and whoever shows a token.
+//! Who may use the API: connections that come from loopback themselves, whoever shows a token, and
+//! other nodes of the cluster, which may read.
 //!
 //! Headers that tell of somebody else give no rights, since anybody can write them: they take away
 //! those of loopback, as whoever has them was sent by a proxy or by a page on the network.
@@ -6,12 +7,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State as Shared};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::gather::unix_seconds;
 use super::http::ApiError;
+use super::proof::{self, Proof, Question};
 use super::state::State;
 
 /// What proxies add.
@@ -23,10 +27,31 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    match refusal(&state, &request) {
-        None => next.run(request).await,
-        Some(refused) => refused,
+    if let Some(refused) = refusal(&state, &request) {
+        return refused;
     }
+    let Some(proof) = shown(&request) else { return next.run(request).await };
+    sign(&state, &proof, next.run(request).await).await
+}
+
+/// What another node shows that asks.
+fn shown(request: &Request) -> Option<Proof> {
+    Proof::shown(request.headers().get(header::AUTHORIZATION)?.as_bytes())
+}
+
+/// Proves an answer to the node that asked.
+async fn sign(state: &State, proof: &Proof, answer: Response) -> Response {
+    let (mut head, body) = answer.into_parts();
+    // Made by ourselves, and as long as a list may be.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let secret = &state.in_force().effective.config.cluster.secret.0;
+    let shown = proof.answer(secret, head.status.as_u16(), &body);
+    if let Ok(shown) = HeaderValue::try_from(shown) {
+        head.headers.insert(proof::ANSWER, shown);
+    }
+    Response::from_parts(head, Body::from(body))
 }
 
 /// Judges one request; what is refused is counted, and the answer says why.
@@ -45,6 +70,18 @@ pub(super) fn refusal(state: &State, request: &Request) -> Option<Response> {
 fn judge(state: &State, request: &Request) -> Result<(), ApiError> {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let force = state.in_force();
+    if let Some(proof) = shown(request) {
+        let secret = &force.effective.config.cluster.secret.0;
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let question = Question { node: &state.node, target };
+        let refused = |why: &dyn std::fmt::Display| {
+            ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", format!("Not taken: {why}."))
+        };
+        if request.method() != Method::GET {
+            return Err(refused(&"nodes only read"));
+        }
+        return question.judge(secret, &proof, unix_seconds()).map_err(|why| refused(&why));
+    }
     let tokens = &force.effective.config.api.tokens;
     let shown = bearer(request.headers());
     if shown.is_some_and(|token| tokens.hold(token)) {

@@ -117,16 +117,22 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// A fault of ours.
+    pub(super) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("{error}."))
+    }
+
     /// A body that could not be read, most likely since it is too long.
     pub(super) fn bad_body(rejection: &BytesRejection) -> Self {
         match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "The body is longer than http_body_bytes_max.",
-            ),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
             _ => Self::bad_request("The body cannot be read."),
         }
+    }
+
+    pub(super) fn too_large() -> Self {
+        let why = "The body is longer than http_body_bytes_max.";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why)
     }
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
@@ -148,9 +154,7 @@ impl IntoResponse for ApiError {
 }
 
 async fn exposition(Shared(metrics): Shared<Arc<Metrics>>) -> Result<Response, ApiError> {
-    let text = metrics.text().map_err(|error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-    })?;
+    let text = metrics.text().map_err(|error| ApiError::internal(&error))?;
     let kind = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)];
     Ok((kind, text).into_response())
 }
@@ -178,6 +182,7 @@ fn overview(state: &State) -> String {
          /api/v1/streams  /api/v1/streams/{{app}}/{{name}}  /api/v1/connections  /api/v1/nodes\n\
          /api/v1/links  /api/v1/pushes  /api/v1/pulls  /api/v1/limits  /api/v1/config\n\
          /api/v1/log  /api/v1/openapi.json\n\
+         lists of the whole cluster with ?cluster=1\n\
          /metrics  /metrics/streams  /startupz  /readyz  /livez\n\
          /  and  /watch/{{app}}/{{name}}  in a browser; relay top  in a terminal\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -336,10 +336,16 @@ fn every_answer_ends_with_an_end_of_line_and_every_error_is_our_own_sentence() {
         let body: Value = serde_json::from_str(&site.get(path).1).unwrap();
         assert_eq!(body["error"]["message"], message, "{path}");
     };
-    let query = "The query may be limit, a number of rows, and cursor, a next of this list.";
+    let query = "The query may be limit, a number of rows, cursor, a next of this list, and \
+                 cluster, 0 or 1.";
     check("/api/v1/streams?limit=x", query);
-    let query = "The query may be limit, cursor, role, transport, address, app and name.";
+    let query = "The query may be limit, cursor, role, transport, address, app, name and \
+                 cluster.";
     check("/api/v1/connections?page=2", query);
+    let of = "cluster must be 0, this node, or 1, all of them.";
+    for list in ["nodes", "links", "pushes", "pulls", "streams/live/a"] {
+        check(&format!("/api/v1/{list}?cluster=2"), of);
+    }
     check("/api/v1/connections?address=x", query);
     let transports = "transport must be one of rtmp, rtmps, rtmpt, rtmpts, flv, wsflv.";
     check("/api/v1/connections?transport=x", transports);

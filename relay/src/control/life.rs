@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ending::{Ending, Endings};
 use super::state::{Phase, State};
 use super::{Outcome, ask, draining, reload};
+use crate::worker::clock::in_seconds;
 use crate::worker::report::Query;
 
 /// What a signal asks for.
@@ -27,6 +28,8 @@ pub(super) enum Wish {
     Stop,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// This thread cannot go on: end now, and say that it was no order.
+    Fail,
 }
 
 /// The wishes of those who run us, as signals and the API bring them.
@@ -71,14 +74,18 @@ pub(super) async fn live(
         let stop = tokio::select! {
             Some(wish) = wishes.recv() => {
                 let window = state.in_force().effective.config.drain.window;
-                if wish == Wish::Reload {
+                if wish == Wish::Fail {
+                    tracing::error!("what every node needs panicked");
+                    outcome = Outcome::Failed;
+                    true
+                } else if wish == Wish::Reload {
                     let state = Arc::clone(state);
                     tokio::spawn(async move { reload::reload(&state).await.is_ok() });
                     false
                 } else if wish == Wish::DrainOnce && state.phase() == Phase::Draining {
                     false
                 } else if wish != Wish::Stop && !window.is_zero() && state.phase() != Phase::Draining {
-                    tracing::info!(seconds = window.as_secs_f64(), "draining");
+                    tracing::info!(seconds = in_seconds(window), "draining");
                     state.begin_drain(window);
                     tokio::spawn(draining::tell_progress(Arc::clone(state)));
                     tell(state, move || Query::Drain { window });

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
+use super::budget::Budget;
 use super::families::{Families, float, seconds};
 use super::log::LEVELS;
 use super::state::{Phase, State};
@@ -23,7 +25,13 @@ use crate::worker::labels::{Label, MessageKind};
 pub(super) struct Metrics {
     registry: Registry,
     state: Arc<State>,
+    /// Pages that may be made, and the last one: this thread has others to answer.
+    budget: Budget,
+    last: Mutex<String>,
 }
+
+/// Pages that are made in a second; who asks more often is given the last one again.
+const PAGES_PER_SECOND: usize = 50;
 
 impl Metrics {
     pub(super) fn new(state: Arc<State>) -> Self {
@@ -32,16 +40,21 @@ impl Metrics {
         registry.register(Box::new(node)).expect("our names are distinct, as a test shows");
         let process = Box::new(ProcessCollector::for_self());
         registry.register(process).expect("nobody else registers process metrics");
-        Self { registry, state }
+        Self { registry, state, budget: Budget::default(), last: Mutex::default() }
     }
 
     /// The text exposition format, version 0.0.4.
     pub(super) fn text(&self) -> Result<String, prometheus::Error> {
         let begun = Instant::now();
+        if !self.budget.spend(PAGES_PER_SECOND, begun) {
+            return Ok(self.last.lock().clone());
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         self.state.set_scrape_duration(begun.elapsed());
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        let text = String::from_utf8_lossy(&text).into_owned();
+        self.last.lock().clone_from(&text);
+        Ok(text)
     }
 }
 
@@ -85,7 +98,8 @@ fn collect(state: &State) -> Vec<MetricFamily> {
     traffic(&mut out, &cells);
     viewers(&mut out, &cells);
     reactor(&mut out, &cells);
-    super::cluster::expose(&mut out, &cells);
+    super::cluster::expose(&mut out, &cells, state);
+    state.gatherer.expose(&mut out);
     limits(&mut out, state);
     let overloaded: Vec<_> = cells.sum(|cells| &cells.hooks_overloaded).collect();
     state.hooks.expose(&mut out, &overloaded);
@@ -103,8 +117,8 @@ fn node(out: &mut Families, state: &State) {
         .value(&[version, commit], 1.0);
     out.gauge("relay_node_info", &["node"], "The node's name; always 1.")
         .value(&[&state.node], 1.0);
-    out.gauge("relay_config_hash_info", &["hash"], "Digest of all settings in force; always 1.")
-        .value(&[&state.in_force().hash], 1.0);
+    let help = "Digest of the settings in force but [node], [listen] and cluster.peers; always 1.";
+    out.gauge("relay_config_hash_info", &["hash"], help).value(&[&state.in_force().hash], 1.0);
     let labels = &["core", "backend", "reason"];
     let mut info = out.gauge("relay_reactor_info", labels, "Each core's reactor; always 1.");
     for worker in &state.workers {

@@ -169,3 +169,16 @@ fn a_strange_node_name_is_escaped() {
     let text = text(&Arc::new(state));
     assert!(text.contains("relay_node_info{node=\"a\\\"b\\\\c\\nd\"} 1\n"));
 }
+
+#[test]
+fn who_asks_too_often_is_given_the_last_page_again() {
+    let (workers, _inboxes) = testing::workers(1);
+    let metrics = Metrics::new(Arc::new(testing::state(workers.clone())));
+    let pages = || {
+        workers[0].cells.sends.increment();
+        metrics.text().unwrap()
+    };
+    let mut made: Vec<String> = (0..200).map(|_| pages()).collect();
+    made.dedup();
+    assert!((2..=100).contains(&made.len()), "{} different pages", made.len());
+}

@@ -12,9 +12,10 @@
 //!   http      routes, who may use them, errors
 //!   health    /startupz /readyz /livez
 //!   metrics   /metrics: cells summed into series
-//!   cluster   other nodes: where they are, and what is shown of them
+//!   cluster   other nodes: where they are, and what is shown of them; peers: series of each
 //!   streams   /metrics/streams: a bounded number of series of single streams
 //!   api       /api/v1: lists from workers, in pages; guard: who may ask, budget: how often
+//!   together  the same of all nodes: gather asks the others, proof is how they know each other
 //!   status    /: the page that shows all of it in a browser
 //!   reload    a changed configuration, without a restart
 //!   draining  how far the node is on its way out
@@ -35,6 +36,7 @@ mod cluster;
 mod draining;
 pub mod ending;
 mod families;
+mod gather;
 mod guard;
 mod health;
 mod hooks;
@@ -47,16 +49,20 @@ mod nodes;
 mod openapi;
 mod outside;
 mod page;
+mod peers;
 mod places;
+mod proof;
 pub mod reload;
 mod server;
 mod state;
 mod status;
 mod stream_series;
+mod together;
 mod token_fetch;
 mod token_keys;
 mod trust;
 mod usage;
+mod vital;
 mod watch;
 
 #[cfg(test)]
@@ -77,6 +83,7 @@ use ending::Endings;
 use hooks::Hooks;
 use outside::Outside;
 use state::{Phase, State};
+use vital::Vital;
 
 /// Everything that the control thread is started with.
 pub struct Control {
@@ -100,6 +107,8 @@ pub struct Control {
     pub fit: reload::Fit,
     /// The certificates, if there are any, and what is known of their files.
     pub tls: Option<(Arc<ServerTls>, Watch)>,
+    /// The same for other nodes.
+    pub link_tls: Option<(Arc<ServerTls>, Watch)>,
     /// Chance for pauses between tries.
     pub seed: u64,
     /// This node, where it is one of a cluster.
@@ -111,7 +120,7 @@ pub struct Control {
 pub enum Outcome {
     /// By a signal, every worker in its own time.
     InOrder,
-    /// A worker failed, or did not end when told to.
+    /// A worker or what every node needs failed, or a worker did not end when told to.
     Failed,
 }
 
@@ -132,19 +141,24 @@ const HEARTBEAT_SAMPLE: Duration = Duration::from_millis(500);
 /// The listener or the signals cannot be set up.
 pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
     let Control { listener, workers, shared, endings, effective, clock, log, .. } = control;
-    let (tls, watch) = control.tls.unzip();
+    let files = [control.tls, control.link_tls];
+    let [clients, nodes] =
+        files.each_ref().map(|files| files.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
     let outside =
         Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed, control.node);
     outside.configure(settings);
-    let hooks = hooks::Parts { workers: workers.clone(), shared, settings, clock, node };
+    let vital = Vital::default();
+    let (ours, vital_to_hooks) = (workers.clone(), vital.clone());
+    let hooks =
+        hooks::Parts { workers: ours, shared, settings, clock, node, vital: vital_to_hooks };
     let hooks = Hooks::new(hooks).map_err(io::Error::other)?;
     let mut parts = control.rereads;
     parts.push(Box::new(hooks::Files::new(&hooks)));
-    let certificates = certificates::Certificates::new(tls);
+    let certificates = certificates::Certificates::new(clients, nodes);
     parts.extend(certificates.files());
-    let reloader = reload::Reloader { parts, fit: control.fit };
+    let reloader = reload::Reloader { parts, fit: control.fit, vital: vital.clone() };
     let state =
         State::new(workers, effective, clock, log, reloader, certificates, (hooks, outside));
     let state = Arc::new(state);
@@ -154,15 +168,23 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let router = http::router(Arc::clone(&state));
         let bounds = server::Bounds::of(&state.in_force().limits);
-        tokio::spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
-        tokio::spawn(sample_heartbeats(Arc::clone(&state)));
-        tokio::spawn(keep_token_keys(Arc::clone(&state)));
-        tokio::spawn(cluster::look_up_peers(Arc::clone(&state)));
-        tokio::spawn(Arc::clone(&state.hooks).run());
-        tokio::spawn(Arc::clone(&state.outside).run());
-        if let Some(watch) = watch {
+        vital.spawn(server::serve(listener, router, bounds, Arc::clone(&state.http_refused)));
+        vital.spawn(sample_heartbeats(Arc::clone(&state)));
+        vital.spawn(keep_token_keys(Arc::clone(&state)));
+        vital.spawn(cluster::look_up_peers(Arc::clone(&state)));
+        vital.spawn(peers::watch(Arc::clone(&state)));
+        vital.spawn(Arc::clone(&state.hooks).run());
+        vital.spawn(Arc::clone(&state.outside).run());
+        for (tls, watch) in files.into_iter().flatten() {
             let state = Arc::clone(&state);
-            tokio::spawn(async move { state.certificates.watch(watch).await });
+            vital.spawn(async move { state.certificates.watch(&tls, watch).await });
+        }
+        if let Some(wishes) = state.wishes.get().cloned() {
+            tokio::spawn(async move {
+                vital.failed().await;
+                // When nobody listens any more the node has ended.
+                let _ = wishes.send(life::Wish::Fail);
+            });
         }
         state.set_phase(Phase::Running);
         ready();

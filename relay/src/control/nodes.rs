@@ -13,21 +13,25 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::api::Answer;
+use super::api::{Answer, OfWhich, of_which};
 use super::cluster::{self, OtherNode};
 use super::draining::DrainReport;
 use super::http::{ApiError, JsonLine};
 use super::life::Wish;
 use super::page::Page;
 use super::state::{Phase, State};
+use super::together::{self, Of, Whole};
 use crate::worker::cells::{Cells, Family};
 use crate::worker::handle::WorkerHandle;
 use crate::worker::labels::{Label, MemoryKind, Role};
+use crate::worker::report::tunnel_tag;
 
 /// The node that answers, in `GET /api/v1/nodes`.
 #[derive(Debug, Serialize)]
 pub(super) struct NodeReport {
     node: String,
+    /// A number drawn at its start.
+    process: String,
     /// Whether it is the one that answers.
     own: bool,
     /// Whether the worker that knows the other nodes answered; if not, none follow.
@@ -35,6 +39,8 @@ pub(super) struct NodeReport {
     /// `starting`, `running` or `draining`.
     state: &'static str,
     version: &'static str,
+    /// The first characters of the ids of its tunnelled sessions.
+    tunnel_tag: String,
     started_unix_ms: u64,
     uptime_ms: u64,
     /// When all this was read, by the node's own clock.
@@ -83,13 +89,18 @@ pub(super) enum Row {
 }
 
 /// `GET /api/v1/nodes`; all of them are one page, and the node that answers is the first.
-pub(super) async fn nodes(Shared(state): Shared<Arc<State>>) -> Answer<Page<Row>> {
+pub(super) async fn nodes(Shared(state): Shared<Arc<State>>, query: OfWhich) -> Answer<Whole> {
+    let of = of_which(query)?;
+    cluster::spend_if_clustered(&state)?;
     let mut own = own(&state);
     let others = cluster::others(&state).await;
     own.others_known = others.is_some();
+    if of == Of::Cluster {
+        return together::nodes(&state, own, others.unwrap_or_default()).await;
+    }
     let mut items = vec![Row::Own(Box::new(own))];
     items.extend(others.into_iter().flatten().map(Row::Other));
-    Ok(JsonLine(Page { items, next: None }))
+    Whole::of_one(Page { items, next: None })
 }
 
 /// `POST /api/v1/drain`: what SIGTERM does. Asked again it changes nothing.
@@ -111,6 +122,8 @@ fn own(state: &State) -> NodeReport {
     let publishers = |cells: &Cells| role(cells, Role::Publisher);
     NodeReport {
         node: state.node.clone(),
+        tunnel_tag: tunnel_tag(&state.node),
+        process: state.hooks.shared().mark().to_owned(),
         own: true,
         others_known: true,
         state: match state.phase() {

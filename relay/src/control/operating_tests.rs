@@ -204,6 +204,25 @@ fn parts_are_all_read_before_one_is_used() {
 }
 
 #[test]
+fn a_node_that_cannot_find_its_cluster_is_started_and_alive_and_not_ready() {
+    let dir = folder();
+    let secret = write(dir.path(), "secret", "sixteen bytes and more");
+    let text = format!("[cluster]\npeers = \"no.such.name.invalid\"\nsecret_file = {secret:?}\n");
+    let site = site(&write(dir.path(), "relay.toml", &text));
+    while site.get("/startupz").0 != StatusCode::OK {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (status, why) = site.get("/readyz");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let expected =
+        "no name in cluster.peers can be looked up yet, such as no.such.name.invalid:11935";
+    assert_eq!(why, format!("{expected}\n"));
+    assert_eq!(site.get("/livez").0, StatusCode::OK);
+    site.state.peers_found.set(()).unwrap();
+    assert_eq!(site.get("/readyz").0, StatusCode::OK);
+}
+
+#[test]
 fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
     let dir = folder();
     let site = site(&write(dir.path(), "relay.toml", ""));
@@ -219,5 +238,90 @@ fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
         assert_eq!(site.get("/livez").0, StatusCode::OK);
         cell.set(0);
         assert_eq!(site.get("/readyz").0, StatusCode::OK);
+    }
+    site.state.workers[0].cells.accepts_failed.set(1);
+    let (status, why) = site.get("/readyz");
+    assert_eq!((status.as_u16(), &*why), (503, "worker 0 cannot accept connections\n"));
+    assert_eq!(site.get("/livez").0, StatusCode::OK);
+}
+
+#[test]
+fn other_nodes_of_the_cluster_may_read_and_their_answers_are_proven() {
+    use crate::control::gather::unix_seconds;
+    use crate::control::proof::{self, Question};
+
+    const SECRET: &str = "what only the nodes of this cluster know";
+    let dir = folder();
+    let secret = write(dir.path(), "secret", SECRET);
+    let file = format!(
+        "[node]\nname = \"b\"\n[cluster]\npeers = \"192.0.2.1\"\nsecret_file = \"{}\"\n",
+        secret.display()
+    );
+    let site = site(&write(dir.path(), "relay.toml", &file));
+    let ask = |method: &str, path: &str, asked: Question<'_>, secret: &str, at: u64| {
+        let proof = asked.prove(secret.as_bytes(), at);
+        // From wherever it comes: the proof alone counts.
+        let peer: SocketAddr = "10.0.0.9:5000".parse().unwrap();
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "b");
+        let request = request.header(header::AUTHORIZATION, proof.header());
+        let request = request.extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+        site.runtime.block_on(async {
+            let response = site.router.clone().oneshot(request).await.unwrap();
+            let (head, body) = response.into_parts();
+            let body = to_bytes(body, 1 << 24).await.unwrap();
+            let shown = head.headers.get(proof::ANSWER).map(|value| value.as_bytes().to_vec());
+            let status = head.status.as_u16();
+            let proven = shown
+                .is_some_and(|shown| proof.is_answered(secret.as_bytes(), status, &body, &shown));
+            (status, proven)
+        })
+    };
+    let now = unix_seconds();
+    let check = |method, path, asked, secret, at, expected| {
+        assert_eq!(ask(method, path, asked, secret, at), expected, "{method} {path} {asked:?}");
+    };
+    let target = "/api/v1/streams?limit=3";
+    let asked = Question { node: "b", target };
+    check("GET", target, asked, SECRET, now, (200, true));
+    let unknown = "/api/v1/streams/live/nothing";
+    let question = Question { node: "b", target: unknown };
+    check("GET", unknown, question, SECRET, now, (404, true));
+    // Another secret, another node, another question, another time, and more than reading.
+    check("GET", target, asked, "another secret of somebody", now, (401, false));
+    check("GET", target, Question { node: "c", target }, SECRET, now, (401, false));
+    check("GET", "/api/v1/config", asked, SECRET, now, (401, false));
+    check("GET", target, asked, SECRET, now - 3_600, (401, false));
+    let drain = Question { node: "b", target: "/api/v1/drain" };
+    check("POST", "/api/v1/drain", drain, SECRET, now, (401, false));
+}
+
+#[test]
+fn nodes_of_a_cluster_have_one_digest_of_their_settings() {
+    let digest = |variables: [(&str, &str); 3]| {
+        crate::control::state::hash(&testing::effective_with(variables))
+    };
+    let other = ("RELAY_LIMITS__STREAM_GRACE", "7s");
+    let same = ("RELAY_LIMITS__STREAM_GRACE", "8s");
+    let a = digest([("RELAY_NODE__NAME", "a"), ("RELAY_NODE__ZONE", "x"), same]);
+    let b = digest([("RELAY_NODE__NAME", "b"), ("RELAY_LISTEN__HTTP", "127.0.0.1:1"), same]);
+    let c = digest([("RELAY_NODE__NAME", "a"), ("RELAY_NODE__ZONE", "x"), other]);
+    assert_eq!(a, b, "who and where a node is");
+    assert_ne!(a, c, "what it does");
+}
+
+#[test]
+fn a_body_that_is_too_long_is_told_so_wherever_there_is_one() {
+    let site = Site::new(vec![Script::default()]);
+    let body = format!("{{\"app\":\"{}\"}}", "a".repeat(70_000));
+    for (method, path) in
+        [("POST", "/api/v1/pushes"), ("POST", "/api/v1/pulls"), ("PUT", "/api/v1/log")]
+    {
+        let peer: SocketAddr = "127.0.0.1:5000".parse().unwrap();
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.extension(ConnectInfo(peer)).body(body.clone().into()).unwrap();
+        let (status, said) = site.answer(request);
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((status.as_u16(), &said["error"]["code"]), (413, &"too_large".into()), "{path}");
     }
 }

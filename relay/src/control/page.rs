@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::http::ApiError;
+use super::together::Of;
 use crate::worker::report::{ConnectionId, PAGE_MAX, StreamKey};
 
 /// Rows of a page unless asked otherwise.
@@ -17,6 +18,9 @@ const PAGE_DEFAULT: usize = 100;
 pub(super) struct PageQuery {
     pub(super) limit: Option<usize>,
     pub(super) cursor: Option<String>,
+    /// Of which nodes the rows are to be.
+    #[serde(default)]
+    pub(super) cluster: Of,
 }
 
 /// One page of a list: `{"items":[...],"next":"..."}`, `next` being null on the last page.
@@ -85,6 +89,7 @@ fn from_hex(digits: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::together::Far;
     use super::*;
 
     #[test]
@@ -92,23 +97,24 @@ mod tests {
         fn check<K: Cursor + PartialEq + std::fmt::Debug>(key: K) {
             let cursor = after(&key);
             assert!(cursor.bytes().all(|byte| byte.is_ascii_hexdigit()));
-            let query = PageQuery { limit: None, cursor: Some(cursor) };
+            let query = PageQuery { cursor: Some(cursor), ..PageQuery::default() };
             assert_eq!(query.parse::<K>().unwrap(), (PAGE_DEFAULT, Some(key)));
         }
         check(StreamKey::new("live", "a"));
         check(StreamKey::new("", ""));
         check(StreamKey::new("a/b:1", "/\u{e4}:\u{0}%?&"));
         check(ConnectionId { core: 3, number: u64::MAX });
+        check(Far { node: "a@b".to_owned(), id: ConnectionId { core: 0, number: 7 } });
     }
 
     #[test]
     fn other_cursors_and_sizes_are_refused() {
         for cursor in ["", "0", "zz", "ff", "31", "393a61", "-1", "353ac3a4", "+1"] {
-            let query = PageQuery { limit: None, cursor: Some(cursor.to_owned()) };
+            let query = PageQuery { cursor: Some(cursor.to_owned()), ..PageQuery::default() };
             assert!(query.parse::<StreamKey>().is_err(), "{cursor:?}");
         }
         for (limit, good) in [(0, false), (1, true), (PAGE_MAX, true), (PAGE_MAX + 1, false)] {
-            let query = PageQuery { limit: Some(limit), cursor: None };
+            let query = PageQuery { limit: Some(limit), ..PageQuery::default() };
             assert_eq!(query.parse::<StreamKey>().is_ok(), good, "{limit}");
         }
     }

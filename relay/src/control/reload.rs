@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::{self, ANSWER_WITHIN};
 use super::state::{InForce, State};
+use super::vital::Vital;
 use crate::config::{Change, Config, Effective};
-use crate::limits::Limits;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::report::{Query, Reply};
 use crate::worker::settings::Settings;
@@ -32,13 +32,14 @@ pub trait Reread: Send {
     fn commit(&mut self);
 }
 
-/// Fits limits to what this host allows, as at the start.
-pub type Fit = Box<dyn Fn(&mut Limits) + Send>;
+/// Fits limits to what this host allows, as at the start, or says in a sentence what does not fit.
+pub type Fit = Box<dyn Fn(&mut Effective) -> Result<(), String> + Send>;
 
 /// What a reload needs besides the state.
 pub(super) struct Reloader {
     pub(super) parts: Vec<Box<dyn Reread>>,
     pub(super) fit: Fit,
+    pub(super) vital: Vital,
 }
 
 /// What came of a reload.
@@ -63,7 +64,7 @@ struct ChangeReport {
 
 impl Default for Reloader {
     fn default() -> Self {
-        Self { parts: Vec::new(), fit: Box::new(|_| {}) }
+        Self { parts: Vec::new(), fit: Box::new(|_| Ok(())), vital: Vital::default() }
     }
 }
 
@@ -101,8 +102,11 @@ async fn try_reload(state: &State, reloader: &mut Reloader) -> Result<Reloaded, 
         let mistakes: Vec<String> = parts.iter_mut().flat_map(prepare).collect();
         (parts, mistakes)
     });
-    let (parts, mistakes) =
-        prepared.await.map_err(|error| vec![format!("Files cannot be read: {error}.")])?;
+    let (parts, mistakes) = prepared.await.map_err(|error| {
+        // The parts are gone: a later reload would read nothing.
+        reloader.vital.judge(&error);
+        vec![format!("Files cannot be read: {error}.")]
+    })?;
     reloader.parts = parts;
     if !mistakes.is_empty() {
         return Err(mistakes);
@@ -110,7 +114,7 @@ async fn try_reload(state: &State, reloader: &mut Reloader) -> Result<Reloaded, 
     let (changed, restart): (Vec<_>, Vec<_>) =
         old.effective.changes(&new).into_iter().partition(|change| change.live);
     let mut new = new.as_far_as_live(&old.effective);
-    (reloader.fit)(&mut new.config.settings.limits);
+    (reloader.fit)(&mut new).map_err(|why| vec![why])?;
     state.log.set_level(new.config.log.level);
     state.log.set_lines_per_second(new.config.settings.limits.log_lines_per_second_max);
     let settings = Arc::new(new.config.settings.clone());

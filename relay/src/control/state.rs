@@ -10,11 +10,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::budget::Budget;
 use super::certificates::Certificates;
+use super::gather::Gatherer;
 use super::health::Heartbeats;
 use super::hooks::Hooks;
 use super::life::Wish;
 use super::log::LogCounts;
 use super::outside::Outside;
+use super::peers::Peers;
 use super::reload::Reloader;
 use super::stream_series::StreamSeries;
 use crate::config::Effective;
@@ -41,12 +43,18 @@ pub(super) struct State {
     /// Connections of operators that were turned away or gave their place up.
     pub(super) http_refused: Arc<Count>,
     pub(super) certificates: Certificates,
+    /// How it stands with other nodes.
+    pub(super) peers: Peers,
+    /// Lists of the whole cluster.
+    pub(super) gatherer: Gatherer,
     /// Lists that operators may ask for.
     pub(super) lists: Budget,
     /// What `/metrics/streams` remembers.
     pub(super) stream_series: StreamSeries,
     /// Where wishes of operators go, once the node lives.
     pub(super) wishes: OnceLock<UnboundedSender<Wish>>,
+    /// Set once an address of `cluster.peers` is known.
+    pub(super) peers_found: OnceLock<()>,
     /// The time that a drain has, and when it is over.
     drain: OnceLock<(Duration, Duration)>,
     phase: AtomicU8,
@@ -62,7 +70,7 @@ pub(super) struct InForce {
     pub(super) effective: Effective,
     /// All limits.
     pub(super) limits: Limits,
-    /// A few digits that differ when any setting does.
+    /// A few digits that differ when settings do that are not of this node alone.
     pub(super) hash: String,
 }
 
@@ -131,9 +139,12 @@ impl State {
             api_refused: Count::default(),
             http_refused: Arc::default(),
             certificates,
+            peers: Peers::default(),
+            gatherer: Gatherer::default(),
             lists: Budget::default(),
             stream_series: StreamSeries::default(),
             wishes: OnceLock::new(),
+            peers_found: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             drain: OnceLock::new(),
             clock,
@@ -201,9 +212,16 @@ impl State {
     }
 }
 
+/// A digest of what nodes of a cluster ought to have in common: not of who and where each is.
 pub(super) fn hash(effective: &Effective) -> String {
     let mut hash = Sha256::new();
-    for row in &effective.rows {
+    let own = |section: &str, name: &str| match section {
+        "node" | "listen" => true,
+        // A list need not name the node itself.
+        "cluster" => name == "peers",
+        _ => false,
+    };
+    for row in effective.rows.iter().filter(|row| !own(&row.section, &row.name)) {
         hash.update(format!("{}.{} = {}\n", row.section, row.name, row.value));
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

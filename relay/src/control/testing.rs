@@ -9,6 +9,7 @@ use super::log::LogCounts;
 use super::outside::Outside;
 use super::reload::Reloader;
 use super::state::State;
+use super::vital::Vital;
 use crate::config::{self, Command, Effective};
 use crate::reactor::Waker;
 use crate::worker::cells::Cells;
@@ -54,10 +55,19 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
         settings: &effective.config.settings,
         clock,
         node: "test",
+        vital: Vital::default(),
     };
     let hooks = Hooks::new(hooks).unwrap();
     let outside = Outside::new(workers.clone(), Arc::default(), clock, 1, None);
-    State::new(workers, effective, clock, log, reloader, Certificates::new(None), (hooks, outside))
+    State::new(
+        workers,
+        effective,
+        clock,
+        log,
+        reloader,
+        Certificates::new(None, None),
+        (hooks, outside),
+    )
 }
 
 /// What a scripted worker knows, in any order.

@@ -35,7 +35,7 @@ pub(super) async fn fetch(
     }
     let name = ServerName::try_from(url.host.to_string()).map_err(|_| "no name for TLS")?;
     let stream = TlsConnector::from(trust::by(CA_FILE, ca_file)?).connect(name, stream).await;
-    get(stream.map_err(|error| format!("no TLS: {error}"))?, &url, bytes_max).await
+    get(stream.map_err(|error| format!("no TLS: {}", trust::why(&error)))?, &url, bytes_max).await
 }
 
 async fn get(

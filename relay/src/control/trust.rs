@@ -1,13 +1,15 @@
 //! Whom https servers that the relay calls are trusted by: a file of the operator's, or the system.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::tls::sentence;
 
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -41,6 +43,18 @@ pub(super) fn by(setting: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConf
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("TLS cannot be set up: {error}."))?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// Why a connection by TLS failed, as the end of a sentence.
+pub(super) fn why(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(inner @ rustls::Error::InvalidCertificate(_)) => {
+            format!("its certificate is not acceptable: {}", sentence(inner))
+        }
+        Some(inner) => sentence(inner),
+        None => error.to_string(),
+    }
 }
 
 /// The bytes of a file, of which no more than a few MiB are read.

@@ -26,9 +26,12 @@ pub(super) fn of(state: &State) -> Vec<(&'static str, u64)> {
         ("connection_bytes_total", held(&PER_CONNECTION)),
         ("tunnel_sessions_max", sum(&mut cells().map(|cells| cells.tunnels.get()))),
         ("tunnel_bytes_total", held(&[MemoryKind::Tunnel])),
+        ("cluster_answers_bytes_max", state.gatherer.bytes_most()),
     ];
     let (questions, notices) = state.hooks.waiting();
     rows.extend([("hook_questions_max", questions), ("hook_notices_max", notices)]);
+    let probe = u64::try_from(state.hooks.waiting_for_probe()).unwrap_or(u64::MAX);
+    rows.push(("hook_probe_waiters_max", probe));
     for limit in (0..LimitUse::COUNT).map(LimitUse::at) {
         let mut used = cells().map(|cells| cells.limit_used.at(limit).get());
         let used = match limit {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::NodeError;
 use super::cgroup::{self, Version};
+use crate::config::Effective;
 use crate::limits::Limits;
 
 /// The program itself, without streams and connections.
@@ -36,17 +37,18 @@ pub(super) enum Memory {
 
 impl Memory {
     /// Fits the totals to the container's limit.
-    pub(super) fn fit(limits: &mut Limits) -> Self {
-        Self::fit_to(limits, our_limit())
+    pub(super) fn fit(effective: &mut Effective) -> Self {
+        let set = TOTALS.map(|name| effective.is_set("limits", name));
+        Self::fit_to(&mut effective.config.settings.limits, set, our_limit())
     }
 
-    fn fit_to(limits: &mut Limits, container: Option<usize>) -> Self {
+    /// `somebody` says which of the totals somebody set.
+    fn fit_to(limits: &mut Limits, somebody: [bool; 3], container: Option<usize>) -> Self {
         let Some(container) = container else { return Self::Ample };
         let room = room(container);
-        let defaults = totals(&Limits::default());
         let (mut set, mut unset) = (0_usize, 0_usize);
-        for (total, default) in totals(limits).into_iter().zip(defaults) {
-            let sum = if total == default { &mut unset } else { &mut set };
+        for (total, somebody) in totals(limits).into_iter().zip(somebody) {
+            let sum = if somebody { &mut set } else { &mut unset };
             *sum = sum.saturating_add(total);
         }
         if set.saturating_add(unset) <= room {
@@ -56,9 +58,9 @@ impl Memory {
         if unset == 0 || left < LEAST_BYTES {
             return Self::TooSmall(container);
         }
-        for (total, default) in totals_mut(limits).into_iter().zip(defaults) {
-            if *total == default {
-                *total = share(default, unset, left);
+        for (total, somebody) in totals_mut(limits).into_iter().zip(somebody) {
+            if !somebody {
+                *total = share(*total, unset, left);
             }
         }
         Self::Fitted(container)
@@ -94,13 +96,8 @@ impl Memory {
                 tunnel_mib,
                 "the container's memory allows smaller totals than the default ones"
             ),
-            Self::TooSmall(container) => tracing::warn!(
-                container_mib = container / MIB,
-                log_mib,
-                connection_mib,
-                tunnel_mib,
-                "the totals allow more than the container's memory"
-            ),
+            // It was judged: nothing is in force that does not fit.
+            Self::TooSmall(_) => {}
         }
     }
 }
@@ -194,7 +191,8 @@ mod tests {
                 limits.log_bytes_total = set * MIB;
             }
             let before = totals(&limits).map(|total| total / MIB);
-            let memory = Memory::fit_to(&mut limits, container.map(|mib| mib * MIB));
+            let somebody = [set.is_some(), false, false];
+            let memory = Memory::fit_to(&mut limits, somebody, container.map(|mib| mib * MIB));
             let fitted = totals(&limits).map(|total| total / MIB);
             assert_eq!(fitted, expected, "{container:?} {set:?}");
             let expected = match container {
@@ -209,18 +207,20 @@ mod tests {
         // Three quarters are 768 MiB, of which 752 are left.
         check(Some(1_024), None, [334, 334, 83]);
         check(Some(1_024), Some(252), [252, 400, 100]);
+        // What is set to its default is set.
+        check(Some(2_048), Some(1_024), [1_024, 396, 99]);
         check(Some(8), None, [7, 7, 1]);
         check(Some(0), None, [7, 7, 1]);
     }
 
     #[test]
     fn totals_that_somebody_set_must_fit() {
-        fn check(set: [usize; 3], fits: bool) {
+        fn check(set: [usize; 3], somebody: [bool; 3], fits: bool) {
             let mut limits = Limits::default();
             for (total, set) in totals_mut(&mut limits).into_iter().zip(set) {
                 *total = set * MIB;
             }
-            let memory = Memory::fit_to(&mut limits, Some(256 * MIB));
+            let memory = Memory::fit_to(&mut limits, somebody, Some(256 * MIB));
             let judged = memory.judge(&limits);
             assert_eq!(judged.is_ok(), fits, "{set:?}");
             if let Err(error) = judged {
@@ -233,10 +233,12 @@ mod tests {
                 }
             }
         }
-        check([100, 60, 16], true);
-        check([100, 60, 17], false);
-        check([160, 1_024, 256], true);
-        check([161, 1_024, 256], false);
-        check([3_072, 1_024, 256], false);
+        check([100, 60, 16], [true; 3], true);
+        check([100, 60, 17], [true; 3], false);
+        let one = [true, false, false];
+        check([160, 1_024, 256], one, true);
+        check([161, 1_024, 256], one, false);
+        check([3_072, 1_024, 256], one, false);
+        check([1_024, 1_024, 256], one, false);
     }
 }

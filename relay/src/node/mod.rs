@@ -48,16 +48,21 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a thread panicked")));
     let plan = start::Plan::new(&effective.config)?;
     let files = files::Files::prepare(&mut effective.config.settings.limits, plan.workers);
-    let memory = memory::Memory::fit(&mut effective.config.settings.limits);
+    let memory = memory::Memory::fit(&mut effective);
     memory.judge(&effective.config.settings.limits)?;
     let count = plan.workers;
-    let fit: reload::Fit = Box::new(move |limits| {
-        files::Files::prepare(limits, count);
-        memory::Memory::fit(limits).log(limits);
+    let fit: reload::Fit = Box::new(move |effective| {
+        files::Files::prepare(&mut effective.config.settings.limits, count);
+        let memory = memory::Memory::fit(effective);
+        let limits = &effective.config.settings.limits;
+        memory.judge(limits).map_err(|NodeError(sentence)| sentence)?;
+        memory.log(limits);
+        Ok(())
     });
     let config = effective.config.clone();
     let options = socket_options(&config);
     let tls = fronts::certificates(&config)?;
+    let (links, link_tls) = cluster::certificates(&config)?.unzip();
     let http = open("listen.http", config.listen.http, 1, &options)?;
     let http_address = bound(http.first(), config.listen.http);
     let fronts = fronts::Fronts::open(&config, plan.workers, &options)?;
@@ -72,17 +77,25 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
 
     let settings = Arc::new(config.settings.clone());
     let (guards, endings) = ending::channel(plan.workers);
-    let cluster = cluster::settings(&config, fronts.link);
+    let cluster = cluster::settings(&config, fronts.link, http_address);
     // The nodes of a cluster know each other's marks.
     let node = cluster.as_ref().map(|cluster| cluster.credentials.identity.key);
     let mark = node.map_or_else(seed, |key| key.0);
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
         .with_outside(settings.limits.outside_news_max, mark)
+        .with_challenges(chance::bytes())
         .with_tls(tls.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let shared = Arc::new(shared);
-    let parts =
-        start::Parts { settings, shared: Arc::clone(&shared), guards, options, clock, cluster };
+    let parts = start::Parts {
+        settings,
+        shared: Arc::clone(&shared),
+        guards,
+        options,
+        clock,
+        cluster,
+        links,
+    };
     let workers = start::workers(&plan, parts, fronts.sockets, seed())?;
     let said = Said::new(&config, &workers.handles, &addresses, http_address, link);
     let log = logging.counts.clone();
@@ -99,6 +112,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         rereads,
         fit,
         tls,
+        link_tls,
         seed: seed(),
         node,
     };
@@ -186,8 +200,8 @@ struct Said {
     /// Further listeners, and what each takes.
     further: Vec<(SocketAddr, String)>,
     has_tls: bool,
-    /// Nobody said who may publish and play.
-    default_access: bool,
+    /// Who may publish and play.
+    access: Vec<String>,
 }
 
 impl Said {
@@ -206,18 +220,11 @@ impl Said {
         let takes = config.listeners.iter().map(|listener| shown(listener.speaks));
         let further = addresses.iter().skip(1).copied().zip(takes).collect();
         let has_tls = !config.tls.certificates.is_empty();
-        let default_access = config.settings.access_is_default();
-        Self {
-            node,
-            workers: workers.len(),
-            backend,
-            rtmp,
-            http,
-            link,
-            further,
-            has_tls,
-            default_access,
-        }
+        let access = match config.settings.access_is_default() {
+            true => vec![DEFAULT_ACCESS.to_owned()],
+            false => config.settings.access_lines(),
+        };
+        Self { node, workers: workers.len(), backend, rtmp, http, link, further, has_tls, access }
     }
 
     /// Programs read the lines `rtmp`, `http`, `link` and `listener`.
@@ -245,7 +252,7 @@ impl Said {
             http = reachable(self.http),
             link =
                 self.link.map_or(String::new(), |link| format!("link  {link} for other nodes\n")),
-            access = if self.default_access { DEFAULT_ACCESS } else { "" },
+            access = self.access.iter().map(|line| format!("{line}\n")).collect::<String>(),
         )
     }
 
@@ -260,15 +267,15 @@ impl Said {
             link = self.link.map(tracing::field::display),
             "started"
         );
-        if self.default_access {
-            tracing::info!("{}", DEFAULT_ACCESS.trim_end_matches(['.', '\n']));
+        for line in &self.access {
+            tracing::info!("{}", line.trim_end_matches('.'));
         }
     }
 }
 
 /// What holds unless somebody configures it.
 const DEFAULT_ACCESS: &str = "Loopback and private networks may publish and play, nobody else; \
-    settings publish and play of [apps.\"*\"] say who.\n";
+    settings publish and play of [apps.\"*\"] say who.";
 
 /// An address to type: every address of the host is written as `localhost`.
 fn reachable(address: SocketAddr) -> String {

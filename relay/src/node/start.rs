@@ -20,7 +20,7 @@ use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
 use crate::worker::mailbox::{Mailbox, mailboxes};
 use crate::worker::settings::Settings;
-use crate::worker::{self, LinkParts, Shared, TunnelSource, Worker, turn};
+use crate::worker::{self, LinkParts, LinkTls, Shared, TunnelSource, Worker, turn};
 
 /// How many workers, where, on which reactor.
 pub(super) struct Plan {
@@ -115,6 +115,7 @@ struct Seat {
     seed: u64,
     tunnel_ids: TunnelIds,
     cluster: Option<cluster::Settings>,
+    links: Option<LinkTls>,
     backend: Backend,
     zero_copy_bytes_min: Option<usize>,
 }
@@ -128,6 +129,8 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     /// What the cluster's machine is told, if there is a cluster.
     pub(super) cluster: Option<cluster::Settings>,
+    /// By what links speak TLS, if they do.
+    pub(super) links: Option<LinkTls>,
 }
 
 /// Starts every worker, with its sockets. They begin to turn when all of them are there.
@@ -137,7 +140,7 @@ pub(super) fn workers(
     sockets: Vec<Vec<TcpListener>>,
     seed: u64,
 ) -> Result<Started, NodeError> {
-    let Parts { settings, shared, guards, options, clock, cluster } = parts;
+    let Parts { settings, shared, guards, options, clock, cluster, links } = parts;
     let mut started = Started { handles: Vec::new(), threads: Vec::new() };
     let mut starts = Vec::new();
     let mut seeds = fastrand::Rng::with_seed(seed);
@@ -158,6 +161,7 @@ pub(super) fn workers(
             seed: seeds.u64(..),
             tunnel_ids: tunnel_ids.clone(),
             cluster: cluster.clone(),
+            links: links.clone(),
             backend: plan.backend.clone(),
             zero_copy_bytes_min: plan.zero_copy_bytes_min,
         };
@@ -227,8 +231,10 @@ fn made(seat: Seat) -> Result<(Worker, Box<dyn Reactor>, WorkerHandle), NodeErro
     let (handle, queries) =
         WorkerHandle::new(core, backend, reason, Arc::clone(&cells), reactor.waker());
     seat.mailbox.set_waker(reactor.waker());
+    let tls = seat.links;
     let links = seat.cluster.map(|settings| LinkParts {
         settings,
+        tls,
         listener: *listeners.last().expect("a node of a cluster listens for others"),
     });
     let worker = Worker::new(worker::Parts {

@@ -15,7 +15,9 @@ use crate::wire::media::Codec;
 use crate::wire::message::MediaMessage;
 use crate::wire::needs::Need;
 use crate::wire::reply::Level;
-use crate::wire::stream_name::{NameError, StreamAddress, app_name, connect_query, tc_url_host};
+use crate::wire::stream_name::{
+    NameError, StreamAddress, StreamName, app_name, connect_query, tc_url_host,
+};
 
 use super::error::SessionError;
 
@@ -86,6 +88,9 @@ pub struct StreamRequest {
     pub message_stream: u32,
     /// The name, with query and host.
     pub address: StreamAddress,
+    /// The name by what the client itself said: another one where a hook renamed its application.
+    /// What it has to ask for elsewhere.
+    pub asked: StreamName,
     /// What the client wrote.
     pub words: StreamWords,
 }
@@ -208,6 +213,8 @@ pub struct ConnectRequest {
     pub enhanced: Option<EnhancedClient>,
     raw_app: Vec<u8>,
     raw_tc_url: Vec<u8>,
+    /// The application that the client named, if it has another name since.
+    asked_app: Option<String>,
 }
 
 /// What a client said of E-RTMP.
@@ -274,6 +281,7 @@ impl ConnectRequest {
             enhanced: properties.enhanced.as_ref().map(EnhancedClient::new),
             raw_app: properties.app.to_vec(),
             raw_tc_url: properties.tc_url.to_vec(),
+            asked_app: None,
         }))
     }
 
@@ -315,8 +323,16 @@ impl ConnectRequest {
         let query = query.map(|at| self.raw_app.split_off(at)).unwrap_or_default();
         self.raw_app = name.as_bytes().to_vec();
         self.raw_app.extend_from_slice(&query);
-        self.app = name;
+        let asked = std::mem::replace(&mut self.app, name);
+        self.asked_app.get_or_insert(asked);
         Ok(())
+    }
+
+    /// The application that the client named, clean and without query, whatever it is called
+    /// since. What it has to name elsewhere; may be a secret.
+    #[must_use]
+    pub fn asked_app(&self) -> &str {
+        self.asked_app.as_deref().unwrap_or(&self.app)
     }
 
     /// tcUrl as it came, for hooks. May carry secrets.
@@ -334,9 +350,17 @@ impl ConnectRequest {
     /// Bytes of memory that it takes up.
     pub(super) fn held_bytes(&self) -> usize {
         let strings = [&self.app, &self.host, &self.flash_ver, &self.swf_url, &self.page_url];
-        let raw = self.raw_app.capacity() + self.raw_tc_url.capacity();
+        let asked = self.asked_app.as_ref().map_or(0, String::capacity);
+        let raw = self.raw_app.capacity() + self.raw_tc_url.capacity() + asked;
         let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
         size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + raw + enhanced
+    }
+
+    /// The stream that a name of publish or play means by the application that the client named.
+    pub(super) fn resolve_as_asked(&self, name: &[u8], limits: &Limits) -> Option<StreamName> {
+        let asked = self.asked_app.as_ref()?;
+        let address = StreamAddress::resolve(asked.as_bytes(), b"", name, limits);
+        address.ok().map(|address| address.name)
     }
 
     /// The stream that a name of publish or play means on this connection.

@@ -152,7 +152,12 @@ impl FlvRequest {
             printable(&text.as_bytes()[..text.floor_char_boundary(most)])
         };
         Ok(Self {
-            stream: StreamRequest { message_stream: MEDIA_STREAM, address, words },
+            stream: StreamRequest {
+                message_stream: MEDIA_STREAM,
+                asked: address.name.clone(),
+                address,
+                words,
+            },
             only,
             extras,
             websocket,

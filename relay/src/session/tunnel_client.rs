@@ -204,6 +204,18 @@ impl TunnelClient {
         is_open && self.fruitless <= FRUITLESS_MAX
     }
 
+    /// The connection that was to come was not even tried, which says nothing of the server.
+    pub fn connection_not_tried(&mut self) {
+        self.fruitless = self.fruitless.saturating_sub(1);
+    }
+
+    /// Bytes held: what waits, and the request that may have to be said again.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let body = self.flight.iter().flat_map(|flight| &flight.body);
+        self.waiting_bytes + body.map(Bytes::len).sum::<usize>()
+    }
+
     /// Whether the server ends the TCP connection after its answer: another one is needed, and
     /// [`Self::reconnected`] to be called.
     #[must_use]

@@ -129,6 +129,12 @@ impl Entry {
 }
 
 impl Segment {
+    /// Whether it comes from another node, as far as clocks tell.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.arrived > self.ingested
+    }
+
     /// The stream's count of messages behind this segment: the next one's `first_seq`.
     #[must_use]
     pub fn end_seq(&self) -> u64 {

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 
+use super::binding::Witness;
 use super::certificates::CertificateError;
 use super::layer::Layer;
 use super::{TlsError, provider};
@@ -45,6 +46,14 @@ impl ClientTls {
         Self::of_versions(trust, &[&version::TLS12])
     }
 
+    /// TLS 1.3 alone, as nodes of one program speak among each other.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_tls13(trust: &Trust) -> Result<Self, CertificateError> {
+        Self::of_versions(trust, &[&version::TLS13])
+    }
+
     /// The same without sessions that go on: each handshake is a full one.
     #[must_use]
     pub fn without_resumption(&self) -> Self {
@@ -58,10 +67,18 @@ impl ClientTls {
     /// # Errors
     /// When `host` is neither.
     pub fn connect(&self, host: &str) -> Result<Layer, TlsError> {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| TlsError::Certificate(format!("'{host}' is no name of a host")))?;
-        Layer::client(Arc::clone(&self.config), name)
+        Layer::client(Arc::clone(&self.config), server_name(host)?)
+    }
+
+    /// The same with a [`Layer::binding`].
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_bound(&self, host: &str) -> Result<Layer, TlsError> {
+        let witness = Arc::new(Witness::default());
+        let mut config = ClientConfig::clone(&self.config);
+        config.key_log = Arc::clone(&witness) as _;
+        Ok(Layer::client(Arc::new(config), server_name(host)?)?.with_witness(witness))
     }
 
     fn of_versions(
@@ -75,6 +92,12 @@ impl ClientTls {
             .with_no_client_auth();
         Ok(Self { config: Arc::new(config) })
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| TlsError::Certificate(format!("'{host}' is no name of a host")))
 }
 
 fn roots(trust: &Trust) -> Result<RootCertStore, CertificateError> {

@@ -12,6 +12,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::binding::Witness;
 use super::buffers::SealBuffers;
 use super::{TlsError, direct};
 
@@ -49,6 +50,8 @@ pub struct Layer {
     peer_closed: bool,
     said_close: bool,
     failed: bool,
+    /// Of a connection that is bound to what is proven on it.
+    witness: Option<Arc<Witness>>,
 }
 
 enum Side {
@@ -104,7 +107,13 @@ impl Layer {
             peer_closed: false,
             said_close: false,
             failed: false,
+            witness: None,
         }
+    }
+
+    /// The same, looked on by who remembers what its two ends share.
+    pub(super) fn with_witness(self, witness: Arc<Witness>) -> Self {
+        Self { witness: Some(witness), ..self }
     }
 
     /// Takes all of `input` and appends the plaintext of each record that is complete to `plain`.
@@ -216,6 +225,14 @@ impl Layer {
     #[must_use]
     pub fn established(&self) -> Option<Established> {
         self.established
+    }
+
+    /// What only the two ends of this connection share (RFC 9266), once it is established; `None`
+    /// with TLS 1.2, and where nobody asked for it at its beginning.
+    #[must_use]
+    pub fn binding(&self) -> Option<[u8; 32]> {
+        self.established?;
+        self.witness.as_ref()?.binding()
     }
 
     /// Whether the peer said that it will send nothing more.

@@ -16,11 +16,13 @@
 //! 1.3, which nearly all clients agree on, are encrypted from the log into the very buffer that
 //! goes to the socket.
 
+mod binding;
 mod buffers;
 mod certificates;
 mod client;
 mod direct;
 mod layer;
+mod sentence;
 mod server;
 
 use rustls::{AlertDescription, Error};
@@ -30,6 +32,7 @@ pub use self::buffers::SealBuffers;
 pub use self::certificates::{CertificateError, CertificateFiles};
 pub use self::client::{ClientTls, Trust};
 pub use self::layer::{Established, Layer};
+pub use self::sentence::sentence;
 pub use self::server::{CertificateFacts, Read, Reloaded, ServerTls, Watch};
 
 /// Why a connection's TLS failed. The connection is to be closed after [`Layer::take_output`],
@@ -69,7 +72,7 @@ impl TlsError {
 
 impl From<Error> for TlsError {
     fn from(error: Error) -> Self {
-        let text = error.to_string();
+        let text = sentence(&error);
         match error {
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Incompatible(text),
             Error::AlertReceived(AlertDescription::HandshakeFailure) => Self::Incompatible(text),

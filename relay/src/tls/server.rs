@@ -12,6 +12,7 @@ use rustls::server::ServerSessionMemoryCache;
 use rustls::{ServerConfig, version};
 use sha2::{Digest, Sha256};
 
+use super::binding::Witness;
 use super::certificates::{CertificateError, CertificateFiles, Chooser, Pair, PairText};
 use super::layer::Layer;
 use super::{TlsError, provider};
@@ -101,32 +102,43 @@ impl ServerTls {
         Layer::server(config)
     }
 
+    /// The same with a [`Layer::binding`].
+    ///
+    /// # Errors
+    /// See [`Layer::server`].
+    pub fn accept_bound(&self) -> Result<Layer, TlsError> {
+        let witness = Arc::new(Witness::default());
+        let mut config = ServerConfig::clone(&self.current.read().config);
+        config.key_log = Arc::clone(&witness) as _;
+        Ok(Layer::server(Arc::new(config))?.with_witness(witness))
+    }
+
     /// What is in use, one for each pair of files, in order.
     #[must_use]
     pub fn facts(&self) -> Vec<CertificateFacts> {
         self.current.read().facts.clone()
     }
 
-    /// Reads and judges the files as they are now, at `now` since 1970. Nothing is used yet.
+    /// Reads the files as they are now, at `now` since 1970, and judges them if they are others
+    /// than those in use, which may have expired since: who does not change them is not kept from
+    /// changing something else. `None` when they are the same. Nothing is used yet.
     ///
     /// # Errors
     /// The first pair that cannot be used.
-    pub fn read(&self, now: Duration) -> Result<Read, CertificateError> {
+    pub fn read(&self, now: Duration) -> Result<Option<Read>, CertificateError> {
         let texts = read(&self.files)?;
+        if self.current.read().digest == digest(&texts) {
+            return Ok(None);
+        }
         let current = Current::new(&self.files, &texts, self.tickets, self.sessions, now)?;
-        Ok(Read { texts, current })
+        Ok(Some(Read { texts, current }))
     }
 
-    /// Uses what was read for new connections. Whether it is something else than before.
-    pub fn use_read(&self, read: Read) -> bool {
+    /// Uses what was read for new connections.
+    pub fn use_read(&self, read: Read) {
         let Read { texts, current } = read;
-        let mut before = self.current.write();
-        if before.digest == current.digest {
-            return false;
-        }
-        *before = current;
+        *self.current.write() = current;
         *self.used.lock() = Some(texts);
-        true
     }
 
     /// Looks at the files, and uses what is new in them once it was seen twice. `None` when there
@@ -188,10 +200,15 @@ impl Current {
         config.send_tls13_tickets = tickets;
         // Sessions do not outlive the certificates under which they began.
         config.session_storage = ServerSessionMemoryCache::new(sessions);
-        let mut digest = Sha256::new();
-        texts.iter().for_each(|text| text.add_to(&mut digest));
-        Ok(Self { config: Arc::new(config), facts, digest: digest.finalize().into() })
+        Ok(Self { config: Arc::new(config), facts, digest: digest(texts) })
     }
+}
+
+/// What files are the same by.
+fn digest(texts: &[PairText]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    texts.iter().for_each(|text| text.add_to(&mut digest));
+    digest.finalize().into()
 }
 
 fn read(files: &[CertificateFiles]) -> Result<Vec<PairText>, CertificateError> {

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 
 use super::*;
@@ -131,6 +133,66 @@ fn sessions_go_on_as_the_version_and_the_tickets_allow() {
 }
 
 #[test]
+fn both_ends_of_one_connection_are_bound_by_what_nobody_else_has() {
+    let dir = TempDir::new().unwrap();
+    let files = pair(dir.path(), "a", &["localhost"]);
+    let (server, _) = server(std::slice::from_ref(&files), 0);
+    let client = ClientTls::of_tls13(&trusting(&files)).unwrap();
+    let bound = |client: &ClientTls| {
+        let (server, client) = (server.accept_bound(), client.connect_bound("localhost"));
+        let arrived = [Vec::new(), Vec::new()];
+        let mut ends = Ends { server: server.unwrap(), client: client.unwrap(), arrived };
+        assert_eq!((ends.server.binding(), ends.client.binding()), (None, None));
+        ends.pass(700).unwrap();
+        (ends.server.binding(), ends.client.binding())
+    };
+    let (one, other) = (bound(&client), bound(&client));
+    assert!(one.0.is_some() && one.0 == one.1, "{one:?}");
+    assert!(other.0.is_some() && other.0 == other.1 && other != one, "{one:?} {other:?}");
+    let old = ClientTls::of_tls12(&trusting(&files)).unwrap();
+    assert_eq!(bound(&old), (None, None), "there is none with TLS 1.2");
+    let mut unbound = Ends::new(&server, &client, "localhost");
+    unbound.pass(700).unwrap();
+    assert_eq!(unbound.server.binding(), None, "nor where nobody asked for it");
+}
+
+/// What we export ourselves is what rustls exports where it does (RFC 9266).
+#[test]
+fn the_binding_is_the_one_that_others_find() {
+    let dir = TempDir::new().unwrap();
+    let files = pair(dir.path(), "a", &["localhost"]);
+    let (server, _) = server(std::slice::from_ref(&files), 0);
+    for name in ["TLS13_AES_128_GCM_SHA256", "TLS13_AES_256_GCM_SHA384"] {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| format!("{:?}", suite.suite()) == name);
+        let mut roots = rustls::RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_file(&files.certificate).unwrap();
+        roots.add(certificate).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let host = "localhost".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(config.into(), host).unwrap();
+        let mut server = server.accept_bound().unwrap();
+        while client.is_handshaking() || client.wants_write() {
+            let mut up = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut up).unwrap();
+            }
+            server.receive(&up, &mut Vec::new()).unwrap();
+            let down = server.take_output().unwrap_or_default();
+            client.read_tls(&mut &down[..]).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        let label = b"EXPORTER-Channel-Binding";
+        let found = client.export_keying_material([0; 32], label, Some(&[])).unwrap();
+        assert_eq!(server.binding(), Some(found), "{name}");
+    }
+}
+
+#[test]
 fn a_certificate_is_chosen_by_name_and_the_first_is_for_the_rest() {
     let dir = TempDir::new().unwrap();
     let first = pair(dir.path(), "first", &["one.test", "127.0.0.1"]);
@@ -247,11 +309,14 @@ fn a_reload_uses_new_files_at_once_and_is_not_repeated() {
     let files = pair(dir.path(), "a", &["one.test"]);
     let (server, mut watch) = server(std::slice::from_ref(&files), 0);
     let name = || server.facts().first().map(|facts| facts.name.clone()).unwrap();
-    assert!(!server.use_read(server.read(now()).unwrap()), "nothing is new");
+    assert!(server.read(now()).unwrap().is_none(), "nothing is new");
+    // Those in use may expire meanwhile.
+    let late = now() + Duration::from_secs(100 * 366 * 24 * 3_600);
+    assert!(server.read(late).unwrap().is_none());
     pair(dir.path(), "a", &["two.test"]);
-    let read = server.read(now()).unwrap();
+    let read = server.read(now()).unwrap().expect("they are others");
     assert_eq!(name(), "one.test", "it is only read");
-    assert!(server.use_read(read));
+    server.use_read(read);
     assert_eq!(name(), "two.test");
     let mut look = || server.look(&mut watch, now());
     assert_eq!((look(), look()), (None, None), "who watches has nothing to tell");
@@ -291,4 +356,33 @@ fn new_files_are_used_once_they_were_seen_twice_and_bad_ones_never() {
     assert_eq!(look(), None);
     let facts = server.facts();
     assert!(facts[0].expires > now());
+}
+
+#[test]
+fn a_certificate_that_is_not_accepted_is_refused_in_a_sentence() {
+    let dir = TempDir::new().unwrap();
+    let check = |params: CertificateParams, trusted: bool, name: &str, expected: &str| {
+        let files = written(dir.path(), "judged", params);
+        let (server, _) = server(std::slice::from_ref(&files), 0);
+        let mut other = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        other.distinguished_name.push(rcgen::DnType::CommonName, "other");
+        let other = written(dir.path(), "other", other);
+        let client = ClientTls::new(&trusting(if trusted { &files } else { &other })).unwrap();
+        let mut ends = Ends::new(&server, &client, name);
+        let error = ends.pass(usize::MAX).unwrap_err();
+        let expected = format!("the peer's certificate is not acceptable: {expected}");
+        assert_eq!(error.to_string(), expected);
+        // The other side is told by an alert.
+        let alert = ends.client.take_output().unwrap();
+        let error = ends.server.receive(&alert, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("the peer ended TLS with an alert: "), "{error}");
+        assert!(!error.contains("received fatal"), "{error}");
+    };
+    let params = || CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut authority = params();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let why = "it is that of an authority (basicConstraints CA:TRUE), not of a server";
+    check(authority, true, "localhost", why);
+    check(params(), false, "localhost", "it is issued by nobody who is trusted here");
+    check(params(), true, "a.test", "it is not for a.test; its names: localhost");
 }

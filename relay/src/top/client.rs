@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::figures::{Answer, Link, List, Node, Stream};
+use super::figures::{Absent, Answer, Link, List, Node, Stream};
 use crate::config::Top;
 
 /// An answer that takes longer is none.
@@ -28,6 +28,8 @@ pub(super) struct Client {
     port: u16,
     authority: HeaderValue,
     bearer: Option<HeaderValue>,
+    /// All nodes are asked for.
+    cluster: bool,
 }
 
 #[derive(serde::Deserialize)]
@@ -65,6 +67,7 @@ impl Client {
             port: authority.port_u16().unwrap_or(8935),
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong())?,
             bearer: bearer.transpose()?,
+            cluster: options.cluster,
         })
     }
 
@@ -77,14 +80,29 @@ impl Client {
     }
 
     async fn lists(&self) -> Result<Answer, String> {
-        let nodes: List<serde_json::Value> = self.get("/api/v1/nodes").await?;
-        let streams: List<Stream> = self.get("/api/v1/streams?limit=1000").await?;
-        let links: List<Link> = self.get("/api/v1/links").await?;
+        let of = u8::from(self.cluster);
+        let nodes: List<serde_json::Value> =
+            self.get(&format!("/api/v1/nodes?cluster={of}")).await?;
+        let streams: List<Stream> =
+            self.get(&format!("/api/v1/streams?cluster={of}&limit=1000")).await?;
+        let links: List<Link> = self.get(&format!("/api/v1/links?cluster={of}")).await?;
+        let mut absent: Vec<Absent> = nodes.absent;
+        absent.extend(streams.absent.into_iter().chain(links.absent));
+        absent.sort_by(|a, b| a.node.cmp(&b.node));
+        absent.dedup_by(|a, b| a.node == b.node);
         let (known, more) = (nodes.items.len(), streams.next.is_some());
-        // Of other nodes less is known than is shown of the one that answers.
+        // Of nodes that do not answer, or were not asked, less is known than is shown.
         let whole = |node| serde_json::from_value::<Node>(node).ok();
         let nodes = nodes.items.into_iter().filter_map(whole).collect();
-        Ok(Answer { nodes, known, streams: streams.items, links: links.items, more })
+        Ok(Answer {
+            nodes,
+            known,
+            streams: streams.items,
+            links: links.items,
+            more,
+            cluster: self.cluster,
+            absent: absent.into_iter().map(|absent| absent.node).collect(),
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {

@@ -9,6 +9,14 @@ use serde::Deserialize;
 pub(super) struct List<T> {
     pub(super) items: Vec<T>,
     pub(super) next: Option<String>,
+    #[serde(default)]
+    pub(super) absent: Vec<Absent>,
+}
+
+/// A node whose part of a list is missing.
+#[derive(Debug, Deserialize)]
+pub(super) struct Absent {
+    pub(super) node: String,
 }
 
 /// One row of `/api/v1/nodes`.
@@ -85,6 +93,10 @@ pub(super) struct Answer {
     pub(super) links: Vec<Link>,
     /// There are more streams than were asked for.
     pub(super) more: bool,
+    /// It is of all nodes.
+    pub(super) cluster: bool,
+    /// Nodes that did not answer.
+    pub(super) absent: Vec<String>,
 }
 
 /// The newest answer, and the one before.
@@ -121,8 +133,15 @@ impl Figures {
         self.now
             .nodes
             .iter()
-            .map(|node| per_second(total(self.then(node)?), total(node), self.passed()?))
-            .sum()
+            .filter_map(|node| self.rate_of(node, total))
+            .reduce(u64::saturating_add)
+    }
+
+    /// The same of one node, by its own clock.
+    pub(super) fn rate_of(&self, node: &Node, total: fn(&Node) -> u64) -> Option<u64> {
+        let then = self.then(node)?;
+        let passed = node.read_unix_ms.checked_sub(then.read_unix_ms)?;
+        per_second(total(then), total(node), passed)
     }
 
     /// Bits a second sent to players of a stream.
@@ -132,17 +151,16 @@ impl Figures {
         per_second(then.bytes_out, stream.bytes_out, self.passed()?)
     }
 
-    /// How busy each core of the node that answers was, in percent.
-    pub(super) fn busy(&self) -> Vec<Option<u64>> {
-        let Some(own) = self.own() else { return Vec::new() };
-        let then = self.then(own);
+    /// How busy each core of a node was, in percent.
+    pub(super) fn busy(&self, node: &Node) -> Vec<Option<u64>> {
+        let then = self.then(node);
         let percent = |(number, core): (usize, &Core)| {
             let then = then?.cores.get(number)?;
             let busy = core.busy_ms.checked_sub(then.busy_ms)?;
             let waited = core.wait_ms.checked_sub(then.wait_ms)?;
             busy.saturating_mul(100).checked_div(busy + waited)
         };
-        own.cores.iter().enumerate().map(percent).collect()
+        node.cores.iter().enumerate().map(percent).collect()
     }
 
     /// The same node as it was before, unless it was started anew since.

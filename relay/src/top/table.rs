@@ -51,9 +51,6 @@ pub(super) struct Table {
     first: usize,
 }
 
-/// Lines above the streams and below them.
-const OTHER_LINES: usize = 7;
-
 /// Columns besides the name: heading, width, whether numbers.
 const COLUMNS: [(&str, usize, bool); 7] = [
     ("STATE", 8, false),
@@ -88,7 +85,7 @@ impl Table {
     /// The whole screen.
     pub(super) fn lines(&self, figures: &Figures, width: usize, height: usize) -> Vec<Line> {
         let mut lines = self.head(figures, width);
-        let room = height.saturating_sub(OTHER_LINES);
+        let room = height.saturating_sub(lines.len() + 1);
         let streams = self.sorted(figures);
         let first = self.first.min(streams.len().saturating_sub(1));
         let shown = streams.iter().skip(first).take(room);
@@ -133,9 +130,15 @@ impl Table {
         let nodes = &figures.now().nodes;
         let sum = |number: fn(&Node) -> u64| nodes.iter().map(number).sum::<u64>();
         let links = &figures.now().links;
+        // A stream that is on several nodes is one.
+        let there = figures.streams().iter().filter(|stream| stream.state != "waiting").count();
+        let streams = match figures.now().cluster {
+            true => format!("{there}{}", if figures.now().more { "+" } else { "" }),
+            false => sum(|node| node.streams).to_string(),
+        };
         let mut counts = format!(
             "{} streams, {} publishing, {} players, {} connections, in {}, out {}",
-            sum(|node| node.streams),
+            streams,
             sum(|node| node.publishers),
             sum(|node| node.players),
             sum(|node| node.connections),
@@ -149,8 +152,17 @@ impl Table {
             counts.push_str(&format!(", {known} nodes, links {fed} in {feeding} out"));
         }
         lines.push(plain(counts));
-        lines.push(plain(format!("busy {}", cores(&figures.busy()))));
-        let lost = figures.own().map(losses).unwrap_or_default();
+        if figures.now().cluster {
+            lines.extend(nodes.iter().map(|node| plain(self::node(figures, node))));
+        } else {
+            let busy = figures.own().map(|own| figures.busy(own)).unwrap_or_default();
+            lines.push(plain(format!("busy {}", cores(&busy))));
+        }
+        let lost = losses(nodes);
+        if !figures.now().absent.is_empty() {
+            let text = format!("no answer from {}", shown(&figures.now().absent.join(", ")));
+            lines.push(Line { kind: Kind::Trouble, text });
+        }
         lines.push(match (&self.trouble, lost.is_empty()) {
             (Some(trouble), _) => Line { kind: Kind::Trouble, text: shown(trouble) },
             (None, true) => soft("nothing lost, nobody refused".to_owned()),
@@ -255,20 +267,36 @@ fn soft(text: String) -> Line {
     Line { kind: Kind::Soft, text }
 }
 
+/// One node of a cluster.
+fn node(figures: &Figures, node: &Node) -> String {
+    format!(
+        "{:<20} {:>6} players, out {:>13}, busy {}",
+        fit(&format!("{} {}", shown(&node.node), shown(&node.state)), 20),
+        node.players,
+        rate(figures.rate_of(node, |node| node.egress_bytes)),
+        cores(&figures.busy(node))
+    )
+}
+
 /// What was lost and refused, by reason, the most first.
-fn losses(node: &Node) -> String {
-    let part = |what: &str, counts: &BTreeMap<String, u64>| {
+fn losses(nodes: &[Node]) -> String {
+    let part = |what: &str, of: fn(&Node) -> &BTreeMap<String, u64>| {
+        let mut counts: BTreeMap<&String, u64> = BTreeMap::new();
+        for (why, count) in nodes.iter().flat_map(of) {
+            let sum = counts.entry(why).or_default();
+            *sum = sum.saturating_add(*count);
+        }
         let mut counts: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).collect();
-        counts.sort_by_key(|(why, count)| (Reverse(**count), (*why).clone()));
+        counts.sort_by_key(|(why, count)| (Reverse(**count), (**why).clone()));
         let counts: Vec<_> =
             counts.iter().take(3).map(|(why, count)| format!("{count} {}", shown(why))).collect();
         (!counts.is_empty()).then(|| format!("{what}: {}", counts.join(", ")))
     };
     let parts = [
-        part("players lost", &node.players_dropped),
-        part("jumps", &node.player_jumps),
-        part("messages dropped", &node.messages_dropped),
-        part("refused", &node.refused),
+        part("players lost", |node| &node.players_dropped),
+        part("jumps", |node| &node.player_jumps),
+        part("messages dropped", |node| &node.messages_dropped),
+        part("refused", |node| &node.refused),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -37,7 +37,33 @@ fn answer(node: Value, streams: Vec<Value>) -> Answer {
         known: 1,
         links: Vec::new(),
         more: false,
+        cluster: false,
+        absent: Vec::new(),
     }
+}
+
+#[test]
+fn a_cluster_has_a_line_for_each_node_and_says_who_is_missing() {
+    let at = |now: u64, bytes: u64| {
+        let one = |name: &str, own: bool, players: u64| {
+            let mut node = node(now, bytes, 100 + now, 100);
+            (node["node"], node["own"], node["players"]) =
+                (name.into(), own.into(), players.into());
+            serde_json::from_value(node).unwrap()
+        };
+        let answer = answer(node(now, 0, 0, 0), vec![stream("a", 6, bytes)]);
+        let nodes = vec![one("studio", true, 3), one("edge", false, 3)];
+        Answer { nodes, known: 3, cluster: true, absent: vec!["gone".to_owned()], ..answer }
+    };
+    let mut figures = Figures::new(at(10, 0));
+    figures.take(at(12, 1_000_000));
+    let lines = Table::default().lines(&figures, 120, 12);
+    let lines = texts(&lines);
+    assert!(lines[1].starts_with("1 streams, 2 publishing, 6 players"), "{lines:#?}");
+    assert!(lines[1].contains("3 nodes"), "{lines:#?}");
+    assert!(lines[2].starts_with("studio running            3 players, out"), "{lines:#?}");
+    assert!(lines[3].starts_with("edge running"), "{lines:#?}");
+    assert_eq!(lines[4], "no answer from gone", "{lines:#?}");
 }
 
 /// Two answers, two seconds apart.
@@ -141,7 +167,7 @@ fn a_node_that_was_started_anew_has_no_rates_until_it_was_asked_twice() {
     new["started_unix_ms"] = 12_500.into();
     figures.take(answer(new, vec![stream("a", 1, 0)]));
     assert_eq!(figures.rate(|node| node.egress_bytes), None);
-    assert_eq!(figures.busy(), [None, None]);
+    assert_eq!(figures.busy(figures.own().unwrap()), [None, None]);
     let lines = Table::default().lines(&figures, 120, 12);
     assert!(lines[1].text.ends_with("in -, out -"), "{:?}", lines[1]);
 }

@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Worker;
+use super::clock::in_seconds;
 use super::connection::{Closing, Connection};
 use super::dump;
 use super::labels::{
     CloseReason, HandshakeResult, PlayerDropReason, RefuseReason, Role, TlsResult, Transport,
 };
 use super::report::ConnectionId;
+use super::secure::Secured;
 use super::settings::Speaks;
 use crate::reactor::{ConnectionKey, ListenerKey, Operation};
 
@@ -134,6 +136,7 @@ impl Worker {
         self.cells.refused.at(RefuseReason::Files).increment();
         tracing::error!(%error, "accepting failed and is tried again in a second; raise the limit of open files");
         self.sweep.accept_later(listener, now);
+        self.show_failed_accepts();
     }
 
     /// Moves a connection to the role that its publishes and plays give it.
@@ -225,18 +228,25 @@ impl Worker {
         let dropped = (was_player || dropped > 0).then_some(dropped);
         self.count_close(connection, role, reason);
         let stream = connection.stream_name.as_deref().unwrap_or("-");
-        let refusal = || connection.speech.refusal().filter(|_| reason == CloseReason::Refused);
-        let detail = detail.map(ToString::to_string).or_else(|| refusal().map(str::to_owned));
+        // What became of the socket behind a last word matters less than that word.
+        let why = match reason {
+            CloseReason::Refused => connection.speech.refusal(),
+            CloseReason::Tls | CloseReason::Fault => {
+                connection.tls.as_deref().and_then(Secured::failure)
+            }
+            _ => connection.ending.as_deref(),
+        };
+        let detail = why.map(str::to_owned).or_else(|| detail.map(ToString::to_string));
         let open = now.saturating_sub(connection.since);
         tracing::info!(
             id = %connection.id,
             peer = %connection.peer,
             role = connection.purpose.label(),
+            transport = connection.transport().label(),
             stream,
             reason = reason.label(),
             detail,
-            seconds = Duration::from_millis(u64::try_from(open.as_millis()).unwrap_or(u64::MAX))
-                .as_secs_f64(),
+            seconds = in_seconds(open),
             bytes_in = connection.bytes_in,
             bytes_out = connection.bytes_out,
             lag_ms,
@@ -289,9 +299,10 @@ impl Worker {
                 CloseReason::Slow => PlayerDropReason::Slow,
                 CloseReason::Limit => PlayerDropReason::Limit,
                 CloseReason::Drain => PlayerDropReason::Drain,
-                CloseReason::Error | CloseReason::Protocol | CloseReason::Fault => {
-                    PlayerDropReason::Error
-                }
+                CloseReason::Error
+                | CloseReason::Protocol
+                | CloseReason::Tls
+                | CloseReason::Fault => PlayerDropReason::Error,
                 _ => return,
             };
             self.cells.players_dropped.at(dropped).increment();
@@ -309,8 +320,11 @@ impl Worker {
             return;
         }
         if connection.speech.wants_close() {
-            let by_client = connection.speech.refusal().is_none();
-            let reason = if by_client { CloseReason::Client } else { CloseReason::Refused };
+            let reason = match connection.speech.refusal() {
+                None => CloseReason::Client,
+                Some(_) if connection.challenged => CloseReason::Challenge,
+                Some(_) => CloseReason::Refused,
+            };
             self.close_soon(connection, reason, now);
         }
         connection.asked_since = if connection.speech.is_waiting() {
@@ -370,6 +384,8 @@ impl Worker {
         }
         let reason = match (&connection.closing, &error) {
             (Some(closing), _) => closing.reason,
+            // It could have asked for something else, and went.
+            (None, _) if connection.speech.refusal().is_some() => CloseReason::Refused,
             (None, Some(error)) => failure(error),
             (None, None) if connection.said_goodbye => CloseReason::Client,
             (None, None) => CloseReason::Eof,

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::hook_answers::HookRefusal;
 use super::hooks::HookStep;
 use super::labels::RefuseReason;
+use super::settings::Challenges;
 use crate::access::{
     Action, ConnectJudgement, Connecting, Grant, Guesser, Inquiry, Judgement, Question, Reason,
     claimed_user,
@@ -90,6 +91,7 @@ impl Worker {
             stands_for_many: self.settings.stands_for_many(peer),
             unix: self.unix(now),
             chance: self.random.u64(..),
+            any_node: self.settings.challenges == Challenges::AnyNode,
             is_guessing: self.shared.is_guessing(guesser, now, &self.limits),
         };
         let judge = |answered: &mut _| settings.publish.judge_connect(&connecting, answered);
@@ -98,14 +100,19 @@ impl Worker {
                 connection.login = login.map(Box::new);
                 return None;
             }
-            ConnectJudgement::Challenged(question) => question,
+            ConnectJudgement::Challenged(question) => {
+                connection.challenged = true;
+                question
+            }
             ConnectJudgement::Refused(reason, description) => {
                 if reason.is_wrong_secret() {
                     self.shared.count_guess(guesser, now, &self.limits);
                 }
                 let reason = RefuseReason::from(reason);
                 self.cells.refused.at(reason).increment();
-                tracing::warn!(id = %connection.id, %peer, reason = reason.label(), "connect refused");
+                let (id, reason) = (connection.id, reason.label());
+                let user = shown_user(&query);
+                tracing::warn!(%id, peer = %connection.peer, app, user, reason, "connect refused");
                 description
             }
         };
@@ -245,21 +252,20 @@ impl Worker {
                     PlayRefusalCode::Forbidden
                 };
                 let refusal = PlayRefusal { code, description };
-                self.cells.refused.at(counted).increment();
-                tracing::debug!(
-                    id = %connection.id,
-                    peer = %connection.peer,
-                    stream = connection.stream_name.as_deref().unwrap_or("-"),
-                    reason = counted.label(),
-                    "play refused"
-                );
-                connection.permit = None;
-                self.hook_ended(connection, message_stream);
-                connection.speech.reject_play(message_stream, &refusal);
+                self.reject_play(connection, message_stream, counted, &refusal);
             }
         }
     }
 }
+
+/// The user that a client says it is, as far as a line has room for it.
+fn shown_user(query: &str) -> &str {
+    let user = claimed_user(query);
+    user.char_indices().nth(SHOWN_USER_CHARS).map_or(user, |(end, _)| &user[..end])
+}
+
+/// Longest name of a user in a line of the log; those of the files of users are no longer.
+const SHOWN_USER_CHARS: usize = 64;
 
 impl From<Reason> for RefuseReason {
     fn from(reason: Reason) -> Self {
@@ -271,7 +277,12 @@ impl From<Reason> for RefuseReason {
             Reason::NoToken | Reason::UnknownKey | Reason::WrongToken => Self::Token,
             Reason::NoPassword | Reason::WrongPassword => Self::Password,
             Reason::Unavailable => Self::Unavailable,
-            Reason::User | Reason::Scope => Self::Scope,
+            Reason::User => Self::User,
+            Reason::Scope => Self::Scope,
+            Reason::OtherAddress => Self::SignedAddress,
+            Reason::Issuer => Self::TokenIssuer,
+            Reason::Audience => Self::TokenAudience,
+            Reason::Undated => Self::TokenTimes,
             Reason::Expired | Reason::Early => Self::Expired,
             Reason::Guessing => Self::Guessing,
         }

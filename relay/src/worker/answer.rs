@@ -13,6 +13,7 @@ use super::report::{
 };
 use super::settings::Settings;
 use super::{Ending, Worker};
+use crate::stream;
 use crate::wire::amf0::Amf0Reader;
 use crate::wire::needs::Need;
 
@@ -148,8 +149,12 @@ impl Worker {
                 client: connection.client().to_owned(),
             })
         });
+        // In its grace it is where it came from last.
+        let newest = entry.log.and_then(|log| self.hub.log(log)).and_then(stream::Log::newest);
+        let was_fed = publisher.is_none() && newest.is_some_and(stream::Segment::is_remote);
+        let is_remote = was_fed || self.links.is_fed(entry);
         Some(StreamHome {
-            source: if self.links.is_fed(entry) { Source::Remote } else { Source::Local },
+            source: if is_remote { Source::Remote } else { Source::Local },
             epoch: *epoch,
             state: if publisher.is_some() { StreamState::Live } else { StreamState::Grace },
             publisher: holder,

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::labels::{
     CloseReason, DialResult, DrainRole, DrainWay, DropReason, Full, HandshakeResult, HookName, Hop,
-    JoinSource, JumpReason, Label, LimitUse, LinkRefusal, LinkWay, MemoryKind, MessageKind,
-    PlayerDropReason, RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
+    JoinSource, JumpReason, Label, LimitUse, LinkRefusal, LinkWay, LinkZone, MemoryKind,
+    MessageKind, PlayerDropReason, RefuseReason, Role, Source, StreamNeed, TlsResult, Transport,
 };
 
 /// Everything one worker counts. Times are in nanoseconds, sizes in bytes.
@@ -88,7 +88,7 @@ pub struct Cells {
     /// Streams on them (gauge).
     pub link_streams: Family<LinkWay, { LinkWay::COUNT }>,
     /// Bytes on them.
-    pub link_bytes: Family<LinkWay, { LinkWay::COUNT }>,
+    pub link_bytes: Family<(LinkWay, LinkZone), { LinkWay::COUNT * LinkZone::COUNT }>,
     /// Nodes that are known, this one not counted (gauge).
     pub nodes: Cell64,
     /// Sources of streams that this node took up from others.
@@ -147,6 +147,8 @@ pub struct Cells {
     /// How much of a limit is used, as far as this worker knows (gauge). What is the node's as a
     /// whole is set by one worker, or is the sum or the largest of all.
     pub limit_used: Family<LimitUse, { LimitUse::COUNT }>,
+    /// Listeners on which accepting failed and is tried again a moment later (gauge).
+    pub accepts_failed: Cell64,
     /// 1 while the node is not ready for players, by the limit that is why (gauge).
     pub full: Family<Full, { Full::COUNT }>,
     /// Players that found no room and were told where there is some.
@@ -219,6 +221,9 @@ impl Cell64 {
 
     /// Adds `amount`, wrapping at 2^64. Only the owning worker may call this.
     pub fn add(&self, amount: u64) {
+        if cfg!(feature = "uncounted") {
+            return;
+        }
         self.set(self.get().wrapping_add(amount));
     }
 
@@ -297,6 +302,9 @@ impl<const BASE_NS: u64, const N: usize> CellHistogram<BASE_NS, N> {
     /// Counts the same duration `times` times, for the messages of one segment. Only the owning
     /// worker may call this.
     pub fn observe_many(&self, duration: Duration, times: u64) {
+        if cfg!(feature = "uncounted") {
+            return;
+        }
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[Self::bucket(nanos)].add(times);
         self.sum_ns.add(nanos.saturating_mul(times));

@@ -39,17 +39,22 @@ impl Worker {
             (OutsideKind::Push, Some(publisher)) => marks(publisher.client()),
             (OutsideKind::Push, None) => "",
         };
-        if others.split(',').filter(|mark| !mark.is_empty()).count() >= MARKS_MAX {
+        // What others say is passed on only where it is what relays say.
+        let others: Vec<_> = others.split(',').filter(|mark| is_mark(mark)).collect();
+        if others.len() >= MARKS_MAX {
             return None;
         }
-        let comma = if others.is_empty() { "" } else { "," };
-        Some(format!("{MARKS}{own}{comma}{others}"))
+        let all: Vec<_> = std::iter::once(own).chain(others).collect();
+        Some(format!("{MARKS}{}", all.join(",")))
     }
 
     /// The relays behind a player, if it is one itself.
     pub(super) fn marks_of(connection: &Connection) -> Option<Box<str>> {
         let client = connection.speech.client()?;
-        Some(marks(&client.flash_ver)).filter(|marks| !marks.is_empty()).map(Into::into)
+        let all: Vec<_> =
+            marks(&client.flash_ver).split(',').filter(|mark| is_mark(mark)).collect();
+        let few = all.get(..MARKS_MAX.min(all.len())).unwrap_or_default();
+        (!few.is_empty()).then(|| few.join(",").into())
     }
 
     /// Whether a client that connects is this node or its cluster, perhaps by others.
@@ -101,9 +106,28 @@ fn marks(flash_ver: &str) -> &str {
     marks.split(end).next().unwrap_or_default()
 }
 
+/// Whether this has the form of a mark: sixteen hexadecimal digits.
+fn is_mark(mark: &str) -> bool {
+    mark.len() == 16 && mark.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_relays_say_is_a_mark() {
+        for (mark, expected) in [
+            ("00000000000000a1", true),
+            ("ffffffffffffffff", true),
+            ("", false),
+            ("0a1b", false),
+            ("00000000000000a10", false),
+            ("00000000000000g1", false),
+        ] {
+            assert_eq!(is_mark(mark), expected, "{mark:?}");
+        }
+    }
 
     #[test]
     fn marks_are_found_in_the_name_of_a_program() {

@@ -110,10 +110,20 @@ impl Client {
         }
     }
 
-    /// What a server wrote, without the secrets that it may have repeated.
+    /// What a server wrote, without the secrets that it may have repeated, and without the salt and
+    /// challenge of a password that it asked for.
     pub(super) fn hide(&self, text: &str) -> String {
+        let text = text.find(ASKS).map_or(text, |at| &text[..at + ASKS.len()]);
         let hidden = |text: String, secret: &String| text.replace(secret.as_str(), "***");
         self.secrets.iter().fold(text.to_owned(), hidden)
+    }
+
+    /// A server sends us there: what stands behind the first segment of the application is nobody
+    /// else's business either, though the server may say it in words.
+    pub(super) fn hide_way(&mut self, tc_url: &str) {
+        let rest = tc_url.split_once("://").map_or(tc_url, |(_, rest)| rest);
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        self.secrets.extend(secrets("", path));
     }
 
     /// Says goodbye to the server. Nothing more is to be said.
@@ -205,11 +215,14 @@ impl Client {
 
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
-        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.waiting_bytes());
+        let waiting = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held_bytes());
         let held = self.held.as_ref().map_or(0, |message| message.payload_bytes());
         size_of::<Self>() + waiting + held + self.unread.capacity()
     }
 }
+
+/// What a server writes before a salt and a challenge (Adobe's and Limelight's authentication).
+const ASKS: &str = "reason=needauth";
 
 /// What nobody else is to read of a stream's name on another server, and of the application there:
 /// the whole of it, and its parts.

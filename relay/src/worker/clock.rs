@@ -28,3 +28,27 @@ impl Clock {
         unix.saturating_sub(self.now())
     }
 }
+
+/// Seconds as lines of the log and answers of the API show them, to the millisecond: those of
+/// [`Duration::as_secs_f64`] have digits of no meaning behind them, as in 1.9609999999999999.
+#[must_use]
+pub fn in_seconds(time: Duration) -> f64 {
+    let milliseconds = u32::try_from(time.as_millis()).map(f64::from);
+    milliseconds.map_or_else(|_| time.as_secs_f64().floor(), |count| count / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_shown_to_the_millisecond() {
+        for milliseconds in 0..20_000_u64 {
+            let shown = in_seconds(Duration::from_millis(milliseconds) + Duration::from_nanos(7));
+            let digits = format!("{shown}").split('.').nth(1).map_or(0, str::len);
+            assert!(digits <= 3, "{shown}");
+        }
+        assert_eq!(in_seconds(Duration::from_millis(1_961)), 1.961);
+        assert_eq!(in_seconds(Duration::from_secs(10_000_000)), 1e7);
+    }
+}

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::access::Permit;
 use super::hooks::Hooked;
 use super::ingest::Ingest;
-use super::labels::{CloseReason, Role, Transport};
+use super::labels::{CloseReason, Hop, JoinSource, Role, Transport};
 use super::report::ConnectionId;
 use super::secure::Secured;
 use super::settings::Speaks;
@@ -95,6 +95,10 @@ pub(super) struct Connection {
     pub(super) handshake_counted: bool,
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
+    /// Why it is ended, for the log.
+    pub(super) ending: Option<String>,
+    /// It was asked for user and password by a refusal, and is to come again.
+    pub(super) challenged: bool,
     /// What its first stream asks for was held against what it announced.
     pub(super) needs_judged: bool,
     /// What its applications' hooks have to do with it; `None` when they have none.
@@ -134,8 +138,8 @@ pub(super) enum What {
     Media {
         play: PlayNumber,
         /// When the oldest message in it was complete at ingest, if the play had everything before
-        /// that.
-        ingested: Option<Duration>,
+        /// that, and where that was.
+        ingested: Option<(Duration, Hop)>,
     },
 }
 
@@ -180,8 +184,8 @@ pub(super) struct Play {
     pub(super) asked: Duration,
     /// Whether it was sent its first media.
     pub(super) started: bool,
-    /// Whether a key frame was there when it asked.
-    pub(super) warm: bool,
+    /// What was there when it asked.
+    pub(super) found: JoinSource,
     /// It is a push to another server.
     pub(super) push: bool,
     /// It is to end, or be asked to, before the next key frame.
@@ -258,6 +262,8 @@ impl Connection {
             receiving: true,
             ended: false,
             said_goodbye: false,
+            ending: None,
+            challenged: false,
             needs_judged: false,
             asked_since: None,
             hooked: None,

@@ -31,13 +31,22 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// What ended a session, in words, and for a fault of its chunks the bytes that were `next`.
+/// What ended a session, in words, and for a fault of its chunks the bytes that were `next`. Text in
+/// them may be the rest of a command, and so of a key: but for the first byte it is left out.
 pub(super) fn describe(error: &SessionError, next: &[u8]) -> String {
     if error.reason() == "chunk" && !next.is_empty() {
-        format!("{error}; next came {}", Hex(&next[..next.len().min(HEADER_BYTES)]))
+        format!("{error}; next came {}", without_text(next))
     } else {
         error.to_string()
     }
+}
+
+fn without_text(next: &[u8]) -> String {
+    let shown = next.iter().take(HEADER_BYTES).enumerate().map(|(place, byte)| {
+        let is_text = byte.is_ascii_graphic() || *byte == b' ';
+        if place > 0 && is_text { "..".to_owned() } else { format!("{byte:02X}") }
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 /// Keeps the first bytes of a connection, if anybody wants to see them; not those of requests of
@@ -64,5 +73,17 @@ pub(super) fn log_opening(connection: &Connection) {
     if connection.purpose == Role::Pending && !connection.opening.is_empty() {
         let bytes = Hex(&connection.opening);
         tracing::debug!(id = %connection.id, %bytes, "the connection began with");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_came_next_no_text_is_shown_but_a_single_byte() {
+        assert_eq!(without_text(b"\xa1\x00\x00\x10\xab\xcd"), "A1 00 00 10 AB CD");
+        assert_eq!(without_text(b"Cret-key\x00\x09"), "43 .. .. .. .. .. .. .. 00 09");
+        assert_eq!(without_text(&[7; 40]).split(' ').count(), HEADER_BYTES);
     }
 }

@@ -19,6 +19,7 @@ use super::connection::Connection;
 use super::labels::{DrainRole, DrainWay, RefuseReason, Transport};
 use super::mail::Refusal;
 use super::play::failed;
+use super::publish::app_of;
 use crate::session::{PublishRefusal, PublishRefusalCode, Redirect, StreamRequest};
 use crate::wire::stream_name::StreamAddress;
 
@@ -30,7 +31,7 @@ impl Worker {
             return None;
         }
         let near = self.links.siblings.with_room();
-        let near = near.filter_map(|doors| place_for(connection.transport(), doors));
+        let near = near.filter_map(|doors| place_for(way(connection), doors));
         let near: Vec<String> = near.collect();
         let to = match (self.random.choice(&near), connection.speech.is_flv()) {
             (Some(base), true) => at_http(base, connection, &asked),
@@ -59,14 +60,15 @@ impl Worker {
     /// The URL by which a client of RTMP that is connected reaches another node of the cluster, by
     /// the transport that it speaks; `None` when no node says such a one.
     pub(super) fn sibling_url(&mut self, connection: &Connection) -> Option<String> {
-        let base = self.sibling(connection.transport())?;
+        let base = self.sibling(connection)?;
         tc_url(&base, connection)
     }
 
     /// The place of another node of the cluster for clients that speak so.
-    fn sibling(&mut self, transport: Transport) -> Option<String> {
-        let pick = self.random.usize(..);
-        place_for(transport, self.links.siblings.one(pick)?)
+    fn sibling(&mut self, connection: &Connection) -> Option<String> {
+        let there = self.links.siblings.all();
+        let places: Vec<_> = there.filter_map(|doors| place_for(way(connection), doors)).collect();
+        self.random.choice(&places).cloned()
     }
 
     /// A player came while the node drains.
@@ -75,21 +77,21 @@ impl Worker {
         connection: &mut Connection,
         request: &StreamRequest,
     ) {
-        self.cells.refused.at(RefuseReason::Draining).increment();
+        let (message_stream, reason) = (request.message_stream, RefuseReason::Draining);
         let refusal = failed(DRAINING);
-        let base = self.sibling(connection.transport());
+        let base = self.sibling(connection);
         let to = base.and_then(|base| {
             if connection.speech.is_flv() {
-                at_http(&base, connection, &request.address)
+                at_http(&base, connection, &as_asked(request))
             } else {
-                at_rtmp(&base, connection, &request.address)
+                at_rtmp(&base, connection, &as_asked(request))
             }
         });
         let Some(to) = to else {
-            return connection.speech.reject_play(request.message_stream, &refusal);
+            return self.reject_play(connection, message_stream, reason, &refusal);
         };
         self.cells.drained.at((DrainRole::Player, DrainWay::Redirected)).increment();
-        connection.speech.redirect_play(request.message_stream, &refusal, &to);
+        self.redirect_play(connection, message_stream, reason, (&refusal, &to));
     }
 
     /// A publisher came while the node drains.
@@ -98,8 +100,8 @@ impl Worker {
         connection: &mut Connection,
         request: &StreamRequest,
     ) {
-        let base = self.sibling(connection.transport());
-        let Some(to) = base.and_then(|base| at_rtmp(&base, connection, &request.address)) else {
+        let base = self.sibling(connection);
+        let Some(to) = base.and_then(|base| at_rtmp(&base, connection, &as_asked(request))) else {
             return self.refuse_publish(connection, request.message_stream, Refusal::Draining);
         };
         self.cells.refused.at(RefuseReason::Draining).increment();
@@ -127,31 +129,45 @@ fn sent_on(to: Redirect, is_flv: bool) -> Redirect {
 /// What clients are told that come while the node drains.
 const DRAINING: &str = "The server is about to end";
 
-/// The `tcUrl` of a connected client at another place.
+/// The `tcUrl` of a connected client at another place, where it is asked about again by what it
+/// said itself.
 fn tc_url(base: &str, connection: &Connection) -> Option<String> {
     let client = connection.speech.client()?;
-    Some(format!("{base}/{}{}", client.app, query(&client.query())))
+    Some(format!("{base}/{}{}", client.asked_app(), query(&client.query())))
+}
+
+/// What a client has to ask for elsewhere: what it said, not what hooks made of it here.
+pub(super) fn as_asked(request: &StreamRequest) -> StreamAddress {
+    StreamAddress { name: request.asked.clone(), ..request.address.clone() }
 }
 
 /// What a client of RTMP asked for, at another place.
 fn at_rtmp(base: &str, connection: &Connection, asked: &StreamAddress) -> Option<Redirect> {
-    let shown = connection.stream_name.as_deref()?;
+    let shown = shown(connection, asked)?;
     let tc_url = tc_url(base, connection)?;
     Some(Redirect {
         tc_url,
         url: format!("{base}/{}{}", asked.name, query(&asked.query)),
-        shown: format!("{base}/{shown}"),
+        shown: shown.map_or(base.to_owned(), |shown| format!("{base}/{shown}")),
     })
+}
+
+/// What anybody may read of the name. Where a hook gave the application another one, neither that
+/// nor what the client said, which may be a key.
+fn shown<'a>(connection: &'a Connection, asked: &StreamAddress) -> Option<Option<&'a str>> {
+    let shown = connection.stream_name.as_deref()?;
+    Some((app_of(shown) == asked.name.app()).then_some(shown))
 }
 
 /// What a player of FLV asked for, at another place.
 fn at_http(base: &str, connection: &Connection, asked: &StreamAddress) -> Option<Redirect> {
-    let shown = connection.stream_name.as_deref()?;
+    let shown = shown(connection, asked)?;
     let path = utf8_percent_encode(asked.name.as_str(), NO_PATH);
+    let file = |name| format!("{base}/{}.flv", utf8_percent_encode(name, NO_PATH));
     Some(Redirect {
         tc_url: base.to_owned(),
         url: format!("{base}/{path}.flv{}", query(&asked.query)),
-        shown: format!("{base}/{}.flv", utf8_percent_encode(shown, NO_PATH)),
+        shown: shown.map_or(base.to_owned(), file),
     })
 }
 
@@ -159,8 +175,13 @@ fn query(query: &str) -> String {
     if query.is_empty() { String::new() } else { format!("?{query}") }
 }
 
+/// What a client speaks, and whether inside TLS.
+fn way(connection: &Connection) -> (Transport, bool) {
+    (connection.transport(), connection.tls.is_some())
+}
+
 /// Of the places that a node says, the one for clients that speak so.
-fn place_for(transport: Transport, doors: &[Arc<str>]) -> Option<String> {
+fn place_for((transport, secure): (Transport, bool), doors: &[Arc<str>]) -> Option<String> {
     let of = |scheme: &str| {
         let mut doors = doors.iter();
         doors.find(|door| door.split_once("://").is_some_and(|(known, _)| known == scheme))
@@ -173,6 +194,10 @@ fn place_for(transport: Transport, doors: &[Arc<str>]) -> Option<String> {
         Transport::Rtmps => plain("rtmps"),
         Transport::Rtmpt => of("rtmp").map(tunnel),
         Transport::Rtmpts => of("rtmps").map(tunnel),
+        // What is asked for may hold a secret, and browsers leave TLS for nobody.
+        Transport::Flv | Transport::WsFlv if secure => {
+            plain("https").or_else(|| of("rtmps").map(|door| http_base(door, true)))
+        }
         Transport::Flv | Transport::WsFlv => {
             let own = plain("http").or_else(|| plain("https"));
             own.or_else(|| of("rtmp").or_else(|| of("rtmps")).map(|door| http_base(door, false)))
@@ -267,21 +292,33 @@ mod tests {
     #[test]
     fn a_node_is_reached_by_the_transport_that_a_client_speaks() {
         #[track_caller]
-        fn check(doors: &[&str], expected: [Option<&str>; 5]) {
+        fn check(doors: &[&str], expected: [Option<&str>; 6]) {
             let doors: Vec<Arc<str>> = doors.iter().map(|door| (*door).into()).collect();
             use Transport::{Flv, Rtmp, Rtmps, Rtmpt, Rtmpts};
-            let found = [Rtmp, Rtmps, Rtmpt, Rtmpts, Flv].map(|way| place_for(way, &doors));
+            let ways = [(Rtmp, false), (Rtmps, true), (Rtmpt, false), (Rtmpts, true)];
+            let found = ways.into_iter().chain([(Flv, false), (Flv, true)]);
+            let found: Vec<_> = found.map(|way| place_for(way, &doors)).collect();
+            let found: [Option<String>; 6] = found.try_into().expect("as many as ways");
             assert_eq!(found.each_ref().map(Option::as_deref), expected, "{doors:?}");
         }
-        check(&[], [None; 5]);
+        check(&[], [None; 6]);
         let (rtmp, tunnel, http) = ("rtmp://a", "rtmpt://a:1935", "http://a:1935");
-        check(&["rtmp://a"], [Some(rtmp), None, Some(tunnel), None, Some(http)]);
+        check(&["rtmp://a"], [Some(rtmp), None, Some(tunnel), None, Some(http), None]);
         let (rtmps, tunnel, https) = ("rtmps://a:1936", "rtmpts://a:1936", "https://a:1936");
-        check(&["rtmps://a:1936"], [Some(rtmps), Some(rtmps), None, Some(tunnel), Some(https)]);
+        check(
+            &["rtmps://a:1936"],
+            [Some(rtmps), Some(rtmps), None, Some(tunnel), Some(https), Some(https)],
+        );
         let both = ["https://w", "rtmp://a:1", "rtmps://b:2"];
         let tunnels = (Some("rtmpt://a:1"), Some("rtmpts://b:2"));
         let ways = [Some("rtmp://a:1"), Some("rtmps://b:2"), tunnels.0, tunnels.1];
-        check(&both, [ways[0], ways[1], ways[2], ways[3], Some("https://w")]);
+        let https = Some("https://w");
+        check(&both, [ways[0], ways[1], ways[2], ways[3], https, https]);
+        let http = ["http://w", "rtmps://b:2"];
+        check(
+            &http,
+            [Some("rtmps://b:2"), ways[1], None, ways[3], Some("http://w"), Some("https://b:2")],
+        );
     }
 
     #[test]

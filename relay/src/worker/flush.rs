@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::cells::Cells;
 use super::connection::{Connection, Parked, PlayNumber, Sending, What};
-use super::labels::{CloseReason, DropReason, Hop, JoinSource, JumpReason, MessageKind, Role};
+use super::labels::{CloseReason, DropReason, Hop, JumpReason, MessageKind, Role};
 use super::limiting::TellRate;
 use super::local::Place;
 use super::mail::{Mail, Request};
@@ -110,7 +110,7 @@ impl Worker {
         }
         let reads =
             self.hub.log(log).and_then(|log| Some((log.get(cursor.segment())?, log.newest()?)));
-        let times = reads.map(|(next, newest)| (next.ingested, newest.ingested));
+        let times = reads.map(|(next, newest)| (ingested(next), newest.ingested));
         let times = times.filter(|_| cursor.is_playing());
         let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
         match batch.next {
@@ -131,7 +131,7 @@ impl Worker {
                 self.cells.sends.increment();
                 entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
                 let times = times.filter(|_| batch.jumped.is_none());
-                if let Some((next, newest)) = times {
+                if let Some(((next, _), newest)) = times {
                     self.cells.player_lag.observe(newest.saturating_sub(next));
                 }
                 // Those behind wait for themselves, or for what they joined with.
@@ -281,18 +281,23 @@ impl Worker {
     }
 }
 
+/// When the oldest message of a segment was complete at ingest, and where that was.
+pub(super) fn ingested(segment: &stream::Segment) -> (Duration, Hop) {
+    (segment.ingested, if segment.is_remote() { Hop::Link } else { Hop::Local })
+}
+
 /// A batch of a play is gone; `bytes` of it have not left the cursor yet.
 #[inline]
 pub(super) fn media_sent(
     cells: &Cells,
     connection: &mut Connection,
     play: PlayNumber,
-    ingested: Option<Duration>,
+    ingested: Option<(Duration, Hop)>,
     bytes: usize,
     now: Duration,
 ) {
-    if let Some(ingested) = ingested {
-        cells.fanout_lag.at(Hop::Local).observe(now.saturating_sub(ingested));
+    if let Some((ingested, hop)) = ingested {
+        cells.fanout_lag.at(hop).observe(now.saturating_sub(ingested));
     }
     if let Some(play) = connection.play_numbered(play)
         && let Some(cursor) = play.cursor.as_mut()
@@ -301,9 +306,8 @@ pub(super) fn media_sent(
             cursor.advance(bytes);
         }
         if !std::mem::replace(&mut play.started, true) {
-            let source = if play.warm { JoinSource::Local } else { JoinSource::Cold };
             let took = now.saturating_sub(play.asked);
-            cells.join_time.at(source).observe(took);
+            cells.join_time.at(play.found).observe(took);
         }
     }
 }

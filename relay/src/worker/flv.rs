@@ -83,9 +83,10 @@ impl Worker {
             return;
         }
         if session.is_answered() {
+            let refusal = session.refusal().map(str::to_owned);
             connection.collect_replies();
             let deadline = now + self.limits.connect_timeout;
-            let http = HttpFront::new(Arc::clone(&self.limits), deadline);
+            let http = HttpFront::new(Arc::clone(&self.limits), deadline).told(refusal);
             connection.speech = Speech::Http(Box::new(http));
             return;
         }

@@ -114,7 +114,8 @@ impl Worker {
     pub(super) fn refuse_connect_by_hook(&mut self, connection: &mut Connection, why: HookRefusal) {
         self.cells.refused.at(why.reason()).increment();
         let (id, peer, reason) = (connection.id, connection.peer, why.reason().label());
-        tracing::warn!(%id, %peer, reason, "connect refused");
+        let app = connection.speech.client().map_or("-", |client| &client.app);
+        tracing::warn!(%id, %peer, app, reason, "connect refused");
         let description = why.description().into();
         let code = ConnectRefusalCode::Rejected;
         connection.speech.reject_connect(&ConnectRefusal { code, description });
@@ -135,22 +136,14 @@ impl Worker {
                 self.reject_publish(connection, message_stream, why.reason(), &refusal);
             }
             Action::Play => {
-                self.hook_ended(connection, message_stream);
-                self.cells.refused.at(why.reason()).increment();
-                tracing::debug!(
-                    id = %connection.id,
-                    peer = %connection.peer,
-                    stream = connection.stream_name.as_deref().unwrap_or("-"),
-                    reason = why.reason().label(),
-                    "play refused"
-                );
+                let reason = why.reason();
                 let refusal = PlayRefusal { code: PlayRefusalCode::Forbidden, description };
                 let HookRefusal::Elsewhere(Some(to)) = why else {
-                    return connection.speech.reject_play(message_stream, &refusal);
+                    return self.reject_play(connection, message_stream, reason, &refusal);
                 };
                 self.cells.players_redirected.increment();
                 let to = redirect(&to, connection);
-                connection.speech.redirect_play(message_stream, &refusal, &to);
+                self.redirect_play(connection, message_stream, reason, (&refusal, &to));
             }
         }
     }

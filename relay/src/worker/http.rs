@@ -50,6 +50,11 @@ impl HttpFront {
         Self { limits, reader: HeadReader::default(), deadline, output, refusal: None, over: false }
     }
 
+    /// What the client was told before, if it was refused something.
+    pub(super) fn told(self, refusal: Option<String>) -> Self {
+        Self { refusal, ..self }
+    }
+
     /// Refuses: the answer is sent, then the connection ends.
     fn refuse(&mut self, status: (u16, &str), field: Option<(&str, &str)>, sentence: &str) {
         let fields: Vec<_> = [("Connection", "close")].into_iter().chain(field).collect();
@@ -67,6 +72,7 @@ impl HttpFront {
     /// Answers. The head of another request must have ended at `next`; `None`: no other is taken.
     pub(super) fn answer(&mut self, answer: Bytes, next: Option<Duration>) {
         self.output.push_back(answer);
+        self.refusal = None;
         self.over = next.is_none();
         self.deadline = next.unwrap_or(self.deadline);
     }
@@ -131,7 +137,7 @@ impl Worker {
                         HttpError::Version | HttpError::Malformed(_) => RefuseReason::HttpMalformed,
                     };
                     let sentence = format!("Refused: {error}.");
-                    self.refuse_http(connection, error.status(), &sentence, reason);
+                    self.refuse_http(connection, error.status(), None, (&sentence, reason));
                 }
             }
         }
@@ -145,7 +151,9 @@ impl Worker {
             Route::Flv => self.ask_for_flv(connection, head, now),
             Route::Tunnel => self.begin_request(connection, head, now),
             Route::Nowhere(status, sentence, reason) => {
-                self.refuse_http(connection, status, sentence, reason);
+                // RFC 9110 section 15.5.6: what would have been allowed.
+                let allow = (status.0 == 405).then(|| ("Allow", allowed(head.path())));
+                self.refuse_http(connection, status, allow, (sentence, reason));
             }
         }
     }
@@ -155,13 +163,11 @@ impl Worker {
         &mut self,
         connection: &mut Connection,
         status: (u16, &str),
-        sentence: &str,
-        reason: RefuseReason,
+        field: Option<(&str, &str)>,
+        (sentence, reason): (&str, RefuseReason),
     ) {
         let Speech::Http(http) = &mut connection.speech else { return };
-        // RFC 9110 section 15.5.6: what would have been allowed.
-        let allow = (status.0 == 405).then_some(("Allow", "GET, HEAD, OPTIONS, POST"));
-        http.refuse(status, allow, sentence);
+        http.refuse(status, field, sentence);
         self.cells.refused.at(reason).increment();
     }
 }
@@ -191,6 +197,17 @@ fn route(head: &RequestHead) -> Route {
             "Of the methods of HTTP, GET, HEAD, OPTIONS and POST are known here.",
             RefuseReason::HttpMethod,
         ),
+    }
+}
+
+/// The methods that a path is asked by.
+fn allowed(path: &str) -> &'static str {
+    if is_tunnel(path) {
+        "POST"
+    } else if path.ends_with(".flv") {
+        "GET, HEAD, OPTIONS"
+    } else {
+        "GET, HEAD, OPTIONS, POST"
     }
 }
 
@@ -227,5 +244,12 @@ mod tests {
         check("POST", "/live/a.flv", Err(404));
         check("PUT", "/live/a.flv", Err(405));
         check("PRI", "*", Err(405));
+    }
+
+    #[test]
+    fn a_path_says_by_which_methods_it_is_asked() {
+        assert_eq!(allowed("/open/1"), "POST");
+        assert_eq!(allowed("/live/a.flv"), "GET, HEAD, OPTIONS");
+        assert_eq!(allowed("/live"), "GET, HEAD, OPTIONS, POST");
     }
 }

@@ -13,6 +13,7 @@ use super::settings::IngestOver;
 pub(super) struct Ingest {
     /// Bytes per second that it may send.
     rate: u64,
+    window: Duration,
     /// What the bucket holds, in bytes.
     room: u64,
     over: IngestOver,
@@ -41,18 +42,30 @@ impl Ingest {
     pub(super) fn new(rate: usize, window: Duration, over: IngestOver, now: Duration) -> Self {
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let (owed, received, measured) = (0, 0, 0);
-        Self { rate, room: per(rate, window), over, owed, looked: now, received, measured }
+        let room = per(rate, window);
+        Self { rate, window, room, over, owed, looked: now, received, measured }
     }
 
-    /// Something else may be sent beside. What is sent of each is judged apart then; this one
-    /// closes nobody of whom a part may be slowed down.
-    pub(super) fn widen(&mut self, rate: usize, window: Duration, over: IngestOver) {
-        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        self.rate = self.rate.saturating_add(rate);
-        self.room = per(self.rate, window);
-        if over == IngestOver::Slow {
-            self.over = over;
+    /// What is sent together may have what `parts` may have together: they are judged one by one
+    /// besides, and a part that may be slowed down is no reason to close them all. Room is lost as
+    /// it empties, so that a part that is over makes nobody guilty of what was in order.
+    pub(super) fn fit<'a>(&mut self, parts: impl Iterator<Item = &'a Self>) {
+        let mut parts = parts.peekable();
+        if parts.peek().is_none() {
+            return;
         }
+        (self.rate, self.over) = (0, IngestOver::Close);
+        for part in parts {
+            self.rate = self.rate.saturating_add(part.rate);
+            if part.over == IngestOver::Slow {
+                self.over = part.over;
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.room = per(self.rate, self.window).max(self.room.min(self.owed));
     }
 
     /// So many bytes came. Whether they are read on.
@@ -69,11 +82,23 @@ impl Ingest {
         let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
         self.measured = received.saturating_mul(1_000).checked_div(millis).unwrap_or(self.measured);
         self.owed = self.owed.saturating_sub(per(self.rate, passed));
+        self.settle();
         match self.over {
             _ if self.owed <= self.room => Verdict::Fine,
             IngestOver::Slow => Verdict::Wait,
             IngestOver::Close => Verdict::Close,
         }
+    }
+
+    /// What is over, if anything is: how much came, and how much may.
+    pub(super) fn excess(&self) -> Option<String> {
+        let Self { rate, room, owed, measured, .. } = self;
+        let window = self.window.as_millis();
+        (owed > room).then(|| {
+            format!(
+                "{measured} bytes a second came, {rate} may, or {room} at once ({window} ms of it)"
+            )
+        })
     }
 
     /// Bytes per second until the last look.
@@ -89,6 +114,7 @@ fn per(rate: u64, time: Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -109,15 +135,38 @@ mod tests {
     }
 
     #[test]
-    fn two_streams_of_a_connection_may_send_what_both_may() {
-        let mut ingest = Ingest::new(1_000, WINDOW, IngestOver::Close, Duration::ZERO);
-        ingest.widen(2_000, WINDOW, IngestOver::Close);
-        ingest.received(30_000);
-        assert_eq!(ingest.look(Duration::ZERO), Verdict::Fine);
-        ingest.received(1);
-        assert_eq!(ingest.look(Duration::ZERO), Verdict::Close);
-        ingest.widen(0, WINDOW, IngestOver::Slow);
-        assert_eq!(ingest.look(Duration::ZERO), Verdict::Wait);
+    fn what_is_sent_together_may_have_what_all_that_is_there_may_have() {
+        let part = |rate, over| Ingest::new(rate, WINDOW, over, Duration::ZERO);
+        let (one, two) = (part(1_000, IngestOver::Close), part(2_000, IngestOver::Close));
+        let mut of_all = part(1_000, IngestOver::Close);
+        of_all.fit([&one, &two].into_iter());
+        of_all.received(30_000);
+        assert_eq!(of_all.look(Duration::ZERO), Verdict::Fine);
+        // What was in order stays in order when a part is over, and is no room for more.
+        of_all.fit([&one].into_iter());
+        assert_eq!(of_all.look(Duration::ZERO), Verdict::Fine);
+        assert_eq!(of_all.excess(), None);
+        of_all.received(1);
+        assert_eq!(of_all.look(Duration::ZERO), Verdict::Close);
+        let excess = of_all.excess().unwrap();
+        assert!(excess.contains(" 1000 a second may, or 30000 at once (10000 ms"), "{excess}");
+        of_all.fit([&one, &part(0, IngestOver::Slow)].into_iter());
+        assert_eq!(of_all.look(Duration::ZERO), Verdict::Wait);
+        assert_eq!(of_all.look(Duration::from_secs(21)), Verdict::Fine);
+        assert_eq!((of_all.owed, of_all.room), (9_001, 10_000));
+    }
+
+    #[test]
+    fn nobody_gets_more_by_beginning_again() {
+        let mut of_all = Ingest::new(1_000, WINDOW, IngestOver::Close, Duration::ZERO);
+        let closed = (1..=100).find(|step| {
+            of_all.fit([].into_iter());
+            let again = Ingest::new(1_000, WINDOW, IngestOver::Close, Duration::ZERO);
+            of_all.fit([&again].into_iter());
+            of_all.received(1_000);
+            of_all.look(STEP * *step) == Verdict::Close
+        });
+        assert_eq!(closed, Some(20 + 1));
     }
 
     #[test]

@@ -104,6 +104,8 @@ labels! {
         Timeout = "timeout", "A deadline passed: connect, idle, or a silent publisher.";
         Slow = "slow", "A batch was not gone in time, or replies were not read.";
         Protocol = "protocol", "The peer broke the protocol.";
+        Tls = "tls", "TLS with the peer failed.";
+        Challenge = "challenge", "It was asked for user and password, and comes back with them on another connection.";
         Refused = "refused", "Its publish or play was refused.";
         Takeover = "takeover", "Another publisher took its stream over.";
         Ended = "ended", "Its stream ended for good.";
@@ -146,7 +148,12 @@ labels! {
         Signature = "signature", "A publish or play without the right signature.";
         Token = "token", "A publish or play without the right token.";
         Password = "password", "A publish without the right user and password.";
-        Scope = "scope", "A publish or play, since what was shown holds for something else.";
+        User = "user", "A publish, since its user may not use that name.";
+        Scope = "scope", "A publish or play, since what was shown holds for another name, or not for this.";
+        SignedAddress = "signed_address", "A publish or play, since its URL was signed for another address.";
+        TokenIssuer = "token_issuer", "A publish or play, since its token is not from whom the rule says (iss).";
+        TokenAudience = "token_audience", "A publish or play, since its token is for another audience (aud).";
+        TokenTimes = "token_times", "A publish or play, since its token does not say in seconds when it holds (exp, nbf).";
         Expired = "expired", "A publish or play, since what was shown holds no longer, or not yet.";
         Guessing = "guessing", "A publish or play, since too many wrong secrets came from its address.";
         Unavailable = "unavailable", "A publish or play, since nobody could be asked about it.";
@@ -220,7 +227,7 @@ labels! {
         BadVersion = "bad_version", "The first byte was none we speak.";
         Rtmpe = "rtmpe", "The peer asked for encrypted RTMP (RTMPE), which is refused.";
         Eof = "eof", "The peer left before its end.";
-        Closed = "closed", "We ended it: the node is ending, a limit, an operator, or our fault.";
+        Closed = "closed", "We ended it: the node is ending, a limit, an operator, TLS that failed, or our fault.";
     }
 
     /// How a handshake of TLS ended.
@@ -301,11 +308,13 @@ labels! {
     /// What a message passed between ingest and the player.
     Hop {
         Local = "local", "Nothing but this node.";
+        Link = "link", "A link from another node, or several: from its origin on.";
     }
 
     /// What a joining player found.
     JoinSource {
         Local = "local", "A key frame in the log of this node.";
+        Remote = "remote", "The same, of a stream that comes from another node.";
         Cold = "cold", "No key frame, or no stream yet: it had to wait.";
     }
 
@@ -392,6 +401,7 @@ labels! {
         Announcements = "announcements", "A stream that a node announced beyond announced_streams_max or directory_names_max.";
         Unasked = "unasked", "A stream that nobody had asked for, or no longer.";
         Loop = "loop", "A stream that had come through this node.";
+        Tls = "tls", "TLS was not agreed on, by certificates or since one of the two does not speak it.";
     }
 
     /// Which way a link carries streams.
@@ -399,6 +409,13 @@ labels! {
         In = "in", "From another node.";
         Out = "out", "To another node.";
         Control = "control", "Messages, both ways.";
+    }
+
+    /// Whether the node at the other end of a link stands in this one's zone.
+    LinkZone {
+        Same = "same", "Both stand in one zone.";
+        Other = "other", "They stand in different zones.";
+        Unknown = "unknown", "One of them says no zone, or has not yet said who it is.";
     }
 
     /// What holds memory.
@@ -489,6 +506,8 @@ mod tests {
         check::<Full>();
         check::<LinkRefusal>();
         check::<LinkWay>();
+        check::<LinkZone>();
+        check::<(LinkWay, LinkZone)>();
         check::<(Role, Transport)>();
         check::<(Role, Transport, CloseReason)>();
         check::<(MessageKind, DropReason)>();

@@ -80,10 +80,8 @@ impl Worker {
             let ingest = || Box::new(Ingest::new(rate, window, over, now));
             publish.ingest = Some(ingest());
             publish.bytes = self.hub.log(publish.log).map_or(0, |log| log.pushed().bytes);
-            match &mut connection.ingest {
-                Some(of_all) => of_all.widen(rate, window, over),
-                none => *none = Some(ingest()),
-            }
+            connection.ingest.get_or_insert_with(ingest);
+            fit_ingest(connection);
         }
     }
 
@@ -93,6 +91,7 @@ impl Worker {
         if connection.role == Role::Pending || connection.closing.is_some() {
             return;
         }
+        fit_ingest(connection);
         let of_all = connection.ingest.as_mut().map(|ingest| ingest.look(now));
         let shares = connection.publishes.len() > 1;
         let of_each = connection.publishes.iter_mut().map(|publish| {
@@ -109,6 +108,9 @@ impl Worker {
         let mut why = None;
         if verdict == Verdict::Close {
             why = Some("The publisher sends more than it may");
+            let of_each = connection.publishes.iter().filter_map(|it| it.ingest.as_deref());
+            let excess = of_each.chain(connection.ingest.as_deref()).find_map(Ingest::excess);
+            connection.ending = excess.map(|excess| format!("it sends more than it may: {excess}"));
         } else if connection.ends_at.is_some_and(|end| end <= now) {
             why = Some("The session has lasted as long as it may");
         }
@@ -143,6 +145,7 @@ impl Worker {
             return;
         }
         let key = connection.key;
+        connection.ending.get_or_insert_with(|| why.to_owned());
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             self.hook_ended(connection, publish.message_stream);
@@ -230,6 +233,13 @@ impl Worker {
                 self.ask_registrar(Request::Rate { stream, rate });
             }
         }
+    }
+}
+
+/// A connection may send what the publishers that it is now may send together.
+fn fit_ingest(connection: &mut Connection) {
+    if let Some(of_all) = &mut connection.ingest {
+        of_all.fit(connection.publishes.iter().filter_map(|publish| publish.ingest.as_deref()));
     }
 }
 

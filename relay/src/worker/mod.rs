@@ -120,8 +120,8 @@ use self::early::EarlyReaders;
 use self::handle::QueryInbox;
 use self::hooks::Hooks;
 use self::level::{Controller, Step};
-pub use self::links::LinkParts;
 use self::links::Links;
+pub use self::links::{LinkParts, LinkTls};
 use self::local::LocalStreams;
 use self::mail::{Mail, Request};
 use self::mailbox::Mailbox;
@@ -203,6 +203,8 @@ pub struct Worker {
     pending: usize,
     /// Plays.
     players: u64,
+    /// How many of them play what comes from another node, as last seen by the sweep.
+    players_remote: u64,
     /// Plays so far; the newest one's number.
     plays: connection::PlayNumber,
     /// Whether segments may come from other workers.
@@ -287,6 +289,7 @@ impl Worker {
             outlets: Outlets::default(),
             pending: 0,
             players: 0,
+            players_remote: 0,
             plays: 0,
             reads_remote: false,
             last_segment: None,

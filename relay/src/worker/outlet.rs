@@ -34,7 +34,7 @@ pub(super) struct Outlets {
     /// Tunnels by the sockets that carry them.
     pub(super) sockets: HashMap<ConnectionKey, ConnectionKey>,
     /// Tunnels that nothing carries any more, and why.
-    pub(super) lost: VecDeque<(ConnectionKey, String)>,
+    pub(super) lost: VecDeque<(ConnectionKey, DialFault)>,
     /// Tunnels that are to be seen to.
     pub(super) todo: VecDeque<ConnectionKey>,
     /// When tunnels are to be looked at.
@@ -140,7 +140,8 @@ impl Worker {
         let mut key = dialled.key;
         if let Some(host) = order.tunnel {
             let tunnel = TunnelClient::new(TunnelSettings::new(host), now);
-            let way = Way { address: order.address, within: order.within, tls: order.tls };
+            let (address, within, tls) = (order.address, order.within, order.tls);
+            let way = Way { address, within, tls, again: None };
             key = self.connections.own_key();
             client.live_in(tunnel, way, dialled.key);
             self.outlets.sockets.insert(dialled.key, key);
@@ -168,7 +169,8 @@ impl Worker {
             CloseReason::Timeout => OutsideFault::Timeout,
             CloseReason::Slow => OutsideFault::Slow,
             CloseReason::Protocol => OutsideFault::Protocol,
-            CloseReason::Refused => OutsideFault::Refused,
+            CloseReason::Tls => OutsideFault::Tls,
+            CloseReason::Refused | CloseReason::Challenge => OutsideFault::Refused,
             CloseReason::Takeover => OutsideFault::Takeover,
             CloseReason::Ended => OutsideFault::Ended,
             CloseReason::Limit | CloseReason::Revoked => OutsideFault::Limit,

@@ -121,6 +121,9 @@ impl Worker {
                 let refused = matches!(error, SessionError::Refused { .. });
                 let redirect = redirect.filter(|_| refused);
                 let fault = fault_of(&error);
+                if let Some(to) = &redirect {
+                    client.hide_way(to);
+                }
                 let detail = client.hide(&error.to_string());
                 let end = OutsideEnd { fault, detail, redirect };
                 let reason = if refused { CloseReason::Refused } else { CloseReason::Protocol };
@@ -151,13 +154,14 @@ impl Worker {
             }
             ClientEvent::Media { .. } => Deed::Nothing,
             ClientEvent::Status { code, level, .. } => {
+                let code = client.hide(&code);
                 tracing::debug!(id = %connection.id, code, level, "status of the server");
                 Deed::Nothing
             }
             ClientEvent::ReconnectRequest { tc_url } => Deed::Reconnect(tc_url),
             ClientEvent::Ended { code } => {
                 let fault = OutsideFault::ServerEnded;
-                let end = OutsideEnd { fault, detail: code, redirect: None };
+                let end = OutsideEnd { fault, detail: client.hide(&code), redirect: None };
                 Deed::End(end, CloseReason::Ended)
             }
         })

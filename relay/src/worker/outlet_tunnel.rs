@@ -34,7 +34,12 @@ pub(super) struct Way {
     pub(super) within: Duration,
     /// Whom to trust, and the name that the server has to prove, where TLS is spoken.
     pub(super) tls: Option<(ClientTls, String)>,
+    /// When the next one is to be dialled after one that did not come, and why that did not.
+    pub(super) again: Option<(Duration, String)>,
 }
+
+/// From a connection that did not come to the next try: a proxy that starts again is back by then.
+const REDIAL_PAUSE: Duration = Duration::from_millis(500);
 
 impl Worker {
     /// A push that lives in a tunnel has something to be sent: it waits for a request.
@@ -82,10 +87,8 @@ impl Worker {
                 }
             });
         }
-        while let Some((key, why)) = self.outlets.lost.pop_front() {
-            self.work(key, now, |worker, connection| {
-                worker.close(connection, CloseReason::Eof, Some(&why), now);
-            });
+        while let Some((key, fault)) = self.outlets.lost.pop_front() {
+            self.work(key, now, |worker, connection| worker.dial_later(connection, &fault, now));
         }
         while let Some(news) = self.outlets.unsent.pop_front() {
             if let Err(news) = self.shared.news().send(news) {
@@ -118,6 +121,13 @@ impl Worker {
     pub(super) fn collect_outside(&mut self, connection: &mut Connection, now: Duration) {
         let Some(client) = connection.speech.outside_mut() else { return };
         if client.tunnel.is_none() {
+            return;
+        }
+        let again = client.way.as_mut().and_then(|way| way.again.take_if(|(at, _)| *at <= now));
+        if let Some((_, why)) = again {
+            if !self.change_carrier(connection, now) {
+                self.close(connection, CloseReason::Eof, Some(&why), now);
+            }
             return;
         }
         if let Some(request) = client.take_request(now) {
@@ -167,6 +177,20 @@ impl Worker {
         true
     }
 
+    /// The next connection of a session did not come: it is dialled once more a little later, as
+    /// long as the session is worth it.
+    fn dial_later(&mut self, connection: &mut Connection, fault: &DialFault, now: Duration) {
+        let Some(client) = connection.speech.outside_mut() else { return };
+        let (Some(tunnel), Some(way)) = (&mut client.tunnel, &mut client.way) else { return };
+        if matches!(fault, DialFault::Full) {
+            tunnel.connection_not_tried();
+        }
+        let at = now + REDIAL_PAUSE;
+        way.again = Some((at, fault.to_string()));
+        client.timer = Some(at);
+        self.outlets.timers.push(Reverse((at, connection.key)));
+    }
+
     /// The next connection of a session is there, or not.
     pub(super) fn carrier_dialled(
         &mut self,
@@ -179,7 +203,7 @@ impl Worker {
             Err(DialFault::Unwanted) => return,
             Err(fault) => {
                 // It may be in hand just now.
-                self.outlets.lost.push_back((session, fault.to_string()));
+                self.outlets.lost.push_back((session, fault));
                 return;
             }
         };

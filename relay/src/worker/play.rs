@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::Worker;
 use super::access::Permit;
 use super::connection::{Connection, Parked, Play, PlayNumber};
-use super::labels::{CloseReason, RefuseReason};
+use super::elsewhere::as_asked;
+use super::labels::{CloseReason, JoinSource, RefuseReason};
 use super::local::Place;
 use super::mail::{Mail, Party, PlayRefused, Request, StreamId, WorkerIndex};
 use super::settings::{self, UnknownStream};
 use crate::access::{Action, Reason, without_last};
 use crate::reactor::ConnectionKey;
-use crate::session::{PlayRefusal, PlayRefusalCode, StreamRequest};
-use crate::stream::{Join, ViewKind, ViewTracks};
+use crate::session::{PlayRefusal, PlayRefusalCode, Redirect, StreamRequest};
+use crate::stream::{self, Join, ViewKind, ViewTracks};
 
 impl Worker {
     /// A client wants to play: its permission first, then the stream.
@@ -44,11 +45,56 @@ impl Worker {
             None
         };
         if let Some((reason, description)) = refused {
-            connection.speech.reject_play(request.message_stream, &failed(description));
-            self.cells.refused.at(reason).increment();
+            self.reject_play(connection, request.message_stream, reason, &failed(description));
             return;
         }
         self.ask_permission(connection, Action::Play, request, now);
+    }
+
+    /// Counts, logs and tells the client that it may not play.
+    pub(super) fn reject_play(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        reason: RefuseReason,
+        refusal: &PlayRefusal,
+    ) {
+        self.play_turned_away(connection, message_stream, reason);
+        connection.speech.reject_play(message_stream, refusal);
+    }
+
+    /// The same for one that is sent elsewhere.
+    pub(super) fn redirect_play(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        reason: RefuseReason,
+        (refusal, to): (&PlayRefusal, &Redirect),
+    ) {
+        self.play_turned_away(connection, message_stream, reason);
+        connection.speech.redirect_play(message_stream, refusal, to);
+    }
+
+    fn play_turned_away(
+        &mut self,
+        connection: &mut Connection,
+        message_stream: u32,
+        reason: RefuseReason,
+    ) {
+        self.hook_ended(connection, message_stream);
+        self.cells.refused.at(reason).increment();
+        connection.permit = None;
+        if connection.speech.is_outside() {
+            // What becomes of a push is told by the control thread.
+            return;
+        }
+        tracing::warn!(
+            id = %connection.id,
+            peer = %connection.peer,
+            stream = connection.stream_name.as_deref().unwrap_or("-"),
+            reason = reason.label(),
+            "play refused"
+        );
     }
 
     /// The player may: asks the registrar for the stream.
@@ -71,7 +117,7 @@ impl Worker {
             (true, true) => UnknownStream::Wait,
         };
         if !self.settings.overflow.is_empty() || self.links.siblings.have_doors() {
-            connection.asked = Some(Box::new(permit.request.address.clone()));
+            connection.asked = Some(Box::new(as_asked(&permit.request)));
         }
         connection.permit = permit.into_remembered();
         self.ask_registrar(Request::Want { player, name, unknown, push: false });
@@ -106,10 +152,8 @@ impl Worker {
             }
             let view = connection.speech.view(message_stream);
             if entry.log.is_some_and(|log| !worker.hub.has_room(log, view)) {
-                worker.cells.refused.at(RefuseReason::Views).increment();
                 let refusal = failed("The stream is played in too many ways");
-                worker.hook_ended(connection, message_stream);
-                connection.speech.reject_play(message_stream, &refusal);
+                worker.reject_play(connection, message_stream, RefuseReason::Views, &refusal);
                 return;
             }
             plays = true;
@@ -132,7 +176,7 @@ impl Worker {
                 parked: Parked::No,
                 asked: now,
                 started: false,
-                warm: false,
+                found: JoinSource::Cold,
                 push,
                 leaves: false,
                 permit,
@@ -188,24 +232,27 @@ impl Worker {
             }
         };
         let lacks_room = !matches!(why, PlayRefused::Unknown | PlayRefused::TooManyNames);
-        self.cells.refused.at(reason).increment();
+        let message_stream = player.message_stream;
+        let mut told = false;
         self.work(player.connection, now, |worker, connection| {
-            worker.hook_ended(connection, player.message_stream);
-            connection.permit = None;
+            told = true;
             let to = if lacks_room { worker.elsewhere(connection) } else { None };
             connection.asked = None;
             match to {
                 Some(to) => {
                     worker.cells.players_redirected.increment();
-                    connection.speech.redirect_play(player.message_stream, &refusal, &to);
+                    worker.redirect_play(connection, message_stream, reason, (&refusal, &to));
                 }
-                None => connection.speech.reject_play(player.message_stream, &refusal),
+                None => worker.reject_play(connection, message_stream, reason, &refusal),
             }
             if connection.speech.is_flv() {
                 // It may ask for something else.
                 worker.resume(connection, now);
             }
         });
+        if !told {
+            self.cells.refused.at(reason).increment();
+        }
     }
 
     fn no_longer_wanted(&mut self, name: &Arc<str>) {
@@ -281,7 +328,12 @@ impl Worker {
             settings::Join::Gop => Join::Gop,
             settings::Join::Live => Join::Live,
         };
-        play.warm = self.hub.log(log).is_some_and(|log| log.newest_key().is_some());
+        let found = self.hub.log(log).filter(|log| log.newest_key().is_some());
+        play.found = match found.and_then(stream::Log::newest) {
+            None => JoinSource::Cold,
+            Some(newest) if newest.is_remote() => JoinSource::Remote,
+            Some(_) => JoinSource::Local,
+        };
         play.cursor = self.hub.open(log, join, play.view, now);
         if play.cursor.is_some() && play.parked == Parked::No {
             play.parked = Parked::Ring;

@@ -202,6 +202,12 @@ impl Worker {
             }
             worker.update_role(connection);
             connection.log_start("publish started");
+            if let Some(source) = term {
+                let stream = connection.stream_name.as_deref().unwrap_or("-");
+                let id = connection.id;
+                // By this other nodes' lines of the stream are found.
+                tracing::info!(%id, stream, %source, "publish is known to the cluster");
+            }
             worker.resume(connection, now);
         });
         if present {

@@ -16,6 +16,7 @@ use super::labels::{LinkWay, Role, Source, Transport};
 use super::outside::{Order, OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
+pub use crate::session::tunnel::tunnel_tag;
 
 /// Most rows of one page.
 pub const PAGE_MAX: usize = 1_000;
@@ -324,6 +325,8 @@ pub struct NodeShare {
     pub zone: String,
     /// Where it takes links.
     pub address: SocketAddr,
+    /// Where it answers operators, as it says itself.
+    pub operators: Option<SocketAddr>,
     /// Whether there is a connection to it.
     pub connected: bool,
     /// Whether it is on its way out.
@@ -351,6 +354,8 @@ pub struct LinkShare {
     pub bytes_in: u64,
     /// Bytes handed to the kernel.
     pub bytes_out: u64,
+    /// Whether it is in TLS.
+    pub tls: bool,
     /// How far it is behind its streams.
     pub lag: Duration,
 }

@@ -25,12 +25,14 @@ pub(super) struct Secured {
     /// Bytes of the batch under way.
     sealed: usize,
     counted: bool,
+    /// Why it failed.
+    failure: Option<String>,
 }
 
 impl Secured {
     /// That of a connection that we opened. Handshakes are counted of those who come to us.
     pub(super) fn of_client(layer: Layer) -> Self {
-        Self { layer, unread: Vec::new(), sealed: 0, counted: true }
+        Self { layer, unread: Vec::new(), sealed: 0, counted: true, failure: None }
     }
 
     /// Seals plaintext behind what TLS itself has to say.
@@ -71,6 +73,11 @@ impl Secured {
         self.layer.established().is_none()
     }
 
+    /// Why it failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
         size_of::<Self>() + self.layer.held_bytes() + self.unread.capacity() + self.sealed
@@ -83,7 +90,7 @@ impl Worker {
         let Some(tls) = self.shared.tls() else { return };
         match tls.accept() {
             Ok(layer) => {
-                let secured = Secured { layer, unread: Vec::new(), sealed: 0, counted: false };
+                let secured = Secured { counted: false, ..Secured::of_client(layer) };
                 connection.tls = Some(Box::new(secured));
                 self.set_transport(connection, Transport::Rtmps);
             }
@@ -160,13 +167,15 @@ impl Worker {
             };
             self.count_failed_tls(connection, result);
         }
-        tracing::info!(id = %connection.id, peer = %connection.peer, %error, "TLS failed");
+        if let Some(tls) = connection.tls.as_mut() {
+            tls.failure = Some(error.to_string());
+        }
         if let Some(client) = connection.speech.outside_mut() {
             client.ends(OutsideFault::Tls, error.to_string());
         }
         // The alert is to be read before the connection ends.
         let fault = matches!(error, TlsError::Internal(_));
-        let reason = if fault { CloseReason::Fault } else { CloseReason::Protocol };
+        let reason = if fault { CloseReason::Fault } else { CloseReason::Tls };
         self.close_soon(connection, reason, now);
     }
 

@@ -178,6 +178,16 @@ impl Default for Speaks {
     }
 }
 
+/// Which nodes take the answer to a question for a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Challenges {
+    /// The one that asked.
+    #[default]
+    OwnNode,
+    /// All that have the same file of users.
+    AnyNode,
+}
+
 /// Everything a worker is configured by. Immutable; a reload replaces it whole.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -187,6 +197,8 @@ pub struct Settings {
     pub apps: HashMap<String, AppSettings>,
     /// Whether a session ends when what it was granted by expires; otherwise it may go on.
     pub end_with_token: bool,
+    /// Which nodes take the answer to a question for a password.
+    pub challenges: Challenges,
     /// The file with the certificates that servers of token keys are trusted by, instead of the
     /// system's.
     pub token_keys_ca_file: Option<PathBuf>,
@@ -255,36 +267,68 @@ impl Settings {
         apps.all(|app| app.publish.is_private() && app.play.is_private())
     }
 
+    /// Who may publish and play, in a line for each section of applications, that of all others
+    /// last; rules name their files and no secret.
+    #[must_use]
+    pub fn access_lines(&self) -> Vec<String> {
+        let mut apps: Vec<_> = self.apps.iter().map(|(name, app)| (name.as_str(), app)).collect();
+        apps.sort_unstable_by_key(|(name, _)| *name);
+        let line = |(name, app): (&str, &AppSettings)| {
+            format!("{name}: publish {}, play {}", app.publish, app.play)
+        };
+        let hidden = apps.len().saturating_sub(ACCESS_LINES_MAX);
+        let mut lines: Vec<_> = apps.into_iter().take(ACCESS_LINES_MAX).map(line).collect();
+        if hidden > 0 {
+            lines.push(format!("and {hidden} applications more: relay --check shows them"));
+        }
+        lines.push(line(("*", &self.other_apps)));
+        lines
+    }
+
     /// Under which name an application has its settings: its own, a beginning such as `live*`, or
     /// `*`.
     #[must_use]
     pub fn section(&self, name: &str) -> &str {
-        let own = self.apps.get_key_value(name).or_else(|| {
-            let mut prefixes = prefixes(name);
-            prefixes.find_map(|prefix| self.apps.get_key_value(&prefix))
-        });
-        own.map_or("*", |(section, _)| section)
+        self.own(name).map_or("*", |(section, _)| section)
     }
 
     /// The settings of an application: its own, else those of the longest beginning of its name,
     /// else those of all others. Called a few times per publish or play, never per message.
     #[must_use]
     pub fn app(&self, name: &str) -> &AppSettings {
-        let own = self.apps.get(name).or_else(|| {
-            let mut prefixes = prefixes(name);
-            prefixes.find_map(|prefix| self.apps.get(&prefix))
-        });
-        own.unwrap_or(&self.other_apps)
+        self.own(name).map_or(&self.other_apps, |(_, app)| app)
+    }
+
+    fn own(&self, name: &str) -> Option<(&String, &AppSettings)> {
+        let found = self.apps.get_key_value(name);
+        if found.is_some() || self.apps.is_empty() {
+            return found;
+        }
+        // Clients choose names, so a long one costs no more than one text.
+        let mut prefix = String::with_capacity(name.len() + 1);
+        prefix_ends(name).find_map(|end| {
+            prefix.clear();
+            prefix.push_str(&name[..end]);
+            prefix.push('*');
+            self.apps.get_key_value(&prefix)
+        })
     }
 }
+
+/// Most applications that are told of one by one.
+const ACCESS_LINES_MAX: usize = 20;
 
 /// How the settings of an application may be named other than by its own name or `*`: the longest
 /// beginning first. A name that is such a beginning itself (`live*`) has only shorter ones.
 pub fn prefixes(name: &str) -> impl Iterator<Item = String> {
+    prefix_ends(name).map(|end| format!("{}*", &name[..end]))
+}
+
+/// Where these beginnings end, without their `*`.
+fn prefix_ends(name: &str) -> impl Iterator<Item = usize> {
     let longest = name.strip_suffix('*');
     let ends = name.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
     ends.filter(move |end| longest.is_none_or(|longest| *end < longest.len()))
-        .map(|end| format!("{}*", &name[..end]))
 }
 
 #[cfg(test)]
@@ -314,6 +358,22 @@ mod tests {
         assert_eq!(prefixes("a\u{e9}b*").collect::<Vec<_>>(), ["a\u{e9}*", "a*"]);
         assert_eq!(prefixes("ab").collect::<Vec<_>>(), ["ab*", "a*"]);
         assert_eq!(prefixes("*").count(), 0);
+    }
+
+    #[test]
+    fn who_may_is_told_for_each_section() {
+        let open = AppSettings { play: Rules::everybody(), ..AppSettings::default() };
+        let mut settings =
+            Settings { apps: [("live".to_owned(), open)].into(), ..Settings::default() };
+        let others = "*: publish [\"private\"], play [\"private\"]";
+        let live = "live: publish [\"private\"], play [\"everybody\"]";
+        assert_eq!(settings.access_lines(), [live, others]);
+        for number in 0..30 {
+            settings.apps.insert(format!("z{number}"), AppSettings::default());
+        }
+        let lines = settings.access_lines();
+        assert_eq!((lines.len(), &*lines[0], &*lines[21]), (22, live, others));
+        assert!(lines[20].starts_with("and 11 applications more"), "{}", lines[20]);
     }
 
     #[test]

@@ -69,6 +69,12 @@ impl Shared {
         Self { hooks: Road::new(calls_max), ..self }
     }
 
+    /// The same with challenges for passwords that are known by a key of this run of the node.
+    #[must_use]
+    pub fn with_challenges(self, key: [u8; 32]) -> Self {
+        Self { answered: Mutex::new(Answered::new(key)), ..self }
+    }
+
     /// The same with a road on which so many news may be, and a mark that no other node has.
     #[must_use]
     pub fn with_outside(self, news_max: usize, mark: u64) -> Self {
@@ -81,8 +87,10 @@ impl Shared {
         &self.news
     }
 
-    /// What this node is known by to itself.
-    pub(super) fn mark(&self) -> &str {
+    /// What this node is known by to itself, and to the others of its cluster: a number drawn at
+    /// its start.
+    #[must_use]
+    pub fn mark(&self) -> &str {
         &self.mark
     }
 

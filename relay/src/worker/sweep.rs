@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::labels::{CloseReason, MemoryKind, Role, Source};
-use super::local::Place;
+use super::local::{LocalStream, Place};
 use super::mail::{Mail, Request};
 use super::{Ending, Worker};
 use crate::limits::is_sparse;
 use crate::reactor::{ListenerKey, Operation};
-use crate::stream::HeldBytes;
+use crate::stream::{self, HeldBytes};
 
 /// From one sweep to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -148,6 +148,13 @@ impl Worker {
             }
             wait
         });
+        self.show_failed_accepts();
+    }
+
+    /// Who listens and cannot accept is not ready.
+    pub(super) fn show_failed_accepts(&self) {
+        let failed = u64::try_from(self.sweep.accept_again.len()).unwrap_or(u64::MAX);
+        self.cells.accepts_failed.set(failed);
     }
 
     /// Closes a connection whose time is over.
@@ -238,6 +245,7 @@ impl Worker {
         set(MemoryKind::Connection, held);
         set(MemoryKind::Partial, partial);
         set(MemoryKind::Tunnel, tunnels);
+        let tls = tls + self.link_tls_bytes();
         set(MemoryKind::Tls, tls + self.seal_buffers.held_bytes());
         let share = held + partial + tls + tunnels;
         self.shared.move_connection_bytes(self.sweep.connection_bytes, share);
@@ -249,6 +257,15 @@ impl Worker {
         for (source, count) in [(Source::Local, local), (Source::Remote, remote)] {
             self.cells.streams.at(source).set(u64::try_from(count).unwrap_or(u64::MAX));
         }
+        let is_remote = |entry: &&LocalStream| {
+            let log = entry.log.and_then(|log| self.hub.log(log));
+            log.and_then(stream::Log::newest).is_some_and(stream::Segment::is_remote)
+        };
+        let fed = self.streams.iter().map(|(_, entry)| entry).filter(is_remote);
+        let remote: usize =
+            fed.map(|entry| entry.transports().map(|(_, players)| players).sum::<usize>()).sum();
+        self.players_remote = u64::try_from(remote).unwrap_or(u64::MAX);
+        self.count_players();
     }
 
     /// Logs of streams mailed here share their bytes with the home's; views are this worker's own.
@@ -259,7 +276,9 @@ impl Worker {
     }
 
     pub(super) fn count_players(&self) {
-        self.cells.players.at(Source::Local).set(self.players);
+        let remote = self.players_remote.min(self.players);
+        self.cells.players.at(Source::Remote).set(remote);
+        self.cells.players.at(Source::Local).set(self.players - remote);
     }
 
     fn sweep_ending(&mut self, now: Duration) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Worker;
 use super::connection::{Connection, Parked, PlayNumber};
-use super::flush::{has_all, media_sent};
+use super::flush::{has_all, ingested, media_sent};
 use crate::reactor::ConnectionKey;
 use crate::stream::{Cursor, Next};
 
@@ -92,14 +92,14 @@ impl Worker {
         let log = entry.log?;
         let cursor = play.cursor.as_mut()?;
         let next = self.hub.log(log).and_then(|log| log.get(cursor.segment()));
-        let ingested = next.map(|next| next.ingested).filter(|_| cursor.is_playing());
+        let times = next.map(ingested).filter(|_| cursor.is_playing());
         let batch = self.hub.next_batch(log, cursor, now, &mut self.slices);
         let bytes = match batch.next {
             Next::Send { bytes } => {
                 out.append(&mut self.slices);
                 entry.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
-                let ingested = ingested.filter(|_| batch.jumped.is_none());
-                media_sent(&self.cells, connection, number, ingested, bytes, now);
+                let times = times.filter(|_| batch.jumped.is_none());
+                media_sent(&self.cells, connection, number, times, bytes, now);
                 bytes
             }
             Next::AtHead | Next::WaitingForKey => {

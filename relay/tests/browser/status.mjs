@@ -24,7 +24,7 @@ function look() {
   return {
     title: document.title, node: text("node"), state: text("state"), about: text("about"),
     streams: text("streams"), players: text("players"), in: text("in"), out: text("out"),
-    rows: rows("stream-rows"), nodes: rows("node-rows"), drops: rows("drop-rows"),
+    rows: rows("stream-rows"), nodes: rows("node-rows"), between: rows("link-rows"), drops: rows("drop-rows"),
     links: [...document.querySelectorAll("#stream-rows a")].map((link) => link.getAttribute("href")),
     trouble: document.getElementById("trouble").hidden ? "" : text("trouble"),
     asks: !document.getElementById("ask").hidden,

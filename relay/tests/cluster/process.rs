@@ -110,6 +110,7 @@ impl Process {
             fanout_max: plan.fanout_max,
             link_linger: Duration::from_secs(1),
             doors: [].into(),
+            operators: Some(([0, 0, 0, 0], 8935).into()),
             seed,
         });
         Self {

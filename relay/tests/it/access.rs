@@ -7,6 +7,7 @@ mod keys;
 mod obs;
 mod reloads;
 mod rest;
+mod told;
 mod web;
 
 use std::fs;
@@ -58,6 +59,7 @@ impl Scene {
              [apps.\"key*\"]\npublish = [\"key {keys}\"]\nplay = [\"key {keys}\"]\n\
              [apps.half]\npublish = [\"key {keys}\"]\nplay = [\"everybody\"]\n\
              [apps.url]\npublish = [\"signed {urls}\"]\nplay = [\"signed {urls}\"]\n\
+             [apps.named]\nplay = [\"jwt HS256 {tokens} aud=relay iss=login\"]\n\
              [apps.token]\npublish = [\"jwt HS256 {tokens} leeway=0s\"]\nplay = [\"jwt HS256 {tokens}\"]\n\
              [apps.user]\npublish = [\"password {users}\"]\nplay = [\"everybody\"]\n\
              [apps.llnw]\npublish = [\"password {users} llnw\"]\nplay = [\"everybody\"]\n\
@@ -153,8 +155,9 @@ impl Scene {
         println!("FFmpeg that plays is told: {why}; rtmpdump: NetStream.Play.Failed ({reason})");
     }
 
-    /// Ends the relay. Nothing that is secret was written to its log, its metrics or its API.
-    fn told_no_secret(self, secrets: &[&str]) {
+    /// Ends the relay. Nothing that is secret was written to its log, its metrics or its API. Gives
+    /// the log.
+    fn told_no_secret(self, secrets: &[&str]) -> String {
         let mut written = self.relay.metrics().text().to_owned();
         for path in ["/api/v1/connections", "/api/v1/streams", "/api/v1/config"] {
             written += &http::get(self.relay.http, path).unwrap().body;
@@ -170,6 +173,7 @@ impl Scene {
                 assert_eq!(context, None, "{secret} was written");
             }
         }
+        log
     }
 }
 
@@ -247,7 +251,8 @@ fn signed_urls_let_in_and_keep_out() {
     let unsigned = scene.url("url/cam1");
     scene.keeps_player_out(&unsigned, "The signature of the URL is missing", "signature");
     let far = scene.signed("url/cam1", "play", &["--address", "203.0.113.7"]);
-    scene.keeps_player_out(&far, "What was shown does not allow playing this stream", "scope");
+    let why = "The signature of the URL holds for another address";
+    scene.keeps_player_out(&far, why, "signed_address");
     let short = scene.signed("url/cam1", "play", &["--expires", "1s"]);
     thread::sleep(Duration::from_millis(2_100));
     scene.keeps_player_out(&short, "What was shown has expired", "expired");
@@ -274,9 +279,25 @@ fn tokens_let_in_and_keep_out() {
     scene.keeps_publisher_out(&url("cam2", "token", &fine), why, "scope");
     scene.keeps_player_out(&url("cam1", "token", &old), "What was shown has expired", "expired");
     scene.keeps_player_out(&scene.url("token/cam1"), "A token is missing", "token");
+    let mut further = Vec::new();
+    for (change, why, reason) in [
+        (("aud", "else".into()), "The token is not for this server (aud)", "token_audience"),
+        (("iss", "else".into()), "The token is not from whom it must be (iss)", "token_issuer"),
+        (("exp", "soon".into()), "The token does not say in seconds when it holds", "token_times"),
+        (("exp", ().into()), "The token does not say in seconds when it holds", "token_times"),
+        (("play", "named/*2".into()), "What was shown does not allow playing", "scope"),
+    ] {
+        let mut claims = claims.clone();
+        (claims["aud"], claims["iss"]) = ("relay".into(), "login".into());
+        claims[change.0] = change.1;
+        further.push(token(TOKEN_SECRET, &claims));
+        let url = scene.url(&format!("named/cam1?token={}", further.last().unwrap()));
+        scene.keeps_player_out(&url, why, reason);
+    }
     let signature = |token: &str| token.rsplit_once('.').unwrap().1.to_owned();
-    let shown = [fine, forged, old].map(|token| signature(&token));
-    scene.told_no_secret(&shown.each_ref().map(String::as_str));
+    let mut shown: Vec<_> = [fine, forged, old].iter().map(|token| signature(token)).collect();
+    shown.extend(further.iter().map(|token| signature(token)));
+    scene.told_no_secret(&shown.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]
@@ -292,7 +313,7 @@ fn users_with_passwords_are_asked_for_them() {
         scene.keeps_publisher_out(&wrong, "Incorrect username/password", "password");
     }
     let why = "The user may not use this stream name";
-    scene.keeps_publisher_out(&with("user", "tv", PASSWORD), why, "scope");
+    scene.keeps_publisher_out(&with("user", "tv", PASSWORD), why, "user");
     // Without a user FFmpeg does not know what to answer, and says so.
     let mut publisher = scene.publish("nobody", &scene.url("user/cam1"));
     let status = publisher.wait(END_MAX);

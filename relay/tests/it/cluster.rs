@@ -1,6 +1,8 @@
 //! Nodes that are processes of their own: they find each other, feed each other, and turn away
 //! whoever is none of them.
 
+mod tls;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,10 +16,10 @@ use crate::support::relay::{Options, Relay};
 use crate::support::scene::END_MAX;
 use crate::support::{START, Scratch, ffmpeg, http, wait_for};
 
-const SECRET: &str = "what only the nodes of this test know";
+pub(crate) const SECRET: &str = "what only the nodes of this test know";
 
 /// A node of a cluster; `name` is also that of its files.
-fn node(scratch: &Scratch, name: &str, peers: &[SocketAddr], further: &str) -> Relay {
+pub(crate) fn node(scratch: &Scratch, name: &str, peers: &[SocketAddr], further: &str) -> Relay {
     node_with(scratch, name, peers, SECRET, further, &[])
 }
 
@@ -48,11 +50,11 @@ fn node_with(
     Relay::start(scratch.path(), &options)
 }
 
-fn link(relay: &Relay) -> SocketAddr {
+pub(crate) fn link(relay: &Relay) -> SocketAddr {
     relay.link.expect("a node says where others find it")
 }
 
-fn wait_for_nodes(relay: &Relay, count: u32) {
+pub(crate) fn wait_for_nodes(relay: &Relay, count: u32) {
     wait_for(&format!("{count} other nodes"), START, || {
         let now = relay.metrics().sum("relay_cluster_nodes", &[]);
         (now == Some(f64::from(count))).then_some(())
@@ -172,11 +174,40 @@ fn who_is_no_node_is_turned_away_with_one_sentence() {
 fn two_versions_of_the_protocol_work_side_by_side() {
     let scratch = Scratch::new("versions");
     let a = node(&scratch, "a", &[], "");
-    let b = node(&scratch, "b", &[link(&a)], "protocol = \"pretend 1-2\"");
-    wait_for_nodes(&a, 1);
-    wait_for_nodes(&b, 1);
+    // The newer one is on the other reactor, too.
+    let (newer, mio) = ("protocol = \"pretend 1-2\"", ["--reactor", "mio"]);
+    let b = node_with(&scratch, "b", &[link(&a)], SECRET, newer, &mio);
+    let c = node(&scratch, "c", &[link(&a), link(&b)], newer);
+    for relay in [&a, &b, &c] {
+        wait_for_nodes(relay, 2);
+    }
     let page = http::get(b.http, "/api/v1/nodes").unwrap().body;
-    assert!(page.contains("\"protocol\":1"), "{page}");
+    assert!(page.contains("\"protocol\":1") && page.contains("\"protocol\":2"), "{page}");
+    // Each feeds both others.
+    let dir = scratch.path();
+    let nodes = [(&a, "a"), (&b, "b"), (&c, "c")];
+    let mut players = Vec::new();
+    for (_, stream) in nodes {
+        for (at, name) in nodes.into_iter().filter(|(_, name)| *name != stream) {
+            let name = format!("{stream}-{name}");
+            let file = scratch.file(&format!("{name}.flv"));
+            players.push((ffmpeg::record(dir, &name, &at.url(stream), &file), file));
+        }
+    }
+    for (relay, _) in nodes {
+        relay.wait_for_role("player", 2);
+    }
+    let mut publishers = nodes.map(|(relay, stream)| {
+        ffmpeg::publish(dir, &format!("publish-{stream}"), Clip::Plain, &relay.url(stream))
+    });
+    for publisher in &mut publishers {
+        publisher.succeed(LENGTH + END_MAX);
+    }
+    for (player, file) in &mut players {
+        player.succeed(END_MAX);
+        let recording = Recording::of_file(file);
+        assert_eq!(Clip::Plain.sent().check_whole(&recording), Ok(()), "{}", file.display());
+    }
 }
 
 #[test]
@@ -188,6 +219,8 @@ fn of_two_nodes_with_one_name_the_later_one_stays() {
     thread::sleep(Duration::from_millis(20));
     let second = node(&scratch, "b", &[link(&a), link(&first)], "");
     wait_for_nodes(&second, 1);
+    let sentence = "a process of the same name that started later is the node";
+    wait_for("the sentence", START, || a.log().contains(sentence).then_some(()));
     wait_for("the first one to be turned away", START, || {
         let page = http::get(a.http, "/api/v1/nodes").ok()?.body;
         (page.matches("\"node\":\"b\"").count() == 1 && refused(&a, "replaced") >= 1.0)

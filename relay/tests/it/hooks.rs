@@ -510,5 +510,11 @@ fn https_goes_by_a_private_ca() {
         let result = if trusted { "allowed" } else { "unreachable" };
         let counted = relay.metrics().sum("relay_hook_requests_total", &[("result", result)]);
         assert_eq!(counted, Some(3.0), "{contract}");
+        let log = relay.log_at_end(END_MAX);
+        let told = log.lines().find(|line| line.contains("a back end gives no answer"));
+        assert_eq!(told.is_none(), trusted, "{log}");
+        let why = "why=\"no TLS: its certificate is not acceptable: it is issued by nobody";
+        let why = told.is_none_or(|line| line.contains(why) && line.contains(" WARN "));
+        assert!(why, "{told:?}");
     }
 }

@@ -233,3 +233,36 @@ fn connections_count_by_address_and_by_ipv6_network() {
     // The most of one address, and how many were refused.
     assert_eq!(lines, ["2 0", "2 2", "2 2", "2 3"]);
 }
+
+#[test]
+fn who_sends_too_much_is_told_of_with_figures_and_rules_in_force_at_the_start() {
+    let scratch = Scratch::new("too-much");
+    let configuration = "[limits]\ningest_rate_max = \"10KiB\"\ningest_window = \"2s\"\n\
+                         [apps.live]\nplay = [\"everybody\"]\n";
+    let options = Options { configuration, ..Options::default() };
+    let relay = Relay::start(scratch.path(), &options);
+    let mut publisher = ffmpeg::publish(scratch.path(), "p", Clip::Plain, &relay.url("clip"));
+    assert!(!publisher.wait(END_MAX).success(), "{}", publisher.log());
+    // What is asked by POST says so.
+    let mut socket = std::net::TcpStream::connect(relay.rtmp).unwrap();
+    std::io::Write::write_all(&mut socket, b"GET /open/1 HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let answer = std::io::read_to_string(socket).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nAllow: POST\r\n"),
+        "{answer}"
+    );
+    let log = relay.log_at_end(END_MAX);
+    let closed =
+        log.lines().find(|line| line.contains("connection closed") && line.contains("\"limit\""));
+    let closed = closed.unwrap_or_else(|| panic!("{log}"));
+    let figures =
+        ["it sends more than it may: ", " bytes a second came, 10240 may, or 20480 at once"];
+    assert!(figures.iter().all(|part| closed.contains(part)), "{closed}");
+    println!("{closed}");
+    for access in [
+        "live: publish [\"private\"], play [\"everybody\"]",
+        "*: publish [\"private\"], play [\"private\"]",
+    ] {
+        assert!(log.contains(access), "{log}");
+    }
+}

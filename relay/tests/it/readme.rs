@@ -21,7 +21,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 /// The one block of a language that holds `word`.
-fn block(language: &str, word: &str) -> String {
+pub(crate) fn block(language: &str, word: &str) -> String {
     let mut blocks = blocks(language).into_iter().filter(|block| block.contains(word));
     let block = blocks.next().unwrap_or_else(|| panic!("no block with {word}"));
     assert_eq!(blocks.next(), None, "two blocks with {word}");

@@ -314,3 +314,31 @@ fn a_certificate_with_an_rsa_key_serves_both_versions() {
     let door = Door::open(relay.rtmp, pair.client());
     drop(Player::join(Client::open(door.address).unwrap(), "live", "a").unwrap());
 }
+
+#[test]
+fn a_handshake_that_fails_is_closed_as_tls_and_says_why() {
+    let scratch = Scratch::new("tls-failed");
+    let pair = Pair::make(scratch.path(), "relay", NAMES);
+    let relay = relay(&scratch, &[&pair], "");
+    let other = Pair::make(scratch.path(), "other", NAMES);
+    let other = other.certificate.to_string_lossy().into_owned();
+    s_client(relay.rtmp, &["-verify_return_error", "-CAfile", &other]);
+    s_client(relay.rtmp, &["-tls1_2", "-cipher", "AES128-SHA256"]);
+    let mut garbage = std::net::TcpStream::connect(relay.rtmp).unwrap();
+    std::io::Write::write_all(&mut garbage, &[0x16, 3, 1, 0, 4, 9, 9, 9, 9]).unwrap();
+    wait_for("three failed handshakes", END_MAX, || {
+        let closed = [("reason", "tls")];
+        (relay.metrics().sum("relay_connections_closed_total", &closed) == Some(3.0)).then_some(())
+    });
+    let log = relay.log_at_end(END_MAX);
+    let closed: Vec<_> = log.lines().filter(|line| line.contains("connection closed")).collect();
+    for why in [
+        "the peer ended TLS with an alert: it does not know who issued the certificate",
+        "TLS cannot be agreed on: no key exchange is common to both sides",
+        "the peer broke TLS: ",
+    ] {
+        let told = closed.iter().any(|line| line.contains("\"tls\"") && line.contains(why));
+        assert!(told, "{why}: {log}");
+    }
+    println!("{}", closed.join("\n"));
+}

@@ -1,6 +1,7 @@
 //! RTMP inside HTTP (RTMPT): real programs, a client with bad manners, and attacks.
 
 mod bounds;
+mod proxies;
 
 use std::io::Write;
 use std::net::SocketAddr;

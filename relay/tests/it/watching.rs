@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::cluster::{link, node, wait_for_nodes};
 use crate::support::client::{Client, Player};
 use crate::support::clip::Clip;
 use crate::support::http::Metrics;
@@ -257,10 +258,11 @@ fn chromium_shows_the_status_page_live() {
     let dir = scratch.path();
     let tokens = scratch.file("tokens");
     fs::write(&tokens, format!("{TOKEN}\n")).unwrap();
-    let configuration =
-        format!("[limits]\nstream_grace = \"1s\"\n[api]\ntoken_file = \"{}\"\n", tokens.display());
-    let options = Options { configuration: &configuration, ..Options::default() };
-    let relay = Relay::start(dir, &options);
+    let further = format!("[api]\ntoken_file = \"{}\"", tokens.display());
+    let relay = node(&scratch, "studio", &[], &further);
+    // Another node of its cluster, whose player counts as well.
+    let edge = node(&scratch, "edge", &[link(&relay)], "");
+    wait_for_nodes(&relay, 1);
     let publish = |name: &str, clip| ffmpeg::publish_looped(dir, name, clip, 20, &relay.url(name));
     let _publishers = [
         publish("talk", Clip::Plain),
@@ -279,6 +281,9 @@ fn chromium_shows_the_status_page_live() {
     let _waiting = Player::join(client, "live", "soon").unwrap();
     let _ = http::get(relay.rtmp, "/live/nobody.flv");
     relay.wait_for_role("player", 6);
+    let file = scratch.file("far.flv");
+    let _far = ffmpeg::record(dir, "far", &edge.url("talk"), &file);
+    edge.wait_for_role("player", 1);
 
     let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
     fs::create_dir_all(&shots).unwrap();
@@ -311,11 +316,19 @@ fn chromium_shows_the_status_page_live() {
     let seen: Value = serde_json::from_str(&fs::read_to_string(said).unwrap()).unwrap();
     let first = &seen["first"];
     assert_eq!((&first["state"], &first["trouble"]), (&"running".into(), &"".into()), "{seen:#}");
-    assert_eq!((&first["streams"], &first["players"]), (&"3".into(), &"6".into()), "{first:#}");
+    assert_eq!((&first["streams"], &first["players"]), (&"3".into(), &"7".into()), "{first:#}");
     let rows: Vec<Vec<String>> = serde_json::from_value(first["rows"].clone()).unwrap();
     assert_eq!(rows.len(), 4, "{rows:?}");
     let talk = &rows[0];
-    assert_eq!((&*talk[0], &*talk[1], &*talk[2]), ("live/talk", "live", "5"), "most players first");
+    assert_eq!((&*talk[0], &*talk[1], &*talk[2]), ("live/talk", "live", "6"), "most players first");
+    assert_eq!(talk[6], "studio", "{talk:?}");
+    let nodes: Vec<Vec<String>> = serde_json::from_value(first["nodes"].clone()).unwrap();
+    let shown: Vec<_> = nodes.iter().map(|row| (&*row[0], &*row[1])).collect();
+    assert_eq!(shown, [("studio", "6"), ("edge", "1")], "{nodes:?}");
+    assert!(nodes.iter().all(|row| row[3].contains("bit/s")), "{nodes:?}");
+    let between: Vec<Vec<String>> = serde_json::from_value(first["between"].clone()).unwrap();
+    assert_eq!((between.len(), &*between[0][0], &*between[0][1]), (1, "studio", "edge"));
+    assert!(between[0][3].contains("bit/s"), "{between:?}");
     assert!(talk[3].contains("bit/s") && talk[4].contains("bit/s"), "{talk:?}");
     assert!(talk[5].starts_with("avc 640×360, aac"), "{talk:?}");
     assert!(rows.iter().any(|row| row[0] == "live/soon" && row[1] == "waited for"), "{rows:?}");

@@ -100,6 +100,7 @@ impl Rig {
             fanout_max: self.fanout_max,
             link_linger: secs(5),
             doors: [format!("rtmp://node-{node}.example").into()].into(),
+            operators: None,
             seed,
         };
         let own = self.seed.wrapping_add(number << 16);
@@ -230,7 +231,8 @@ fn a_cold_node_gets_one_link_and_one_group_of_pictures_for_many_players() {
     assert!(took < millis(250), "{took:?}");
     rig.world.run(secs(2));
     assert_eq!(rig.links(LinkWay::Out), (1, 1));
-    let crossed = rig.world.others[0].sum(|cells| cells.link_bytes.at(LinkWay::In).get());
+    let crossed = rig.world.others[0]
+        .sum(|cells| sum_where(&cells.link_bytes, |(way, _)| way == LinkWay::In));
     let taken = rig.world.node.sum(|cells| {
         sum_where(&cells.ingest_bytes, |role| role == relay::worker::labels::Role::Publisher)
     });

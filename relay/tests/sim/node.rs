@@ -76,6 +76,7 @@ impl Node {
                 let links = cluster.map(|settings| LinkParts {
                     settings: settings.clone(),
                     listener: listen(settings.credentials.identity.link_port),
+                    tls: None,
                 });
                 let all = listeners.iter().copied();
                 let all = all.chain(links.as_ref().map(|links| links.listener)).collect();

@@ -21,6 +21,17 @@ enum State {
     Trying { since: Duration },
 }
 
+/// Whether a call may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Yes.
+    Call,
+    /// No, for a while.
+    Left,
+    /// A call is under way that decides.
+    Wait,
+}
+
 /// What a result changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -31,15 +42,15 @@ pub(super) enum Change {
 
 impl Breaker {
     /// Whether a call may be made now. After a pause the first one may, and decides.
-    pub(super) fn admit(&mut self, now: Duration, pause: Duration) -> bool {
+    pub(super) fn admit(&mut self, now: Duration, pause: Duration) -> Admission {
         match self.state {
-            State::Closed => true,
-            State::Open { until } if now < until => false,
+            State::Closed => Admission::Call,
+            State::Open { until } if now < until => Admission::Left,
             // One that was let through and never came back does not decide for ever.
-            State::Trying { since } if now < since + pause => false,
+            State::Trying { since } if now < since + pause => Admission::Wait,
             State::Open { .. } | State::Trying { .. } => {
                 self.state = State::Trying { since: now };
-                true
+                Admission::Call
             }
         }
     }
@@ -78,6 +89,7 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use super::Admission::{Call, Left, Wait};
     use super::*;
 
     const PAUSE: Duration = Duration::from_secs(5);
@@ -95,26 +107,28 @@ mod tests {
         assert_eq!(breaker.succeeded(), Change::None);
         for _ in 0..2 {
             assert_eq!(breaker.failed(at(0), 3, PAUSE), Change::None);
-            assert!(breaker.admit(at(0), PAUSE));
+            assert_eq!(breaker.admit(at(0), PAUSE), Call);
         }
         assert_eq!(breaker.failed(at(1), 3, PAUSE), Change::Opened);
-        assert!(breaker.is_open() && !breaker.admit(at(5), PAUSE));
-        assert!(breaker.admit(at(6), PAUSE), "the pause is over");
-        assert!(!breaker.admit(at(6), PAUSE), "one call decides");
+        assert!(breaker.is_open());
+        assert_eq!(breaker.admit(at(5), PAUSE), Left);
+        assert_eq!(breaker.admit(at(6), PAUSE), Call, "the pause is over");
+        assert_eq!(breaker.admit(at(6), PAUSE), Wait, "one call decides");
         assert_eq!(breaker.failed(at(7), 3, PAUSE), Change::None);
-        assert!(!breaker.admit(at(11), PAUSE));
-        assert!(breaker.admit(at(12), PAUSE));
+        assert_eq!(breaker.admit(at(11), PAUSE), Left);
+        assert_eq!(breaker.admit(at(12), PAUSE), Call);
         assert_eq!(breaker.succeeded(), Change::Closed);
-        assert!(!breaker.is_open() && breaker.admit(at(12), PAUSE));
+        assert!(!breaker.is_open());
+        assert_eq!(breaker.admit(at(12), PAUSE), Call);
     }
 
     #[test]
     fn a_try_that_never_comes_back_is_followed_by_another() {
         let mut breaker = Breaker::default();
         assert_eq!(breaker.failed(at(0), 1, PAUSE), Change::Opened);
-        assert!(breaker.admit(at(5), PAUSE));
-        assert!(!breaker.admit(at(9), PAUSE));
-        assert!(breaker.admit(at(10), PAUSE));
+        assert_eq!(breaker.admit(at(5), PAUSE), Call);
+        assert_eq!(breaker.admit(at(9), PAUSE), Wait);
+        assert_eq!(breaker.admit(at(10), PAUSE), Call);
         // What was under way when it opened may still come back.
         assert_eq!(breaker.failed(at(10), 1, PAUSE), Change::None);
         assert!(breaker.is_open());

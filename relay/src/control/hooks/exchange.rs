@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use super::names::Names;
 use super::reply::Reply;
+use crate::control::trust;
 use crate::limits::Limits;
 use crate::worker::hook_settings::HookUrl;
 
@@ -33,6 +34,25 @@ pub(super) enum Failure {
     Unreachable,
     /// What came is no HTTP, or too much of it.
     Garbage,
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    /// How it is counted.
+    pub(super) failure: Failure,
+    /// The cause, for the log: nothing of what was asked, and nothing that the server wrote.
+    pub(super) why: String,
+}
+
+impl Failed {
+    pub(super) fn new(failure: Failure, why: impl Into<String>) -> Self {
+        Self { failure, why: why.into() }
+    }
+
+    fn unreachable(error: &io::Error) -> Self {
+        Self::new(Failure::Unreachable, error.to_string())
+    }
 }
 
 /// Who makes calls.
@@ -74,7 +94,7 @@ impl Client {
     }
 
     /// Makes a call.
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Failure> {
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Reply, Failed> {
         let target = Target {
             tls: call.url.tls,
             host: Arc::clone(&call.url.host),
@@ -101,34 +121,32 @@ impl Client {
         &self,
         url: &HookUrl,
         trust: Option<Arc<rustls::ClientConfig>>,
-    ) -> Result<SendRequest<Full<Bytes>>, Failure> {
-        let unreachable = |_: io::Error| Failure::Unreachable;
+    ) -> Result<SendRequest<Full<Bytes>>, Failed> {
+        let unreachable = |error: io::Error| Failed::unreachable(&error);
         let addresses = self.names.resolve(&url.host, url.port).await.map_err(unreachable)?;
         let stream = connect_any(&addresses).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         if !url.tls {
             return self.begin(stream).await;
         }
-        let trust = trust.ok_or(Failure::Unreachable)?;
-        let name = ServerName::try_from(url.host.to_string()).map_err(|_| Failure::Unreachable)?;
+        let untrusted = |why: String| Failed::new(Failure::Unreachable, format!("no TLS: {why}"));
+        let trust = trust.ok_or_else(|| untrusted("there is nobody to trust".to_owned()))?;
+        let name = ServerName::try_from(url.host.to_string())
+            .map_err(|error| untrusted(error.to_string()))?;
         let stream = TlsConnector::from(trust).connect(name, stream).await;
-        self.begin(stream.map_err(|error| {
-            tracing::debug!(server = url.server(), %error, "no TLS with a back end");
-            Failure::Unreachable
-        })?)
-        .await
+        self.begin(stream.map_err(|error| untrusted(trust::why(&error)))?).await
     }
 
     async fn begin(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    ) -> Result<SendRequest<Full<Bytes>>, Failed> {
         let (sender, connection) = Builder::new()
             .title_case_headers(true)
             .max_buf_size(self.reply_bytes_max)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|_| Failure::Unreachable)?;
+            .map_err(|error| failure(&error))?;
         // Ends with its sender, or with the connection.
         tokio::spawn(connection);
         Ok(sender)
@@ -140,7 +158,7 @@ impl Client {
         sender: SendRequest<Full<Bytes>>,
         response: Response<Incoming>,
         reuse: bool,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Failed> {
         let location = response.headers().get(header::LOCATION);
         let location = location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let status = response.status().as_u16();
@@ -150,7 +168,8 @@ impl Client {
             let frame = frame.map_err(|error| failure(&error))?;
             if let Some(data) = frame.data_ref() {
                 if body.len() + data.len() > self.reply_bytes_max {
-                    return Err(Failure::Garbage);
+                    let why = format!("the answer is longer than {} bytes", self.reply_bytes_max);
+                    return Err(Failed::new(Failure::Garbage, why));
                 }
                 body.extend_from_slice(data);
             }
@@ -198,10 +217,10 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn failure(error: &hyper::Error) -> Failure {
-    if error.is_parse() || error.is_parse_too_large() {
-        Failure::Garbage
-    } else {
-        Failure::Unreachable
-    }
+/// Says nothing of what came, as the texts of hyper's errors do not either.
+fn failure(error: &hyper::Error) -> Failed {
+    let is_garbage = error.is_parse() || error.is_parse_too_large();
+    let failure = if is_garbage { Failure::Garbage } else { Failure::Unreachable };
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    Failed::new(failure, format!("{error}{}", cause.unwrap_or_default()))
 }

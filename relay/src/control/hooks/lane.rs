@@ -7,10 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Version, header};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::exchange::{self, Failure};
+use super::breaker::Admission;
+use super::exchange::{self, Failed, Failure};
 use super::reply::{Meaning, Reply};
+use super::server::Server;
 use super::{Hooks, cache, form, json, sign, verdict_of, without_answer};
 use crate::worker::hook_settings::{Contract, HookSettings, HookUrl, Method};
 use crate::worker::labels::HookName::{self, *};
@@ -248,35 +251,38 @@ async fn once(
     let within = settings.timeout();
     // Who is in already keeps nobody waiting who wants to be let in.
     let is_awaited = matches!(call.subject, Subject::Ask(_));
-    let place = match timeout(within, server.place(is_awaited)).await {
+    let place = match admitted(hooks, &server, settings, is_awaited).await {
         Ok(place) => place,
-        Err(_) => {
-            hooks.count(name, HookResult::Overload);
+        Err(HookResult::Breaker) if !is_question && name != OnUpdate => return Outcome::Skipped,
+        Err(result) => {
+            hooks.count(name, result);
             return Outcome::Skipped;
         }
     };
-    if !server.admits(settings, hooks.clock.now()) {
-        if is_question || name == OnUpdate {
-            hooks.count(name, HookResult::Breaker);
-        }
-        return Outcome::Skipped;
-    }
     let begun = Instant::now();
     let answer = match request(hooks, call, name, url, contract) {
         Some(request) => timeout(within, hooks.client.call(request)).await,
-        None => Ok(Err(Failure::Unreachable)),
+        None => Ok(Err(Failed::new(Failure::Unreachable, "its secret or trust is not read"))),
     };
     hooks.duration.observe(begun.elapsed());
     drop(place);
-    let outcome = match answer.unwrap_or(Err(Failure::Timeout)) {
-        Ok(reply) => judge(&reply, contract, is_question),
-        Err(failure) => Err(failure),
+    let late = |_| Err(Failed::new(Failure::Timeout, format!("none came in {within:?}")));
+    let reply = answer.unwrap_or_else(late);
+    let status = reply.as_ref().map_or(0, |reply| reply.status);
+    let outcome = reply.and_then(|reply| judge(&reply, contract, is_question));
+    let why = match &outcome {
+        Err(failed) => Some(failed.why.clone()),
+        Ok(Meaning::Broken) => Some(format!("it answers with the status {status}")),
+        Ok(_) => None,
     };
-    let works = !matches!(outcome, Err(_) | Ok(Meaning::Broken));
-    server.note(works, settings, &server_name, hooks.clock.now());
+    let now = hooks.clock.now();
+    if let Some(why) = &why {
+        server.tell_failure((&settings.app, &server_name), name.label(), why, now);
+    }
+    server.note(why.is_none(), settings, &server_name, now);
     match outcome {
         Ok(meaning) => Outcome::Answered(meaning),
-        Err(failure) => {
+        Err(Failed { failure, .. }) => {
             hooks.count(
                 name,
                 match failure {
@@ -285,16 +291,49 @@ async fn once(
                     Failure::Garbage => HookResult::Garbage,
                 },
             );
-            tracing::debug!(hook = name.label(), server = server_name, ?failure, "a hook failed");
             Outcome::Failed
         }
     }
 }
 
+/// A place for a call to a server that may be called; or how it is counted that there is none. A
+/// client that wants to be let in waits for a call that is under way and decides whether the server
+/// works again, and is not refused meanwhile for want of an answer.
+async fn admitted<'a>(
+    hooks: &Hooks,
+    server: &'a Server,
+    settings: &HookSettings,
+    is_awaited: bool,
+) -> Result<Option<SemaphorePermit<'a>>, HookResult> {
+    let within = settings.timeout();
+    let until = Instant::now() + within;
+    let mut waiter = None;
+    loop {
+        let place = timeout(within, server.place(is_awaited)).await;
+        let place = place.map_err(|_| HookResult::Overload)?;
+        let decided = server.decided();
+        match server.admits(settings, hooks.clock.now()) {
+            Admission::Call => return Ok(place),
+            Admission::Left => return Err(HookResult::Breaker),
+            Admission::Wait if !is_awaited => return Err(HookResult::Breaker),
+            Admission::Wait => {}
+        }
+        drop(place);
+        if waiter.is_none() {
+            let room = hooks.probe_waiters.try_acquire();
+            waiter = Some(room.map_err(|_| HookResult::Overload)?);
+        }
+        timeout_at(until, decided).await.map_err(|_| HookResult::Breaker)?;
+    }
+}
+
 /// What an answer means. Nonsense counts against its server only where an answer was wanted.
-fn judge(reply: &Reply, contract: Contract, is_question: bool) -> Result<Meaning, Failure> {
+fn judge(reply: &Reply, contract: Contract, is_question: bool) -> Result<Meaning, Failed> {
     match reply.meaning(contract) {
-        Meaning::Garbage if is_question => Err(Failure::Garbage),
+        Meaning::Garbage if is_question => {
+            let why = "what it answers is neither yes nor no";
+            Err(Failed::new(Failure::Garbage, why))
+        }
         meaning => Ok(meaning),
     }
 }

@@ -33,16 +33,17 @@ mod sign;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::families::{Families, float};
 use super::reload::Reread;
+use super::vital::Vital;
 use super::{token_fetch, trust};
 use crate::config::Config;
 use crate::limits::Limits;
@@ -81,6 +82,7 @@ pub(super) struct Hooks {
     node: String,
     /// Another one after each start.
     service: String,
+    vital: Vital,
     client: Client,
     keys: RwLock<Keys>,
     cache: Mutex<Cache>,
@@ -90,6 +92,8 @@ pub(super) struct Hooks {
     /// Questions and notifications under way or waiting.
     questions: AtomicUsize,
     notices: AtomicUsize,
+    /// Room for questions that wait for the call that decides whether their server works again.
+    probe_waiters: Semaphore,
     /// The node ends: what fails is not tried again.
     ending: AtomicBool,
     /// Counted by this thread alone.
@@ -105,6 +109,7 @@ pub(super) struct Parts<'a> {
     pub(super) settings: &'a Settings,
     pub(super) clock: Clock,
     pub(super) node: &'a str,
+    pub(super) vital: Vital,
 }
 
 /// The files that hooks name, for a reload.
@@ -147,13 +152,14 @@ impl Hooks {
     /// # Errors
     /// A file that hooks need cannot be used, in a sentence.
     pub(super) fn new(parts: Parts<'_>) -> Result<Arc<Self>, String> {
-        let Parts { workers, shared, settings, clock, node } = parts;
+        let Parts { workers, shared, settings, clock, node, vital } = parts;
         let started = clock.epoch();
         let keys = files(settings)?;
         let limits = settings.limits.clone();
         let hooks = Self {
             client: Client::new(&limits),
             cache: Mutex::new(Cache::new(limits.hook_cache_max)),
+            probe_waiters: Semaphore::new(limits.hook_probe_waiters_max),
             keys: RwLock::new(keys),
             workers,
             shared,
@@ -161,6 +167,7 @@ impl Hooks {
             clock,
             node: node.to_owned(),
             service: format!("{:08x}", started.subsec_nanos() ^ std::process::id()),
+            vital,
             servers: Mutex::default(),
             lanes: Mutex::default(),
             questions: AtomicUsize::new(0),
@@ -249,7 +256,7 @@ impl Hooks {
             lane.push_back(call);
         } else {
             lanes.insert(id, VecDeque::from([call]));
-            tokio::spawn(lane::run(Arc::clone(self), id));
+            self.vital.spawn(lane::run(Arc::clone(self), id));
         }
     }
 
@@ -306,14 +313,18 @@ impl Hooks {
     }
 
     /// Every server that these settings name is there in `/metrics` before it is first called, with
-    /// as many places as they say.
+    /// as many places as they say. Others are forgotten, unless a call to them is under way.
     fn know_servers<'a>(&self, settings: impl Iterator<Item = &'a Arc<HookSettings>>) {
+        let mut named = BTreeSet::new();
         for hooks in settings {
             let urls = HookName::ALL.iter().flat_map(|name| hooks.urls(*name));
             for url in urls {
                 self.server(hooks, &url.server()).resize(hooks.concurrency);
+                named.insert((Arc::clone(&hooks.app), url.server()));
             }
         }
+        let in_use = |server: &Arc<Server>| Arc::strong_count(server) > 1;
+        self.servers.lock().retain(|name, server| named.contains(name) || in_use(server));
     }
 
     /// A server of an application: one and the same for the settings of before a reload and after.
@@ -352,6 +363,11 @@ impl Hooks {
     /// What the workers share.
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Questions that wait for the call that decides whether their server works again.
+    pub(super) fn waiting_for_probe(&self) -> usize {
+        self.limits.hook_probe_waiters_max.saturating_sub(self.probe_waiters.available_permits())
     }
 
     /// Questions, and notifications, that wait or are under way.

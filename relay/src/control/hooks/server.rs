@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use super::breaker::{Breaker, Change};
+use super::breaker::{Admission, Breaker, Change};
+use crate::worker::clock::in_seconds;
 use crate::worker::hook_settings::HookSettings;
 
 /// Notifications, and questions about those who are in, have places of their own, so that many of
@@ -19,9 +21,22 @@ pub(super) struct Server {
     pub(super) breaker: Mutex<Breaker>,
     /// Clients that wait for a verdict of this server first.
     pub(super) waiting: AtomicUsize,
+    /// Wakes those who wait for the call that decides.
+    decided: Notify,
+    told: Mutex<Told>,
     questions: Semaphore,
     notices: Semaphore,
 }
+
+/// When a line of the log last told of a failure, and how many it left out since.
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Duration>,
+    left_out: u64,
+}
+
+/// From one line about failures of a server to the next.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 impl Server {
     pub(super) fn new(concurrency: usize) -> Arc<Self> {
@@ -29,6 +44,8 @@ impl Server {
             concurrency: AtomicUsize::new(concurrency),
             breaker: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            decided: Notify::new(),
+            told: Mutex::default(),
             questions: Semaphore::new(concurrency),
             notices: Semaphore::new(concurrency),
         })
@@ -68,8 +85,35 @@ impl Server {
     }
 
     /// Whether the server may be called now.
-    pub(super) fn admits(&self, settings: &HookSettings, now: Duration) -> bool {
+    pub(super) fn admits(&self, settings: &HookSettings, now: Duration) -> Admission {
         self.breaker.lock().admit(now, settings.breaker_pause)
+    }
+
+    /// Comes when the next call has gone well or badly, whichever it is. To be had before
+    /// [`Self::admits`] is asked, so that none is missed.
+    pub(super) fn decided(&self) -> Notified<'_> {
+        self.decided.notified()
+    }
+
+    /// Tells the log of a failure and its cause, and of no more than one a second.
+    pub(super) fn tell_failure(
+        &self,
+        (app, server): (&str, &str),
+        hook: &str,
+        why: &str,
+        now: Duration,
+    ) {
+        let left_out = {
+            let mut told = self.told.lock();
+            if told.last.is_some_and(|last| now < last + TELL_EVERY) {
+                told.left_out += 1;
+                return;
+            }
+            told.last = Some(now);
+            std::mem::take(&mut told.left_out)
+        };
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::warn!(app, server, hook, why, left_out, "a back end gives no answer");
     }
 
     /// Notes how a call went, and says when the breaker opens or closes. `server` is for the log.
@@ -81,9 +125,10 @@ impl Server {
             let (most, pause) = (settings.breaker_failures, settings.breaker_pause);
             self.breaker.lock().failed(now, most, pause)
         };
+        self.decided.notify_waiters();
         match change {
             Change::Opened => {
-                let seconds = settings.breaker_pause.as_secs_f64();
+                let seconds = in_seconds(settings.breaker_pause);
                 tracing::warn!(app, server, seconds, "a back end fails and is left alone");
             }
             Change::Closed => tracing::info!(app, server, "a back end answers again"),

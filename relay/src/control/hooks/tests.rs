@@ -19,11 +19,15 @@ use crate::worker::verdicts::HookStream;
 
 mod files;
 mod places;
+mod probe;
 mod renewed;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0";
 const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
 const BROKEN: &str = "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n";
+/// Instead of an answer: ask for it again.
+const LATER: &str = "later";
+const LOOK: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a request is answered with; `None` for never.
@@ -78,6 +82,7 @@ impl Scene {
             settings: &all,
             clock: Clock::start(),
             node: "node",
+            vital: Vital::default(),
         });
         let hooks = hooks.unwrap();
         tokio::spawn(Arc::clone(&hooks).run());
@@ -184,7 +189,13 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<String>>>, answers: Ar
         }
         seen.lock().push(whole.clone());
         text.clear();
-        let Some(answer) = answers(&whole) else {
+        let answer = loop {
+            match answers(&whole) {
+                Some(answer) if answer == LATER => tokio::time::sleep(LOOK).await,
+                answer => break answer,
+            }
+        };
+        let Some(answer) = answer else {
             tokio::time::sleep(Duration::from_secs(30)).await;
             return;
         };

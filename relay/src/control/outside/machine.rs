@@ -29,6 +29,7 @@ use super::orders::AddedId;
 use super::task::{Attempt, State, Task, TaskKey};
 use crate::access;
 use crate::limits::Limits;
+use crate::worker::clock::in_seconds;
 use crate::worker::outside::{
     NameNews, News, OutsideEnd, OutsideFault, OutsideKind, OutsideNews, Watch,
 };
@@ -554,7 +555,7 @@ impl Machine {
         };
         let until = now.saturating_add(pause);
         task.state = if is_broken { State::Broken { until } } else { State::Waiting { until } };
-        let again = pause.as_secs_f64();
+        let again = in_seconds(pause);
         tracing::warn!(
             kind = key.kind.label(), stream = %key.name, reason = end.fault.label(),
             detail = end.detail, failures, again_in_seconds = again, "outside connection failed"

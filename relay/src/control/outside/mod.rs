@@ -37,7 +37,6 @@ use machine::{Begin, Command, Machine};
 
 pub(super) use machine::Added;
 pub(super) use orders::AddedId;
-pub(super) use report::OutsideReport;
 
 /// Hosts looked up at a time: each takes a thread.
 const LOOK_UPS: usize = 16;

@@ -111,7 +111,7 @@ impl FlvSession {
         self.state == State::Closing
     }
 
-    /// What the client was told when it was refused and has to go.
+    /// What the client was told when it was last refused.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
@@ -197,12 +197,8 @@ impl FlvSession {
             answer.truncate(answer.len() - sentence.len() - 1);
         }
         self.output.push_back(answer);
-        if keeps_alive {
-            self.state = State::Answered;
-        } else {
-            self.state = State::Closing;
-            self.refusal = Some(sentence);
-        }
+        self.state = if keeps_alive { State::Answered } else { State::Closing };
+        self.refusal = Some(sentence);
     }
 
     /// The stream is gone for good.

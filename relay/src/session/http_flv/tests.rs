@@ -165,7 +165,7 @@ fn refusals_say_why_and_leave_the_connection_open() {
             assert!(fields.contains(&format!("Content-Length: {}\r\n", sentence.len())));
             assert!(fields.contains("Access-Control-Allow-Origin: *"), "pages may read why");
             assert_eq!((session.is_answered(), session.wants_close()), (stays, !stays));
-            assert_eq!(session.refusal().is_some(), !stays);
+            assert_eq!(session.refusal(), Some(sentence.trim_end()), "for whoever logs it");
             let connection = if stays { "keep-alive" } else { "close" };
             assert!(fields.contains(&format!("Connection: {connection}")));
         }

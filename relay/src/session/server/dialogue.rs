@@ -22,7 +22,7 @@ use crate::wire::command::{Call, Command, PlayRange};
 use crate::wire::connect::{ConnectProperties, caps};
 use crate::wire::control::{BandwidthLimit, ControlMessage, UserControl};
 use crate::wire::reply::{self, Level};
-use crate::wire::stream_name::{NameError, StreamAddress};
+use crate::wire::stream_name::{NameError, StreamAddress, StreamName};
 
 /// An event without the borrows of [`ServerEvent`](crate::session::ServerEvent).
 #[derive(Debug)]
@@ -251,7 +251,8 @@ impl Dialogue {
             Ok(address) => {
                 let words = StreamWords::new(name, kind, PlayRange::default());
                 self.set_role(stream, Role::WantsPublish(address.name.clone()));
-                let request = StreamRequest { message_stream: stream, address, words };
+                let asked = self.as_asked(name, &address);
+                let request = StreamRequest { message_stream: stream, address, asked, words };
                 self.steps.push_back(Step::Publish(request));
             }
             Err(description) => {
@@ -308,7 +309,8 @@ impl Dialogue {
             Ok(address) => {
                 let words = StreamWords::new(name, b"", range);
                 self.set_role(stream, Role::WantsPlay(address.name.clone()));
-                let request = StreamRequest { message_stream: stream, address, words };
+                let asked = self.as_asked(name, &address);
+                let request = StreamRequest { message_stream: stream, address, asked, words };
                 self.steps.push_back(Step::Play(request));
             }
             Err(description) => {
@@ -484,6 +486,12 @@ impl Dialogue {
     fn resolve(&self, name: &[u8]) -> Result<StreamAddress, String> {
         let client = self.client.as_ref().ok_or("not connected")?;
         client.resolve(name, &self.limits).map_err(|error| error.to_string())
+    }
+
+    /// The name by what the client itself said.
+    fn as_asked(&self, name: &[u8], address: &StreamAddress) -> StreamName {
+        let asked = self.client.as_ref().and_then(|it| it.resolve_as_asked(name, &self.limits));
+        asked.unwrap_or_else(|| address.name.clone())
     }
 
     fn answer(&mut self, stream: u32, transaction: f64, value: Value<'_>) {

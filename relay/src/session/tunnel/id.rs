@@ -51,14 +51,25 @@ pub enum IdFault {
     Forged,
 }
 
+/// The first four characters of every id of a node of this name, on whatever run of it: what a
+/// proxy knows the node by.
+#[must_use]
+pub fn tunnel_tag(node: &str) -> String {
+    URL_SAFE_NO_PAD.encode(node_bytes(node))
+}
+
+fn node_bytes(node: &str) -> [u8; NODE_BYTES] {
+    let digest = Sha256::digest(node.as_bytes());
+    let mut bytes = [0; NODE_BYTES];
+    bytes.copy_from_slice(&digest[..NODE_BYTES]);
+    bytes
+}
+
 impl TunnelIds {
     /// The ids of a node. `key` is drawn from the operating system when the node starts.
     #[must_use]
     pub fn new(node: &str, key: [u8; 32]) -> Self {
-        let digest = Sha256::digest(node.as_bytes());
-        let mut tag = [0; NODE_BYTES];
-        tag.copy_from_slice(&digest[..NODE_BYTES]);
-        Self { node: tag, key }
+        Self { node: node_bytes(node), key }
     }
 
     /// A new id for a session that lives on `core`, out of bytes that nobody can foretell.
@@ -143,6 +154,7 @@ mod tests {
             let id = ids.make(core, [9; 16]);
             let text = id.text();
             assert_eq!(text.len(), TUNNEL_ID_CHARS);
+            assert_eq!(text[..4], tunnel_tag("node-1"), "what a proxy goes by");
             assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
             assert_eq!(ids.read(text.as_bytes()), Ok(id));
             assert_eq!(id.core(), core);

@@ -21,7 +21,7 @@ mod order;
 mod pace;
 mod request;
 
-pub use id::{IdFault, TUNNEL_ID_CHARS, TunnelId, TunnelIds};
+pub use id::{IdFault, TUNNEL_ID_CHARS, TunnelId, TunnelIds, tunnel_tag};
 pub use order::{AHEAD_MAX, Numbered, Order, OrderFault, Repeat, Turn};
 pub use pace::{Pace, Ready};
 pub use request::{TunnelRequest, Verb};

@@ -16,16 +16,17 @@ impl Worker {
     /// The other end speaks RTMP as nodes do.
     pub(super) fn link_open(&mut self, link: &mut LinkConnection, now: Duration) {
         let worker = u16::try_from(self.index()).unwrap_or(u16::MAX);
+        let binding = link.binding();
         match &mut link.kind {
             Kind::Control(line) => {
                 let line = *line;
-                self.with_cluster(now, |cluster| cluster.dialled(line, None));
+                self.with_cluster(now, |cluster| cluster.dialled(line, binding));
             }
             Kind::Dials(_, greeting) => {
                 let Some(credentials) = self.links.credentials.clone() else { return };
                 let nonce = self.nonce();
                 let role = cluster::Role::Media { worker };
-                let (dial, hello) = Greeting::dial(&credentials, role, nonce, None);
+                let (dial, hello) = Greeting::dial(&credentials, role, nonce, binding);
                 *greeting = Some(Box::new(dial));
                 link.session.say(0, &hello);
             }
@@ -76,8 +77,9 @@ impl Worker {
                 self.links.no_stranger();
                 link.kind = Kind::Control(line);
                 let (from, party) = (link.peer, self.on_link(link.key, 0));
+                let binding = link.binding();
                 for mail in [
-                    LinkMail::Opened { line, from, party },
+                    LinkMail::Opened { line, from, party, binding },
                     LinkMail::Heard { line, payload: payload.clone() },
                 ] {
                     self.mailbox.send(REGISTRAR, Mail::Link(Box::new(mail)));
@@ -86,7 +88,7 @@ impl Worker {
             }
             Some(cluster::Role::Media { .. }) => {
                 let Some(credentials) = self.links.credentials.clone() else { return Ok(()) };
-                let mut greeting = Greeting::accept(&credentials, self.nonce(), None);
+                let mut greeting = Greeting::accept(&credentials, self.nonce(), link.binding());
                 let greeted = greeting.receive(payload, &self.limits);
                 link.kind = Kind::Greets(Box::new(greeting));
                 self.greeted(link, greeted, now);
@@ -122,6 +124,7 @@ impl Worker {
 
     fn met(&mut self, link: &mut LinkConnection, met: &Met, now: Duration) {
         let key = met.identity.key;
+        link.zone = self.links.zone_of(&met.identity.zone);
         match (&link.kind, met.role) {
             (Kind::Greets(_), cluster::Role::Media { worker }) => {
                 self.links.no_stranger();
@@ -192,8 +195,9 @@ impl Worker {
             LinkMail::Repath { stream, path } => self.repath(stream, &path, now),
             LinkMail::StopFeed { stream, to } => self.stop_feed(stream, to),
             LinkMail::Siblings { siblings } => self.links.siblings = siblings,
-            LinkMail::Met { connection } => {
+            LinkMail::Met { connection, zone } => {
                 if let Some(link) = self.links.connections.get_mut(&connection) {
+                    link.zone = zone;
                     link.session.trust();
                 }
             }

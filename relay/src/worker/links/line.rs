@@ -1,9 +1,8 @@
-//! Connections between nodes: accepted or dialled, read, sent to, and ended.
+//! Connections between nodes: accepted or dialled, read, and sent to.
 //!
 //! What is said on them is dealt with elsewhere; here bytes become events and output becomes sends.
 
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,31 +10,36 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::taking::Taking;
-use super::{LinkMail, Links, is_link_token};
+use super::{LinkTls, Links, is_link_token};
 use crate::cluster::{Greeting, Line, NodeKey, Nonce};
 use crate::limits::Limits;
 use crate::reactor::{Batch, ConnectionKey, Operation};
 use crate::session::SessionError;
 use crate::session::link::{LinkEvent, LinkSession};
-use crate::worker::accept::failure;
-use crate::worker::labels::{CloseReason, Label, LinkRefusal, LinkWay, Role, Transport};
-use crate::worker::mail::{Mail, Party};
+use crate::tls::{Layer, TlsError};
+use crate::worker::Worker;
+use crate::worker::labels::{CloseReason, LinkRefusal, LinkWay, LinkZone, Role, Transport};
+use crate::worker::mail::Party;
 use crate::worker::receive::{caught, close_reason};
-use crate::worker::{REGISTRAR, Worker};
 
 /// One connection to another node.
 pub(super) struct LinkConnection {
     pub(super) key: ConnectionKey,
     pub(super) peer: SocketAddr,
     pub(super) session: LinkSession,
+    pub(super) tls: Option<Box<Layer>>,
     pub(super) kind: Kind,
+    /// Where the other end stands.
+    pub(super) zone: LinkZone,
     /// What waits for the send under way.
     pub(super) outbox: VecDeque<Bytes>,
     outbox_bytes: usize,
     /// Since when a send has been under way.
-    sending: Option<Duration>,
+    pub(super) sending: Option<Duration>,
     /// It ends when all of that is gone.
-    closing: bool,
+    pub(super) closing: bool,
+    /// Nothing more can be sent, by a fault of this node.
+    broken: Option<TlsError>,
     pub(super) since: Duration,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -61,23 +65,28 @@ pub(super) enum Kind {
 pub(super) struct Wrong {
     reason: CloseReason,
     why: String,
+    /// What it counts as, if not as whoever says such things before it has greeted.
+    refusal: Option<LinkRefusal>,
 }
 
 impl Wrong {
     fn of_session(error: &SessionError) -> Self {
-        Self { reason: close_reason(error), why: error.to_string() }
+        Self::of_peer(close_reason(error), error.to_string(), None)
+    }
+
+    pub(super) fn of_peer(reason: CloseReason, why: String, refusal: Option<LinkRefusal>) -> Self {
+        Self { reason, why, refusal }
     }
 
     /// A fault of this node.
-    fn ours() -> Self {
-        let why = "a panic in the session was caught".to_owned();
-        Self { reason: CloseReason::Fault, why }
+    pub(super) fn of_ours(why: String) -> Self {
+        Self { reason: CloseReason::Fault, why, refusal: None }
     }
 }
 
 impl From<String> for Wrong {
     fn from(why: String) -> Self {
-        Self { reason: CloseReason::Protocol, why }
+        Self::of_peer(CloseReason::Protocol, why, None)
     }
 }
 
@@ -95,6 +104,7 @@ impl LinkConnection {
         key: ConnectionKey,
         peer: SocketAddr,
         session: LinkSession,
+        tls: Option<Layer>,
         kind: Kind,
         now: Duration,
     ) -> Self {
@@ -102,11 +112,14 @@ impl LinkConnection {
             key,
             peer,
             session,
+            tls: tls.map(Box::new),
             kind,
+            zone: LinkZone::Unknown,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             sending: None,
             closing: false,
+            broken: None,
             since: now,
             bytes_in: 0,
             bytes_out: 0,
@@ -128,6 +141,11 @@ impl LinkConnection {
             Kind::Feeding(_) | Kind::Dials(..) => LinkWay::Out,
             Kind::Stranger | Kind::Control(_) => LinkWay::Control,
         }
+    }
+
+    /// Whether nothing more can be sent.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 
     /// Whether a send is under way.
@@ -184,9 +202,27 @@ impl Worker {
             self.operations.push(Operation::Close { connection: key });
             return;
         }
+        let tls = match self.links.tls.as_ref().map(LinkTls::accept).transpose() {
+            Ok(tls) => tls,
+            Err(error) => return self.no_tls(key, &error),
+        };
         self.links.strangers += 1;
         let session = LinkSession::accept(&self.limits, self.random.u64(..));
-        self.begin_link(LinkConnection::new(key, peer, session, Kind::Stranger, now), now);
+        self.begin_link(LinkConnection::new(key, peer, session, tls, Kind::Stranger, now), now);
+    }
+
+    /// TLS cannot begin: it is set up in a way that cannot be used.
+    fn no_tls(&mut self, key: ConnectionKey, error: &TlsError) {
+        tracing::error!(%error, "TLS of a link cannot begin");
+        self.operations.push(Operation::Close { connection: key });
+    }
+
+    /// A link that was dialled in vain, by a fault of this node.
+    fn never_begun(&mut self, link: LinkConnection, fault: &TlsError) {
+        self.cells.opened(Transport::Rtmp);
+        self.cells.changed_role(Role::Pending, Role::Link, Transport::Rtmp);
+        tracing::error!(error = %fault, "TLS of a link cannot begin");
+        self.close_link(Box::new(link), CloseReason::Fault, Some(fault));
     }
 
     fn begin_link(&mut self, mut link: LinkConnection, now: Duration) {
@@ -235,7 +271,15 @@ impl Worker {
             }
         };
         let session = LinkSession::dial(&self.limits, self.random.u64(..));
-        self.begin_link(LinkConnection::new(key, peer, session, kind, now), now);
+        let (tls, fault) = match self.links.tls.as_ref().map(LinkTls::dial).transpose() {
+            Ok(tls) => (tls, None),
+            Err(error) => (None, Some(error)),
+        };
+        let link = LinkConnection::new(key, peer, session, tls, kind, now);
+        match fault {
+            None => self.begin_link(link, now),
+            Some(fault) => self.never_begun(link, &fault),
+        }
     }
 
     pub(in crate::worker) fn link_not_dialled(&mut self, token: u64, error: &io::Error) {
@@ -261,30 +305,31 @@ impl Worker {
         now: Duration,
     ) {
         let Some(mut link) = self.links.connections.remove(&key) else { return };
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let (first, count) = (link.bytes_in == 0, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         link.bytes_in += count;
         self.cells.ingest_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         let copied = link.session.copied_bytes();
-        let heard = self.hear_link(&mut link, bytes, now);
+        let heard = self.hear_records(&mut link, bytes, first, now);
         self.cells.assembled_bytes.add(link.session.copied_bytes().saturating_sub(copied));
         match heard {
             Ok(()) => {
                 self.operations.push(Operation::Receive { connection: key });
                 self.put_link(link, now);
             }
-            Err(Wrong { reason, why }) => {
+            Err(Wrong { reason, why, refusal }) => {
                 // Whoever is no node is told so first.
                 self.send_link(&mut link, now);
-                if link.is_stranger() && reason != CloseReason::Fault {
-                    self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
+                let foreign = link.is_stranger() && reason != CloseReason::Fault;
+                if let Some(refusal) = refusal.or(foreign.then_some(LinkRefusal::Foreign)) {
+                    self.refuse_link(link.peer, refusal, &why, now);
                 }
                 self.close_link(link, reason, Some(&why));
             }
         }
     }
 
-    fn hear_link(
+    pub(super) fn hear_link(
         &mut self,
         link: &mut LinkConnection,
         mut input: &[u8],
@@ -296,7 +341,10 @@ impl Worker {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(Wrong::of_session(&error)),
-                Err(_) => return Err(Wrong::ours()),
+                Err(_) => {
+                    let why = "a panic in the session was caught".to_owned();
+                    return Err(Wrong::of_ours(why));
+                }
             };
             match (event, kind) {
                 (LinkEvent::Media { message_stream, message }, Kind::Taking(taking)) => {
@@ -350,6 +398,9 @@ impl Worker {
             Kind::Feeding(to) => self.links.woken.push(to),
             _ => self.send_link(&mut link, now),
         }
+        if link.broken.is_some() {
+            return self.close_broken(link);
+        }
         if link.closing && !link.is_sending() {
             self.close_link(link, CloseReason::Ended, None);
             return;
@@ -378,19 +429,38 @@ impl Worker {
 
     fn send_link(&mut self, link: &mut LinkConnection, now: Duration) {
         link.collect_output();
-        if !link.is_sending() && !link.outbox.is_empty() {
+        if link.is_sending() {
+            return;
+        }
+        if let Some(handshake) = link.handshake_output() {
+            self.submit_link(link, vec![handshake], now);
+        } else if !link.outbox.is_empty() && link.may_speak() {
             let slices: Vec<Bytes> = link.take_outbox().into();
             self.send_slices(link, slices, now);
         }
     }
 
-    /// Sends; nothing may be under way.
+    /// Closes a link on which nothing more can be sent.
+    pub(super) fn close_broken(&mut self, link: Box<LinkConnection>) {
+        let why = link.broken.as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(peer = %link.peer, error = why, "a link cannot go on");
+        self.close_link(link, CloseReason::Fault, Some(&why));
+    }
+
+    /// Sends; nothing may be under way. What cannot be sealed leaves the link broken.
     pub(super) fn send_slices(
         &mut self,
         link: &mut LinkConnection,
         slices: Vec<Bytes>,
         now: Duration,
     ) {
+        match link.sealed(slices, &self.seal_buffers) {
+            Ok(slices) => self.submit_link(link, slices, now),
+            Err(error) => link.broken = Some(error),
+        }
+    }
+
+    fn submit_link(&mut self, link: &mut LinkConnection, slices: Vec<Bytes>, now: Duration) {
         link.sending = Some(now);
         self.cells.sends.increment();
         let batch = Batch::Many(slices);
@@ -403,86 +473,13 @@ impl Worker {
         let count = u64::try_from(bytes).unwrap_or(u64::MAX);
         link.bytes_out += count;
         self.cells.egress_bytes.at(Role::Link).add(count);
-        self.cells.link_bytes.at(link.way()).add(count);
+        self.cells.link_bytes.at((link.way(), link.zone)).add(count);
         if let Kind::Feeding(to) = link.kind {
             self.links.woken.push(to);
             return;
         }
         if let Some(link) = self.links.connections.remove(&key) {
             self.put_link(link, now);
-        }
-    }
-
-    /// The other end closed a connection, or it failed.
-    pub(in crate::worker) fn link_ended(
-        &mut self,
-        key: ConnectionKey,
-        error: Option<&io::Error>,
-        now: Duration,
-    ) {
-        let Some(link) = self.links.connections.remove(&key) else { return };
-        if link.is_stranger() && !link.closing {
-            let why = "it left before it had greeted";
-            self.refuse_link(link.peer, LinkRefusal::Foreign, &why, now);
-        }
-        let reason = error.map_or(CloseReason::Eof, failure);
-        let detail = error.map(|error| error as &dyn Display);
-        self.close_link(link, reason, detail);
-    }
-
-    /// Ends a connection, and with it the streams on it.
-    pub(super) fn close_link(
-        &mut self,
-        link: Box<LinkConnection>,
-        reason: CloseReason,
-        detail: Option<&dyn Display>,
-    ) {
-        self.links.strangers -= usize::from(link.is_stranger());
-        self.cells.closed(Role::Link, Role::Link, Transport::Rtmp, reason);
-        self.operations.push(Operation::Close { connection: link.key });
-        tracing::debug!(
-            peer = %link.peer,
-            way = ?link.way(),
-            reason = reason.label(),
-            detail = detail.map(ToString::to_string),
-            "link closed"
-        );
-        let key = link.key;
-        match link.kind {
-            Kind::Stranger | Kind::Greets(_) => {}
-            Kind::Control(_) if link.closing => {}
-            Kind::Control(line) => self.line_closed(line),
-            Kind::Taking(taking) => self.taking_ended(key, taking),
-            Kind::Dials(to, _) | Kind::Feeding(to) => {
-                if self.links.out.get(&to).is_some_and(|link| link.connection == Some(key)) {
-                    self.end_out_link(to);
-                }
-            }
-        }
-    }
-
-    /// A control connection broke, or could not be opened.
-    pub(super) fn line_closed(&mut self, line: Line) {
-        self.mailbox.send(REGISTRAR, Mail::Link(Box::new(LinkMail::Closed { line })));
-    }
-
-    /// Counts that somebody is no node, or is none that may come; one sentence for the log, at most
-    /// one a second.
-    pub(super) fn refuse_link(
-        &mut self,
-        peer: SocketAddr,
-        why: LinkRefusal,
-        detail: &dyn Display,
-        now: Duration,
-    ) {
-        if let Some(count) = self.links.refused.get_mut(why.index()) {
-            *count += 1;
-        }
-        self.cells.link_refused.at(why).increment();
-        if self.links.told_refusal.may_tell(now) {
-            tracing::warn!(%peer, reason = why.label(), %detail, "link refused");
-        } else {
-            tracing::debug!(%peer, reason = why.label(), %detail, "link refused");
         }
     }
 
@@ -498,55 +495,6 @@ impl Worker {
             half.copy_from_slice(&(self.tunnels.source.random)());
         }
         nonce
-    }
-
-    /// Closes links whose batch has not gone in time, whatever the reason.
-    fn end_stalled_links(&mut self, now: Duration) {
-        let most = self.limits.send_stall_max;
-        let since = |link: &LinkConnection| link.sending.map(|since| now.saturating_sub(since));
-        let links = self.links.connections.values();
-        let stalled = links.filter(|link| since(link) >= Some(most));
-        let mut stalled: Vec<ConnectionKey> = stalled.map(|link| link.key).collect();
-        stalled.sort_unstable();
-        for key in stalled {
-            let Some(link) = self.links.connections.remove(&key) else { continue };
-            self.cells.link_refused.at(LinkRefusal::Stalled).increment();
-            let why = "a batch was not gone within send_stall_max";
-            self.close_link(link, CloseReason::Slow, Some(&why));
-        }
-    }
-
-    /// Closes links that took too long to greet, or to take what they are sent.
-    pub(super) fn end_late_links(&mut self, now: Duration) {
-        self.end_stalled_links(now);
-        let most = self.limits.cluster_hello_timeout;
-        let is_late = |link: &LinkConnection| now.saturating_sub(link.since) >= most;
-        let greets = |link: &LinkConnection| {
-            link.is_stranger() || link.closing || matches!(link.kind, Kind::Dials(..))
-        };
-        let late = self.links.connections.values().filter(|link| greets(link) && is_late(link));
-        let mut late: Vec<ConnectionKey> = late.map(|link| link.key).collect();
-        late.sort_unstable();
-        for key in late {
-            let Some(link) = self.links.connections.remove(&key) else { continue };
-            let why = "the greeting took longer than cluster_hello_timeout";
-            if !link.closing {
-                self.refuse_link(link.peer, LinkRefusal::Timeout, &why, now);
-            }
-            self.close_link(link, CloseReason::Timeout, Some(&why));
-        }
-    }
-
-    /// Closes all links at once: the node ends.
-    pub(in crate::worker) fn end_links(&mut self, now: Duration) {
-        self.leave_cluster(now);
-        let mut keys: Vec<ConnectionKey> = self.links.connections.keys().copied().collect();
-        keys.sort_unstable();
-        for key in keys {
-            let Some(mut link) = self.links.connections.remove(&key) else { continue };
-            link.close_when_sent();
-            self.close_link(link, CloseReason::Drain, None);
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //!                 pump.rs      what a link is sent next
 //!                 taking.rs    streams that other nodes feed
 //!                 siblings.rs  the other nodes as places for clients
+//!                 secure.rs    TLS under all of it
 //!                 shares.rs    what operators are shown of all this
 //! ```
 //!
@@ -23,10 +24,12 @@
 //! node that they lead to.
 
 mod control;
+mod ending;
 mod feeding;
 mod line;
 mod pump;
 mod seat;
+mod secure;
 mod shares;
 mod siblings;
 mod strangers;
@@ -44,12 +47,13 @@ pub(super) use self::feeding::Fed;
 use self::feeding::OutLink;
 use self::line::{Dialled, LinkConnection};
 use self::seat::Seat;
+pub use self::secure::LinkTls;
 use self::siblings::Siblings;
 use super::accept::LastLine;
-use super::labels::LinkRefusal;
+use super::labels::{LinkRefusal, LinkZone};
 use super::local::{LocalStream, Place};
 use super::mail::{Party, StreamId};
-use crate::cluster::{ClockOffset, Credentials, Line, NodeKey, Path, Settings, Term};
+use crate::cluster::{Binding, ClockOffset, Credentials, Line, NodeKey, Path, Settings, Term};
 use crate::reactor::{ConnectionKey, ListenerKey};
 
 /// What a worker of a cluster is given.
@@ -58,6 +62,8 @@ pub struct LinkParts {
     pub settings: Settings,
     /// The listener for nodes.
     pub listener: ListenerKey,
+    /// Where links are in TLS.
+    pub tls: Option<LinkTls>,
 }
 
 /// A worker's connections to other nodes.
@@ -65,6 +71,7 @@ pub struct LinkParts {
 pub(super) struct Links {
     /// `None` when there is no cluster.
     credentials: Option<Arc<Credentials>>,
+    tls: Option<LinkTls>,
     listener: Option<ListenerKey>,
     /// How long a link without streams stays open.
     linger: Duration,
@@ -100,7 +107,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) enum LinkMail {
     /// To worker 0: a control connection was accepted.
-    Opened { line: Line, from: SocketAddr, party: Party },
+    Opened { line: Line, from: SocketAddr, party: Party, binding: Binding },
     /// To worker 0: a message came on one.
     Heard { line: Line, payload: Bytes },
     /// To worker 0: one broke.
@@ -136,7 +143,7 @@ pub(super) enum LinkMail {
     /// To every worker: the other nodes that are there and stay.
     Siblings { siblings: Siblings },
     /// To whoever has a control connection: the other end has proven that it is a node.
-    Met { connection: ConnectionKey },
+    Met { connection: ConnectionKey, zone: LinkZone },
     /// To every worker: the nodes that are known, and their clocks where those are.
     Known { nodes: Arc<[(NodeKey, Option<ClockOffset>)]> },
 }
@@ -157,9 +164,10 @@ pub(super) struct FeedOrder {
 impl Links {
     /// Without parts there is no cluster; with a seat this is worker 0.
     pub(super) fn new(parts: Option<LinkParts>, seat: bool) -> Self {
-        let Some(LinkParts { settings, listener }) = parts else { return Self::default() };
+        let Some(LinkParts { settings, listener, tls }) = parts else { return Self::default() };
         Self {
             credentials: Some(Arc::clone(&settings.credentials)),
+            tls,
             listener: Some(listener),
             linger: settings.link_linger,
             seat: seat.then(|| Box::new(Seat::new(settings))),
@@ -170,6 +178,18 @@ impl Links {
     /// Whether there is a cluster.
     pub(super) fn is_on(&self) -> bool {
         self.credentials.is_some()
+    }
+
+    /// Where a node stands as seen from here; a zone that a node does not say is empty.
+    fn zone_of(&self, zone: &str) -> LinkZone {
+        let own = self.credentials.as_ref().map_or("", |ours| &ours.identity.zone);
+        if own.is_empty() || zone.is_empty() {
+            LinkZone::Unknown
+        } else if own == zone {
+            LinkZone::Same
+        } else {
+            LinkZone::Other
+        }
     }
 
     /// Whether a listener is the one for nodes.

@@ -19,6 +19,9 @@ const QUANTUM: i64 = 64 << 10;
 /// Most bytes of one send, but for the last message in it.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// The same where they are sealed: with its records it fits the buffers that are used again.
+const SEALED_BATCH_BYTES: usize = 60 << 10;
+
 /// Most slices of one send: it leaves in a few system calls. With this many streams that each have
 /// a small segment at every flush are carried in few round trips of the reactor.
 const BATCH_SLICES: usize = 256;
@@ -59,14 +62,20 @@ impl Worker {
                 self.close_unread(own);
                 return;
             }
-            if !own.is_sending() {
+            if !own.is_sending() && own.may_speak() {
                 let mut slices: Vec<Bytes> = own.take_outbox().into();
                 if Self::is_feeding(&own) {
-                    self.fill_link(&mut link, &mut own.session, &mut slices, now);
+                    let room = if own.tls.is_some() { SEALED_BATCH_BYTES } else { BATCH_BYTES };
+                    self.fill_link(&mut link, &mut own.session, &mut slices, room, now);
                 }
                 if !slices.is_empty() {
                     self.send_slices(&mut own, slices, now);
                 }
+            }
+            if own.is_broken() {
+                self.links.out.insert(to, link);
+                self.close_broken(own);
+                return;
             }
             self.links.connections.insert(own.key, own);
         }
@@ -79,9 +88,9 @@ impl Worker {
         link: &mut OutLink,
         session: &mut crate::session::link::LinkSession,
         slices: &mut Vec<Bytes>,
+        mut room: usize,
         now: Duration,
     ) {
-        let mut room = BATCH_BYTES;
         while room > 0 && slices.len() < BATCH_SLICES {
             let Some(message_stream) = link.active.pop_front() else { return };
             let Some(feed) = link.feeds.get_mut(&message_stream) else { continue };

@@ -259,9 +259,9 @@ impl Worker {
     pub(super) fn tell_cluster(&mut self, mail: LinkMail, now: Duration) {
         let Some(seat) = &mut self.links.seat else { return };
         match mail {
-            LinkMail::Opened { line, from, party } => {
+            LinkMail::Opened { line, from, party, binding } => {
                 seat.lines.insert(line, Place::Open(party.worker, party.connection));
-                self.with_cluster(now, |cluster| cluster.accepted(line, from, None, now));
+                self.with_cluster(now, |cluster| cluster.accepted(line, from, binding, now));
             }
             LinkMail::Heard { line, payload } => {
                 self.with_cluster(now, |cluster| cluster.received(line, &payload, now));
@@ -371,10 +371,11 @@ impl Worker {
                     registrar.overtaken(&name, now, &self.limits);
                 }
             }
-            Command::Met { line } => {
+            Command::Met { line, zone } => {
                 let place = self.links.seat.as_ref().and_then(|seat| seat.lines.get(&line));
                 if let Some(Place::Open(worker, connection)) = place.copied() {
-                    self.mail_link(worker, LinkMail::Met { connection });
+                    let zone = self.links.zone_of(&zone);
+                    self.mail_link(worker, LinkMail::Met { connection, zone });
                 }
             }
             Command::Feed { name, term, to, address, path } => {
@@ -405,6 +406,7 @@ impl Worker {
                 }
             }
             Command::Adopt { name, from, term } => {
+                tracing::info!(stream = &*name, source = %term, node = %from, "stream comes from");
                 if let Some(seat) = &mut self.links.seat {
                     seat.adopted.insert(Arc::clone(&name), (from, term));
                 }
@@ -480,6 +482,10 @@ impl Worker {
             self.cells.link_refused.at(LinkRefusal::at(index)).set(own + count);
         }
         let before = std::mem::replace(&mut seat.counted, counters);
+        let oneself = crate::cluster::Refusal::Oneself.index();
+        if before.refused[oneself] == 0 && counters.refused[oneself] > 0 {
+            tracing::info!("the list of nodes names this one, too: it is passed over");
+        }
         let strangers = counters.strangers_refused - before.strangers_refused;
         if strangers > 0 {
             tracing::warn!(links = strangers, "links refused: too many have not greeted yet");

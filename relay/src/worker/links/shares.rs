@@ -16,6 +16,7 @@ impl Worker {
             process: peer.identity.key.to_string(),
             zone: peer.identity.zone.to_string(),
             address: peer.address,
+            operators: peer.operators,
             connected: peer.connected,
             draining: peer.draining,
             version: peer.version,
@@ -44,6 +45,7 @@ impl Worker {
                 streams,
                 bytes_in: link.bytes_in,
                 bytes_out: link.bytes_out,
+                tls: link.tls.is_some(),
                 lag,
             });
         }

@@ -38,10 +38,9 @@ impl Siblings {
         !self.doors.is_empty()
     }
 
-    /// What one of them says, chosen by `pick` among those that said something.
-    pub(in crate::worker) fn one(&self, pick: usize) -> Option<&Arc<[Arc<str>]>> {
-        let known = || self.doors.iter().filter(|doors| !doors.is_empty());
-        known().nth(pick.checked_rem(known().count())?)
+    /// What each of them says; nothing where it does not say.
+    pub(in crate::worker) fn all(&self) -> impl Iterator<Item = &Arc<[Arc<str>]>> {
+        self.doors.iter()
     }
 
     /// What those say that take more players.
@@ -51,7 +50,7 @@ impl Siblings {
 
     /// Whether any of them said something.
     pub(in crate::worker) fn have_doors(&self) -> bool {
-        self.one(0).is_some()
+        self.doors.iter().any(|doors| !doors.is_empty())
     }
 }
 
@@ -93,14 +92,12 @@ mod tests {
                 .collect(),
         };
         let none = Siblings::default();
-        assert!(!none.are_there() && !none.have_doors() && none.one(3).is_none());
+        assert!(!none.are_there() && !none.have_doors());
         let silent = doors(&[&[], &[]]);
         assert!(silent.are_there() && !silent.have_doors());
         let some = doors(&[&["rtmp://a"], &[], &["rtmp://c", "https://c"]]);
-        let first = |pick| some.one(pick).map(|doors| doors[0].to_string());
-        assert_eq!(first(0).as_deref(), Some("rtmp://a"));
-        assert_eq!(first(1).as_deref(), Some("rtmp://c"));
-        assert_eq!(first(2).as_deref(), Some("rtmp://a"));
+        assert!(some.have_doors());
+        assert_eq!(some.all().map(|doors| doors.len()).collect::<Vec<_>>(), [1, 0, 2]);
         let own = ["00000000000000a1", "ffffffffffffffff"];
         assert!(own.iter().all(|mark| some.are_marked(mark)));
         let foreign = ["", "a1", "+0000000000000a1", "00000000000000a2", "x"];

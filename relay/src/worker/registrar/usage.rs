@@ -45,23 +45,28 @@ impl Registrar {
     /// How many play in applications that have limits of players of their own. Of several
     /// applications with the same settings, the most.
     pub(in crate::worker) fn app_usage(&self, settings: &Settings) -> AppUsage {
-        let limits = |app: &str| settings.app(app).limits;
         let mut usage = AppUsage::new();
-        for (app, players) in self.audience.by_app() {
-            if limits(app).players.is_some() {
-                let (most, _) = usage.entry(settings.section(app).to_owned()).or_default();
-                *most = players.max(*most);
+        let all = || settings.apps.values().chain([&settings.other_apps]).map(|app| &app.limits);
+        // Applications may be as many as players say; where none has limits, none is looked up.
+        if all().any(|limits| limits.players.is_some()) {
+            for (app, players) in self.audience.by_app() {
+                if settings.app(app).limits.players.is_some() {
+                    let (most, _) = usage.entry(settings.section(app).to_owned()).or_default();
+                    *most = players.max(*most);
+                }
             }
         }
-        let counts = settings.apps.values().chain([&settings.other_apps]);
-        if counts.map(|app| app.limits.players_per_stream).all(|own| own.is_none()) {
-            return usage;
-        }
-        for entry in self.streams.values() {
-            let app = app_of(&entry.name);
-            if limits(app).players_per_stream.is_some() {
-                let (_, most) = usage.entry(settings.section(app).to_owned()).or_default();
-                *most = entry.players.max(*most);
+        if all().any(|limits| limits.players_per_stream.is_some()) {
+            let mut last = ("", None);
+            for entry in self.streams.values() {
+                let app = app_of(&entry.name);
+                if last.0 != app {
+                    last = (app, settings.app(app).limits.players_per_stream);
+                }
+                if last.1.is_some() {
+                    let (_, most) = usage.entry(settings.section(app).to_owned()).or_default();
+                    *most = entry.players.max(*most);
+                }
             }
         }
         usage

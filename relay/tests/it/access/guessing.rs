@@ -29,11 +29,12 @@ struct House {
 impl House {
     fn new(test: &str) -> Self {
         let scratch = Scratch::new(test);
-        let relay = Self::relay(&scratch);
+        let relay = Self::relay(&scratch, "");
         Self { scratch, relay }
     }
 
-    fn relay(scratch: &Scratch) -> Relay {
+    /// A node with these files, and with more of a configuration.
+    fn relay(scratch: &Scratch, more: &str) -> Relay {
         let write = |name: &str, text: &str| {
             let path = scratch.file(name);
             fs::write(&path, text).unwrap();
@@ -50,7 +51,7 @@ impl House {
              [limits]\nauth_failures_per_address = {GUESSES}\nauth_failure_window = \"10m\"\n\
              [apps.key]\npublish = [\"key {keys}\"]\n[apps.url]\npublish = [\"signed {urls}\"]\n\
              [apps.token]\npublish = [\"jwt HS256 {tokens}\"]\n\
-             [apps.user]\npublish = [\"password {users}\"]\n"
+             [apps.user]\npublish = [\"password {users}\"]\n{more}"
         );
         let options = Options { configuration: &configuration, ..Options::default() };
         Relay::start(scratch.path(), &options)
@@ -181,7 +182,7 @@ pub(super) fn answer(question: &str, password: &str) -> String {
 fn an_answer_to_a_challenge_is_good_once_and_where_it_was_asked() {
     let house = House::new("access-replayed");
     let relay = &house.relay;
-    let other = House::relay(&house.scratch);
+    let other = House::relay(&house.scratch, "");
     let (here, there) = ("203.0.113.7", "203.0.113.8");
     let asked_anew = |relay: &Relay, address: &str, query: &str| {
         let said = refusal(relay, address, query).unwrap_err();
@@ -193,9 +194,19 @@ fn an_answer_to_a_challenge_is_good_once_and_where_it_was_asked() {
     asked_anew(&other, there, &query);
     refusal(relay, here, &query).unwrap();
     asked_anew(relay, here, &query);
-    // Another node with the same file takes what this one asked.
+    // Another node with the same file does not take what this one asked, from anywhere.
+    asked_anew(&other, here, &query);
     let query = answer(&challenge(relay, here), PASSWORD);
-    refusal(&other, here, &query).unwrap();
+    asked_anew(&other, here, &query);
+    refusal(relay, here, &query).unwrap();
+    // Unless the operator wants that: then it is good once at each.
+    let any = "[access]\nchallenges = \"any\"\n";
+    let [one, two] = [(); 2].map(|()| House::relay(&house.scratch, any));
+    let query = answer(&challenge(&one, here), PASSWORD);
+    for node in [&two, &one] {
+        refusal(node, here, &query).unwrap();
+        asked_anew(node, here, &query);
+    }
 
     // Wrong ones count, whoever is named.
     for guess in 0..GUESSES {
@@ -208,4 +219,15 @@ fn an_answer_to_a_challenge_is_good_once_and_where_it_was_asked() {
     assert!(said.contains("Too many wrong secrets"), "{said}");
     assert_eq!(house.refused("guessing"), 1.0);
     challenge(relay, here);
+    // Of IPv6 a network counts as one, whichever of its addresses is shown next.
+    for guess in 0..GUESSES {
+        let near = format!("2001:db8:7:1::{}", guess + 1);
+        let query = answer(&challenge(relay, &near), &format!("guess-{guess}"));
+        assert!(refusal(relay, &near, &query).unwrap_err().contains("authfailed"));
+    }
+    let near = "2001:db8:7:1:ffff::9";
+    let said = refusal(relay, near, "?authmod=adobe&user=alice").unwrap_err();
+    assert!(said.contains("Too many wrong secrets"), "{said}");
+    let far = "2001:db8:7:2::1";
+    refusal(relay, far, &answer(&challenge(relay, far), PASSWORD)).unwrap();
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::backend::{Answer, Backend, Received};
 use crate::support::client::Client;
+use crate::support::flv::curl;
 use crate::support::http;
 use crate::support::relay::{Options, Relay};
 
@@ -214,6 +215,37 @@ fn nobody_gets_past_on_connect_by_naming_the_application_later() {
     let found = http::get(relay.http, "/api/v1/streams/inner/room/x").unwrap();
     assert_eq!(found.status, 200);
     assert_eq!(told("connect", "inner"), 0);
+}
+
+#[test]
+fn who_is_sent_on_asks_for_what_it_asked_for_here() {
+    let scratch = Scratch::new("asked");
+    let backend = Backend::start(|request| match request.event().as_str() {
+        "connect" => Answer::Redirect("inner/room"),
+        _ => Answer::Status(200),
+    });
+    let url = backend.url("/h");
+    let relay = start(
+        &scratch,
+        &format!(
+            "[overflow]\nto = [\"rtmp://other.example:1936\"]\n\
+             [apps.the-key]\nhooks = \"nginx-rtmp\"\non_connect = \"{url}\"\n\
+             [apps.inner]\nplayers_max = 1\n"
+        ),
+    );
+    let mut publisher = connected(relay.rtmp, "the-key").unwrap();
+    publisher.publish("x").unwrap();
+    let mut first = connected(relay.rtmp, "the-key").unwrap();
+    first.play("x").unwrap();
+    let mut second = connected(relay.rtmp, "the-key?token=t").unwrap();
+    assert!(second.play("x").is_err());
+    let said = "play it from rtmp://other.example:1936\"";
+    wait_for("the reason in the log", Duration::from_secs(5), || {
+        relay.log().contains(said).then_some(())
+    });
+    let answer = curl(&["-i", &format!("http://{}/the-key/x.flv?token=t", relay.rtmp)]);
+    let to = "Location: http://other.example:1936/the-key/x.flv?token=t&sent_on=1\r\n";
+    assert!(answer.contains(to) && !answer.contains("inner"), "{answer}");
 }
 
 #[test]

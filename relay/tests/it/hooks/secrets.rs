@@ -82,8 +82,9 @@ fn a_key_in_place_of_a_name_is_written_nowhere() {
     written += &log;
     for key in ["renamed", "alias", "refused", "garbage", "elsewhere", "down", "early"] {
         let key = format!("k3y-{key}");
-        let digits: String = key.bytes().map(|byte| format!("{byte:02X}")).collect();
-        let at = [written.find(&key), written.find(&digits)].into_iter().flatten().next();
+        let digits: Vec<_> = key.bytes().map(|byte| format!("{byte:02X}")).collect();
+        let forms = [key.clone(), digits.concat(), digits.join(" ")];
+        let at = forms.iter().find_map(|form| written.find(form));
         let context = at.map(|at| &written[at.saturating_sub(300)..at + key.len()]);
         assert_eq!(context, None, "{key} was written");
     }

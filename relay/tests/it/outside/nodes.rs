@@ -127,11 +127,13 @@ fn a_push_goes_from_one_node_only_and_with_its_publisher() {
     wait_for_list(&b, "pushes", "\"state\":\"up\"", START);
     let file = scratch.file("seen.flv");
     let mut seen = ffmpeg::record(dir, "seen", &nginx.url("pushed"), &file);
-    thread::sleep(Duration::from_secs(4));
+    wait_for("the target to have it", START, || {
+        fs::metadata(&file).is_ok_and(|file| file.len() > 50_000).then_some(())
+    });
     fourth.must_run();
     seen.stop(Signal::INT);
     let packets = Recording::of_file(&file).coded().len();
-    assert!(packets > 50, "{packets} packets came out of it");
+    assert!(packets > 20, "{packets} packets came out of it");
 }
 
 #[test]
