@@ -122,6 +122,11 @@
 //! a client session brings. Both are connections of the worker like those that it accepted; inside
 //! HTTP a session goes from one such connection to the next, under a key of its own.
 //!
+//! Of a cluster one node pushes or pulls a stream: the one that has its publisher pushes; of those
+//! that want it pulled one does, which the directory tells the others as it tells of a publisher.
+//! A node that drains or is gone keeps no name, so that another takes over. What operators add at
+//! run time the nodes tell each other as orders, which mean nothing to the cluster's machine.
+//!
 //! # What is too much, and what changes meanwhile
 //!
 //! Addresses are judged when a connection comes, in one table for all workers whose locks only

@@ -11,6 +11,7 @@ mod cluster;
 mod cluster_counts;
 mod cluster_strangers;
 mod failover;
+mod failover_command;
 mod faults;
 mod figures;
 mod lanes;

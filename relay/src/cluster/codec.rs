@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::fields::{Input, Output};
 use super::identity::{EPOCH_MAX, NodeKey, Position};
 use super::message::{Announced, At, Beat, Digest, Edge, Ended, Message, Part, Phase, Report};
+use super::orders::{ORDER_BYTES_MAX, Order, OrderId, OrderText};
 use super::refusal::Refusal;
 use super::settings::{DOOR_BYTES_MAX, DOORS_MAX};
 use crate::limits::Limits;
@@ -72,6 +73,7 @@ mod kind {
     pub(super) const UNFED: u8 = 21;
     pub(super) const DOORS: u8 = 22;
     pub(super) const OPERATORS: u8 = 23;
+    pub(super) const ORDERS: u8 = 24;
     pub(super) const AT: u8 = 30;
     pub(super) const HEADERS: u8 = 31;
     pub(super) const TAKE: u8 = 32;
@@ -135,6 +137,10 @@ impl Message {
             Self::Doors { doors } => {
                 out.u8(kind::DOORS);
                 out.list(doors, |out, door| out.text(door));
+            }
+            Self::Orders { entries } => {
+                out.u8(kind::ORDERS);
+                out.list(entries, write_order);
             }
             Self::Operators { address } => {
                 out.u8(kind::OPERATORS);
@@ -230,6 +236,7 @@ impl Message {
             }
             kind::BYE => Self::Bye,
             kind::DOORS => Self::Doors { doors: read_doors(input)? },
+            kind::ORDERS => Self::Orders { entries: input.list(read_order)? },
             kind::OPERATORS => {
                 let address = input.text(ADDRESS_BYTES_MAX, false)?;
                 Self::Operators { address: address.parse().map_err(|_| CodecError::Text)? }
@@ -386,6 +393,20 @@ fn read_doors(input: &mut Input<'_>) -> Result<Arc<[Arc<str>]>, CodecError> {
         return Err(CodecError::Number);
     }
     Ok(doors.into())
+}
+
+fn write_order(out: &mut Output, order: &Order) {
+    out.u64(order.id.node.0);
+    out.u64(order.id.number);
+    out.flags([order.text.is_some()]);
+    out.text(order.text.as_ref().map_or("", |text| &text.0));
+}
+
+fn read_order(input: &mut Input<'_>) -> Result<Order, CodecError> {
+    let (node, number) = (NodeKey(input.u64()?), input.u64()?);
+    let [stands] = input.flags()?;
+    let text = input.text(ORDER_BYTES_MAX, !stands)?;
+    Ok(Order { id: OrderId { number, node }, text: stands.then_some(OrderText(text)) })
 }
 
 fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {

@@ -31,6 +31,14 @@ fn announced() -> Vec<Announced> {
     ]
 }
 
+fn orders() -> Vec<Order> {
+    let text = |text: &str| Some(OrderText(text.into()));
+    vec![
+        Order { id: OrderId { number: 3, node: A }, text: text("push live rtmp://h/a/key") },
+        Order { id: OrderId { number: 4, node: B }, text: None },
+    ]
+}
+
 /// Every message that version 1 knows.
 fn messages() -> Vec<(&'static str, Message)> {
     let whole = Part { first: true, last: true };
@@ -74,6 +82,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "doors",
             Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
         ),
+        ("orders", Message::Orders { entries: orders() }),
         ("operators", Message::Operators { address: "[2001:db8::7]:8935".parse().unwrap() }),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),

@@ -16,6 +16,7 @@ use super::hello::Binding;
 use super::identity::{EPOCH_MAX, Identity, NodeKey, Term};
 use super::members::{Members, Membership};
 use super::message::{Announced, Digest, Message, Part, Phase};
+use super::orders::Orders;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::settings::Settings;
@@ -40,6 +41,7 @@ pub struct Cluster {
     /// What each peer has told.
     pub(super) told: BTreeMap<NodeKey, Told>,
     pub(super) digest: Digest,
+    pub(super) orders: Orders,
     due: Deadlines<Arc<str>>,
     refresh: Duration,
 }
@@ -131,6 +133,7 @@ impl Cluster {
             feeding: BTreeSet::new(),
             told: BTreeMap::new(),
             digest: Digest::default(),
+            orders: Orders::default(),
             due: Deadlines::default(),
             refresh: Duration::ZERO,
         }
@@ -443,6 +446,15 @@ impl Cluster {
         self.streams.get(name).is_some_and(|entry| entry.is_busy(draining))
     }
 
+    /// Whether another node that is there and stays publishes this name, is about to, or waits for
+    /// its publisher to come back: then no other need fetch it from outside. One that drains or is
+    /// gone keeps nothing, so that others take over what it fetched.
+    #[must_use]
+    pub fn is_kept(&self, name: &str) -> bool {
+        let draining = |key| self.members.peer(key).is_some_and(|peer| peer.draining);
+        self.streams.get(name).is_some_and(|entry| entry.is_kept(draining))
+    }
+
     /// Whether other nodes are fed a stream from here: there is somebody who plays it.
     #[must_use]
     pub fn is_fed(&self, name: &str) -> bool {
@@ -550,9 +562,11 @@ impl Cluster {
                 }
                 self.greet(key, now);
             }
-            Membership::Changed(_) => {
-                let own: Vec<Arc<str>> = self.own.iter().cloned().collect();
-                for name in own {
+            Membership::Changed(key) => {
+                // Whom it feeds is to be fed by others, and what it has is kept no longer.
+                let mut names = self.own.clone();
+                names.extend(self.told.get(&key).iter().flat_map(|told| told.names.clone()));
+                for name in names {
                     self.settle(&name, now);
                 }
             }

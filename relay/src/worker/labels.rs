@@ -275,6 +275,7 @@ labels! {
     DrainRole {
         Publisher = "publisher", "It published.";
         Player = "player", "It played.";
+        Idle = "idle", "It did neither.";
     }
 
     /// How somebody was let go while the node drains.

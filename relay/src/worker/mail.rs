@@ -82,6 +82,9 @@ pub(super) enum Request {
         /// It was a push.
         push: bool,
     },
+    /// A player that is another relay's pull has begun, or is gone: the marks of the relays behind
+    /// it, which what is pulled for it must not come through.
+    Marks { name: Arc<str>, marks: Box<str>, begun: bool },
     /// The last player of a stream left this worker.
     Unwant { worker: WorkerIndex, stream: StreamId },
     /// From a stream's home: it has so many bytes a second.
