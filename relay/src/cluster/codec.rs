@@ -15,7 +15,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::fields::{Input, Output};
-use super::identity::{EPOCH_MAX, NodeKey, Position};
+use super::identity::{EPOCH_MAX, NodeKey, Position, SEQ_MAX};
 use super::message::{Announced, At, Beat, Digest, Edge, Ended, Message, Part, Phase, Report};
 use super::orders::{ORDER_BYTES_MAX, Order, OrderId, OrderText};
 use super::refusal::Refusal;
@@ -410,7 +410,7 @@ fn read_order(input: &mut Input<'_>) -> Result<Order, CodecError> {
 }
 
 fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {
-    let position = Position { epoch: read_epoch(input)?, seq: input.u64()? };
+    let position = Position { epoch: read_epoch(input)?, seq: read_seq(input)? };
     let (origin, ingested) = (NodeKey(input.u64()?), input.u64()?);
     let path = input.list(|input| input.u64().map(NodeKey))?;
     if path.is_empty() || path.len() > PATH_MAX {
@@ -421,12 +421,11 @@ fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {
 
 fn read_position(input: &mut Input<'_>) -> Result<Option<Position>, CodecError> {
     let [is_there] = input.flags()?;
-    let (epoch, seq) = (input.u64()?, input.u64()?);
-    match (is_there, (1..=EPOCH_MAX).contains(&epoch)) {
-        (false, _) => Ok(None),
-        (true, true) => Ok(Some(Position { epoch, seq })),
-        (true, false) => Err(CodecError::Number),
+    if !is_there {
+        input.take(16)?;
+        return Ok(None);
     }
+    Ok(Some(Position { epoch: read_epoch(input)?, seq: read_seq(input)? }))
 }
 
 /// The name of a stream: `app/name`.
@@ -437,6 +436,11 @@ fn read_name(input: &mut Input<'_>, limits: &Limits) -> Result<Arc<str>, CodecEr
 fn read_epoch(input: &mut Input<'_>) -> Result<u64, CodecError> {
     let epoch = input.u64()?;
     if (1..=EPOCH_MAX).contains(&epoch) { Ok(epoch) } else { Err(CodecError::Number) }
+}
+
+fn read_seq(input: &mut Input<'_>) -> Result<u64, CodecError> {
+    let seq = input.u64()?;
+    if seq <= SEQ_MAX { Ok(seq) } else { Err(CodecError::Number) }
 }
 
 fn write_key(out: &mut Output, key: Option<NodeKey>) {

@@ -200,6 +200,11 @@ fn what_is_not_as_it_should_be_is_refused() {
     check(&left(&[b'a'; 770], 1), CodecError::Text);
     check(&left(b"live/a", 0), CodecError::Number);
     check(&left(b"live/a", EPOCH_MAX + 1), CodecError::Number);
+    let take = |epoch: u64, seq: u64| {
+        [&[kind::TAKE, 1][..], &epoch.to_be_bytes(), &seq.to_be_bytes()].concat()
+    };
+    check(&take(0, 1), CodecError::Number);
+    check(&take(1, SEQ_MAX + 1), CodecError::Number);
     // A list that claims more than there is, and a path that is too long or leads nowhere.
     check(&[kind::WITHDRAW, 0xff, 0xff], CodecError::Short);
     let path = |nodes: u16| {

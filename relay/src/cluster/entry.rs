@@ -20,6 +20,8 @@ use super::tree::{Cost, Step, Tree};
 pub(super) struct Entry {
     /// The highest epoch seen.
     pub(super) highest: u64,
+    /// The highest epoch given to a publisher of this node.
+    pub(super) given: u64,
     /// Sources on other nodes.
     pub(super) claims: Vec<Claim>,
     /// The source on this node.

@@ -44,6 +44,9 @@ pub struct Cluster {
     pub(super) orders: Orders,
     due: Deadlines<Arc<str>>,
     refresh: Duration,
+    /// The highest epoch that was given out here for a name that is forgotten: other nodes may
+    /// remember it, and must not take another source for that one.
+    given: u64,
 }
 
 /// What becomes of a publisher whose stream has one on another node.
@@ -136,6 +139,7 @@ impl Cluster {
             orders: Orders::default(),
             due: Deadlines::default(),
             refresh: Duration::ZERO,
+            given: 0,
         }
     }
 
@@ -208,8 +212,7 @@ impl Cluster {
     /// # Errors
     /// When it would be refused.
     pub fn may_claim(&self, name: &str) -> Result<(), ClaimRefused> {
-        let known = self.streams.get(name);
-        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        let (known, epoch) = (self.streams.get(name), self.next_epoch(name));
         let is_own = known.is_some_and(|entry| entry.local.is_some());
         let is_full = self.own.len() >= self.settings.limits.streams_max;
         if !is_own && (epoch > EPOCH_MAX || is_full) { Err(ClaimRefused::TooMany) } else { Ok(()) }
@@ -238,10 +241,10 @@ impl Cluster {
         if conflict == Conflict::Reject && self.is_busy(name) {
             return Err(ClaimRefused::Busy);
         }
-        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        let epoch = self.next_epoch(name);
         self.may_claim(name)?;
         let entry = self.streams.entry(Arc::clone(name)).or_default();
-        entry.highest = epoch;
+        (entry.highest, entry.given) = (epoch, epoch);
         let local = Local { epoch, phase: Phase::Pending, rate_kbit: 0 };
         entry.local = Some(local);
         self.own.insert(Arc::clone(name));
@@ -521,10 +524,18 @@ impl Cluster {
             Fate::Kept(Some(at)) => self.due.set(Arc::clone(name), at.max(now)),
             Fate::Kept(None) => self.due.cancel(name),
             Fate::Over => {
-                self.streams.remove(name);
+                let given = self.streams.remove(name).map_or(0, |entry| entry.given);
+                // Who drives one name's epochs to the end does not do so to all names.
+                self.given =
+                    self.given.max(Some(given).filter(|it| *it < EPOCH_MAX / 2).unwrap_or(0));
                 self.due.cancel(name);
             }
         }
+    }
+
+    /// The epoch of the next publisher of a name here: never one that was given out here before.
+    fn next_epoch(&self, name: &str) -> u64 {
+        self.streams.get(name).map_or(0, |entry| entry.highest).max(self.given) + 1
     }
 
     fn change(&mut self, name: &Arc<str>, phase: Phase, now: Duration) {

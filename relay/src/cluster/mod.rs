@@ -59,7 +59,7 @@ pub use counters::{ADDRESSES_PER_NODE, Counters, FEEDS_FACTOR, OFFERS_MAX, Usage
 pub use hello::{
     Binding, Credentials, Greeted, Greeting, Met, Nonce, Role, SECRET_BYTES_MIN, Secret, asks_for,
 };
-pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, Term};
+pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, SEQ_MAX, Term};
 pub use machine::{ClaimRefused, Cluster, Conflict, PeerView, StreamView};
 pub use orders::{ORDER_BYTES_MAX, Order, OrderId, OrderText, TAKEN_BACK_MAX};
 pub use refusal::{REFUSALS, Refusal};
