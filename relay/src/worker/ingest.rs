@@ -149,7 +149,7 @@ mod tests {
         of_all.received(1);
         assert_eq!(of_all.look(Duration::ZERO), Verdict::Close);
         let excess = of_all.excess().unwrap();
-        assert!(excess.contains(" 1000 a second may, or 30000 at once (10000 ms"), "{excess}");
+        assert!(excess.contains(" 1000 may, or 30000 at once (10000 ms"), "{excess}");
         of_all.fit([&one, &part(0, IngestOver::Slow)].into_iter());
         assert_eq!(of_all.look(Duration::ZERO), Verdict::Wait);
         assert_eq!(of_all.look(Duration::from_secs(21)), Verdict::Fine);
