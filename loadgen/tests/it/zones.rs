@@ -20,7 +20,7 @@ fn a_stream_enters_a_zone_once_and_what_crosses_is_counted_apart() {
     let outside = set.net.outside();
     let publish = set.publish_url_at(0, "cam");
     let arguments = ["publish", "--target", &publish, "--bitrate", "300k", "--gop", "1s"];
-    let length = ["--duration", "20s"];
+    let length = ["--duration", "20s", "--expect", "errors=0"];
     let mut publisher = loadgen(outside, dir, "publisher", &[&arguments[..], &length].concat());
     // The first of another zone has it from the publisher's; whoever comes later has a choice.
     let mut players = Vec::new();
