@@ -24,6 +24,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import commands
 import kubernetes_validate
 import yaml
 
@@ -466,6 +467,24 @@ def variants():
         return dict(zip(folders, pool.map(build, folders.values())))
 
 
+def read_of(built):
+    """The files of each Secret that some variant reads, as its settings name them."""
+    read = {}
+    for docs in built.values():
+        spec, container = pod_spec(find(docs, "StatefulSet")), relay(docs)
+        settings = json.dumps([settings_of(docs), environment(container)])
+        for mount in container["volumeMounts"]:
+            volume = next(one for one in spec["volumes"] if one["name"] == mount["name"])
+            if "secret" in volume:
+                names = re.findall(re.escape(mount["mountPath"]) + r"/([\w.-]+)", settings)
+                read.setdefault(volume["secret"]["secretName"], set()).update(names)
+        job = find(docs, "Job")
+        for variable in job["spec"]["template"]["spec"]["containers"][0]["env"] if job else []:
+            reference = variable["valueFrom"]["secretKeyRef"]
+            read.setdefault(reference["name"], set()).add(reference["key"])
+    return read
+
+
 def find(docs, kind):
     return next((doc for doc in docs if doc["kind"] == kind), None)
 
@@ -549,6 +568,10 @@ def main():
     for path, answer in PROGRAM.answers([*sorted(paths), "/no-such-path"]).items():
         if (answer == 200) != (path != "/no-such-path"):
             wrong.append(f"the relay answers {answer} to {path}")
+    wrong += [
+        f"k8s/README.md: {sentence}"
+        for sentence in commands.wrong(ROOT, PROGRAM.path, PROGRAM.certificate(), read_of(built))
+    ]
     for sentence in wrong:
         print(f"k8s: {sentence}", file=sys.stderr)
     count = sum(len(docs) for docs in built.values())

@@ -13,6 +13,7 @@ mod account;
 mod bare;
 mod case;
 mod cases;
+mod cluster;
 mod cycles;
 mod floor;
 mod flv;
@@ -67,6 +68,8 @@ enum Command {
     Flv(flv::Arguments),
     /// Players inside HTTP beside plain ones: whether these notice, and what the tunnel costs.
     Tunnel(tunnel::Arguments),
+    /// One hop and three beside one node, and many streams on one link beside a connection each.
+    Cluster(cluster::Arguments),
     /// Sends a stream and does nothing else, to be measured against.
     #[command(hide = true)]
     Bare(bare::Arguments),
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Command::Tls(arguments) => tls::run(&arguments),
         Command::Flv(arguments) => flv::run(&arguments),
         Command::Tunnel(arguments) => tunnel::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Bare(arguments) => bare::run(&arguments),
         Command::Rounds { case, rounds } => instructions::rounds(&case, rounds),
     };

@@ -1,13 +1,14 @@
 //! What `failover` does besides playing: it runs a command at a time, which kills, cuts or drains
 //! something, and follows each player's silence from then on, over all of its connections.
 
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+mod command;
 
-use crate::clock;
-use crate::failure::Failure;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+pub use command::{Pending, Ran};
+
 use crate::measure::{Meter, SpanKind};
 use crate::plan::Plan;
 use crate::target::Target;
@@ -18,6 +19,8 @@ use crate::units::nanos;
 pub struct Failover {
     /// Run by `sh -c`; `None` where somebody else does it.
     pub command: Option<String>,
+    /// It may run for so long.
+    pub command_max: Duration,
     /// When, from the point from which the full load is on.
     pub at: Duration,
     /// A player has recovered when it was never without a frame for longer than this.
@@ -27,19 +30,6 @@ pub struct Failover {
     pub fallback: Vec<Target>,
 }
 
-/// What became of the command.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Ran {
-    /// How it ended; 0 is well, and a signal has no code.
-    pub exit_code: Option<i32>,
-    /// How long it ran.
-    pub seconds: f64,
-}
-
-/// A command that waits for its time, or runs.
-#[derive(Debug)]
-pub struct Pending(JoinHandle<Result<Ran, Failure>>);
-
 impl Failover {
     /// The moment of the command.
     #[must_use]
@@ -47,35 +37,13 @@ impl Failover {
         begin + plan.full_from() + self.at
     }
 
-    /// Runs the command when it is time, if there is one.
+    /// Runs the command when it is time, if there is one, and unless `stop` is set before.
     #[must_use]
-    pub fn begin(plan: &Arc<Plan>, begin: Duration) -> Option<Pending> {
-        let failover = plan.failover.clone()?;
+    pub fn begin(plan: &Plan, begin: Duration, stop: &Arc<AtomicBool>) -> Option<Pending> {
+        let failover = plan.failover.as_ref()?;
         let command = failover.command.clone()?;
         let moment = failover.moment(plan, begin);
-        Some(Pending(thread::spawn(move || {
-            thread::sleep(moment.saturating_sub(clock::now()));
-            let started = Instant::now();
-            let status = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).status();
-            let status = status
-                .map_err(|error| Failure::new(format!("no shell runs the command: {error}")))?;
-            Ok(Ran { exit_code: status.code(), seconds: started.elapsed().as_secs_f64() })
-        })))
-    }
-}
-
-impl Pending {
-    /// What became of it.
-    ///
-    /// # Errors
-    /// One sentence when it could not be run, or failed.
-    pub fn end(self) -> Result<Ran, Failure> {
-        let ran = self.0.join().map_err(|_| Failure::new("the command's thread panicked"))??;
-        match ran.exit_code {
-            Some(0) => Ok(ran),
-            Some(code) => Err(Failure::new(format!("the command ended with exit code {code}"))),
-            None => Err(Failure::new("the command was ended by a signal")),
-        }
+        Some(command::begin(command, moment, failover.command_max, stop))
     }
 }
 

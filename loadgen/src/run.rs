@@ -70,12 +70,18 @@ pub enum Judgement {
     Met,
     /// At least one was not.
     NotMet,
-    /// Nothing may be said: the run was ended early, or the generator was the bottleneck and
-    /// nothing was missed that its slowness could not explain.
+    /// Nothing may be said: the run was ended early, the command of `failover` failed, or the
+    /// generator was the bottleneck and nothing was missed that its slowness could not explain.
     Unknown,
 }
 
 impl Outcome {
+    /// What was wrong with the command of `failover`, if something was.
+    #[must_use]
+    pub fn command_failed(&self) -> Option<&str> {
+        self.ran.as_ref()?.failure.as_deref()
+    }
+
     /// Whether what was expected was met, that somebody could play first of all. Where the
     /// generator was the bottleneck, what may come of its slowness is not held against the server;
     /// what was met all the same is met.
@@ -85,6 +91,10 @@ impl Outcome {
         let counters = &self.collected.counters;
         let nobody = counters.players_planned > 0 && counters.players_joined == 0;
         let unjudged = self.verdicts.is_empty() && !self.invalid.is_empty();
+        if self.command_failed().is_some() {
+            // Nobody knows what was struck, so nothing can be said of how it was borne.
+            return Judgement::Unknown;
+        }
         if unmet.peek().is_none() {
             if self.stopped || unjudged {
                 Judgement::Unknown
@@ -137,7 +147,7 @@ pub fn execute(
     let begin = plan.begin.unwrap_or_else(|| clock::now() + parts.start_up());
     let plan = Arc::new(Plan { begin: Some(begin), ..plan });
 
-    let command = Failover::begin(&plan, begin);
+    let command = Failover::begin(&plan, begin, stop);
     let (sender, receiver) = mpsc::channel();
     let engine = start(&plan, &parts, stop, sender);
     let mut collected = Collected::default();
@@ -147,11 +157,10 @@ pub fn execute(
         Err(_) => Some(Failure::new("the generator panicked")),
     };
     let server = watch.map(Watch::end);
-    let ran = command.map(Pending::end).transpose();
+    let ran = command.and_then(Pending::end);
     if let Some(failure) = failed.or_else(|| nothing_began(&plan, &collected)) {
         return Err(failure);
     }
-    let ran = ran?;
     let own = Own {
         processes: wide(parts.count()),
         workers: collected.workers(),

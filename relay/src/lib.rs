@@ -122,6 +122,11 @@
 //! a client session brings. Both are connections of the worker like those that it accepted; inside
 //! HTTP a session goes from one such connection to the next, under a key of its own.
 //!
+//! Of a cluster one node pushes or pulls a stream: the one that has its publisher pushes; of those
+//! that want it pulled one does, which the directory tells the others as it tells of a publisher.
+//! A node that drains or is gone keeps no name, so that another takes over. What operators add at
+//! run time the nodes tell each other as orders, which mean nothing to the cluster's machine.
+//!
 //! # What is too much, and what changes meanwhile
 //!
 //! Addresses are judged when a connection comes, in one table for all workers whose locks only
@@ -171,8 +176,17 @@
 //!
 //! A link offers its streams; when one is taken up, whoever takes it says where its log ends, and
 //! only then media flows. Every message is counted by its origin, so a node that changes from one
-//! feeder to another goes on at the very message. The log of a node that is fed is made by the same
+//! feeder to another goes on at the very message. What it takes follows one law, kept in one place
+//! ([`stream::Hub::append_at`]): the places of a source's count are passed once and forward, so
+//! that nothing comes twice, whatever feeders send: they may be behind, jump, or overlap. What has
+//! a place that was passed is dropped and counted (`reason="held"`); a jump begins at a key frame.
+//! Counts of two sources are never compared: a log remembers where the last few of its sources were
+//! left, and whoever comes back goes on there. The log of a node that is fed is made by the same
 //! path as a publisher's: nothing below the registrar knows where a stream comes from.
+//!
+//! Time is the origin's. A node that is fed moves it only where it does not go on from what its own
+//! players were sent, and takes that off again for the nodes that it feeds: by whichever way a
+//! stream comes, it is told the same time.
 //!
 //! A segment has two times: when its origin took it in, by which players are behind wherever they
 //! play, and when it arrived here, by which a link is behind that carries it on. So what comes late

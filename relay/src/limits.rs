@@ -163,7 +163,7 @@ limits! {
     players_max: Count = 100_000, "Players of one node; further ones are sent to overflow.to, or refused, and the node is not ready.";
     players_per_app_max: Count = 100_000, "Players of all streams of one application on one node; further ones are sent to overflow.to, or refused.";
     players_per_stream_max: Count = 100_000, "Players of one stream on one node; further ones are sent to overflow.to, or refused.";
-    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token; publishers of further ones are refused.";
+    publishers_per_key_max: Count = 1_000, "Names that may be published at a time with one stream key, user or token, or, where a back end decides, with one query; publishers of further ones are refused. A signed URL is for one name.";
     ingest_rate_max: Bytes = 64 * MIB, "Bytes per second that one publisher may send, over ingest_window; what happens to one that sends more is its application's ingest_over.";
     ingest_window: Time = secs(10), "How long a publisher's rate is averaged: it may run ahead of ingest_rate_max by so much.";
     egress_rate_max: Bytes = NO_BYTES_LIMIT, "Bytes per second that the node may send. A player whose stream would not fit beside what is sent is sent to overflow.to, or refused, and the node is not ready. 1TiB: any number.";

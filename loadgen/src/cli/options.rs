@@ -64,7 +64,10 @@ Examples:
 
 Beside what run compares: recovered (the share of players that were never without a frame for longer
 than --within), gap.p50, gap.p99, gap.max (each player's longest silence that ended after the
-command), failover_players, failover_recovered, failover_moves.";
+command), failover_players, failover_recovered, failover_moves.
+
+Ctrl-C before its time means that the command is not run. When it fails, or takes longer than
+--command-max, the report is written all the same, without a verdict: exit code 2.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -189,6 +192,10 @@ pub(super) struct FailoverCommand {
     /// What kills, cuts or drains something, run by `sh -c`; none where somebody else does it
     #[arg(long, value_name = "COMMAND", help_heading = "Failover")]
     pub(super) command: Option<String>,
+    /// The longest that the command may run; then it is ended, and has failed
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    #[arg(help_heading = "Failover")]
+    pub(super) command_max: Duration,
     /// Where players and publishers go that lose their connection, in turn; to the other targets by
     /// default; may be given several times
     #[arg(long, value_name = "URL", help_heading = "Failover")]

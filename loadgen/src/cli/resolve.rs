@@ -77,8 +77,9 @@ pub(super) fn plan(cli: Cli) -> Result<Plan, Failure> {
             }
             let fallback = command.fallback.iter().map(|url| Target::parse(url));
             let fallback = fallback.collect::<Result<Vec<_>, _>>()?;
-            let (command, at, within) = (command.command, command.at, command.within);
-            let failover = Some(Failover { command, at, within, fallback });
+            let (at, within, command_max) = (command.at, command.within, command.command_max);
+            let command = command.command;
+            let failover = Some(Failover { command, command_max, at, within, fallback });
             Ok(Plan { failover, reconnect: true, verify: 1.0, ..plan })
         }
     }

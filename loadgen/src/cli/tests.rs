@@ -79,6 +79,19 @@ fn what_cannot_be_run_is_refused_in_one_sentence() {
     check(&format!("slow {TARGET} --slow 80% --stopped 30%"), "more than all");
     check(&format!("hostile {TARGET} --attacks tickle"), "'tickle'");
     check(&format!("churn {TARGET} --stay 0s"), "no time at all");
+    check(&format!("failover {TARGET} --duration 5s --at 5s"), "--at lies behind the end");
+    check(&format!("failover {TARGET} --command-max soon"), "--command-max");
+}
+
+#[test]
+fn failover_has_a_command_its_time_and_a_bound() {
+    let of = |more: &str| plan(&format!("failover {TARGET} {more}")).failover.unwrap();
+    let failover = of("--command reboot --at 2s --command-max 3s --fallback rtmp://127.0.0.2/live");
+    assert_eq!(failover.command.as_deref(), Some("reboot"));
+    assert_eq!((failover.at.as_secs(), failover.command_max.as_secs()), (2, 3));
+    assert_eq!(failover.fallback.len(), 1);
+    let usual = of("");
+    assert_eq!((usual.command, usual.command_max.as_secs()), (None, 30));
 }
 
 #[test]

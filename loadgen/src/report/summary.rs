@@ -97,6 +97,8 @@ fn write(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     if outcome.judgement() == Judgement::Unknown {
         let why = if outcome.stopped {
             "the run was ended early"
+        } else if let Some(failure) = outcome.command_failed() {
+            failure
         } else {
             "the generator was the bottleneck"
         };

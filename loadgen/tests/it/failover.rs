@@ -35,6 +35,10 @@ const AFTER: Duration = Duration::from_secs(13);
 /// Aims are asserted at so many times their figure.
 const SLACK: u64 = 5;
 
+/// What no viewer may see: whoever feeds its node, each frame comes once, in order, whole, in the
+/// stream's time and with what it needs to be shown.
+const FAULTS: [&str; 6] = ["altered", "doubled", "reordered", "backward", "keyless", "headless"];
+
 /// What happens to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
@@ -250,7 +254,7 @@ impl Struck {
             let struck = if node == self.victim { ", struck" } else { "" };
             eprintln!(
                 "{} node {node}{struck}: longest gap of {} viewers p50 {} p99 {} max {} us; \
-                 recovered {}, moved {}, missing {}",
+                 recovered {}, moved {}, missing {}, doubled {}, reordered {}, backward {}",
                 self.stream,
                 gap["count"],
                 gap["p50"],
@@ -259,6 +263,9 @@ impl Struck {
                 self.seen[node]["failover"]["recovered"],
                 self.counter(node, "failover_moves"),
                 self.counter(node, "missing"),
+                self.counter(node, "doubled"),
+                self.counter(node, "reordered"),
+                self.counter(node, "backward"),
             );
         }
         if !self.ended.is_zero() {
@@ -273,12 +280,11 @@ impl Struck {
             let stream = &self.stream;
             assert_eq!(self.counter(node, "failover_moves"), 0, "{stream}: viewers of {node}");
             assert_eq!(self.counter(node, "players_lost"), 0, "{stream}: viewers of {node}");
-            // Whatever a new feeder brings again is printed and not judged: where a node goes on in
-            // what it has is not exact in every case.
-            eprintln!("{stream}: {} doubled at viewers of {node}", self.counter(node, "doubled"));
-            for name in ["altered", "keyless", "headless"] {
-                assert_eq!(self.counter(node, name), 0, "{stream}: {name} at viewers of {node}");
-            }
+            // Everybody was there before the blow, and is judged.
+            let watched: u64 = viewers().parse().unwrap();
+            assert_eq!(self.counter(node, "failover_players"), watched, "{stream}: node {node}");
+            let faults = FAULTS.map(|name| (name, self.counter(node, name)));
+            assert_eq!(faults, FAULTS.map(|name| (name, 0)), "{stream}: viewers of {node}");
             let most = aim * u32::try_from(SLACK).unwrap();
             assert!(self.gap(node, "max") < most, "{stream}: {:?}", self.gap(node, "max"));
         }

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::fields::{Input, Output};
-use super::identity::{EPOCH_MAX, NodeKey, Position};
+use super::identity::{EPOCH_MAX, NodeKey, Position, SEQ_MAX};
 use super::message::{Announced, At, Beat, Digest, Edge, Ended, Message, Part, Phase, Report};
+use super::orders::{ORDER_BYTES_MAX, Order, OrderId, OrderText};
 use super::refusal::Refusal;
 use super::settings::{DOOR_BYTES_MAX, DOORS_MAX};
 use crate::limits::Limits;
@@ -72,6 +73,7 @@ mod kind {
     pub(super) const UNFED: u8 = 21;
     pub(super) const DOORS: u8 = 22;
     pub(super) const OPERATORS: u8 = 23;
+    pub(super) const ORDERS: u8 = 24;
     pub(super) const AT: u8 = 30;
     pub(super) const HEADERS: u8 = 31;
     pub(super) const TAKE: u8 = 32;
@@ -135,6 +137,10 @@ impl Message {
             Self::Doors { doors } => {
                 out.u8(kind::DOORS);
                 out.list(doors, |out, door| out.text(door));
+            }
+            Self::Orders { entries } => {
+                out.u8(kind::ORDERS);
+                out.list(entries, write_order);
             }
             Self::Operators { address } => {
                 out.u8(kind::OPERATORS);
@@ -230,6 +236,7 @@ impl Message {
             }
             kind::BYE => Self::Bye,
             kind::DOORS => Self::Doors { doors: read_doors(input)? },
+            kind::ORDERS => Self::Orders { entries: input.list(read_order)? },
             kind::OPERATORS => {
                 let address = input.text(ADDRESS_BYTES_MAX, false)?;
                 Self::Operators { address: address.parse().map_err(|_| CodecError::Text)? }
@@ -388,8 +395,22 @@ fn read_doors(input: &mut Input<'_>) -> Result<Arc<[Arc<str>]>, CodecError> {
     Ok(doors.into())
 }
 
+fn write_order(out: &mut Output, order: &Order) {
+    out.u64(order.id.node.0);
+    out.u64(order.id.number);
+    out.flags([order.text.is_some()]);
+    out.text(order.text.as_ref().map_or("", |text| &text.0));
+}
+
+fn read_order(input: &mut Input<'_>) -> Result<Order, CodecError> {
+    let (node, number) = (NodeKey(input.u64()?), input.u64()?);
+    let [stands] = input.flags()?;
+    let text = input.text(ORDER_BYTES_MAX, !stands)?;
+    Ok(Order { id: OrderId { number, node }, text: stands.then_some(OrderText(text)) })
+}
+
 fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {
-    let position = Position { epoch: read_epoch(input)?, seq: input.u64()? };
+    let position = Position { epoch: read_epoch(input)?, seq: read_seq(input)? };
     let (origin, ingested) = (NodeKey(input.u64()?), input.u64()?);
     let path = input.list(|input| input.u64().map(NodeKey))?;
     if path.is_empty() || path.len() > PATH_MAX {
@@ -400,12 +421,11 @@ fn read_at(input: &mut Input<'_>) -> Result<At, CodecError> {
 
 fn read_position(input: &mut Input<'_>) -> Result<Option<Position>, CodecError> {
     let [is_there] = input.flags()?;
-    let (epoch, seq) = (input.u64()?, input.u64()?);
-    match (is_there, (1..=EPOCH_MAX).contains(&epoch)) {
-        (false, _) => Ok(None),
-        (true, true) => Ok(Some(Position { epoch, seq })),
-        (true, false) => Err(CodecError::Number),
+    if !is_there {
+        input.take(16)?;
+        return Ok(None);
     }
+    Ok(Some(Position { epoch: read_epoch(input)?, seq: read_seq(input)? }))
 }
 
 /// The name of a stream: `app/name`.
@@ -416,6 +436,11 @@ fn read_name(input: &mut Input<'_>, limits: &Limits) -> Result<Arc<str>, CodecEr
 fn read_epoch(input: &mut Input<'_>) -> Result<u64, CodecError> {
     let epoch = input.u64()?;
     if (1..=EPOCH_MAX).contains(&epoch) { Ok(epoch) } else { Err(CodecError::Number) }
+}
+
+fn read_seq(input: &mut Input<'_>) -> Result<u64, CodecError> {
+    let seq = input.u64()?;
+    if seq <= SEQ_MAX { Ok(seq) } else { Err(CodecError::Number) }
 }
 
 fn write_key(out: &mut Output, key: Option<NodeKey>) {

@@ -31,6 +31,14 @@ fn announced() -> Vec<Announced> {
     ]
 }
 
+fn orders() -> Vec<Order> {
+    let text = |text: &str| Some(OrderText(text.into()));
+    vec![
+        Order { id: OrderId { number: 3, node: A }, text: text("push live rtmp://h/a/key") },
+        Order { id: OrderId { number: 4, node: B }, text: None },
+    ]
+}
+
 /// Every message that version 1 knows.
 fn messages() -> Vec<(&'static str, Message)> {
     let whole = Part { first: true, last: true };
@@ -74,6 +82,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "doors",
             Message::Doors { doors: ["rtmp://a.example:1936".into(), "https://a".into()].into() },
         ),
+        ("orders", Message::Orders { entries: orders() }),
         ("operators", Message::Operators { address: "[2001:db8::7]:8935".parse().unwrap() }),
         ("announce", Message::Announce { part: whole, entries: announced() }),
         ("announce_nothing", Message::Announce { part: whole, entries: Vec::new() }),
@@ -191,6 +200,11 @@ fn what_is_not_as_it_should_be_is_refused() {
     check(&left(&[b'a'; 770], 1), CodecError::Text);
     check(&left(b"live/a", 0), CodecError::Number);
     check(&left(b"live/a", EPOCH_MAX + 1), CodecError::Number);
+    let take = |epoch: u64, seq: u64| {
+        [&[kind::TAKE, 1][..], &epoch.to_be_bytes(), &seq.to_be_bytes()].concat()
+    };
+    check(&take(0, 1), CodecError::Number);
+    check(&take(1, SEQ_MAX + 1), CodecError::Number);
     // A list that claims more than there is, and a path that is too long or leads nowhere.
     check(&[kind::WITHDRAW, 0xff, 0xff], CodecError::Short);
     let path = |nodes: u16| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::identity::{Identity, NodeKey, Term};
+use super::orders::Order;
 use super::refusal::Refusal;
 
 /// A control connection.
@@ -64,6 +65,12 @@ pub enum Command {
         /// The stream.
         name: Arc<str>,
     },
+    /// It changed whether other nodes [keep](super::Cluster::is_kept) a name, or whether they are
+    /// [fed](super::Cluster::is_fed) it from here, played here or not.
+    Changed {
+        /// The stream.
+        name: Arc<str>,
+    },
     /// Close the local publisher: it was taken over on another node. The name is not this node's
     /// any more.
     Yield {
@@ -117,6 +124,8 @@ pub enum Command {
         /// The node that feeds it.
         from: NodeKey,
     },
+    /// An operator gave an order to another node, or took it back.
+    Ordered(Order),
     /// One sentence for the log.
     Note(Note),
 }

@@ -29,6 +29,8 @@ pub struct Counters {
     /// Announced streams that were passed over for `announced_streams_max` or
     /// `directory_names_max`.
     pub announcements_refused: u64,
+    /// Orders of operators that were passed over for `outside_targets_max`.
+    pub orders_refused: u64,
     /// Times that what a node had announced did not add up and was asked for again.
     pub resyncs: u64,
     /// Local publishers that were taken over on another node.

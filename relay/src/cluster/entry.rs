@@ -20,6 +20,8 @@ use super::tree::{Cost, Step, Tree};
 pub(super) struct Entry {
     /// The highest epoch seen.
     pub(super) highest: u64,
+    /// The highest epoch given to a publisher of this node.
+    pub(super) given: u64,
     /// Sources on other nodes.
     pub(super) claims: Vec<Claim>,
     /// The source on this node.
@@ -32,6 +34,8 @@ pub(super) struct Entry {
     told: Option<Path>,
     /// When the highest epoch may be forgotten.
     forget: Option<Duration>,
+    /// Whether other nodes keep it and whether they are fed from here, as last said.
+    said: (bool, bool),
 }
 
 /// A source on another node.
@@ -119,6 +123,22 @@ impl Entry {
         self.claims.iter().any(stays)
     }
 
+    /// Whether a node that is there, and stays, publishes it, is about to, or waits for its
+    /// publisher to come back.
+    pub(super) fn is_kept(&self, draining: impl Fn(NodeKey) -> bool) -> bool {
+        let keeps = |claim: &Claim| claim.lost.is_none() && !draining(claim.term.origin);
+        self.claims.iter().any(keeps)
+    }
+
+    /// Says what became of that, and of who is fed from here.
+    fn tell_change(&mut self, name: &Arc<str>, ctx: &mut Context<'_>) {
+        let draining = |key| ctx.members.peer(key).is_some_and(|peer| peer.draining);
+        let now = (self.is_kept(draining), !self.feeds.is_empty());
+        if std::mem::replace(&mut self.said, now) != now {
+            ctx.out.push(Command::Changed { name: Arc::clone(name) });
+        }
+    }
+
     /// What this node has of it, and how that comes here, this node included.
     pub(super) fn held(&self, me: NodeKey) -> Option<(Term, Path)> {
         if let Some(local) = self.local.filter(|local| local.phase != Phase::Pending) {
@@ -165,6 +185,7 @@ impl Entry {
         {
             self.reception = None;
         }
+        self.tell_change(name, ctx);
         self.fate(ctx)
     }
 

@@ -69,12 +69,15 @@ pub struct Term {
 /// Epochs beyond this are made up: at one source per millisecond it takes 8,000 years to get there.
 pub const EPOCH_MAX: u64 = 1 << 48;
 
+/// Messages beyond this are made up: at a million in a second it takes 8 years to get there.
+pub const SEQ_MAX: u64 = 1 << 48;
+
 /// A place in a stream: the origin counts its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The source's epoch.
     pub epoch: u64,
-    /// The message's number.
+    /// The message's number, up to [`SEQ_MAX`].
     pub seq: u64,
 }
 

@@ -16,6 +16,7 @@ use super::hello::Binding;
 use super::identity::{EPOCH_MAX, Identity, NodeKey, Term};
 use super::members::{Members, Membership};
 use super::message::{Announced, Digest, Message, Part, Phase};
+use super::orders::Orders;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::settings::Settings;
@@ -40,8 +41,12 @@ pub struct Cluster {
     /// What each peer has told.
     pub(super) told: BTreeMap<NodeKey, Told>,
     pub(super) digest: Digest,
+    pub(super) orders: Orders,
     due: Deadlines<Arc<str>>,
     refresh: Duration,
+    /// The highest epoch that was given out here for a name that is forgotten: other nodes may
+    /// remember it, and must not take another source for that one.
+    given: u64,
 }
 
 /// What becomes of a publisher whose stream has one on another node.
@@ -131,8 +136,10 @@ impl Cluster {
             feeding: BTreeSet::new(),
             told: BTreeMap::new(),
             digest: Digest::default(),
+            orders: Orders::default(),
             due: Deadlines::default(),
             refresh: Duration::ZERO,
+            given: 0,
         }
     }
 
@@ -205,8 +212,7 @@ impl Cluster {
     /// # Errors
     /// When it would be refused.
     pub fn may_claim(&self, name: &str) -> Result<(), ClaimRefused> {
-        let known = self.streams.get(name);
-        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        let (known, epoch) = (self.streams.get(name), self.next_epoch(name));
         let is_own = known.is_some_and(|entry| entry.local.is_some());
         let is_full = self.own.len() >= self.settings.limits.streams_max;
         if !is_own && (epoch > EPOCH_MAX || is_full) { Err(ClaimRefused::TooMany) } else { Ok(()) }
@@ -235,10 +241,10 @@ impl Cluster {
         if conflict == Conflict::Reject && self.is_busy(name) {
             return Err(ClaimRefused::Busy);
         }
-        let epoch = known.map_or(0, |entry| entry.highest) + 1;
+        let epoch = self.next_epoch(name);
         self.may_claim(name)?;
         let entry = self.streams.entry(Arc::clone(name)).or_default();
-        entry.highest = epoch;
+        (entry.highest, entry.given) = (epoch, epoch);
         let local = Local { epoch, phase: Phase::Pending, rate_kbit: 0 };
         entry.local = Some(local);
         self.own.insert(Arc::clone(name));
@@ -443,6 +449,15 @@ impl Cluster {
         self.streams.get(name).is_some_and(|entry| entry.is_busy(draining))
     }
 
+    /// Whether another node that is there and stays publishes this name, is about to, or waits for
+    /// its publisher to come back: then no other need fetch it from outside. One that drains or is
+    /// gone keeps nothing, so that others take over what it fetched.
+    #[must_use]
+    pub fn is_kept(&self, name: &str) -> bool {
+        let draining = |key| self.members.peer(key).is_some_and(|peer| peer.draining);
+        self.streams.get(name).is_some_and(|entry| entry.is_kept(draining))
+    }
+
     /// Whether other nodes are fed a stream from here: there is somebody who plays it.
     #[must_use]
     pub fn is_fed(&self, name: &str) -> bool {
@@ -509,10 +524,18 @@ impl Cluster {
             Fate::Kept(Some(at)) => self.due.set(Arc::clone(name), at.max(now)),
             Fate::Kept(None) => self.due.cancel(name),
             Fate::Over => {
-                self.streams.remove(name);
+                let given = self.streams.remove(name).map_or(0, |entry| entry.given);
+                // Who drives one name's epochs to the end does not do so to all names.
+                self.given =
+                    self.given.max(Some(given).filter(|it| *it < EPOCH_MAX / 2).unwrap_or(0));
                 self.due.cancel(name);
             }
         }
+    }
+
+    /// The epoch of the next publisher of a name here: never one that was given out here before.
+    fn next_epoch(&self, name: &str) -> u64 {
+        self.streams.get(name).map_or(0, |entry| entry.highest).max(self.given) + 1
     }
 
     fn change(&mut self, name: &Arc<str>, phase: Phase, now: Duration) {
@@ -550,9 +573,11 @@ impl Cluster {
                 }
                 self.greet(key, now);
             }
-            Membership::Changed(_) => {
-                let own: Vec<Arc<str>> = self.own.iter().cloned().collect();
-                for name in own {
+            Membership::Changed(key) => {
+                // Whom it feeds is to be fed by others, and what it has is kept no longer.
+                let mut names = self.own.clone();
+                names.extend(self.told.get(&key).iter().flat_map(|told| told.names.clone()));
+                for name in names {
                     self.settle(&name, now);
                 }
             }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::identity::{NodeKey, Position};
+use super::orders::Order;
 use super::refusal::Refusal;
 
 /// One message.
@@ -40,6 +41,12 @@ pub enum Message {
     Withdraw {
         /// Their names, and the epochs that are over.
         entries: Vec<Ended>,
+    },
+    /// Orders of operators, and those that were taken back: what is new to the sender, and on a
+    /// new connection all that it knows.
+    Orders {
+        /// The orders.
+        entries: Vec<Order>,
     },
     /// All that was announced still stands.
     Refresh(Digest),

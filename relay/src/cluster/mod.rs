@@ -23,6 +23,7 @@
 //!   stream can run in a circle is told in `tree.rs`.
 //! - *Links are pushed*: the node that feeds opens the media connection. How a node changes over
 //!   from one to another is told in `reception.rs`.
+//! - *Orders* of operators hold on all nodes (`orders.rs`).
 //! - *Nothing is lost for good*: after a connection broke, everything is told anew on the next one,
 //!   and what is not told any more is over.
 
@@ -42,6 +43,7 @@ mod identity;
 mod machine;
 mod members;
 pub mod message;
+mod orders;
 mod outbox;
 mod places;
 mod reception;
@@ -57,7 +59,8 @@ pub use counters::{ADDRESSES_PER_NODE, Counters, FEEDS_FACTOR, OFFERS_MAX, Usage
 pub use hello::{
     Binding, Credentials, Greeted, Greeting, Met, Nonce, Role, SECRET_BYTES_MIN, Secret, asks_for,
 };
-pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, Term};
+pub use identity::{EPOCH_MAX, Identity, NODE_NAME_BYTES_MAX, NodeKey, Position, SEQ_MAX, Term};
 pub use machine::{ClaimRefused, Cluster, Conflict, PeerView, StreamView};
+pub use orders::{ORDER_BYTES_MAX, Order, OrderId, OrderText, TAKEN_BACK_MAX};
 pub use refusal::{REFUSALS, Refusal};
 pub use settings::{DOOR_BYTES_MAX, DOORS_MAX, FANOUT_MAX, LINK_LINGER, Settings};

@@ -443,3 +443,7 @@ impl Source {
         PER_HOP.saturating_mul(hops)
     }
 }
+
+#[cfg(test)]
+#[path = "reception_tests.rs"]
+mod tests;

@@ -48,6 +48,7 @@ impl Cluster {
             ctx.tell(key, &Message::Operators { address });
         }
         self.tell_streams(key, now);
+        self.greet_with_orders(key, now);
         let limits = Arc::clone(&self.settings.limits);
         let mut wants = Vec::new();
         for name in &self.reading {
@@ -136,6 +137,7 @@ impl Cluster {
     pub(super) fn hear(&mut self, key: NodeKey, message: Message, now: Duration) {
         match message {
             Message::Doors { doors } => self.members.set_doors(key, doors),
+            Message::Orders { entries } => self.hear_orders(entries, now),
             Message::Operators { address } => {
                 if let Some(told) = self.told.get_mut(&key) {
                     told.operators = Some(address);

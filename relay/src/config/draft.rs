@@ -224,6 +224,11 @@ impl Draft {
         if let Some((name, text, allowed)) = cluster::mistakes(&self.config) {
             self.not_together(Key::new(&["cluster", name]), text, &allowed);
         }
+        for app in super::outside::nameless(&self.apps) {
+            let allowed = "a list without \"always\": these settings are for many applications, so \
+                           no stream can be named that is pulled before somebody plays it";
+            self.not_together(Key::new(&[APPS, &app, "pull"]), String::new(), allowed);
+        }
         for (table, number, name, text, allowed) in fronts::mistakes(&self.config) {
             let item = Key::new(table).with(&[&number.to_string(), name]);
             self.not_together(item, text, &allowed);

@@ -1,12 +1,14 @@
 //! Settings of pushes and pulls: streams between this node and other servers. Names of streams on
 //! other servers are keys there, so they are shown nowhere.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::settings::{AppSetting, SWITCHES, Setting, choose};
 use super::text;
-use crate::worker::outside_url::{OutsideRule, RuleFault};
+use crate::worker::outside_url::{OutsideRule, PullWhen, RuleFault};
+use crate::worker::settings::AppSettings;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
@@ -47,12 +49,19 @@ pub(super) const APP_SETTINGS: &[AppSetting] = &[
     },
     AppSetting {
         name: "pull",
-        why: "Where streams are pulled from: a list of \"URL\" or, for one stream, \"NAME URL\", while somebody plays it; or \"NAME URL always\", from the start on. Of several for a stream the next is tried when one fails.",
+        why: "Where streams are pulled from: a list of \"URL\" or, for one stream, \"NAME URL\", while somebody plays it; or \"NAME URL always\", from the start on, which needs a section of one application. Of several for a stream the next is tried when one fails.",
         set: |app, text| rules(&mut app.pull, text, OutsideRule::pull),
         get: |app| shown(&app.pull),
         inherit: |app, other| app.pull = Arc::clone(&other.pull),
     },
 ];
+
+/// Sections of many applications that would have streams pulled from the start on.
+pub(super) fn nameless(apps: &BTreeMap<String, AppSettings>) -> Vec<String> {
+    let always = |app: &AppSettings| app.pull.iter().any(|rule| rule.when == PullWhen::Always);
+    let those = apps.iter().filter(|(name, app)| name.ends_with('*') && always(app));
+    those.map(|(name, _)| name.clone()).collect()
+}
 
 fn rules(
     to: &mut Arc<[OutsideRule]>,

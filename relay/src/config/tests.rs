@@ -385,6 +385,16 @@ fn a_bad_file_is_one_sentence() {
         "[limits]\nlog_span = \"60s\"",
         "limits.log_span is \"60s\" (relay.toml:2), but it must be at most limits.gop_span_max, 40s.",
     );
+    for app in ["*", "live*"] {
+        check(
+            &format!("[apps.\"{app}\"]\npull = [\"news rtmp://h/live/key always\"]"),
+            &format!(
+                "apps.\"{app}\".pull is \"***\" (relay.toml:2), but it must be a list without \
+                 \"always\": these settings are for many applications, so no stream can be named \
+                 that is pulled before somebody plays it."
+            ),
+        );
+    }
     check(
         "[limits]\nlog_bytes_total = \"1MiB\"",
         "limits.log_bytes_max is \"32MiB\" (default), but it must be at most limits.log_bytes_total, \

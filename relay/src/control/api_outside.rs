@@ -1,5 +1,6 @@
 //! `/api/v1/pushes` and `/api/v1/pulls`: streams that go to and come from other servers, those of
-//! the configuration and those that are added here, which live as long as the node.
+//! the configuration and those that are added here, which hold on all nodes of a cluster and live as
+//! long as one of them.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Answer, OfWhich, of_which, spend};
 use super::http::{ApiError, JsonLine};
-use super::outside::Added;
+use super::outside::{Added, AddedId};
 use super::page::Page;
 use super::state::State;
 use super::together::{self, Of, Whole};
@@ -94,9 +95,16 @@ fn add(
     body: Body,
 ) -> Result<(StatusCode, JsonLine<Made>), ApiError> {
     // What could not be read may hold a secret, so no word of it is repeated.
-    let Json(wanted) = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
-        _ => ApiError::bad_request(BODY),
+    let refuse = |reason, error: ApiError| {
+        state.outside.refuse(reason);
+        error
+    };
+    let Json(wanted) = body.map_err(|rejection| {
+        let error = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(),
+            _ => ApiError::bad_request(BODY),
+        };
+        refuse("body", error)
     })?;
     let Wanted { app, name, url, always } = wanted;
     let clean = |text: &str| {
@@ -104,7 +112,7 @@ fn add(
         !text.is_empty() && text.len() <= 512 && !text.contains(odd)
     };
     if !clean(&app) || app.contains('/') || !name.as_deref().is_none_or(clean) {
-        return Err(ApiError::bad_request(BODY));
+        return Err(refuse("body", ApiError::bad_request(BODY)));
     }
     let name = name.map(|name| format!("{name} ")).unwrap_or_default();
     let always = if always { " always" } else { "" };
@@ -113,15 +121,17 @@ fn add(
         OutsideKind::Push => OutsideRule::push(&text),
         OutsideKind::Pull => OutsideRule::pull(&text),
     };
-    let rule = rule.map_err(|fault| ApiError::bad_request(format!("It must be {fault}.")))?;
+    let rule = rule.map_err(|fault| {
+        refuse(fault.label(), ApiError::bad_request(format!("It must be {fault}.")))
+    })?;
     let target = rule.url.target();
     let added = Added { kind, app, rule: Arc::new(rule) };
     let stream = format!("{}/{}", added.app, added.rule.stream.as_deref().unwrap_or("*"));
     let id = state.outside.add(added).ok_or_else(|| {
         let message = "There are outside_targets_max of these already.";
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "full", message)
+        refuse("full", ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "full", message))
     })?;
-    tracing::info!(kind = kind.label(), id, stream, target, "added by an operator");
+    tracing::info!(kind = kind.label(), %id, stream, target, "added by an operator");
     Ok((StatusCode::CREATED, JsonLine(Made { id: id.to_string() })))
 }
 
@@ -132,11 +142,11 @@ fn remove(state: &State, kind: OutsideKind, id: Id) -> Result<StatusCode, ApiErr
         )
     };
     let Path(id) = id.map_err(|_| gone())?;
-    let id = id.parse().map_err(|_| gone())?;
+    let id = AddedId::parse(&id).ok_or_else(gone)?;
     if !state.outside.remove(kind, id) {
         return Err(gone());
     }
-    tracing::info!(kind = kind.label(), id, "taken away by an operator");
+    tracing::info!(kind = kind.label(), %id, "taken away by an operator");
     Ok(StatusCode::NO_CONTENT)
 }
 

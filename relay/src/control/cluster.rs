@@ -12,6 +12,7 @@ use axum::extract::State as Shared;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::api::{Answer, OfWhich, millis, of_which, spend};
 use super::ask::{NoAnswer, ask, ask_all};
@@ -28,8 +29,10 @@ use crate::worker::report::{LinkShare, NodeShare, Query, tunnel_tag};
 /// How often names are looked up: as often as the DNS of Kubernetes changes.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
 
-/// While one is not known or cannot be looked up, it is tried so often.
+/// While one is not known or cannot be looked up, it is tried so often; and for so long after the
+/// start, since nodes that start side by side appear behind their name one after the other.
 const LOOK_UP_SOON: Duration = Duration::from_secs(1);
+const STARTING: Duration = Duration::from_secs(30);
 
 /// A server of names that has not answered by then does not count as there.
 const LOOK_UP_MAX: Duration = Duration::from_secs(10);
@@ -209,6 +212,7 @@ async fn follow<F>(
 {
     let mut known = vec![Vec::new(); peers.len()];
     let (found, mut all_found) = mpsc::channel(peers.len().max(1));
+    let begun = Instant::now();
     // They end with the set.
     let mut entries = JoinSet::new();
     for (index, peer) in peers.into_iter().enumerate() {
@@ -218,7 +222,8 @@ async fn follow<F>(
             loop {
                 let result = tokio::time::timeout(LOOK_UP_MAX, look_up(peer.clone())).await;
                 let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-                let pause = if result.is_ok() { LOOK_UP_EVERY } else { LOOK_UP_SOON };
+                let settled = result.is_ok() && begun.elapsed() >= STARTING;
+                let pause = if settled { LOOK_UP_EVERY } else { LOOK_UP_SOON };
                 match result {
                     Ok(addresses) => {
                         failed = false;

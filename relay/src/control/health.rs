@@ -88,9 +88,10 @@ pub(super) async fn ready(shared: Shared<Arc<State>>) -> Answer {
         Phase::Running if state.connections() >= limit => {
             no(format!("connections_max ({limit}) is reached"))
         }
-        Phase::Running => match full(&state) {
-            Some(limit) => no(format!("{limit} is reached", limit = limit.label())),
-            None => match cluster::unfound(&state) {
+        Phase::Running => match (full(&state), deaf(&state)) {
+            (Some(limit), _) => no(format!("{limit} is reached", limit = limit.label())),
+            (None, Some(core)) => no(format!("worker {core} cannot accept connections")),
+            (None, None) => match cluster::unfound(&state) {
                 Some(why) => no(why),
                 None => started(shared).await,
             },
@@ -102,6 +103,12 @@ pub(super) async fn ready(shared: Shared<Arc<State>>) -> Answer {
 fn full(state: &State) -> Option<Full> {
     let is = |full: &&Full| state.workers.iter().any(|w| w.cells.full.at(**full).get() > 0);
     Full::ALL.iter().find(is).copied()
+}
+
+/// A worker that listens and cannot accept: its share of those who come would wait in vain.
+fn deaf(state: &State) -> Option<usize> {
+    let is = |worker: &&WorkerHandle| worker.cells.accepts_failed.get() > 0;
+    state.workers.iter().find(is).map(|worker| worker.core)
 }
 
 fn ok() -> Answer {

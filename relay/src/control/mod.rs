@@ -78,6 +78,7 @@ use crate::tls::{ServerTls, Watch};
 use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
+use crate::worker::outside::NodeKey;
 use ending::Endings;
 use hooks::Hooks;
 use outside::Outside;
@@ -110,6 +111,8 @@ pub struct Control {
     pub link_tls: Option<(Arc<ServerTls>, Watch)>,
     /// Chance for pauses between tries.
     pub seed: u64,
+    /// This node, where it is one of a cluster.
+    pub node: Option<NodeKey>,
 }
 
 /// How a node ended.
@@ -143,7 +146,8 @@ pub fn run(control: Control, ready: impl FnOnce()) -> io::Result<Outcome> {
         files.each_ref().map(|files| files.as_ref().map(|(tls, _)| Arc::clone(tls)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, node) = (&effective.config.settings, &effective.config.node.name);
-    let outside = Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed);
+    let outside =
+        Outside::new(workers.clone(), Arc::clone(&shared), clock, control.seed, control.node);
     outside.configure(settings);
     let vital = Vital::default();
     let (ours, vital_to_hooks) = (workers.clone(), vital.clone());

@@ -239,6 +239,10 @@ fn a_node_that_has_no_room_for_players_is_not_ready_and_says_why() {
         cell.set(0);
         assert_eq!(site.get("/readyz").0, StatusCode::OK);
     }
+    site.state.workers[0].cells.accepts_failed.set(1);
+    let (status, why) = site.get("/readyz");
+    assert_eq!((status.as_u16(), &*why), (503, "worker 0 cannot accept connections\n"));
+    assert_eq!(site.get("/livez").0, StatusCode::OK);
 }
 
 #[test]

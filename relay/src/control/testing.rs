@@ -58,7 +58,7 @@ pub(super) fn state_of(workers: Vec<WorkerHandle>, effective: Effective) -> Stat
         vital: Vital::default(),
     };
     let hooks = Hooks::new(hooks).unwrap();
-    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1);
+    let outside = Outside::new(workers.clone(), Arc::default(), clock, 1, None);
     State::new(
         workers,
         effective,
@@ -122,6 +122,7 @@ pub(super) fn work(worker: &WorkerHandle, inbox: &QueryInbox, mut script: Script
                 | Query::Peers(_)
                 | Query::Outside(_)
                 | Query::EndOutside(_)
+                | Query::Order(_)
                 | Query::Watch(_) => {}
                 Query::Nodes { reply } => reply.send(Vec::new()),
                 Query::Links { reply } => reply.send(Vec::new()),

@@ -79,7 +79,8 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
     let (guards, endings) = ending::channel(plan.workers);
     let cluster = cluster::settings(&config, fronts.link, http_address);
     // The nodes of a cluster know each other's marks.
-    let mark = cluster.as_ref().map_or_else(seed, |cluster| cluster.credentials.identity.key.0);
+    let node = cluster.as_ref().map(|cluster| cluster.credentials.identity.key);
+    let mark = node.map_or_else(seed, |key| key.0);
     let shared = Shared::of(plan.workers)
         .with_road(settings.limits.hook_calls_max)
         .with_outside(settings.limits.outside_news_max, mark)
@@ -113,6 +114,7 @@ pub fn run(mut effective: Effective) -> Result<(), NodeError> {
         tls,
         link_tls,
         seed: seed(),
+        node,
     };
     let outcome = control::run(control, || {
         if config.log.format == LogFormat::Text {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::log::Log;
 use super::segment::{Carried, Segment, Video};
 use super::view::{Renditions, ViewKind};
 
@@ -62,24 +63,15 @@ pub struct FeedStart {
 }
 
 impl Feed {
-    /// A feed on this view of the segments from `from` on; at the message `seq` if that is there,
-    /// else from the newest key frame on.
+    /// A feed on this view of the segments from `from` on; at the message `seq` if that is there or
+    /// still to come, else from the newest key frame on.
     pub(super) fn new(
         renditions: &Renditions,
         view: ViewKind,
         from: u64,
         seq: Option<u64>,
     ) -> Self {
-        let log = &renditions.log;
-        let first = from.max(log.first());
-        let holds =
-            |segment: &&Segment| !segment.restates && segment.end_seq() >= seq.unwrap_or(u64::MAX);
-        let found = log.from(first).find(holds).zip(seq);
-        let place = found.filter(|(segment, seq)| segment.first_seq <= *seq);
-        let place = place.map(|(segment, seq)| match offset_of(segment, seq) {
-            Some(offset) => (segment.number, offset),
-            None => (segment.number + 1, 0),
-        });
+        let place = seq.and_then(|seq| place_of(&renditions.log, from, seq));
         Self { view, from, until: None, place, expects: None, dated: None }
     }
 
@@ -184,6 +176,22 @@ fn beginning(renditions: &Renditions, feed: &Feed) -> Option<u64> {
         (_, Video::Idle | Video::Never) => newest.number,
     };
     (number >= feed.from).then_some(number)
+}
+
+/// Where the message `seq` is among the segments from `from` on, or will be: who is fed may have
+/// more than there is here, and waits where this log ends. `None`: it was trimmed away, or never
+/// came here.
+fn place_of(log: &Log, from: u64, seq: u64) -> Option<(u64, usize)> {
+    let first = from.max(log.first());
+    let holds = |segment: &&Segment| !segment.restates && segment.end_seq() >= seq;
+    let Some(segment) = log.from(first).find(holds) else {
+        return Some((from.max(log.next()), 0));
+    };
+    let is_here = segment.first_seq <= seq;
+    is_here.then(|| match offset_of(segment, seq) {
+        Some(offset) => (segment.number, offset),
+        None => (segment.number + 1, 0),
+    })
 }
 
 /// Where the message of this count begins; `None` behind the last one.

@@ -106,8 +106,9 @@ fn a_feed_begins_at_the_newest_key_frame_or_where_the_other_node_left_off() {
     check(Some(0), "at 0 after headers [] 1000 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15");
     // All that there is, so that the next one is the first.
     check(Some(14), "at 14 after headers [1000] 13 14 15");
-    // More than there is: of a source that counted otherwise.
-    check(Some(1_000), "at 11 after headers [1000] 10 11 12 13 14 15");
+    // More than there is: another one fed it more, and what is missing comes behind all there is.
+    check(Some(15), "at 14 after headers [1000] 13 14 15");
+    check(Some(1_000), "at 14 after headers [1000] 13 14 15");
 }
 
 #[test]

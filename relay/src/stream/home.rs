@@ -73,6 +73,8 @@ pub enum Dropped {
     BeforeKey,
     /// Nobody publishes the stream here.
     NoPublisher,
+    /// It is in the log already, by its place in the count of the stream's source.
+    Held,
 }
 
 /// What the next publisher's worker must know to continue a stream, when it is another worker.
@@ -156,9 +158,14 @@ impl Home {
         self.awaiting_key = false;
     }
 
-    /// What comes now has the time of the stream's source.
-    pub(super) fn trust_time(&mut self) {
-        self.timeline.trust();
+    /// What comes now has the time of the stream's source, moved by this if it was so before.
+    pub(super) fn trust_time(&mut self, shift: u32) {
+        self.timeline.trust(shift);
+    }
+
+    /// By how much timestamps of the stream's source are moved here.
+    pub(super) fn shift(&self) -> u32 {
+        self.timeline.shift()
     }
 
     /// The next message by the stream's count.
@@ -239,10 +246,12 @@ impl Home {
         }
         self.count(message, now);
         self.ingested = ingested.max(self.ingested).min(now);
-        let timestamp = self.timeline.place(role, message.timestamp());
-        if timestamp != message.timestamp() {
+        let sent = message.timestamp();
+        let timestamp = self.timeline.place(role, sent);
+        if timestamp != sent {
             message.set_timestamp(timestamp);
         }
+        let shift = if self.timeline.is_fed() { timestamp.minus(sent.0).0 } else { 0 };
         let mut sealed = 0;
         let large = message.wire_bytes() >= limits.segment_bytes.min(SEGMENT_BYTES_CEILING);
         let waits = !large && role != Role::KeyFrame;
@@ -250,7 +259,8 @@ impl Home {
         if waits && !fits {
             self.pending.note_outgrown();
         }
-        if !waits || !fits {
+        let moved_alike = self.pending.shift().is_none_or(|pending| pending == shift);
+        if !waits || !fits || !moved_alike {
             sealed += usize::from(self.seal(limits, log));
         }
         let seq = self.next_seq;
@@ -262,6 +272,7 @@ impl Home {
             arrived: now,
             restates,
             first_seq: seq,
+            shift,
             prelude: Arc::clone(prelude.current()),
         };
         if large {

@@ -12,6 +12,8 @@
 
 mod links;
 
+pub use links::Left;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;

@@ -64,6 +64,9 @@ mod prelude_tests;
 #[allow(clippy::unwrap_used)]
 mod tags_tests;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stdout)]
+mod taken_tests;
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod testing;
 #[cfg(test)]
@@ -76,7 +79,7 @@ mod view_tests;
 pub use cursor::{Batch, Cursor, Join, JumpReason, Next};
 pub use feed::{Feed, FeedStart, FeedStep};
 pub use home::{Appended, Dropped, Heritage};
-pub use hub::{HeldBytes, Hub, StreamKey, StreamStats};
+pub use hub::{HeldBytes, Hub, Left, StreamKey, StreamStats};
 pub use log::{Log, Pushed};
 pub use prelude::Prelude;
 pub use segment::{Carried, Entry, Segment, Video};

@@ -42,6 +42,8 @@ pub(super) struct Start {
     pub(super) restates: bool,
     /// The stream's count of messages before it.
     pub(super) first_seq: u64,
+    /// By how much this node moved its timestamp and those of all behind it.
+    pub(super) shift: u32,
     /// Headers in force before it.
     pub(super) prelude: Arc<Prelude>,
 }
@@ -55,6 +57,11 @@ impl Pending {
     /// When the first message came; `None` when there is none.
     pub(super) fn since(&self) -> Option<Duration> {
         self.start.as_ref().map(|start| start.arrived)
+    }
+
+    /// By how much the timestamps of all that was gathered were moved; `None` when nothing was.
+    pub(super) fn shift(&self) -> Option<u32> {
+        self.start.as_ref().map(|start| start.shift)
     }
 
     /// Whether the first message is a key frame of the default track.
@@ -155,7 +162,7 @@ fn segment(
     key: bool,
     video: Video,
 ) -> Segment {
-    let Start { ingested, arrived, restates, first_seq, prelude } = start;
+    let Start { ingested, arrived, restates, first_seq, shift, prelude } = start;
     let messages = if restates { 0 } else { u32::try_from(index.len()).unwrap_or(u32::MAX) };
     let carried = Carried::of(index.iter());
     Segment {
@@ -170,6 +177,7 @@ fn segment(
         carried,
         key,
         video,
+        shift,
         prelude,
     }
 }
@@ -231,6 +239,7 @@ mod tests {
                         arrived: Duration::ZERO,
                         restates: false,
                         first_seq: 0,
+                        shift: 0,
                         prelude: Arc::default(),
                     };
                     pending.append(&mut message(Role::AudioFrame, 1, 0, size), 32_768, start);

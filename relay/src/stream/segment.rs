@@ -43,6 +43,9 @@ pub struct Segment {
     pub key: bool,
     /// What the publisher's worker knew of the stream's video when it sealed this segment.
     pub video: Video,
+    /// By how much this node moved each of the timestamps that another one fed it, in milliseconds:
+    /// mostly not at all.
+    pub shift: u32,
     /// Headers in force before the first message.
     pub prelude: Arc<Prelude>,
 }

@@ -169,7 +169,7 @@ pub(super) fn segment(number: u64, ingested: Duration, messages: &mut [MediaMess
     for message in messages {
         let (arrived, prelude) = (ingested, std::sync::Arc::default());
         let first_seq = number * 100;
-        let start = Start { ingested, arrived, restates: false, first_seq, prelude };
+        let start = Start { ingested, arrived, restates: false, first_seq, shift: 0, prelude };
         pending.append(message, 1 << 20, || start);
     }
     pending.seal(number, Video::Flowing).expect("at least one message")

@@ -4,6 +4,10 @@
 //! offset for audio and video, fixed by its first coded frame, puts that frame one frame behind the
 //! newest that the previous publisher sent. Headers carry no time of their own worth keeping: one
 //! that would land before that point is stamped with the stream's newest time instead.
+//!
+//! Only a stream's origin decides its time. A node that is fed moves it only where it does not go
+//! on from what was here; that is this node's own affair, and taken off again for those that it
+//! feeds: whoever feeds a node, it is told the same time.
 
 use crate::wire::media::Role;
 use crate::wire::timestamp::Timestamp;
@@ -20,14 +24,17 @@ pub(super) struct Timeline {
     video: Option<Timestamp>,
     audio: Option<Timestamp>,
     step: Option<u32>,
+    /// Another node feeds the stream.
+    fed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 enum Offset {
     #[default]
     Unset,
-    /// Like unset, but nothing is moved that goes on from the newest frame by itself.
-    Trusting,
+    /// Like unset, but if what comes goes on from the newest frame when it is moved by this, it is
+    /// moved by this.
+    Trusting(u32),
     Fixed(u32),
 }
 
@@ -39,14 +46,30 @@ impl Timeline {
 
     /// A publisher begins.
     pub(super) fn begin(&mut self) {
+        self.fed = false;
         self.floor = self.newest;
         self.offset = if self.newest.is_some() { Offset::Unset } else { Offset::Fixed(0) };
     }
 
-    /// The publisher that just began may be on the stream's own time.
-    pub(super) fn trust(&mut self) {
+    /// What just began comes from another node: it may be on the stream's own time, moved by this
+    /// if it was so before.
+    pub(super) fn trust(&mut self, shift: u32) {
+        self.fed = true;
         if let Offset::Unset = self.offset {
-            self.offset = Offset::Trusting;
+            self.offset = Offset::Trusting(shift);
+        }
+    }
+
+    /// Whether another node feeds the stream.
+    pub(super) fn is_fed(&self) -> bool {
+        self.fed
+    }
+
+    /// By how much this node has moved what another one feeds it.
+    pub(super) fn shift(&self) -> u32 {
+        match self.offset {
+            Offset::Fixed(offset) | Offset::Trusting(offset) if self.fed => offset,
+            _ => 0,
         }
     }
 
@@ -66,19 +89,20 @@ impl Timeline {
         let newest = self.newest.unwrap_or(timestamp);
         let mut placed = match self.offset {
             Offset::Fixed(offset) => timestamp.plus(offset),
-            Offset::Trusting
+            Offset::Trusting(offset)
                 if role.is_coded()
-                    && (-INTERLEAVE_MAX..DISORDER_MAX).contains(&timestamp.since(newest)) =>
+                    && (-INTERLEAVE_MAX..DISORDER_MAX)
+                        .contains(&timestamp.plus(offset).since(newest)) =>
             {
-                self.offset = Offset::Fixed(0);
-                timestamp
+                self.offset = Offset::Fixed(offset);
+                timestamp.plus(offset)
             }
-            Offset::Unset | Offset::Trusting if role.is_coded() => {
+            Offset::Unset | Offset::Trusting(_) if role.is_coded() => {
                 let first = newest.plus(self.step.unwrap_or(STEP_DEFAULT));
                 self.offset = Offset::Fixed(first.0.wrapping_sub(timestamp.0));
                 first
             }
-            Offset::Unset | Offset::Trusting => newest,
+            Offset::Unset | Offset::Trusting(_) => newest,
         };
         if let Some(floor) = self.floor {
             let behind = floor.since(placed);

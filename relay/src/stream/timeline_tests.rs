@@ -91,21 +91,27 @@ fn random_publishers_never_step_back_where_they_meet() {
 #[test]
 fn a_link_on_the_streams_own_time_is_not_moved() {
     #[track_caller]
-    fn check(first: u32, expected: u32) {
+    fn check(shift: u32, first: u32, expected: u32) {
         let mut timeline = Timeline::default();
         timeline.begin();
         for at in [1_000, 1_040] {
             timeline.place(KEY, Timestamp(at));
         }
         timeline.begin();
-        timeline.trust();
+        assert_eq!(timeline.shift(), 0, "a publisher's time is the stream's");
+        timeline.trust(shift);
         assert_eq!(timeline.place(KEY, Timestamp(first)), Timestamp(expected), "{first}");
+        assert_eq!(timeline.shift(), expected.wrapping_sub(first), "{first}");
         let next = timeline.place(KEY, Timestamp(first + 40));
         assert_eq!(next, Timestamp(expected + 40), "behind {first}");
     }
-    check(1_080, 1_080);
-    check(9_000, 9_000);
+    check(0, 1_080, 1_080);
+    check(0, 9_000, 9_000);
     // Of another time: it goes on behind what was.
-    check(0, 1_080);
-    check(500_000, 1_080);
+    check(0, 0, 1_080);
+    check(0, 500_000, 1_080);
+    // It was moved before, and still is, or no longer can be.
+    check(5_000, 100, 5_100);
+    check(u32::MAX - 999, 2_100, 1_100);
+    check(5_000, 50_000, 1_080);
 }

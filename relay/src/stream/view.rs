@@ -55,7 +55,8 @@ pub enum ViewFormat {
     WebSocket,
     /// The same, with all of Enhanced RTMP.
     WebSocketWithExtras,
-    /// Chunks of RTMP for other nodes, on a message stream of the stream's own.
+    /// Chunks of RTMP for other nodes, on a message stream of the stream's own and in the time of
+    /// the stream's source.
     Link,
 }
 
@@ -121,10 +122,7 @@ impl ViewKind {
     /// For other nodes that are fed.
     #[must_use]
     pub fn link(message_stream: u32) -> Self {
-        // On this one the log itself can be sent.
-        let format =
-            if message_stream == MEDIA_STREAM { ViewFormat::Chunks } else { ViewFormat::Link };
-        Self { tracks: ViewTracks::Both, message_stream, format }
+        Self { tracks: ViewTracks::Both, message_stream, format: ViewFormat::Link }
     }
 
     /// Whether players choose how many such views there are.
@@ -154,6 +152,11 @@ impl ViewKind {
     fn render(self, source: &Segment, copied: &mut u64) -> Segment {
         if let Some(form) = self.flv_form() {
             let segment = tags::render(self, form, source);
+            *copied += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
+            return segment;
+        }
+        if self.format == ViewFormat::Link && source.shift != 0 {
+            let segment = self.render_moved_back(source);
             *copied += u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX);
             return segment;
         }
@@ -211,6 +214,24 @@ impl ViewKind {
         }
         let carried = Carried::of(&index);
         Segment { bytes: out.freeze(), index: index.into(), carried, ..source.clone() }
+    }
+
+    /// A segment in the time of the stream's source, which this node has moved for its players.
+    fn render_moved_back(self, source: &Segment) -> Segment {
+        let mut index = Vec::with_capacity(source.index.len());
+        let mut out = BytesMut::with_capacity(source.bytes.len());
+        for entry in &*source.index {
+            let start = out.len();
+            let timestamp = entry.timestamp.minus(source.shift);
+            let bytes = &source.bytes[entry.start()..entry.end()];
+            if let Some((message, _)) = WireMessage::parse(bytes) {
+                message.put_as(&mut out, timestamp, self.message_stream);
+            }
+            let [offset, length] = [start, out.len() - start]
+                .map(|bytes| u32::try_from(bytes).expect("little longer than a segment"));
+            index.push(Entry { offset, length, timestamp, ..*entry });
+        }
+        Segment { bytes: out.freeze(), index: index.into(), shift: 0, ..source.clone() }
     }
 
     /// Metadata with the name by which servers know what to keep before it, unless that would be
@@ -394,6 +415,8 @@ impl Renditions {
     pub(super) fn prelude_at(&mut self, number: u64, kind: ViewKind, greets: bool) -> Bytes {
         let Some(segment) = self.log.get(number) else { return Bytes::new() };
         let (prelude, at) = (segment.prelude.clone(), segment.timestamp().unwrap_or_default());
+        let shift = if kind.format == ViewFormat::Link { segment.shift } else { 0 };
+        let at = at.minus(shift);
         let header = kind.flv_form().map(|form| (form, self.flv_header(number, kind)));
         let copied = &mut self.copied;
         let log = if kind == ViewKind::default() {

@@ -19,6 +19,12 @@ impl Timestamp {
     pub fn plus(self, milliseconds: u32) -> Self {
         Self(self.0.wrapping_add(milliseconds))
     }
+
+    /// This time moved back by `milliseconds`, modulo 2^32.
+    #[must_use]
+    pub fn minus(self, milliseconds: u32) -> Self {
+        Self(self.0.wrapping_sub(milliseconds))
+    }
 }
 
 #[cfg(test)]
@@ -35,5 +41,6 @@ mod tests {
         check(u32::MAX, 1, -2);
         check(0x8000_0001, 0x7fff_ffff, 2);
         assert_eq!(Timestamp(10).plus(5u32.wrapping_neg()), Timestamp(5));
+        assert_eq!(Timestamp(3).minus(5), Timestamp(u32::MAX - 1));
     }
 }

@@ -4,7 +4,9 @@
 //! Only the layout that [`MediaMessage`](super::message::MediaMessage) writes is understood. What
 //! peers send is read by [`ChunkReader`](super::chunk_reader::ChunkReader).
 
-use super::chunk_writer::EXTENDED;
+use bytes::BytesMut;
+
+use super::chunk_writer::{EXTENDED, write_message};
 use super::message::{CHUNK_BYTES, MediaKind, MessageHeader, MessageType};
 use super::timestamp::Timestamp;
 
@@ -56,12 +58,32 @@ impl<'a> WireMessage<'a> {
         Some((Self { kind, header, bytes, first_header_bytes }, rest))
     }
 
+    /// Puts the message behind `out` with another timestamp, on another message stream. In the
+    /// layout of its own, except that a timestamp may need room in each chunk header that it did
+    /// not need before, or no longer does (RTMP 1.0 section 5.3.1.3).
+    pub fn put_as(&self, out: &mut BytesMut, timestamp: Timestamp, message_stream: u32) {
+        let was_extended = self.first_header_bytes != 12;
+        if was_extended || timestamp.0 >= EXTENDED {
+            let payload: Vec<u8> = self.payload().flatten().copied().collect();
+            let header = MessageHeader { timestamp, message_stream, ..self.header };
+            return write_message(out, self.kind.chunk_stream(), &header, &payload, CHUNK_BYTES);
+        }
+        let start = out.len();
+        out.extend_from_slice(self.bytes);
+        let fields = &mut out[start..];
+        fields[TIMESTAMP_AT].copy_from_slice(&timestamp.0.to_be_bytes()[1..]);
+        fields[Self::MESSAGE_STREAM_AT].copy_from_slice(&message_stream.to_le_bytes());
+    }
+
     /// The payload's pieces, without chunk headers.
     #[must_use]
     pub fn payload(&self) -> PayloadPieces<'a> {
         PayloadPieces::new(&self.bytes[self.first_header_bytes..], self.first_header_bytes - 11)
     }
 }
+
+/// Where a fmt-0 header on one of our chunk streams has its timestamp.
+const TIMESTAMP_AT: std::ops::Range<usize> = 1..4;
 
 /// The payload of a message in our layout, piece by piece: [`CHUNK_BYTES`] each but the last.
 #[derive(Clone, Debug)]

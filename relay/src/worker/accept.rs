@@ -136,6 +136,7 @@ impl Worker {
         self.cells.refused.at(RefuseReason::Files).increment();
         tracing::error!(%error, "accepting failed and is tried again in a second; raise the limit of open files");
         self.sweep.accept_later(listener, now);
+        self.show_failed_accepts();
     }
 
     /// Moves a connection to the role that its publishes and plays give it.

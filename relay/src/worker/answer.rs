@@ -52,6 +52,7 @@ impl Worker {
                 Query::TokenKeys(keys) => self.take_keys(keys, now),
                 Query::Outside(order) => self.begin_outside(*order, now),
                 Query::EndOutside(id) => self.end_outside(id, now),
+                Query::Order(order) => self.take_order(order, now),
                 Query::Watch(watch) => self.watch_names(watch),
                 Query::Drain { window } => self.drain(window, now),
                 Query::Stop => self.ending = Ending::Now,

@@ -90,8 +90,11 @@ impl Carrier {
         Ok(())
     }
 
+    /// Bytes that it holds, those of an answer that is being sent among them.
     pub(super) fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.front.held_bytes()
+        let sending = if self.step == Step::Answering { self.carried } else { 0 };
+        let sending = usize::try_from(sending).unwrap_or(usize::MAX);
+        size_of::<Self>().saturating_add(self.front.held_bytes()).saturating_add(sending)
     }
 
     /// The bytes of an answer that are no RTMP, of so many that were sent.

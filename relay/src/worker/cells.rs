@@ -147,6 +147,8 @@ pub struct Cells {
     /// How much of a limit is used, as far as this worker knows (gauge). What is the node's as a
     /// whole is set by one worker, or is the sum or the largest of all.
     pub limit_used: Family<LimitUse, { LimitUse::COUNT }>,
+    /// Listeners on which accepting failed and is tried again a moment later (gauge).
+    pub accepts_failed: Cell64,
     /// 1 while the node is not ready for players, by the limit that is why (gauge).
     pub full: Family<Full, { Full::COUNT }>,
     /// Players that found no room and were told where there is some.

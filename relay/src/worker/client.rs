@@ -118,6 +118,14 @@ impl Client {
         self.secrets.iter().fold(text.to_owned(), hidden)
     }
 
+    /// A server sends us there: what stands behind the first segment of the application is nobody
+    /// else's business either, though the server may say it in words.
+    pub(super) fn hide_way(&mut self, tc_url: &str) {
+        let rest = tc_url.split_once("://").map_or(tc_url, |(_, rest)| rest);
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        self.secrets.extend(secrets("", path));
+    }
+
     /// Says goodbye to the server. Nothing more is to be said.
     pub(super) fn finish(&mut self) {
         self.session.finish();
@@ -220,13 +228,15 @@ const ASKS: &str = "reason=needauth";
 /// the whole of it, and its parts.
 pub(super) fn secrets(stream: &str, app: &str) -> Vec<String> {
     let (name, query) = stream.split_once('?').unwrap_or((stream, ""));
-    let app_query = app.split_once('?').map_or("", |(_, query)| query);
+    let (app_path, app_query) = app.split_once('?').unwrap_or((app, ""));
+    // A redirect may have put a token there.
+    let segments = app_path.split('/').skip(1);
     let values = query.split('&').chain(app_query.split('&'));
     // Which way a server asks for a password is none, and has to be read in its answers.
     let values =
         values.filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key != "authmod");
     let values = values.map(|(_, value)| value);
-    let all = [stream, name, query, app_query].into_iter().chain(values);
+    let all = [stream, name, query, app_query].into_iter().chain(values).chain(segments);
     // What is shorter keeps nothing secret, and stands in words.
     let mut all: Vec<String> = all.filter(|text| text.len() >= 4).map(str::to_owned).collect();
     all.sort_by_key(|text| std::cmp::Reverse(text.len()));
@@ -269,5 +279,6 @@ mod tests {
         let app = "live?authmod=adobe&response=abcd";
         check("a", app, &["authmod=adobe&response=abcd", "abcd"]);
         check("a", "live", &[]);
+        check("a", "live/tokentoken", &["tokentoken"]);
     }
 }

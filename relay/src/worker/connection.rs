@@ -191,6 +191,8 @@ pub(super) struct Play {
     /// It is to end, or be asked to, before the next key frame.
     pub(super) leaves: bool,
     pub(super) permit: Option<Box<Permit>>,
+    /// The relays behind it, where it is one itself.
+    pub(super) marks: Option<Box<str>>,
 }
 
 /// Where a play stands while it is not being sent to. It stands in one place at most.

@@ -2,17 +2,21 @@
 //! can: publishers first, then players.
 //!
 //! ```text
-//!   0 %      nobody is accepted any more; nodes that are fed from here are fed from elsewhere
-//!   5-40 %   publishers, one after the other: asked to connect again, or ended in order
-//!   50 %     publishers that were asked and are still there are ended
+//!   0 %      nobody is accepted any more; nodes that are fed from here are fed from elsewhere, and
+//!            what is pulled is pulled by another node
+//!   5-40 %   publishers, one after the other: asked to connect again, or ended in order; and whoever
+//!            has neither published nor played for a while, all at once
+//!   50 %     those of them that were asked and are still there are ended
 //!   50-90 %  players, one after the other, each where its stream has a key frame
 //!   95 %     players that are still there are ended
 //!   100 %    everything else; sooner when nobody is left
 //! ```
 //!
 //! A stream whose publisher has moved to another node goes on coming here by a link until its last
-//! player has left. A node without others has nowhere to send anybody: there everybody may stay
-//! until the window is over. Nothing here decides where clients go; see `elsewhere.rs`.
+//! player has left. A node without others has nowhere to send anybody: there everybody who
+//! publishes or plays may stay until the window is over. Pushes and pulls of this node's own hold
+//! nothing up: they end with their publishers, and when nobody is fed from them any more. Nothing
+//! here decides where clients go; see `elsewhere.rs`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,6 +33,9 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// A player whose turn has come waits at most so long for a key frame.
 const KEY_WAIT: Duration = Duration::from_secs(3);
+
+/// Who has been there for so long, and neither publishes nor plays, is not about to.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Parts of the window, in percent.
 const PUBLISHERS_FROM: u32 = 5;
@@ -80,20 +87,44 @@ impl Worker {
 
     /// Lets those go whose turn it is. `true`: the worker is to end.
     pub(super) fn drain_on(&mut self, now: Duration) -> bool {
-        if now >= self.drain.at(100) || self.nobody_is_left() {
-            return true;
-        }
-        if now >= self.drain.due && self.links.siblings.are_there() {
+        if now >= self.drain.due {
             self.drain.due = now + STEP;
-            self.let_publishers_go(now);
-            self.let_players_go(now);
+            self.let_idle_go(now);
+            if self.links.siblings.are_there() {
+                self.let_publishers_go(now);
+                self.let_players_go(now);
+            }
+            // What carries a tunnel ends with that.
+            let left = self.those(|connection| connection.role != Role::Carrier).len();
+            self.shared.show_left(self.index(), left);
         }
-        false
+        now >= self.drain.at(100) || self.nobody_is_left()
     }
 
     /// Whether no client is there, on any worker, and nobody is fed from here.
     fn nobody_is_left(&self) -> bool {
-        self.shared.connections() == 0 && self.shared.feeds() == 0
+        self.shared.nobody_is_left() && self.shared.feeds() == 0
+    }
+
+    fn let_idle_go(&mut self, now: Duration) {
+        if now < self.drain.at(PUBLISHERS_FROM) {
+            return;
+        }
+        let is_over = now >= self.drain.at(PUBLISHERS_OVER);
+        let keys = self.those(|connection| {
+            let idle = connection.role == Role::Pending && !connection.speech.is_waiting();
+            let stays = connection.closing.is_none() && (is_over || !connection.asked_to_go);
+            idle && stays && now.saturating_sub(connection.since) >= IDLE
+        });
+        for key in keys {
+            if is_over {
+                self.force_out(key, DrainRole::Idle, now);
+            } else {
+                self.work(key, now, |worker, connection| {
+                    worker.dismiss(connection, DrainRole::Idle, now);
+                });
+            }
+        }
     }
 
     fn let_publishers_go(&mut self, now: Duration) {

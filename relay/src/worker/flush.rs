@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::cells::Cells;
 use super::connection::{Connection, Parked, PlayNumber, Sending, What};
 use super::labels::{CloseReason, DropReason, Hop, JumpReason, MessageKind, Role};
+use super::limiting::TellRate;
 use super::local::Place;
 use super::mail::{Mail, Request};
 use super::ring::{Entry, Share};
@@ -25,6 +26,7 @@ impl Worker {
     /// it.
     pub(super) fn flush(&mut self, now: Duration) {
         let mut ready = std::mem::take(&mut self.ready);
+        let tells_rates = self.tells_rates();
         self.hub.flush(now, &mut ready);
         for log in ready.drain(..) {
             let Some(local) = self.streams.find_log(log) else { continue };
@@ -33,6 +35,10 @@ impl Worker {
             self.links.wake(&entry.fed);
             if entry.live_from.is_some() && is_live(&self.hub, log, entry.live_from) {
                 entry.live_from = None;
+                if let Some(log) = self.hub.log(log).filter(|_| tells_rates) {
+                    let (stream, rate) = (entry.id, TellRate::guess(log.pushed().bytes));
+                    self.mailbox.send(REGISTRAR, Mail::Request(Request::Rate { stream, rate }));
+                }
                 self.mailbox.send(REGISTRAR, Mail::Request(Request::Live { stream: entry.id }));
             }
             let Place::Here { readers, .. } = &mut entry.place else { continue };

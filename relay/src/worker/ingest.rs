@@ -96,8 +96,7 @@ impl Ingest {
         let window = self.window.as_millis();
         (owed > room).then(|| {
             format!(
-                "{measured} bytes came in the last second, {rate} a second may, or {room} at once \
-                 ({window} ms of it)"
+                "{measured} bytes a second came, {rate} may, or {room} at once ({window} ms of it)"
             )
         })
     }

@@ -261,6 +261,7 @@ labels! {
         Unpublished = "unpublished", "Media on a message stream that does not publish.";
         BeforeKey = "before_key", "A frame of a returning publisher before its first key frame.";
         Lag = "lag", "A slow player jumped over it.";
+        Held = "held", "Another node fed it already: a new feeder begins before that one ended.";
     }
 
     /// Why a player was closed by us, or lost.
@@ -275,6 +276,7 @@ labels! {
     DrainRole {
         Publisher = "publisher", "It published.";
         Player = "player", "It played.";
+        Idle = "idle", "It did neither.";
     }
 
     /// How somebody was let go while the node drains.

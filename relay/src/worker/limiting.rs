@@ -47,6 +47,14 @@ impl TellRate {
         Some(rate)
     }
 
+    /// What is told of a stream that has only begun: its rate if the bytes so far had come in
+    /// [`FIRST_RATE_SPAN`]. That is too much rather than too little, and corrected after that time:
+    /// players and nodes may all come before.
+    pub(super) fn guess(bytes: u64) -> u64 {
+        let millis = u64::try_from(FIRST_RATE_SPAN.as_millis()).unwrap_or(u64::MAX);
+        (bytes.saturating_mul(1_000) / millis).max(1)
+    }
+
     /// Another publisher: it is told anew.
     pub(super) fn begin_again(&mut self) {
         *self = Self::default();
@@ -204,10 +212,15 @@ impl Worker {
         self.cells.full.at(Full::Egress).set(u64::from(usage.is_sending_all));
     }
 
+    /// Whether the registrar is told of rates.
+    pub(super) fn tells_rates(&self) -> bool {
+        self.limits.egress_rate_max < NO_BYTES_LIMIT || self.links.is_on()
+    }
+
     /// Tells the registrar what the streams at home here have in bytes per second, if it is asked
     /// what fits, here or on other nodes.
     fn tell_rates(&mut self, now: Duration) {
-        if self.limits.egress_rate_max >= NO_BYTES_LIMIT && !self.links.is_on() {
+        if !self.tells_rates() {
             return;
         }
         for local in self.streams.locals() {

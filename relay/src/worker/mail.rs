@@ -9,6 +9,7 @@ use super::balance::Door;
 use super::carriage::Parcel;
 use super::level::Step;
 use super::links::LinkMail;
+use super::origin::Origin;
 use super::settings::{PublishConflict, UnknownStream};
 use crate::cluster::Term;
 use crate::reactor::{ConnectionKey, LooseSocket};
@@ -82,6 +83,9 @@ pub(super) enum Request {
         /// It was a push.
         push: bool,
     },
+    /// A player that is another relay's pull has begun, or is gone: the marks of the relays behind
+    /// it, which what is pulled for it must not come through.
+    Marks { name: Arc<str>, marks: Box<str>, begun: bool },
     /// The last player of a stream left this worker.
     Unwant { worker: WorkerIndex, stream: StreamId },
     /// From a stream's home: it has so many bytes a second.
@@ -175,31 +179,6 @@ pub(super) struct Inheritance {
     pub(super) epoch: u64,
     /// Which source of the cluster its log holds.
     pub(super) origin: Origin,
-}
-
-/// Which source of the cluster a stream's log holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Origin {
-    /// The source; `None` without a cluster.
-    pub(super) term: Option<Term>,
-    /// Number of its first segment.
-    pub(super) from: u64,
-    /// The source before it and its first segment: it may go on if nothing comes of this one.
-    pub(super) before: Option<(Term, u64)>,
-    /// What is to be added to this node's time of ingest for the origin's own, in microseconds;
-    /// `None` while the origin's clock is not known.
-    pub(super) ahead_micros: Option<i64>,
-}
-
-/// How the source of a stream's log begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beginning {
-    /// It is another one.
-    New,
-    /// It is the same.
-    GoesOn,
-    /// It is the same; in between there was another one, of which nothing came.
-    Returns,
 }
 
 /// A publisher that was granted a stream.

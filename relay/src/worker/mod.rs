@@ -81,6 +81,7 @@ pub mod mailbox;
 mod needs;
 mod newcomers;
 mod notes;
+mod origin;
 mod outlet;
 mod outlet_hear;
 mod outlet_tunnel;

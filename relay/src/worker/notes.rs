@@ -85,7 +85,10 @@ impl Worker {
             let (road, links) = (self.shared.news(), &self.links);
             registrar.tell(&mut |mut news| {
                 if let News::Name(name) = &mut news {
-                    name.elsewhere |= links.is_published_elsewhere(&name.name);
+                    name.elsewhere = links.is_kept_elsewhere(&name.name);
+                    // What is published here is wanted by who plays it on other nodes, too.
+                    let here = name.live.is_some() || name.grace;
+                    name.wanted |= here && links.is_fed_elsewhere(&name.name);
                 }
                 road.send(news).is_ok()
             });
@@ -102,7 +105,14 @@ mod tests {
         let name = |text: &str| -> Arc<str> { text.into() };
         let how = |name: &Arc<str>| {
             let name = Arc::clone(name);
-            NameNews { name, live: None, elsewhere: false, grace: false, wanted: false }
+            NameNews {
+                name,
+                live: None,
+                elsewhere: false,
+                grace: false,
+                wanted: false,
+                marks: "".into(),
+            }
         };
         let told = |notes: &mut Notes, room: usize| {
             let mut told = Vec::new();

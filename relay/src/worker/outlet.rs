@@ -124,7 +124,7 @@ impl Worker {
         };
         let seed = self.random.u64(..);
         let mut session = ClientSession::new(settings, self.limits.clone(), seed, now);
-        match self.marks_for(order.kind, &order.name) {
+        match self.marks_for(order.kind, &order.name, &order.marks) {
             Some(marks) => session.introduce(marks),
             None => {
                 let detail = format!("the stream has passed {MARKS_MAX} relays");

@@ -121,6 +121,9 @@ impl Worker {
                 let refused = matches!(error, SessionError::Refused { .. });
                 let redirect = redirect.filter(|_| refused);
                 let fault = fault_of(&error);
+                if let Some(to) = &redirect {
+                    client.hide_way(to);
+                }
                 let detail = client.hide(&error.to_string());
                 let end = OutsideEnd { fault, detail, redirect };
                 let reason = if refused { CloseReason::Refused } else { CloseReason::Protocol };

@@ -16,6 +16,7 @@ use crossbeam_queue::ArrayQueue;
 pub use super::labels::{OutsideFault, OutsideKind};
 use super::outside_url::OutsideRule;
 use super::report::ConnectionId;
+pub use crate::cluster::{NodeKey, Order, OrderId, OrderText};
 use crate::reactor::Waker;
 use crate::tls::ClientTls;
 
@@ -46,6 +47,8 @@ pub struct OutsideOrder {
     pub enhanced: bool,
     /// It takes the place of one that runs: of a pull, it takes the name over.
     pub replaces: bool,
+    /// Of a pull: see [`NameNews::marks`].
+    pub marks: Arc<str>,
 }
 
 /// Shows nothing of the URL.
@@ -102,6 +105,8 @@ pub enum News {
         /// Where from.
         from: Arc<OutsideRule>,
     },
+    /// An operator gave an order to another node, or took it back.
+    Ordered(Order),
     /// All names are told anew after this; those that are not, are neither live nor wanted.
     Anew,
     /// What became of an order.
@@ -133,13 +138,17 @@ pub struct NameNews {
     pub name: Arc<str>,
     /// The worker of its publisher, while it has one on this node.
     pub live: Option<usize>,
-    /// Whether another node publishes it, or waits for its publisher to come back: then it is not
-    /// pulled.
+    /// Whether another node that stays publishes it, is about to, or waits for its publisher to
+    /// come back: then it is not pulled here, and pushed there.
     pub elsewhere: bool,
-    /// Whether it is waited for its publisher to come back: what is pushed goes on.
+    /// Whether it is waited for its publisher to come back: what is pushed goes on, unless that
+    /// has come to another node.
     pub grace: bool,
-    /// Whether somebody plays it, or waits to.
+    /// Whether somebody plays it, or waits to, here or on nodes that are fed from here.
     pub wanted: bool,
+    /// The marks of relays that play it, with commas between them: what is pulled for them must
+    /// not come through them.
+    pub marks: Arc<str>,
 }
 
 /// What became of an order.

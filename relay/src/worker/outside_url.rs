@@ -26,6 +26,9 @@ pub struct OutsideUrl {
     app: String,
     /// What a redirect put behind the application.
     app_query: String,
+    /// A server sent us here: what stands behind the first segment of the application may be a
+    /// token of it.
+    sent: bool,
     /// The stream there, with its query.
     stream: String,
 }
@@ -48,6 +51,25 @@ pub enum UrlFault {
     /// Longer than any that servers take, or with characters that no URL has.
     #[error("a URL has at most 2,048 bytes and no blanks or control characters")]
     Text,
+    /// A redirect away from TLS: the stream's name, which may be a key, would be told to whoever
+    /// listens.
+    #[error("a server that is reached by TLS may not send us to one that is not")]
+    Plain,
+}
+
+impl UrlFault {
+    /// As it is counted.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Scheme => "scheme",
+            Self::Host => "host",
+            Self::Path => "path",
+            Self::Placeholder => "placeholder",
+            Self::Text => "text",
+            Self::Plain => "plain",
+        }
+    }
 }
 
 /// Longest URL.
@@ -136,6 +158,7 @@ impl OutsideUrl {
             user,
             app: String::new(),
             app_query: String::new(),
+            sent: false,
             stream: String::new(),
         };
         Ok((url, path, query))
@@ -151,7 +174,8 @@ impl OutsideUrl {
     }
 
     /// Where a server sends us: a `tcUrl`, absolute or relative to this one (E-RTMP "Reconnect
-    /// Request"). The stream's name stays, and user and password if the host does.
+    /// Request"). The stream's name stays, and user and password if the host does. What was
+    /// reached by TLS stays so.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -166,7 +190,11 @@ impl OutsideUrl {
             to.to_owned()
         };
         let (mut url, path, query) = Self::parse_head(&absolute)?;
+        if self.scheme.is_tls() && !url.scheme.is_tls() {
+            return Err(UrlFault::Plain);
+        }
         let app = path.trim_matches('/');
+        url.sent = self.sent || !app.is_empty();
         url.app = if app.is_empty() { self.app.clone() } else { app.to_owned() };
         url.app_query = query.to_owned();
         url.stream.clone_from(&self.stream);
@@ -211,7 +239,11 @@ impl OutsideUrl {
     /// What of it may be shown: the server and the application.
     #[must_use]
     pub fn target(&self) -> String {
-        format!("{}://{}/{}", self.scheme.name(), self.authority(), self.app)
+        let app = match self.app.split_once('/') {
+            Some((first, _)) if self.sent => format!("{first}/***"),
+            _ => self.app.clone(),
+        };
+        format!("{}://{}/{app}", self.scheme.name(), self.authority())
     }
 }
 
@@ -257,6 +289,17 @@ pub enum RuleFault {
     /// Its URL is none.
     #[error("with a URL such as rtmp://host/app/name: {0}")]
     Url(#[from] UrlFault),
+}
+
+impl RuleFault {
+    /// As it is counted.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Words { .. } => "words",
+            Self::Url(fault) => fault.label(),
+        }
+    }
 }
 
 fn behind(pull: &bool) -> &'static str {
@@ -422,12 +465,20 @@ mod tests {
             }
         }
         check("", Ok("rtmps://h:9/app"));
-        check("rtmp://other/live", Ok("rtmp://other:1935/live"));
-        check("rtmp://other:7/live/x?token=1", Ok("rtmp://other:7/live/x?token=1"));
+        check("rtmps://other/live", Ok("rtmps://other:443/live"));
+        check("rtmpts://other:7/live/x?token=1", Ok("rtmpts://other:7/live/x?token=1"));
         check("//other/live", Ok("rtmps://other:443/live"));
         check("/elsewhere", Ok("rtmps://h:9/elsewhere"));
-        check("rtmp://other", Ok("rtmp://other:1935/app"));
+        check("rtmps://other", Ok("rtmps://other:443/app"));
         check("http://other/live", Err(UrlFault::Scheme));
+        check("rtmp://other/live", Err(UrlFault::Plain));
+        check("rtmpt://h:9/app", Err(UrlFault::Plain));
+        let url = OutsideUrl::parse("rtmp://h/a/b/key").unwrap();
+        assert_eq!(url.target(), "rtmp://h:1935/a/b");
+        let moved = url.moved("rtmp://other/live/token/x?token").unwrap();
+        assert_eq!(moved.target(), "rtmp://other:1935/live/***");
+        assert_eq!(moved.moved("rtmp://third").unwrap().target(), "rtmp://third:1935/live/***");
+        assert_eq!(url.moved("rtmp://third").unwrap().target(), "rtmp://third:1935/a/b");
     }
 
     #[test]

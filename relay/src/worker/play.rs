@@ -157,6 +157,7 @@ impl Worker {
                 return;
             }
             plays = true;
+            let marks = (!push).then(|| Self::marks_of(connection)).flatten();
             worker.plays += 1;
             let number = worker.plays;
             let permit = connection.permit.take();
@@ -179,7 +180,12 @@ impl Worker {
                 push,
                 leaves: false,
                 permit,
+                marks: marks.clone(),
             });
+            if let Some(marks) = marks {
+                let name = Arc::clone(name);
+                worker.ask_registrar(Request::Marks { name, marks, begun: true });
+            }
             connection.asked = None;
             worker.begin_session(connection, name, now);
             worker.players += u64::from(!push);
@@ -425,7 +431,11 @@ impl Worker {
         self.forget_play(key, play, now);
     }
 
-    fn forget_play(&mut self, key: ConnectionKey, play: Play, now: Duration) {
+    fn forget_play(&mut self, key: ConnectionKey, mut play: Play, now: Duration) {
+        let name = self.streams.get(play.local).map(|entry| Arc::clone(&entry.name));
+        if let (Some(marks), Some(name)) = (play.marks.take(), name) {
+            self.ask_registrar(Request::Marks { name, marks, begun: false });
+        }
         self.players -= u64::from(!play.push);
         self.count_players();
         let Some(entry) = self.streams.get_mut(play.local) else { return };

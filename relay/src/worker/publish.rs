@@ -8,9 +8,8 @@ use super::access::Permit;
 use super::connection::{Connection, Publish};
 use super::labels::{CloseReason, DropReason, RefuseReason};
 use super::local::Place;
-use super::mail::{
-    Granted, Inheritance, Mail, Origin, Party, Refusal, Request, StreamId, WorkerIndex,
-};
+use super::mail::{Granted, Inheritance, Mail, Party, Refusal, Request, StreamId, WorkerIndex};
+use super::origin::Origin;
 use super::receive::message_kind;
 use crate::access::{Action, KeyId};
 use crate::reactor::ConnectionKey;
@@ -293,10 +292,8 @@ impl Worker {
     pub(super) fn append(&mut self, log: StreamKey, message: &mut MediaMessage, now: Duration) {
         let kind = message_kind(message);
         self.cells.ingest_messages.at(kind).increment();
-        match self.hub.append(log, message, now).dropped {
-            None => {}
-            Some(Dropped::BeforeKey) => self.count_drop(kind, DropReason::BeforeKey),
-            Some(Dropped::NoPublisher) => self.count_drop(kind, DropReason::Unpublished),
+        if let Some(dropped) = self.hub.append(log, message, now).dropped {
+            self.count_drop(kind, dropped.into());
         }
     }
 
@@ -444,6 +441,16 @@ impl Worker {
         let heritage = Box::new(heritage);
         self.mailbox.send(to, Mail::Handover { stream, name, heritage, inheritance });
         self.hand_over_feeds(local, to);
+    }
+}
+
+impl From<Dropped> for DropReason {
+    fn from(dropped: Dropped) -> Self {
+        match dropped {
+            Dropped::BeforeKey => Self::BeforeKey,
+            Dropped::NoPublisher => Self::Unpublished,
+            Dropped::Held => Self::Held,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use for_cluster::VANISHED_GRACE;
 pub(super) use usage::AppUsage;
 
 use super::audience::Audience;
+use super::circle::Marks;
 use super::contest::Contest;
 use super::mail::{
     Credential, Mail, Order, Party, PlayRefused, Refusal, Request, StreamId, WorkerIndex,
@@ -44,6 +45,8 @@ pub(super) struct Registrar {
     tidings: Vec<Tiding>,
     /// What the control thread is to hear of names.
     notes: Notes,
+    /// Relays that play, by name.
+    marks: Marks,
 }
 
 #[derive(Debug)]
@@ -134,6 +137,10 @@ impl Registrar {
                 self.want(player, &name, unknown, now, settings, send);
             }
             Request::Leave { stream, push } => self.leave(stream, push, now),
+            Request::Marks { name, marks, begun } => {
+                self.marks.count(&name, &marks, begun);
+                self.notes.note(&name);
+            }
             Request::Rate { stream, rate } => {
                 if let Some(entry) = self.streams.get_mut(&stream) {
                     entry.rate = rate;
@@ -372,7 +379,7 @@ impl Registrar {
 
     /// Tells how names stand that changed, as long as `send` takes it.
     pub(super) fn tell(&mut self, send: &mut dyn FnMut(News) -> bool) {
-        let (names, streams) = (&self.names, &self.streams);
+        let (names, streams, marks) = (&self.names, &self.streams, &self.marks);
         let how = |name: &Arc<str>| {
             let entry = names.get(name).and_then(|stream| streams.get(stream));
             NameNews {
@@ -382,11 +389,11 @@ impl Registrar {
                     .and_then(|entry| entry.holder.as_ref())
                     .filter(|holder| !holder.link)
                     .map(|holder| holder.publisher.worker),
-                elsewhere: entry
-                    .and_then(|entry| entry.holder.as_ref())
-                    .is_some_and(|holder| holder.link),
+                // Who tells of it knows the other nodes.
+                elsewhere: false,
                 grace: entry.is_some_and(|entry| entry.home.is_some() && entry.holder.is_none()),
                 wanted: entry.is_some_and(|entry| entry.players > 0),
+                marks: marks.of(name),
             }
         };
         if !self.notes.tell(&how, send) {

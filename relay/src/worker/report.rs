@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::labels::{LinkWay, Role, Source, Transport};
-use super::outside::{OutsideOrder, Watch};
+use super::outside::{Order, OutsideOrder, Watch};
 use super::settings::Settings;
 use crate::access::FetchedKeys;
 pub use crate::session::tunnel::tunnel_tag;
@@ -98,6 +98,8 @@ pub enum Query {
     Outside(Box<OutsideOrder>),
     /// The push or pull of this order is not wanted any more.
     EndOutside(u64),
+    /// An order of an operator that holds on all nodes, or is taken back. To worker 0.
+    Order(Order),
     /// Tell of these names, and how all of them stand now. For worker 0; nothing to others.
     Watch(Watch),
     /// The keys of tokens, as fetched just now.

@@ -29,6 +29,8 @@ pub struct Shared {
     tunnels: AtomicUsize,
     tunnel_bytes: AtomicUsize,
     draining: AtomicBool,
+    /// Clients that each worker still has while the node drains; [`usize::MAX`] until it looked.
+    left: Box<[AtomicUsize]>,
     /// Streams that are fed to other nodes, each once for every node.
     feeds: AtomicUsize,
     guesses: Mutex<Guesses>,
@@ -56,7 +58,9 @@ impl Shared {
     /// so that none gives connections to another.
     #[must_use]
     pub fn of(workers: usize) -> Self {
-        Self { egress: (0..workers).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+        let egress = (0..workers).map(|_| AtomicU64::new(0)).collect();
+        let left = (0..workers).map(|_| AtomicUsize::new(usize::MAX)).collect();
+        Self { egress, left, ..Self::default() }
     }
 
     /// The same with a road to the control thread on which so many calls of hooks may be.
@@ -259,6 +263,21 @@ impl Shared {
     /// Streams that are fed to other nodes, each once for every node.
     pub(super) fn feeds(&self) -> usize {
         self.feeds.load(Ordering::Relaxed)
+    }
+
+    /// Says how many clients a worker of a node that drains still has.
+    pub(super) fn show_left(&self, worker: usize, clients: usize) {
+        if let Some(cell) = self.left.get(worker) {
+            cell.store(clients, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no worker of a node that drains has any client.
+    pub(super) fn nobody_is_left(&self) -> bool {
+        match self.left.is_empty() {
+            true => self.connections() == 0,
+            false => self.left.iter().all(|cell| cell.load(Ordering::Relaxed) == 0),
+        }
     }
 
     /// Turns further publishers and players away from now on.

@@ -148,6 +148,13 @@ impl Worker {
             }
             wait
         });
+        self.show_failed_accepts();
+    }
+
+    /// Who listens and cannot accept is not ready.
+    pub(super) fn show_failed_accepts(&self) {
+        let failed = u64::try_from(self.sweep.accept_again.len()).unwrap_or(u64::MAX);
+        self.cells.accepts_failed.set(failed);
     }
 
     /// Closes a connection whose time is over.

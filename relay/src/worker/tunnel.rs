@@ -141,9 +141,9 @@ impl Tunnelled {
         self.order.carriers().next().is_none() && now.saturating_sub(self.heard) >= after
     }
 
-    /// Bytes that it holds and nobody else counts.
-    pub(super) fn held_bytes(&self) -> usize {
-        size_of::<Self>() + self.order.held_bytes()
+    /// Bytes that it holds and nobody else counts. An answer that is being sent is its carrier's.
+    fn held_bytes(&self, is_sending: bool) -> usize {
+        size_of::<Self>() + if is_sending { 0 } else { self.order.held_bytes() }
     }
 }
 
@@ -424,7 +424,11 @@ impl Worker {
 
     fn tunnel_bytes(&self) -> usize {
         let of = |connection: &Connection| match &connection.tunnel {
-            Some(tunnel) => tunnel.held_bytes(),
+            Some(tunnel) => {
+                let carrier = tunnel.answered.and_then(|carrier| self.connections.get(carrier));
+                let key = connection.key;
+                tunnel.held_bytes(carrier.is_some_and(|carrier| carrier.speech.answers(key)))
+            }
             None if connection.role == Role::Carrier => connection.held_bytes(),
             None => 0,
         };

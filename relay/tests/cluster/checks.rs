@@ -23,10 +23,15 @@ impl World {
         }
     }
 
-    /// No node holds more than its limits allow.
+    /// No node holds more than its limits allow, and each said what changed.
     pub(crate) fn check_memory(&self) {
         for process in self.running() {
             self.check_usage(process);
+            for (stream, name) in self.names.iter().enumerate() {
+                let now = (process.cluster.is_kept(name), process.cluster.is_fed(name));
+                let said = process.said.get(&stream).copied().unwrap_or_default();
+                assert_eq!(said, now, "{name}: kept, and fed from here");
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod checks;
 mod churn;
 mod media;
 mod net;
+mod orders;
 mod process;
 mod scripts;
 mod table;

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay::cluster::{Cluster, Credentials, Identity, Line, NodeKey, Path, Secret, Settings, Term};
+use relay::cluster::{
+    Cluster, Credentials, Identity, Line, NodeKey, Order, OrderId, Path, Secret, Settings, Term,
+};
 use relay::limits::Limits;
 
 use super::net::Station;
@@ -31,6 +33,10 @@ pub(crate) struct Process {
     pub(crate) players: BTreeSet<Stream>,
     /// Streams that players were told are live.
     pub(crate) shown: BTreeMap<Stream, Term>,
+    /// Whether other nodes keep a stream and are fed it from here, as it was told.
+    pub(crate) said: BTreeMap<Stream, (bool, bool)>,
+    /// Orders that were heard of, and whether each stands.
+    pub(crate) orders: BTreeMap<OrderId, bool>,
     /// What is fed from here, by stream and receiver: the media link.
     pub(crate) feeds: BTreeMap<(Stream, NodeKey), u64>,
     /// What comes here, by stream and sender.
@@ -119,6 +125,8 @@ impl Process {
             publishers: BTreeMap::new(),
             players: BTreeSet::new(),
             shown: BTreeMap::new(),
+            said: BTreeMap::new(),
+            orders: BTreeMap::new(),
             feeds: BTreeMap::new(),
             links: BTreeMap::new(),
             adopted: BTreeMap::new(),
@@ -137,6 +145,22 @@ impl Process {
         let micros = i64::try_from(time.as_micros()).unwrap() - self.skew;
         // Rounded up, so that what is due then is due.
         Duration::from_micros(u64::try_from(micros).unwrap() + 1)
+    }
+
+    /// No node publishes a stream any more.
+    pub(crate) fn vanished(&mut self, stream: Stream) {
+        self.shown.remove(&stream);
+    }
+
+    /// What other nodes have to do with a stream is otherwise than before.
+    pub(crate) fn changed(&mut self, stream: Stream, name: &str) {
+        let said = (self.cluster.is_kept(name), self.cluster.is_fed(name));
+        self.said.insert(stream, said);
+    }
+
+    /// An order was heard of.
+    pub(crate) fn ordered(&mut self, order: &Order) {
+        self.orders.insert(order.id, order.text.is_some());
     }
 
     /// Whether it is the stream's source for those it feeds.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use relay::cluster::message::{Announced, Message, Part, Phase};
-use relay::cluster::{Conflict, Line, Note, Refusal};
+use relay::cluster::{Conflict, Line, Note, Path, Refusal};
 
 use super::churn::{Size, prepared, quiet};
 use super::process::Publisher;
@@ -42,6 +42,42 @@ fn holds(world: &World, slot: usize, stream: usize, phase: Publisher) -> bool {
 
 fn served(world: &World, slot: usize, stream: usize) -> bool {
     world.is_served(world.nodes[slot].as_ref().unwrap(), stream)
+}
+
+#[test]
+fn no_epoch_of_a_name_is_given_out_twice_by_a_node() {
+    let mut world = cluster(2, 1, 8);
+    let name = "live/s0".into();
+    let mut last = 0;
+    for _ in 0..3 {
+        let term = world.act(0, |cluster, now| cluster.claim(&name, TAKE, now)).unwrap().unwrap();
+        assert!(term.epoch > last, "{} behind {last}", term.epoch);
+        last = term.epoch;
+        world.act(0, |cluster, now| cluster.live(&name, now));
+        world.run(SECOND);
+        world.act(0, |cluster, now| cluster.released(&name, now));
+        // The grace is over, and nobody knows the name.
+        world.run(SECOND * 12);
+        assert!(world.running().all(|process| process.cluster.stream(&name).is_none()));
+    }
+}
+
+#[test]
+fn a_way_that_leads_through_the_node_itself_is_not_taken() {
+    let mut world = cluster(3, 1, 8);
+    publish(&mut world, 0, 0);
+    world.play(1, 0, true);
+    settle(&mut world, "it is served");
+    let process = world.nodes[1].as_ref().unwrap();
+    let ((from, term), own) = (process.adopted[&0], process.key);
+    let path: Path = [from, own, from].into();
+    world.act(1, |cluster, now| cluster.fed(&"live/s0".into(), from, term, &path, now));
+    let process = world.nodes[1].as_ref().unwrap();
+    assert_eq!(process.cluster.counters().loops_refused, 1);
+    assert!(process.cluster.stream("live/s0").unwrap().source.is_none(), "it reads nothing");
+    assert!(process.links.is_empty(), "it was told that it is not wanted");
+    settle(&mut world, "it is served again");
+    assert!(served(&world, 1, 0));
 }
 
 #[test]

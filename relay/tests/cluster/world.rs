@@ -515,9 +515,9 @@ impl World {
             Command::Appeared { name, term } => {
                 process.shown.insert(self.numbers[&name], term);
             }
-            Command::Vanished { name } => {
-                process.shown.remove(&self.numbers[&name]);
-            }
+            Command::Vanished { name } => process.vanished(self.numbers[&name]),
+            Command::Changed { name } => process.changed(self.numbers[&name], &name),
+            Command::Ordered(order) => process.ordered(&order),
             Command::Yield { name, .. } => {
                 if self.planted != Planted::Stubborn {
                     process.publishers.remove(&self.numbers[&name]);

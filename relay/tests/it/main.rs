@@ -14,6 +14,7 @@ mod browser;
 mod cluster;
 mod config;
 mod container;
+mod drain;
 mod enhanced;
 mod fanout;
 mod faults;

@@ -2,6 +2,8 @@
 //! relay by every transport, and servers that die, do not read, refuse, or are this node itself.
 
 mod carriers;
+pub(crate) mod nodes;
+mod redirects;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -363,6 +365,10 @@ fn the_api_adds_and_takes_away_while_the_node_runs() {
         assert!(answer.body.contains(says), "{body}: {}", answer.body);
         assert!(!answer.body.contains("secret"), "{}", answer.body);
     }
+    let refused =
+        |reason: &str| here.metrics().sum("relay_outside_refused_total", &[("reason", reason)]);
+    assert_eq!(refused("scheme"), Some(1.0));
+    assert_eq!(refused("body"), Some(3.0));
 }
 
 #[test]

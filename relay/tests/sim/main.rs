@@ -8,6 +8,7 @@
 mod balance;
 mod churn;
 mod cluster;
+mod cluster_churn;
 mod cluster_troubles;
 mod counting;
 mod edges;

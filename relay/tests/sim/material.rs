@@ -94,10 +94,25 @@ pub(crate) struct Sent {
 pub(crate) struct Ledger {
     streams: BTreeMap<u8, Vec<Vec<Sent>>>,
     /// By how much each node moved each epoch's coded messages in time: the same for all players.
-    offsets: BTreeMap<(u8, u16, u8), u32>,
+    offsets: BTreeMap<(u8, u16, u8), Moved>,
     /// The last message of each epoch that players who missed nothing were sent.
     tails: BTreeMap<(u8, u16), BTreeSet<u32>>,
 }
+
+/// How a node moved the coded messages of an epoch.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    offset: u32,
+    /// The first time of which that was seen.
+    time: u32,
+    /// The time of those that were held up.
+    floor: Option<u32>,
+    /// It was seen of two times.
+    sure: bool,
+}
+
+/// By how much a message may have been held up, in milliseconds.
+const HELD_UP_MAX: u32 = 1_000;
 
 /// Shared by publishers, who write it, and players, who check against it.
 pub(crate) type SharedLedger = Rc<RefCell<Ledger>>;
@@ -171,16 +186,33 @@ impl Ledger {
         headers
     }
 
-    /// A player of this node was sent a coded message at this time of the relay's: the same offset
-    /// as every other of its epoch there. Nodes that had the stream before go on in their own time.
-    pub(crate) fn check_offset(&mut self, id: Id, timestamp: u32, node: u8) {
-        let published = self.get(id).unwrap().timestamp;
-        let offset = timestamp.wrapping_sub(published);
-        let known = *self.offsets.entry((id.stream, id.epoch, node)).or_insert(offset);
-        assert_eq!(
-            offset, known,
-            "{id:?} was moved by {offset} ms, others of its epoch by {known}"
+    /// A player of this node was sent a coded message at this time of the relay's: moved as every
+    /// other of its epoch there, but for those that would have come before what players were sent
+    /// of an earlier epoch, which all have the time of the newest of that.
+    pub(crate) fn check_offset(&mut self, id: Id, time: u32, node: u8) {
+        let offset = time.wrapping_sub(self.get(id).unwrap().timestamp);
+        let moved = Moved { offset, time, floor: None, sure: false };
+        let known = self.offsets.entry((id.stream, id.epoch, node)).or_insert(moved);
+        if offset == known.offset {
+            known.sure |= time != known.time;
+            return;
+        }
+        let later = offset.wrapping_sub(known.offset);
+        if later < HELD_UP_MAX && known.floor.is_none_or(|floor| floor == time) {
+            known.floor = Some(time);
+            return;
+        }
+        let held_up = known.floor.is_none_or(|floor| floor == known.time) && !known.sure;
+        assert!(
+            later.wrapping_neg() < HELD_UP_MAX && held_up,
+            "{id:?} was moved by {offset} ms on node {node}, others of its epoch by {known:?}"
         );
+        *known = Moved { floor: Some(known.time), ..moved };
+    }
+
+    /// A node on which nobody plays a stream may forget it, and with it how it moved its time.
+    pub(crate) fn forget_offsets(&mut self, stream: u8, node: u8) {
+        self.offsets.retain(|(of, _, on), _| (*of, *on) != (stream, node));
     }
 
     /// Whether any player was sent a coded message of this epoch.
@@ -191,7 +223,7 @@ impl Ledger {
 
     /// The first node's time of a coded message that some player was sent there.
     pub(crate) fn relayed_time(&self, id: Id) -> u32 {
-        let offset = self.offsets[&(id.stream, id.epoch, 0)];
+        let offset = self.offsets[&(id.stream, id.epoch, 0)].offset;
         self.get(id).unwrap().timestamp.wrapping_add(offset)
     }
 

@@ -39,6 +39,7 @@ fn order(id: u64, kind: OutsideKind, names: (&str, &str), tunnelled: bool) -> Ou
         stream: there.to_owned(),
         enhanced: false,
         replaces: false,
+        marks: "".into(),
     }
 }
 
@@ -64,6 +65,7 @@ impl Told {
                     self.names.insert(news.name.to_string(), how);
                 }
                 News::Anew => self.names.clear(),
+                News::Ordered(order) => panic!("{order:?} without a cluster"),
                 News::Forward { .. } | News::ForwardOver(_) | News::Fetch { .. } => {}
                 News::Outside { id, what: OutsideNews::Started { .. }, .. } => self.up.push(id),
                 News::Outside { what: OutsideNews::Reconnect { .. }, .. } => {}

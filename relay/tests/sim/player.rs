@@ -114,9 +114,7 @@ impl Player {
     /// Connects and asks to play.
     pub(crate) fn begin(&mut self, net: &SimNet) {
         self.leave();
-        if let IpAddr::V4(host) = self.door.ip() {
-            self.viewer.node = host.octets()[3].saturating_sub(1);
-        }
+        self.viewer.node = node_of(self.door);
         self.viewer.begin_again();
         if self.second_stream.is_some() {
             self.second = None;
@@ -270,6 +268,14 @@ impl Player {
         self.retry_at = self.again_after.map(|after| now + after);
         self.door = self.next_door.unwrap_or(self.door);
         true
+    }
+}
+
+/// The node behind a door.
+pub(crate) fn node_of(door: SocketAddr) -> u8 {
+    match door.ip() {
+        IpAddr::V4(host) => host.octets()[3].saturating_sub(1),
+        IpAddr::V6(_) => 0,
     }
 }
 

@@ -294,3 +294,26 @@ fn a_node_feeds_no_more_than_it_may_send() {
     rig.world.catch_up();
     rig.end();
 }
+
+#[test]
+fn a_node_feeds_no_more_than_it_may_send_when_all_come_at_once() {
+    for seed in 0..4 {
+        // Nobody knows yet what the stream takes, which is about 4 KB a second.
+        let limits = Limits { egress_rate_max: 9_000, ..Limits::default() };
+        let mut rig = Rig::with_fanout(seed, 5, limits, 8);
+        let publisher = rig.publish(0, 0, 0);
+        let live = |world: &mut World| world.publishers[publisher].is_live();
+        rig.world.expect("it is live", live);
+        for node in [1, 2, 3, 4] {
+            rig.play(0, node, 0);
+        }
+        for _ in 0..8 {
+            rig.world.run(millis(50));
+            let fed: Vec<u64> = (0..5).map(|node| feeds(&mut rig.world, node)).collect();
+            assert!(fed.iter().all(|feeds| *feeds <= 2), "{fed:?}, seed {seed}");
+        }
+        rig.world.under_way();
+        rig.world.catch_up();
+        rig.end();
+    }
+}

@@ -1,15 +1,19 @@
 //! What the tests of this binary stand on: servers to start, runs to make, waits that end.
 
+pub(crate) mod balancer;
 pub(crate) mod fake_node;
 pub(crate) mod independent;
+pub(crate) mod manifests;
 pub(crate) mod nets;
 pub(crate) mod nodes;
 pub(crate) mod pipe;
+pub(crate) mod pods;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod servers;
+pub(crate) mod stateful;
 pub(crate) mod tester;
 
 use std::net::TcpListener;

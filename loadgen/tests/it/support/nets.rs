@@ -8,9 +8,10 @@
 //!                                          where clients come; dnsmasq answers there
 //! ```
 //!
-//! `relay` stands for every host, ready or not, `relay-2` and `relay-2.relay` for one. Namespaces
-//! have no names: they are held by descriptors of the test, so nothing is left behind however it
-//! ends, and tests that run side by side have nothing in common, not even the same addresses.
+//! `relay` stands for every host that is listed, ready or not, `relay-2` and `relay-2.relay` for
+//! one. Namespaces have no names: they are held by descriptors of the test, so nothing is left
+//! behind however it ends, and tests that run side by side have nothing in common, not even the
+//! same addresses.
 //! Everything between hosts and clients goes through `eth0`, which can be cut, limited, moved and
 //! counted; what a host says to itself does not.
 
@@ -21,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 
 use rustix::process::Signal;
@@ -30,10 +32,10 @@ use super::process::Process;
 use super::{START, wait_for};
 
 /// The bridge's address, for clients and dnsmasq.
-const HUB: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub(crate) const HUB: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
-/// Where names are looked for, as in a cluster of Kubernetes.
-const SEARCH: &str = "test.svc";
+/// Where names are looked for, as in a cluster of Kubernetes; names of hosts end with the first.
+const SEARCH: [&str; 1] = ["test.svc"];
 
 /// Hosts at a bridge.
 pub(crate) struct Net {
@@ -43,6 +45,8 @@ pub(crate) struct Net {
     given: usize,
     dns: Process,
     names: PathBuf,
+    /// What the names of hosts end with.
+    domain: String,
 }
 
 /// One of them.
@@ -51,11 +55,14 @@ pub(crate) struct Host {
     pub(crate) address: Ipv4Addr,
     /// Its port at the bridge.
     port: String,
+    /// Whether names lead to it.
+    listed: bool,
 }
 
-/// A network namespace.
+/// A network namespace; a clone is the same one.
+#[derive(Clone)]
 pub(crate) struct Space {
-    held: File,
+    held: Arc<File>,
     /// `resolv.conf` for what runs in it.
     resolver: PathBuf,
 }
@@ -63,8 +70,15 @@ pub(crate) struct Space {
 impl Net {
     /// Makes `count` hosts; files go to `dir`.
     pub(crate) fn new(dir: &Path, count: usize) -> Self {
+        Self::searching(dir, count, &SEARCH)
+    }
+
+    /// The same with names looked for elsewhere.
+    pub(crate) fn searching(dir: &Path, count: usize, search: &[&str]) -> Self {
         let resolver = dir.join("resolv.conf");
-        fs::write(&resolver, format!("nameserver {HUB}\nsearch {SEARCH}\n")).unwrap();
+        let lines = format!("nameserver {HUB}\nsearch {}\noptions ndots:5\n", search.join(" "));
+        fs::write(&resolver, lines).unwrap();
+        let domain = search[0].to_owned();
         let hub = Space::new(&resolver);
         hub.ip(&format!(
             "link set lo up\nlink add name lan type bridge\naddr add {HUB}/24 dev lan\n\
@@ -81,22 +95,22 @@ impl Net {
             ));
             space
                 .ip(&format!("link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\n"));
-            hosts.push(Host { space, address, port });
+            hosts.push(Host { space, address, port, listed: true });
         }
         let names = dir.join("names");
-        write_names(&names, &hosts);
+        write_names(&names, &hosts, &domain);
         let mut command = hub.command("dnsmasq");
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root"]);
         command.args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--pid-file="]);
         command.arg(format!("--listen-address={HUB}"));
-        command.arg("--log-facility=-").arg(format!("--local=/{SEARCH}/"));
+        command.arg("--log-facility=-").arg(format!("--local=/{domain}/"));
         command.arg(format!("--addn-hosts={}", names.display()));
         let mut dns = Process::start(dir, "dnsmasq", &mut command);
         wait_for("dnsmasq to answer", START, || {
             dns.must_run();
             hub.within(|| TcpStream::connect((HUB, 53)).ok())
         });
-        Self { hub, given: hosts.len(), hosts, dns, names }
+        Self { hub, given: hosts.len(), hosts, dns, names, domain }
     }
 
     pub(crate) fn host(&self, number: usize) -> &Host {
@@ -129,7 +143,17 @@ impl Net {
         let host = &mut self.hosts[number];
         let before = std::mem::replace(&mut host.address, address);
         host.space.ip(&format!("addr del {before}/24 dev eth0\naddr add {address}/24 dev eth0\n"));
-        write_names(&self.names, &self.hosts);
+        self.tell_names();
+    }
+
+    /// Lets names lead to a host, or no longer.
+    pub(crate) fn list(&mut self, number: usize, listed: bool) {
+        self.hosts[number].listed = listed;
+        self.tell_names();
+    }
+
+    fn tell_names(&self) {
+        write_names(&self.names, &self.hosts, &self.domain);
         self.dns.signal(Signal::HUP);
     }
 }
@@ -192,15 +216,20 @@ impl Space {
         let stdout = holder.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut said).unwrap();
         assert_eq!(said, "made\n", "a network namespace can be made: are you root?");
-        let held = File::open(format!("/proc/{}/ns/net", holder.id())).unwrap();
+        let held = Arc::new(File::open(format!("/proc/{}/ns/net", holder.id())).unwrap());
         drop(holder.stdin.take());
         holder.wait().unwrap();
         Self { held, resolver: resolver.to_owned() }
     }
 
     /// A path that leads to it for as long as this is there.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.held.as_raw_fd())
+    }
+
+    /// `resolv.conf` for what runs in it.
+    pub(crate) fn resolver(&self) -> &Path {
+        &self.resolver
     }
 
     /// A program in it, by the process that is started and no other, which looks names up there.
@@ -258,12 +287,16 @@ fn address(given: usize) -> Ipv4Addr {
 }
 
 /// All addresses behind one name, and each behind its own.
-fn write_names(file: &Path, hosts: &[Host]) {
-    let lines = hosts.iter().enumerate().map(|(number, host)| {
-        let own = format!("relay-{number}.{SEARCH} relay-{number}.relay.{SEARCH}");
-        format!("{} relay.{SEARCH} {own}\n", host.address)
+fn write_names(file: &Path, hosts: &[Host], domain: &str) {
+    let listed = hosts.iter().enumerate().filter(|(_, host)| host.listed);
+    let lines = listed.map(|(number, host)| {
+        let own = format!("relay-{number}.{domain} relay-{number}.relay.{domain}");
+        format!("{} relay.{domain} {own}\n", host.address)
     });
-    fs::write(file, lines.collect::<String>()).unwrap();
+    // Whole at once: it is read at any time.
+    let written = file.with_extension("written");
+    fs::write(&written, lines.collect::<String>()).unwrap();
+    fs::rename(&written, file).unwrap();
 }
 
 /// An address as the tables of connections write it: words of 32 bits, each in the host's order.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::nets::{Host, Net};
+use super::nets::{Host, Net, Space};
 use super::process::Process;
 use super::servers::{forget_ours, relay_program};
 use super::{START, wait_for};
@@ -53,6 +53,23 @@ pub(crate) struct Node {
 pub(crate) struct Page {
     pub(crate) status: u16,
     pub(crate) body: String,
+}
+
+impl Page {
+    /// The sum of a metric's series that have all these labels; nothing when there are none.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let (shown, value) = rest.rsplit_once(' ')?;
+            if !(shown.is_empty() || shown.starts_with('{')) {
+                return None;
+            }
+            let has =
+                |(label, value): &(&str, &str)| shown.contains(&format!("{label}=\"{value}\""));
+            labels.iter().all(has).then(|| value.parse::<f64>().ok())?
+        };
+        self.body.lines().filter_map(value).reduce(|sum, value| sum + value)
+    }
 }
 
 impl Node {
@@ -128,18 +145,7 @@ impl Node {
 
     /// The sum of a metric's series that have all these labels; nothing when there are none.
     pub(crate) fn metric(&self, net: &Net, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let page = self.get(net, "/metrics")?;
-        let value = |line: &str| {
-            let rest = line.strip_prefix(name)?;
-            let (shown, value) = rest.rsplit_once(' ')?;
-            if !(shown.is_empty() || shown.starts_with('{')) {
-                return None;
-            }
-            let has =
-                |(label, value): &(&str, &str)| shown.contains(&format!("{label}=\"{value}\""));
-            labels.iter().all(has).then(|| value.parse::<f64>().ok())?
-        };
-        page.body.lines().filter_map(value).reduce(|sum, value| sum + value)
+        self.get(net, "/metrics")?.metric(name, labels)
     }
 
     /// Ends it at once, as a crash would.
@@ -157,9 +163,14 @@ impl Node {
 
 /// A page of the node on a host, asked for there.
 fn get(host: &Host, path: &str) -> Option<Page> {
-    host.space.within(|| {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, HTTP)).ok()?;
-        stream.set_read_timeout(Some(START)).ok()?;
+    get_at(&host.space, (Ipv4Addr::LOCALHOST, HTTP).into(), path, START)
+}
+
+/// A page asked for in a network, which may take so long.
+pub(crate) fn get_at(space: &Space, to: SocketAddr, path: &str, limit: Duration) -> Option<Page> {
+    space.within(|| {
+        let mut stream = TcpStream::connect_timeout(&to, limit).ok()?;
+        stream.set_read_timeout(Some(limit)).ok()?;
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;

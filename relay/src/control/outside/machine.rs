@@ -10,9 +10,14 @@
 //! ```
 //!
 //! A stream is pushed from the node that has its publisher, and from no other: names that are live
-//! because another node of a cluster has them are not told as live here.
+//! because another node of a cluster has them are not told as live here, and one whose publisher
+//! has come to another node is pushed here no longer, though it might come back. A stream is
+//! pulled by one node. When that drains or is gone, every other node that wants it waits a moment,
+//! each a moment of its own, and looks again whether there is one that does.
 
+mod added;
 mod forward;
+mod names;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -20,6 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::orders::AddedId;
 use super::task::{Attempt, State, Task, TaskKey};
 use crate::access;
 use crate::limits::Limits;
@@ -57,6 +63,7 @@ pub(super) struct Begin {
     /// What is put behind the application, for a server that asks for user and password.
     pub(super) challenge: String,
     pub(super) replaces: bool,
+    pub(super) marks: Arc<str>,
 }
 
 /// A rule that was added while the node runs.
@@ -71,18 +78,22 @@ pub(crate) struct Added {
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     live: Option<usize>,
-    /// Another node publishes it.
+    /// Another node has it.
     elsewhere: bool,
     grace: bool,
     wanted: bool,
+    /// When it may be pulled, or its push begin: another node had it until a moment ago.
+    not_before: Duration,
 }
 
 /// Everything that is pushed and pulled.
 pub(super) struct Machine {
     settings: Arc<Settings>,
-    added: BTreeMap<u64, Added>,
+    added: BTreeMap<AddedId, Added>,
     numbered: u64,
     names: BTreeMap<Arc<str>, Name>,
+    /// The marks of relays that play a name, where there are any.
+    marks: BTreeMap<Arc<str>, Arc<str>>,
     /// By the names of streams.
     forwarded: BTreeMap<Arc<str>, forward::Forwarded>,
     fetched: BTreeMap<Arc<str>, forward::Fetched>,
@@ -108,6 +119,7 @@ impl Machine {
             added: BTreeMap::new(),
             numbered: 0,
             names: BTreeMap::new(),
+            marks: BTreeMap::new(),
             forwarded: BTreeMap::new(),
             fetched: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -129,32 +141,6 @@ impl Machine {
         self.rules_changed(now);
     }
 
-    /// Adds a rule; gives its number, or `None` when there are `outside_targets_max`.
-    pub(super) fn add(&mut self, added: Added, now: Duration) -> Option<u64> {
-        if self.is_full() {
-            return None;
-        }
-        self.numbered += 1;
-        self.added.insert(self.numbered, added);
-        self.rules_changed(now);
-        Some(self.numbered)
-    }
-
-    /// Takes a rule that was added away. Whether there was one of this kind.
-    pub(super) fn remove(&mut self, kind: OutsideKind, id: u64, now: Duration) -> bool {
-        let is = self.added.get(&id).is_some_and(|added| added.kind == kind);
-        if is {
-            self.added.remove(&id);
-            self.rules_changed(now);
-        }
-        is
-    }
-
-    /// The rules that were added.
-    pub(super) fn added(&self) -> impl Iterator<Item = (u64, &Added)> {
-        self.added.iter().map(|(id, added)| (*id, added))
-    }
-
     /// The node ends: nothing is begun any more.
     pub(super) fn end(&mut self) {
         self.ending = true;
@@ -164,20 +150,14 @@ impl Machine {
     pub(super) fn hear(&mut self, news: News, now: Duration) {
         match news {
             News::Anew => {
+                self.marks.clear();
                 for name in std::mem::take(&mut self.names).into_keys() {
                     self.settle(&name, now);
                 }
             }
             News::Name(NameNews { name, .. }) if !self.watch.holds(app_of(&name)) => {}
-            News::Name(NameNews { name, live, elsewhere, grace, wanted }) => {
-                let state = Name { live, elsewhere, grace, wanted };
-                if live.is_none() && !elsewhere && !grace && !wanted {
-                    self.names.remove(&name);
-                } else {
-                    self.names.insert(Arc::clone(&name), state);
-                }
-                self.settle(&name, now);
-            }
+            News::Name(news) => self.hear_name(news, now),
+            News::Ordered(order) => self.ordered(order, now),
             News::Forward { forward, to } => self.forward(forward, to, now),
             News::Fetch { name, from } => self.fetch(&name, from, now),
             News::ForwardOver(forward) => self.forward_over(forward, now),
@@ -216,9 +196,10 @@ impl Machine {
         let worker = home.unwrap_or(idlest);
         current.worker = Some(worker);
         let (url, challenge) = (current.url.clone(), current.challenge.clone());
+        let marks = Arc::clone(&current.marks);
         self.load[worker] += 1;
         let TaskKey { kind, name, .. } = key;
-        let begin = Begin { attempt, worker, kind, name, address, url, challenge, replaces };
+        let begin = Begin { attempt, worker, kind, name, address, url, challenge, replaces, marks };
         self.commands.push_back(Command::Begin(Box::new(begin)));
     }
 
@@ -263,6 +244,7 @@ impl Machine {
         if watch != self.watch {
             self.watch = watch.clone();
             self.names.retain(|name, _| watch.holds(app_of(name)));
+            self.marks.retain(|name, _| watch.holds(app_of(name)));
             self.commands.push_back(Command::Watch(watch));
         }
         let mut names: BTreeSet<Arc<str>> = self.names.keys().cloned().collect();
@@ -276,6 +258,12 @@ impl Machine {
 
     /// Makes the tasks of a name what they are to be.
     fn settle(&mut self, name: &Arc<str>, now: Duration) {
+        let not_before = self.names.get(name).map_or(Duration::ZERO, |name| name.not_before);
+        self.settle_from(name, not_before, now);
+    }
+
+    /// The same; what is not under way begins then at the earliest.
+    fn settle_from(&mut self, name: &Arc<str>, not_before: Duration, now: Duration) {
         let state = self.names.get(name).copied().unwrap_or_default();
         let mut wanted: BTreeMap<TaskKey, Vec<Arc<OutsideRule>>> = BTreeMap::new();
         self.settle_fetched(name, state.wanted, now);
@@ -285,7 +273,7 @@ impl Machine {
                 let key = TaskKey::push(name, &rule);
                 wanted.insert(key, vec![rule]);
             }
-        } else if state.grace {
+        } else if state.grace && !state.elsewhere {
             // The publisher may come back, and the stream goes on: so does what was begun.
             for rule in pushes {
                 let key = TaskKey::push(name, &rule);
@@ -326,7 +314,9 @@ impl Machine {
                 task.rules = rules;
                 task.turn = 0;
             }
-            if task.is_resting() {
+            if task.is_resting() && not_before > now {
+                task.state = State::Waiting { until: not_before };
+            } else if task.is_resting() {
                 self.begin(&key, now);
             }
         }
@@ -394,7 +384,8 @@ impl Machine {
         let (host, port) = (url.host.clone(), url.port);
         let pulled = (key.kind == OutsideKind::Pull).then(|| Arc::clone(&key.name));
         self.commands.push_back(Command::LookUp { attempt: id, host, port, pulled });
-        Attempt { id, worker: None, connection: None, url, challenge }
+        let marks = self.marks.get(&key.name).cloned().unwrap_or_default();
+        Attempt { id, worker: None, connection: None, url, challenge, marks }
     }
 
     fn hear_of(&mut self, id: u64, what: OutsideNews, now: Duration) {
@@ -485,7 +476,12 @@ impl Machine {
                     self.count_failure(key, &end);
                     return self.again(key, now);
                 }
-                Ok(_) => OutsideEnd { fault: OutsideFault::Redirects, redirect: None, ..end },
+                Ok(_) => {
+                    let detail = format!(
+                        "sent from server to server more than outside_redirects_max ({most}) times"
+                    );
+                    OutsideEnd { fault: OutsideFault::Redirects, detail, redirect: None }
+                }
                 Err(fault) => {
                     let detail = fault.to_string();
                     OutsideEnd { fault: OutsideFault::Url, detail, redirect: None }
@@ -542,10 +538,12 @@ impl Machine {
         self.count_failure(key, &end);
         let jitter = self.random.f64() / 4.0;
         let limits = self.settings.limits.clone();
+        // One for relays that play the stream here is no loop any more when they have gone.
+        let for_relays = self.marks.contains_key(&key.name) && key.kind == OutsideKind::Pull;
+        let looped = end.fault == OutsideFault::Loop && !for_relays;
         let Some(task) = self.tasks.get_mut(key) else { return };
         task.failures = task.failures.saturating_add(1);
         task.turn = task.turn.wrapping_add(1);
-        let looped = end.fault == OutsideFault::Loop;
         let failures = usize::try_from(task.failures).unwrap_or(usize::MAX);
         let is_broken = looped || failures >= limits.outside_breaker_failures;
         let pause = if is_broken {

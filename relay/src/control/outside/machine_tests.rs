@@ -6,6 +6,9 @@ use crate::worker::labels::{HookName, Label};
 use crate::worker::outside::Forward;
 use crate::worker::settings::AppSettings;
 
+#[path = "machine_nodes_tests.rs"]
+mod nodes;
+
 /// A machine of two workers, with what it was told and asked for.
 struct Rig {
     machine: Machine,
@@ -40,7 +43,14 @@ impl Rig {
     }
 
     fn name(&mut self, name: &str, live: Option<usize>, wanted: bool) -> Vec<String> {
-        let news = NameNews { name: name.into(), live, elsewhere: false, grace: false, wanted };
+        let news = NameNews {
+            name: name.into(),
+            live,
+            elsewhere: false,
+            grace: false,
+            wanted,
+            marks: "".into(),
+        };
         self.machine.hear(News::Name(news), self.now);
         self.commands()
     }
@@ -48,7 +58,14 @@ impl Rig {
     /// The publisher is gone, and may come back.
     fn grace(&mut self, name: &str) -> Vec<String> {
         let name = name.into();
-        let news = NameNews { name, live: None, elsewhere: false, grace: true, wanted: false };
+        let news = NameNews {
+            name,
+            live: None,
+            elsewhere: false,
+            grace: true,
+            wanted: false,
+            marks: "".into(),
+        };
         self.machine.hear(News::Name(news), self.now);
         self.commands()
     }
@@ -235,6 +252,8 @@ fn redirects_are_followed_but_not_in_a_circle() {
     let count = |fault| rig.machine.failures.get(&(OutsideKind::Push, fault)).copied();
     assert_eq!(count(OutsideFault::Redirects), Some(1));
     assert_eq!(count(OutsideFault::Redirected), Some(5));
+    let last = rig.machine.tasks.values().next().unwrap().last.clone().unwrap();
+    assert_eq!(last.1, "sent from server to server more than outside_redirects_max (5) times");
     // After a pause it begins where it was told to.
     assert_eq!(rig.wait().1, ["look 7 a:1935"]);
     assert_eq!(rig.ended_with(7, OutsideFault::Refused, "", Some("http://c/d")), NONE);
@@ -344,14 +363,15 @@ fn what_another_node_publishes_is_not_pulled() {
     rig.commands();
     let mut tell = |elsewhere: bool, wanted: bool| {
         let name = "live/show".into();
-        let news = NameNews { name, live: None, elsewhere, grace: false, wanted };
+        let news = NameNews { name, live: None, elsewhere, grace: false, wanted, marks: "".into() };
         rig.machine.hear(News::Name(news), rig.now);
         rig.commands()
     };
     assert_eq!(tell(true, true), NONE);
-    assert_eq!(tell(false, true), ["look 1 a:1935"], "it is over there, and wanted here");
-    assert_eq!(tell(true, true), NONE, "and nothing is left to be ended");
+    assert_eq!(tell(false, true), NONE, "another node may take it over first");
+    assert_eq!(tell(true, true), NONE, "and has, so nothing is due");
     assert_eq!(tell(false, false), NONE);
+    assert_eq!(rig.machine.next_due(), None);
 }
 
 #[test]
@@ -363,10 +383,10 @@ fn rules_come_and_go_while_the_node_runs() {
         app: "live".to_owned(),
         rule: Arc::new(rule(OutsideKind::Push, text)),
     };
-    let first = rig.machine.add(added("rtmp://a/x/{name}"), rig.now).unwrap();
+    let first = rig.machine.add(added("rtmp://a/x/{name}"), None, rig.now).unwrap();
     assert_eq!(rig.commands(), ["watch Apps({\"live\"})"]);
     assert_eq!(rig.name("live/show", Some(0), false), ["look 1 a:1935"]);
-    rig.machine.add(added("rtmp://b/x/{name}"), rig.now).unwrap();
+    rig.machine.add(added("rtmp://b/x/{name}"), None, rig.now).unwrap();
     assert_eq!(rig.commands(), ["look 2 b:1935"]);
     rig.looked_up(1);
     rig.started(1);
@@ -382,7 +402,7 @@ fn rules_come_and_go_while_the_node_runs() {
     let mut few = settings(&[], &[]);
     few.limits.outside_targets_max = 1;
     rig.machine.configure(Arc::new(few), rig.now);
-    assert_eq!(rig.machine.add(added("rtmp://d/x/{name}"), rig.now), None);
+    assert_eq!(rig.machine.add(added("rtmp://d/x/{name}"), None, rig.now), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   machine  what is to run, tries, pauses: pure       task  one stream that goes one way
-//!   report   the lists of the API, and metrics
+//!   report   the lists of the API, and metrics       orders    what is added here holds on all nodes
 //! ```
 //!
 //! News of names and of orders come from workers by a road (`worker/outside.rs`), orders go to them
@@ -10,9 +10,11 @@
 //! application, user, password and query are never logged, and shown nowhere.
 
 mod machine;
+mod orders;
 mod report;
 mod task;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,12 +28,15 @@ use crate::tls::{ClientTls, Trust};
 use crate::worker::Shared;
 use crate::worker::clock::Clock;
 use crate::worker::handle::WorkerHandle;
-use crate::worker::outside::{News, OutsideEnd, OutsideFault, OutsideNews, OutsideOrder};
+use crate::worker::outside::{
+    News, NodeKey, Order, OutsideEnd, OutsideFault, OutsideNews, OutsideOrder,
+};
 use crate::worker::report::Query;
 use crate::worker::settings::{OutsideSettings, Settings};
 use machine::{Begin, Command, Machine};
 
 pub(super) use machine::Added;
+pub(super) use orders::AddedId;
 
 /// Hosts looked up at a time: each takes a thread.
 const LOOK_UPS: usize = 16;
@@ -54,6 +59,10 @@ pub(super) struct Outside {
     in_force: Mutex<InForce>,
     wake: Arc<Notify>,
     look_ups: Arc<Semaphore>,
+    /// What operators asked for and could not be added, by reason.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    /// This node, where it is one of a cluster.
+    node: Option<NodeKey>,
 }
 
 /// What orders are made with.
@@ -70,6 +79,7 @@ impl Outside {
         shared: Arc<Shared>,
         clock: Clock,
         seed: u64,
+        node: Option<NodeKey>,
     ) -> Arc<Self> {
         let in_force =
             InForce { outside: OutsideSettings::default(), limits: Limits::default(), tls: None };
@@ -81,6 +91,8 @@ impl Outside {
             in_force: Mutex::new(in_force),
             wake: Arc::new(Notify::new()),
             look_ups: Arc::new(Semaphore::new(LOOK_UPS)),
+            refused: Mutex::default(),
+            node,
         })
     }
 
@@ -99,14 +111,28 @@ impl Outside {
         result
     }
 
-    /// Adds one; gives its number, or `None` when there are as many as may be.
-    pub(super) fn add(&self, added: Added) -> Option<u64> {
-        self.with(|machine, now| machine.add(added, now))
+    /// Counts what an operator asked for and could not be added.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        *self.refused.lock().entry(reason).or_default() += 1;
     }
 
-    /// Takes one away that was added. Whether there was one.
-    pub(super) fn remove(&self, kind: crate::worker::labels::OutsideKind, id: u64) -> bool {
-        self.with(|machine, now| machine.remove(kind, id, now))
+    /// Adds one, on all nodes; gives its id, or `None` when there are as many as may be.
+    pub(super) fn add(&self, added: Added) -> Option<AddedId> {
+        let id = self.with(|machine, now| machine.add(added.clone(), self.node, now))?;
+        if let Some(order) = id.order() {
+            let order = orders::told(order, &added);
+            self.insist(0, move || Query::Order(order.clone()));
+        }
+        Some(id)
+    }
+
+    /// Takes one away that was added, on all nodes. Whether there was one.
+    pub(super) fn remove(&self, kind: crate::worker::labels::OutsideKind, id: AddedId) -> bool {
+        let was_there = self.with(|machine, now| machine.remove(kind, id, now));
+        if let Some(id) = id.order().filter(|_| was_there) {
+            self.insist(0, move || Query::Order(Order { id, text: None }));
+        }
+        was_there
     }
 
     /// Runs for as long as the node.
@@ -197,7 +223,7 @@ impl Outside {
     }
 
     fn begin(&self, begin: Begin) {
-        let Begin { attempt, worker, kind, name, address, url, challenge, replaces } = begin;
+        let Begin { attempt, worker, kind, name, address, url, challenge, replaces, marks } = begin;
         let (within, enhanced) = {
             let in_force = self.in_force.lock();
             (in_force.limits.outside_connect_timeout, in_force.outside.enhanced)
@@ -219,6 +245,7 @@ impl Outside {
             stream: url.stream().to_owned(),
             enhanced,
             replaces,
+            marks,
         };
         let asked =
             self.workers.get(worker).map(|worker| worker.ask(Query::Outside(Box::new(order))));

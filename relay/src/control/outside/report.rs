@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Outside;
+use super::orders::AddedId;
 use super::task::{State, Task, TaskKey};
 use crate::control::families::{Families, float};
 use crate::worker::labels::{OutsideFault, OutsideKind};
+
+/// Why an operator's push or pull is not added: what is wrong with its URL or with the body of the
+/// request, or that there are `outside_targets_max`.
+const REFUSALS: &[&str] =
+    &["scheme", "host", "path", "placeholder", "text", "words", "body", "full"];
 
 /// One row of `GET /api/v1/pushes` or `/pulls`.
 #[derive(Debug, Serialize)]
@@ -21,7 +27,8 @@ pub(crate) struct OutsideReport {
     name: Option<String>,
     /// The server and the application there. What comes behind may be secret.
     target: String,
-    /// `resting`, `connecting`, `up`, `waiting` (tried again soon) or `broken` (much later).
+    /// `resting`, `elsewhere` (another node of the cluster has the stream), `connecting`, `up`,
+    /// `waiting` (tried again soon) or `broken` (much later).
     state: &'static str,
     /// The connection, while it is up.
     connection: Option<String>,
@@ -67,13 +74,13 @@ impl Outside {
             if seen.contains(&id) {
                 continue;
             }
-            rows.push(idle(Some(id), &added.app, &added.rule));
+            rows.push(idle(&machine, Some(id), &added.app, &added.rule));
         }
         for (app, rule) in machine.configured(kind) {
             let of = |task: &Task| task.rules.iter().any(|known| **known == *rule);
             let in_use = machine.tasks.iter().any(|(key, task)| key.kind == kind && of(task));
             if !in_use {
-                rows.push(idle(None, app, rule));
+                rows.push(idle(&machine, None, app, rule));
             }
         }
         rows
@@ -101,6 +108,13 @@ impl Outside {
             let count = machine.attempts_made.get(kind).copied().unwrap_or(0);
             family.value(&[kind.label()], float(count));
         }
+        let help =
+            "Pushes and pulls that operators asked for and that could not be added, by reason.";
+        let mut family = out.counter("relay_outside_refused_total", &["reason"], help);
+        let refused = self.refused.lock();
+        for reason in REFUSALS {
+            family.value(&[reason], float(refused.get(reason).copied().unwrap_or(0)));
+        }
         let help = "Pushes and pulls that failed, and redirects, by reason.";
         let mut family = out.counter("relay_outside_failures_total", &["kind", "reason"], help);
         for kind in OutsideKind::ALL {
@@ -115,7 +129,7 @@ impl Outside {
 fn row(
     key: &TaskKey,
     task: &Task,
-    id: Option<u64>,
+    id: Option<AddedId>,
     now: std::time::Duration,
     unix_ms: &impl Fn(std::time::Duration) -> u64,
 ) -> OutsideReport {
@@ -148,17 +162,20 @@ fn row(
 }
 
 fn idle(
-    id: Option<u64>,
+    machine: &super::Machine,
+    id: Option<AddedId>,
     app: &str,
     rule: &crate::worker::outside_url::OutsideRule,
 ) -> OutsideReport {
+    let name = |stream: &String| format!("{app}/{stream}");
+    let elsewhere = rule.stream.as_ref().is_some_and(|it| machine.is_elsewhere(&name(it)));
     OutsideReport {
         id: id.map(|id| id.to_string()),
         source: if id.is_some() { "api" } else { "config" },
         app: app.to_owned(),
         name: rule.stream.clone(),
         target: rule.url.target(),
-        state: "resting",
+        state: if elsewhere { "elsewhere" } else { "resting" },
         connection: None,
         since_unix_ms: None,
         again_in_ms: None,

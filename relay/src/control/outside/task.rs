@@ -66,6 +66,8 @@ pub(super) struct Attempt {
     pub(super) connection: Option<ConnectionId>,
     pub(super) url: OutsideUrl,
     pub(super) challenge: String,
+    /// The relays that played the stream when it was begun.
+    pub(super) marks: Arc<str>,
 }
 
 impl TaskKey {

@@ -19,6 +19,10 @@ pub const AHEAD_MAX: u64 = 4;
 /// How long they wait while nobody brings what stands before them.
 const GAP_MAX: Duration = Duration::from_secs(1);
 
+/// How long the first requests wait for one with the number 0. Clients begin with it, but for Flash
+/// Player, which may begin with 1, and by several connections another may overtake it.
+const FIRST_MAX: Duration = Duration::from_millis(200);
+
 /// A request as its head tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numbered {
@@ -78,7 +82,7 @@ pub enum OrderFault {
 /// The requests of one session.
 #[derive(Clone, Debug)]
 pub struct Order<K> {
-    /// The number that is next; `None` before the first, which may have any.
+    /// The number that is next; `None` before the first is known, which may have any.
     next: Option<u64>,
     /// The request whose turn it is.
     current: Option<Current<K>>,
@@ -137,7 +141,14 @@ impl<K: Copy + PartialEq> Order<K> {
                 self.answered_before(number)
             };
         }
-        let next = *self.next.get_or_insert(number);
+        let next = match self.next {
+            Some(next) => next,
+            // It may have overtaken the first one.
+            None if (1..=AHEAD_MAX).contains(&number) || !self.ahead.is_empty() && number > 0 => {
+                return self.wait(number, 0, carrier);
+            }
+            None => *self.next.insert(number),
+        };
         if number < next {
             return self.answered_before(number);
         }
@@ -270,21 +281,28 @@ impl<K: Copy + PartialEq> Order<K> {
         current.into_iter().chain(self.ahead.iter().map(|(_, carrier)| *carrier))
     }
 
-    /// When [`Self::check`] may be an error.
+    /// When [`Self::check`] may change something, or be an error.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.gap_since.map(|since| since.saturating_add(GAP_MAX))
+        let most = if self.next.is_none() { FIRST_MAX } else { GAP_MAX };
+        self.gap_since.map(|since| since.saturating_add(most))
     }
 
-    /// Judges whether requests waited too long for those before them.
+    /// Judges whether requests waited too long for those before them. The first ones of a session
+    /// need not: the lowest of them is then where numbers begin.
     ///
     /// # Errors
     /// When they did: the session is over.
-    pub fn check(&self, now: Duration) -> Result<(), OrderFault> {
-        match self.deadline() {
-            Some(deadline) if now >= deadline => Err(OrderFault::Gap),
-            _ => Ok(()),
+    pub fn check(&mut self, now: Duration) -> Result<(), OrderFault> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Ok(());
         }
+        if self.next.is_some() {
+            return Err(OrderFault::Gap);
+        }
+        self.next = self.ahead.iter().map(|(number, _)| *number).min();
+        self.watch_gap(now);
+        Ok(())
     }
 
     fn watch_gap(&mut self, now: Duration) {

@@ -29,10 +29,58 @@ fn serve(order: &mut Order<Carrier>, request: Numbered, carrier: Carrier) -> Opt
     order.answered(vec![Bytes::from(request.number.to_string())], at(0))
 }
 
+/// Lets a session begin with this number: what may have overtaken the first is waited for.
+fn begin(order: &mut Order<Carrier>, first: u64) {
+    if (1..=AHEAD_MAX).contains(&first) {
+        assert_eq!(order.begin(send(first, 3), 1, at(0)), wait());
+        assert_eq!((order.next(), order.deadline()), (None, Some(at(200))));
+        assert_eq!(order.check(at(199)), Ok(()));
+        assert_eq!(order.next(), None);
+        assert_eq!(order.check(at(200)), Ok(()));
+        assert_eq!((order.next(), order.deadline()), (Some(1), None));
+    }
+}
+
+#[test]
+fn the_first_requests_may_overtake_each_other() {
+    for numbers in [[1, 0, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]] {
+        let mut order = Order::default();
+        let mut answered = 0;
+        for number in numbers {
+            // Their carriers are called by the numbers.
+            let carrier = Carrier::try_from(number).unwrap();
+            let turn = order.begin(send(number, 1), carrier, at(150));
+            assert_eq!(turn, if number == answered { now() } else { wait() }, "{numbers:?}");
+            if number > answered {
+                continue;
+            }
+            let mut next = Some(carrier);
+            while let Some(carrier) = next {
+                if carrier > 0 && u64::from(carrier) != number {
+                    assert_eq!(order.begin(send(answered, 1), carrier, at(150)), now());
+                }
+                order.take(1);
+                next = order.answered(Vec::new(), at(150));
+                answered += 1;
+            }
+        }
+        assert_eq!(answered, 4, "{numbers:?}");
+        assert_eq!(order.check(at(9_000)), Ok(()));
+    }
+    // Not all that comes first is near the first.
+    let mut order = Order::default();
+    assert_eq!(order.begin(send(2, 1), 1, at(0)), wait());
+    assert_eq!(order.begin(send(9, 1), 2, at(0)), Turn::Fault(OrderFault::Gap));
+    order.lost(1, at(0));
+    assert_eq!((order.deadline(), order.carriers().count()), (None, 0));
+    assert_eq!(order.begin(send(9, 1), 2, at(0)), now());
+}
+
 #[test]
 fn numbers_go_up_from_wherever_they_begin() {
-    for first in [0, 1, 7] {
+    for first in [0, 1, 4, 5, 7] {
         let mut order = Order::default();
+        begin(&mut order, first);
         for number in first..first + 5 {
             assert_eq!(serve(&mut order, send(number, 3), 1), None);
         }
@@ -149,8 +197,9 @@ fn what_is_taken_is_what_was_sent() {
         let mut order = Order::default();
         let mut taken: Vec<u8> = Vec::new();
         // Begins the numbering.
-        assert_eq!(order.begin(send(base, bodies[0].len() as u64), 0, at(0)), now());
-        let mut carrier: Carrier = 0;
+        begin(&mut order, base);
+        assert_eq!(order.begin(send(base, bodies[0].len() as u64), 1, at(0)), now());
+        let mut carrier: Carrier = 1;
         let mut done = 0;
         for step in 0.. {
             assert!(step < 20_000, "seed {seed}: it does not end");

@@ -2,6 +2,12 @@
 //!
 //! Whoever brings a stream counts its messages; here that count is followed, so that the next one
 //! who brings it, or is fed, can go on at the very message.
+//!
+//! **One law says what is taken**, whoever brings it, in whatever order feeders begin and end: of a
+//! source only what lies behind all that was taken of it before. Each place of its count is passed
+//! once and forward, by a message that is taken, left out for good, or never comes; what has a
+//! place that was passed is here, and is not taken again. The count is that of one source: with
+//! another one it begins again, or where that one's was left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +16,18 @@ use bytes::Bytes;
 
 use super::{Hub, StreamKey, find};
 use crate::stream::feed::{self, Feed, FeedStep};
-use crate::stream::home::{Appended, Home};
+use crate::stream::home::{Appended, Dropped, Home};
 use crate::stream::view::ViewKind;
 use crate::wire::message::MediaMessage;
+
+/// Where a source was left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Its next message, by its own count.
+    pub seq: u64,
+    /// By how much its timestamps were moved, in milliseconds.
+    pub shift: u32,
+}
 
 impl Hub {
     /// A link from another node goes on where another one left off: everything stays in force.
@@ -23,25 +38,34 @@ impl Hub {
     }
 
     /// Like [`Self::begin_publish`], by a link from another node: its timestamps are those of the
-    /// stream's source and are moved only where they do not go on from what was here.
-    pub fn begin_link(&mut self, key: StreamKey) {
+    /// stream's source and are moved only where they do not go on from what was here. `left`: where
+    /// this source was left, if it was here before, else [`Left::default`].
+    pub fn begin_link(&mut self, key: StreamKey, left: Left) {
         self.begin_publish(key);
         if let Some(home) = self.home_mut(key) {
-            home.trust_time();
+            home.trust_time(left.shift);
         }
+        self.count_from(key, left.seq);
     }
 
     /// Like [`Self::begin_link`], by a link whose source was here before and of whose successor
     /// nothing came: what comes now goes on from what is here, key frame or not.
-    pub fn return_link(&mut self, key: StreamKey) {
-        self.begin_link(key);
+    pub fn return_link(&mut self, key: StreamKey, left: Left) {
+        self.begin_link(key, left);
         if let Some(home) = self.home_mut(key) {
             home.await_no_key();
         }
     }
 
-    /// Takes a message that has this place in the count of the stream's source. `ingested`: when
-    /// its origin took it in, by the clock of this node.
+    /// Where the stream's source is left if another one begins.
+    #[must_use]
+    pub fn left(&self, key: StreamKey) -> Left {
+        let home = self.stream(key).and_then(|stream| stream.home.as_deref());
+        home.map_or_else(Left::default, |home| Left { seq: home.next_seq(), shift: home.shift() })
+    }
+
+    /// Takes a message that has this place in the count of the stream's source, unless that was
+    /// passed. `ingested`: when its origin took it in, by the clock of this node.
     pub fn append_at(
         &mut self,
         key: StreamKey,
@@ -50,13 +74,34 @@ impl Hub {
         ingested: Duration,
         now: Duration,
     ) -> Appended {
-        if self.home_mut(key).is_some_and(|home| home.next_seq() != seq) {
-            self.seal(key);
-            if let Some(home) = self.home_mut(key) {
-                home.set_next_seq(seq);
-            }
+        let next = self.home_mut(key).map_or(seq, |home| home.next_seq());
+        if seq < next {
+            return Appended { sealed: 0, dropped: Some(Dropped::Held) };
         }
-        self.take(key, message, ingested, now)
+        if seq > next {
+            self.count_from(key, seq);
+        }
+        let appended = self.take(key, message, ingested, now);
+        if appended.dropped == Some(Dropped::BeforeKey) {
+            self.pass(key, seq);
+        }
+        appended
+    }
+
+    /// A message that has this place in the count of the stream's source cannot be used.
+    pub fn pass(&mut self, key: StreamKey, seq: u64) {
+        if self.next_seq(key).is_some_and(|next| next <= seq) {
+            self.count_from(key, seq + 1);
+        }
+    }
+
+    /// The next message has this place in the count of the stream's source: it is another source,
+    /// or the places up to there are passed.
+    pub fn count_from(&mut self, key: StreamKey, seq: u64) {
+        self.seal(key);
+        if let Some(home) = self.home_mut(key) {
+            home.set_next_seq(seq);
+        }
     }
 
     /// Takes a header that is in force, unless it is known: players that are here already must be
@@ -76,18 +121,18 @@ impl Hub {
         }
     }
 
-    /// The count of a new source begins.
-    pub fn restart_count(&mut self, key: StreamKey) {
-        self.seal(key);
-        if let Some(home) = self.home_mut(key) {
-            home.set_next_seq(0);
-        }
-    }
-
     /// The next message by the count of the stream's source; `None` where nobody publishes.
     #[must_use]
     pub fn next_seq(&self, key: StreamKey) -> Option<u64> {
         self.stream(key)?.home.as_deref().map(Home::next_seq)
+    }
+
+    /// Number of the next segment.
+    #[must_use]
+    pub fn next_number(&self, key: StreamKey) -> u64 {
+        let stream = self.stream(key);
+        let own = stream.and_then(|stream| stream.home.as_deref()).map(Home::next_number);
+        own.or_else(|| Some(stream?.renditions.log.next())).unwrap_or(0)
     }
 
     // ---- feeding other nodes

@@ -48,6 +48,26 @@ fn what_was_written_is_read() {
 }
 
 #[test]
+fn a_message_is_put_at_another_time_and_on_another_stream() {
+    let class = Class { role: Role::InterFrame, tracks: Tracks::one(0) };
+    let times = [0, 1, 0xFF_FFFE, 0xFF_FFFF, 0x100_0000, u32::MAX].map(Timestamp);
+    for (from, to) in times.into_iter().flat_map(|from| times.map(|to| (from, to))) {
+        for length in [0, 1, 60_000, 60_001, 180_000] {
+            let payload = pattern('a', length);
+            let mut wire = BytesMut::new();
+            MediaMessage::new(MediaKind::Video, class, from, &payload).append_to(&mut wire);
+            let mut expected = BytesMut::from(&b"before"[..]);
+            MediaMessage::new(MediaKind::Video, class, to, &payload).append_to(&mut expected);
+            let stream = 6 + WireMessage::MESSAGE_STREAM_AT.start;
+            expected[stream..stream + 4].copy_from_slice(&77u32.to_le_bytes());
+            let mut out = BytesMut::from(&b"before"[..]);
+            WireMessage::parse(&wire).unwrap().0.put_as(&mut out, to, 77);
+            assert!(out == expected, "{length} bytes from {from:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
 fn other_layouts_are_refused() {
     let check = |text| assert!(WireMessage::parse(&bytes(text)).is_none(), "{text}");
     check("46 000000 000001 09 01000000 00");

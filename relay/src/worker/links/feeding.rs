@@ -15,11 +15,12 @@ use crate::cluster::message::{At, Message};
 use crate::cluster::{NodeKey, Path, Position, Term};
 use crate::reactor::ConnectionKey;
 use crate::session::link::LinkSession;
-use crate::stream::{Feed, Hub, StreamKey};
+use crate::stream::{Feed, Hub, Left, StreamKey};
 use crate::worker::Worker;
 use crate::worker::labels::LinkRefusal;
 use crate::worker::local::{LocalStream, Place};
-use crate::worker::mail::{Beginning, Mail, Origin, StreamId, WorkerIndex};
+use crate::worker::mail::{Mail, StreamId, WorkerIndex};
+use crate::worker::origin::{Beginning, Origin};
 
 /// The link to a node that is fed.
 pub(super) struct OutLink {
@@ -311,34 +312,18 @@ impl Worker {
         term: Option<Term>,
         ahead_micros: Option<i64>,
     ) -> Beginning {
-        let Some(entry) = self.streams.get_mut(local) else { return Beginning::New };
-        if term.is_none() {
+        let nothing = Beginning::New(Left::default());
+        let Some(entry) = self.streams.get_mut(local) else { return nothing };
+        let Some(source) = term else {
             // Nobody is fed it, under whatever term.
             entry.origin = Origin::default();
             self.end_feeds(local);
-            return Beginning::New;
-        }
-        let Some(log) = entry.log else { return Beginning::New };
-        let mut beginning = Beginning::GoesOn;
-        if entry.origin.term != term {
-            self.hub.seal(log);
-            let next = self.hub.log(log).map_or(0, crate::stream::Log::next);
-            let last = entry.origin;
-            let before = match last.term {
-                Some(known) if last.from < next => Some((known, last.from)),
-                _ => last.before,
-            };
-            entry.origin = match before.filter(|(known, _)| Some(*known) == term) {
-                Some((_, from)) if last.from == next => {
-                    beginning = Beginning::Returns;
-                    Origin { term, from, before: None, ahead_micros }
-                }
-                _ => {
-                    beginning = Beginning::New;
-                    Origin { term, from: next, before, ahead_micros }
-                }
-            };
-        }
+            return nothing;
+        };
+        let Some(log) = entry.log else { return nothing };
+        self.hub.seal(log);
+        let (segment, left) = (self.hub.next_number(log), self.hub.left(log));
+        let beginning = entry.origin.begin(source, ahead_micros, segment, left);
         let (from, message_stream) = (entry.origin.from, entry.fed.message_stream);
         for to in entry.fed.to.clone() {
             let link = self.links.out.get_mut(&to);

@@ -208,10 +208,15 @@ impl Links {
         self.is_link(party.connection)
     }
 
-    /// Whether another node publishes a stream, or keeps its name for its publisher.
-    pub(super) fn is_published_elsewhere(&self, name: &str) -> bool {
-        let known = self.seat.as_ref().and_then(|seat| seat.cluster.stream(name));
-        known.is_some_and(|known| known.term.is_some() && !known.local)
+    /// Whether another node that stays publishes a stream, is about to, or keeps its name for its
+    /// publisher.
+    pub(super) fn is_kept_elsewhere(&self, name: &str) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.cluster.is_kept(name))
+    }
+
+    /// Whether other nodes are fed a stream from here.
+    pub(super) fn is_fed_elsewhere(&self, name: &str) -> bool {
+        self.seat.as_ref().is_some_and(|seat| seat.cluster.is_fed(name))
     }
 
     /// When the cluster's machine is to be looked at.

@@ -16,6 +16,7 @@ use crate::limits::NO_BYTES_LIMIT;
 use crate::reactor::ConnectionKey;
 use crate::worker::labels::{Label, LinkRefusal};
 use crate::worker::mail::{Mail, Order, Party, Refusal, Request, WorkerIndex};
+use crate::worker::outside::News;
 use crate::worker::registrar::Tiding;
 use crate::worker::settings::{PublishConflict, UnknownStream};
 use crate::worker::{Ending, Worker};
@@ -109,6 +110,11 @@ impl Worker {
     /// The addresses of nodes were looked up.
     pub(in crate::worker) fn take_peers(&mut self, addresses: &[SocketAddr], now: Duration) {
         self.with_cluster(now, |cluster| cluster.addresses(addresses, now));
+    }
+
+    /// An operator gives an order that holds on all nodes, or takes one back.
+    pub(in crate::worker) fn take_order(&mut self, order: crate::cluster::Order, now: Duration) {
+        self.with_cluster(now, |cluster| cluster.order(order, now));
     }
 
     /// A request to the registrar, which lives on this worker.
@@ -347,16 +353,12 @@ impl Worker {
             }
             // Players learn of a stream when its link is granted; those who would be refused are
             // judged by the directory.
-            Command::Appeared { name, .. } => {
+            Command::Appeared { .. } => {}
+            Command::Vanished { name } => self.tell_seat(LinkMail::Vanished { name }),
+            Command::Changed { name } => {
                 if let Some(registrar) = &mut self.registrar {
                     registrar.changed_elsewhere(&name);
                 }
-            }
-            Command::Vanished { name } => {
-                if let Some(registrar) = &mut self.registrar {
-                    registrar.changed_elsewhere(&name);
-                }
-                self.tell_seat(LinkMail::Vanished { name });
             }
             Command::Yield { name, .. } => {
                 let holder = self.registrar.as_ref().and_then(|registrar| registrar.holder(&name));
@@ -419,6 +421,7 @@ impl Worker {
                     self.drop_taking(party);
                 }
             }
+            Command::Ordered(order) => self.tell_news(News::Ordered(order)),
             Command::Note(note) => match note {
                 Note::Joined(_) => tracing::info!("{note}"),
                 _ => tracing::warn!("{note}"),
@@ -439,9 +442,14 @@ impl Worker {
         self.mailbox.send(to, Mail::Link(Box::new(mail)));
     }
 
-    /// Whether another node has a publisher of a name.
-    pub(in crate::worker) fn is_elsewhere(&self, name: &str) -> bool {
-        self.links.seat.as_ref().is_some_and(|seat| seat.cluster.is_busy(name))
+    /// Whether another node keeps a name. If so the control thread is told besides when that
+    /// changes, though nobody here may have anything to do with it.
+    pub(in crate::worker) fn is_elsewhere(&mut self, name: &Arc<str>) -> bool {
+        let is_kept = self.links.is_kept_elsewhere(name);
+        if let Some(registrar) = self.registrar.as_mut().filter(|_| is_kept) {
+            registrar.changed_elsewhere(name);
+        }
+        is_kept
     }
 
     /// Looks after links and the machine. Called at every sweep.

@@ -2,7 +2,8 @@
 //!
 //! An offer is told to the cluster's machine. When that takes it up, the link claims the stream's
 //! name like a publisher; when it is granted, the feeder is told where the log ends and begins to
-//! send. What is there already is passed over by its count.
+//! send. Where that is need not be exact: what comes is taken by its place in the count of the
+//! stream's source, by the one law of the log, and what is there already is dropped and counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +16,12 @@ use super::line::{Kind, LinkConnection};
 use crate::cluster::message::{At, Message};
 use crate::cluster::{NodeKey, Path, Position, Term};
 use crate::reactor::ConnectionKey;
-use crate::stream::{Dropped, StreamKey};
+use crate::stream::StreamKey;
 use crate::wire::message::MediaMessage;
 use crate::worker::labels::{DropReason, LinkRefusal, MessageKind};
 use crate::worker::local::Place;
-use crate::worker::mail::{Beginning, Mail, Party};
+use crate::worker::mail::{Mail, Party};
+use crate::worker::origin::Beginning;
 use crate::worker::receive::message_kind;
 use crate::worker::{REGISTRAR, Worker};
 
@@ -40,14 +42,10 @@ pub(super) struct Taken {
     /// Its source, once that was said.
     term: Option<Term>,
     path: Path,
-    /// The next message by the count of its source.
+    /// The next message that comes, by the count of its source.
     seq: u64,
-    /// Messages before this one are there already.
-    floor: u64,
-    /// It was taken up, and nothing has come since.
-    resumes: bool,
-    /// The same, and the headers that answer have not come: media before them is of an earlier
-    /// reader, and comes again if it is wanted.
+    /// It was taken up, and the headers that answer have not come: media before them is of an
+    /// earlier reader, and comes again if it is wanted.
     awaits_headers: bool,
     /// Where it is read into, once it was granted.
     log: Option<(usize, StreamKey)>,
@@ -95,8 +93,6 @@ impl Worker {
             term: None,
             path: Arc::new([]),
             seq: 0,
-            floor: 0,
-            resumes: false,
             awaits_headers: false,
             log: None,
             headers: false,
@@ -140,10 +136,6 @@ impl Worker {
             self.taken_ended(taken.log.take(), by);
         }
         (taken.term, taken.heard, taken.quiet) = (Some(term), now, false);
-        if taken.headers && !std::mem::take(&mut taken.resumes) {
-            // The feeder goes on elsewhere, perhaps by a count that begins again.
-            taken.floor = at.position.seq;
-        }
         (taken.headers, taken.seq) = (false, at.position.seq);
         taken.ingested = (at.ingested > 0).then_some(at.ingested);
         if news {
@@ -181,20 +173,18 @@ impl Worker {
         let Some((_, log)) = log else {
             return self.count_drop(kind, DropReason::Unpublished);
         };
-        if taken.awaits_headers || seq < taken.floor {
-            // It comes again, or is there already.
-            return;
+        if taken.awaits_headers {
+            // It comes again if it is wanted.
+            return self.count_drop(kind, DropReason::Held);
         }
-        taken.floor = seq + 1;
         let Some(message) = message else {
+            self.hub.pass(log, seq);
             return self.count_drop(kind, DropReason::Malformed);
         };
         self.cells.ingest_messages.at(kind).increment();
         let ingested = now.saturating_sub(taken.age);
-        match self.hub.append_at(log, seq, message, ingested, now).dropped {
-            None => {}
-            Some(Dropped::BeforeKey) => self.count_drop(kind, DropReason::BeforeKey),
-            Some(Dropped::NoPublisher) => self.count_drop(kind, DropReason::Unpublished),
+        if let Some(dropped) = self.hub.append_at(log, seq, message, ingested, now).dropped {
+            self.count_drop(kind, dropped.into());
         }
     }
 
@@ -238,19 +228,20 @@ impl Worker {
             self.put_link(link, now);
             return;
         };
+        if taken.log == Some((local, log)) {
+            // It was granted before, and is read: the claim was made twice.
+            return self.put_link(link, now);
+        }
         let beginning = self.begin_source(local, Some(term), None);
+        let goes_on = !matches!(beginning, Beginning::New(_));
         match beginning {
             Beginning::GoesOn => self.hub.resume_publish(log),
-            Beginning::Returns => self.hub.return_link(log),
-            Beginning::New => {
-                self.hub.begin_link(log);
-                self.hub.restart_count(log);
-            }
+            Beginning::Returns(left) => self.hub.return_link(log, left),
+            Beginning::New(left) => self.hub.begin_link(log, left),
         }
-        let goes_on = beginning != Beginning::New;
-        let seq = self.hub.next_seq(log).filter(|_| goes_on);
-        (taken.log, taken.floor, taken.heard) = (Some((local, log)), seq.unwrap_or(0), now);
-        (taken.resumes, taken.awaits_headers) = (true, true);
+        // Behind another source it begins at a key frame, best at the newest one.
+        let seq = self.hub.next_seq(log).filter(|seq| goes_on && *seq > 0);
+        (taken.log, taken.heard, taken.awaits_headers) = (Some((local, log)), now, true);
         // What players would jump over need not come.
         let newest = self.hub.log(log).and_then(|log| Some(log.newest()?.ingested));
         let is_near = newest.is_some_and(|at| now.saturating_sub(at) <= self.limits.player_lag_max);

@@ -28,6 +28,8 @@ fn back_end(locations: Vec<(&'static str, String)>) -> Backend {
     Backend::start(move |request: &Received| {
         let name = request.field("name").unwrap_or_default();
         let asked = ["publish", "play"].contains(&request.event().as_str());
+        // Unless it is asked with this, in the query of the name.
+        let asked = asked && request.field("stays").is_none();
         let found = locations.iter().find(|(known, _)| asked && *known == name);
         found.map_or(Answer::Status(200), |(_, to)| Answer::Redirect(to))
     })
@@ -171,8 +173,7 @@ fn a_stream_is_sent_on_by_the_word_about_its_present_publisher() {
     let url = backend.url("/h");
     let configuration = format!(
         "[limits]\nstream_grace = \"20s\"\n[apps.live]\nhooks = \"nginx-rtmp\"\n\
-         on_publish = \"{url}\"\npublish_conflict = \"takeover\"\n\
-         [apps.fixed]\nhooks = \"nginx-rtmp\"\non_publish = \"{url}\"\n"
+         on_publish = \"{url}\"\npublish_conflict = \"takeover\"\n"
     );
     let options = Options { configuration: &configuration, ..Options::default() };
     let here = Relay::start(dir, &options);
@@ -194,6 +195,11 @@ fn a_stream_is_sent_on_by_the_word_about_its_present_publisher() {
     there.wait_for_role("publisher", 1);
     assert_eq!(here.metrics().sum("relay_outside_attempts_total", &[("kind", "push")]), Some(1.0));
     drop((second, third));
+    // The next one's back end names no other server: the push ends, though there is a publisher.
+    let last = publish("one?stays=1").unwrap();
+    there.wait_for_role("publisher", 0);
+    here.wait_for_role("publisher", 1);
+    drop(last);
 
     // What cannot be pushed to keeps its publisher out, and is not repeated.
     let refused = publish("bad").err().unwrap();

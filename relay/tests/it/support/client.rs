@@ -46,10 +46,15 @@ impl Client {
 
     /// The same with a receive buffer of `bytes`, so that the kernel does not read in our place.
     pub(crate) fn open_narrow(address: SocketAddr, bytes: usize) -> io::Result<Self> {
+        Self::over(Self::narrow(address, bytes)?)
+    }
+
+    /// A connection with such a buffer, on which nothing was said yet.
+    pub(crate) fn narrow(address: SocketAddr, bytes: usize) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(bytes)?;
         socket.connect(&address.into())?;
-        Self::over(socket.into())
+        Ok(socket.into())
     }
 
     /// Shakes hands (RTMP 1.0 section 5.2) over a connection that is there.

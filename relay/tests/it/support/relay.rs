@@ -38,6 +38,7 @@ pub(crate) struct Relay {
     /// For other nodes, if it is part of a cluster.
     pub(crate) link: Option<SocketAddr>,
     process: Process,
+    killed: bool,
 }
 
 impl Relay {
@@ -73,7 +74,7 @@ impl Relay {
         };
         let (rtmp, http) = (port("rtmp"), port("http"));
         let link = address(&fs::read_to_string(&said).unwrap_or_default(), "link");
-        let mut relay = Self { rtmp, http, link, process };
+        let mut relay = Self { rtmp, http, link, process, killed: false };
         wait_for("the relay to be ready", START, || {
             relay.process.must_run();
             http::get(http, "/readyz").ok().filter(|answer| answer.status == 200)
@@ -136,6 +137,12 @@ impl Relay {
         self.process.wait(limit)
     }
 
+    /// Ends the relay as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.process.kill();
+        self.killed = true;
+    }
+
     /// Asks the relay to end and waits for it.
     pub(crate) fn terminate(mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::TERM);
@@ -147,7 +154,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         let by_itself = self.process.ended();
         self.process.stop(Signal::INT);
-        if let Some(status) = by_itself.filter(|status| !status.success()) {
+        if let Some(status) = by_itself.filter(|status| !status.success() && !self.killed) {
             assert!(
                 std::thread::panicking(),
                 "the relay ended by itself with {status}\n{}",

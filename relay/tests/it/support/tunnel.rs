@@ -59,7 +59,7 @@ pub(crate) struct Answer {
 
 /// One session.
 pub(crate) struct Tunnel {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     manner: Manner,
     pub(crate) id: String,
     pub(crate) number: u64,
@@ -122,8 +122,7 @@ impl Tunnel {
             }
         }
         let manner = self.manner;
-        // The first one seen is where numbers begin.
-        if manner.races && self.requests > 1 {
+        if manner.races {
             return self.race(&requests);
         }
         let mut socket = self.take_socket()?;

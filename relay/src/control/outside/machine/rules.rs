@@ -58,6 +58,16 @@ impl Machine {
         configured.chain(added.filter_map(|added| name(&added.app, &added.rule))).collect()
     }
 
+    /// Whether a name is one of them.
+    pub(super) fn is_always(&self, name: &str) -> bool {
+        self.rules(OutsideKind::Pull, name).iter().any(|rule| rule.when == PullWhen::Always)
+    }
+
+    /// Whether another node has a stream.
+    pub(in crate::control::outside) fn is_elsewhere(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|state| state.elsewhere)
+    }
+
     pub(super) fn of_interest(&self) -> Watch {
         let has = |push: &[OutsideRule], pull: &[OutsideRule]| !push.is_empty() || !pull.is_empty();
         let settings = &self.settings;
