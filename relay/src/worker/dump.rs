@@ -31,8 +31,8 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// What ended a session, in words, and for a fault of its chunks the bytes that were `next`. Text in
-/// them may be the rest of a command, and so of a key: but for the first byte it is left out.
+/// What ended a session, in words, and for a fault of its chunks the bytes that were `next`. Text
+/// in them may be the rest of a command, and so of a key: but for the first byte it is left out.
 pub(super) fn describe(error: &SessionError, next: &[u8]) -> String {
     if error.reason() == "chunk" && !next.is_empty() {
         format!("{error}; next came {}", without_text(next))
