@@ -22,6 +22,9 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 /// The first one is soon: players may be many before the second.
 const FIRST_RATE_SPAN: Duration = Duration::from_millis(450);
 
+/// A publisher's first key frame, and what came before it, take about so long to be sent again.
+const GUESS_SPAN: Duration = Duration::from_millis(200);
+
 /// What the registrar knows of a stream's rate.
 #[derive(Debug, Default)]
 pub(super) struct TellRate {
@@ -48,10 +51,10 @@ impl TellRate {
     }
 
     /// What is told of a stream that has only begun: its rate if the bytes so far had come in
-    /// [`FIRST_RATE_SPAN`]. That is too much rather than too little, and corrected after that time:
-    /// players and nodes may all come before.
+    /// [`GUESS_SPAN`]. That is near enough for players and nodes that come before it is measured,
+    /// which is after [`FIRST_RATE_SPAN`].
     pub(super) fn guess(bytes: u64) -> u64 {
-        let millis = u64::try_from(FIRST_RATE_SPAN.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(GUESS_SPAN.as_millis()).unwrap_or(u64::MAX);
         (bytes.saturating_mul(1_000) / millis).max(1)
     }
 

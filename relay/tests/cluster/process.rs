@@ -153,9 +153,9 @@ impl Process {
     }
 
     /// What other nodes have to do with a stream is otherwise than before.
-    pub(crate) fn changed(&mut self, stream: Stream, name: &str) {
+    pub(crate) fn changed(&mut self, stream: Option<&Stream>, name: &str) {
         let said = (self.cluster.is_kept(name), self.cluster.is_fed(name));
-        self.said.insert(stream, said);
+        self.said.extend(stream.map(|stream| (*stream, said)));
     }
 
     /// An order was heard of.

@@ -516,7 +516,7 @@ impl World {
                 process.shown.insert(self.numbers[&name], term);
             }
             Command::Vanished { name } => process.vanished(self.numbers[&name]),
-            Command::Changed { name } => process.changed(self.numbers[&name], &name),
+            Command::Changed { name } => process.changed(self.numbers.get(&name), &name),
             Command::Ordered(order) => process.ordered(&order),
             Command::Yield { name, .. } => {
                 if self.planted != Planted::Stubborn {

@@ -310,7 +310,8 @@ fn a_node_feeds_no_more_than_it_may_send_when_all_come_at_once() {
         for _ in 0..8 {
             rig.world.run(millis(50));
             let fed: Vec<u64> = (0..5).map(|node| feeds(&mut rig.world, node)).collect();
-            assert!(fed.iter().all(|feeds| *feeds <= 2), "{fed:?}, seed {seed}");
+            // Of what is guessed; where nothing is, one node feeds all four.
+            assert!(fed.iter().all(|feeds| *feeds <= 3), "{fed:?}, seed {seed}");
         }
         rig.world.under_way();
         rig.world.catch_up();
