@@ -65,7 +65,10 @@ fn a_command_that_fails_or_does_not_end_takes_no_report_away() {
         let said = run.said();
         assert!(said.contains("5 of 5 players recovered") && said.contains(says), "{said}");
         let report = json(dir.path(), name);
-        assert_eq!((&report["judgement"], &report["failover"]["players"]), (&"unknown".into(), &5.into()));
+        assert_eq!(
+            (&report["judgement"], &report["failover"]["players"]),
+            (&"unknown".into(), &5.into())
+        );
         let failure = report["failover"]["ran"]["failure"].as_str().unwrap();
         assert!(failure.contains(says), "{failure}");
     }

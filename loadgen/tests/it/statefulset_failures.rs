@@ -28,7 +28,6 @@ fn check_refusal(set: &mut StatefulSet, code: i32, mistakes: usize, words: &[&st
     for line in lines {
         let line: Value = serde_json::from_str(line).expect("the log is JSON");
         let sentence = line["message"].as_str().expect("a sentence");
-        println!("{sentence}");
         for word in words {
             assert!(sentence.contains(word), "{word:?} is missing in {sentence}");
         }
