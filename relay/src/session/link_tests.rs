@@ -212,3 +212,98 @@ fn who_has_proven_nothing_says_no_more_than_clients_may() {
         assert!(heard(&mut dialler, &back, usize::MAX).is_ok(), "who was dialled was listed");
     }
 }
+
+/// The bytes of version 1, of one end.
+fn version_1(end: &str) -> Vec<u8> {
+    let text = include_str!("link_version_1.txt");
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let (_, hex) = lines.find(|(known, _)| *known == end).expect(end);
+    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    (0..hex.len()).step_by(2).map(digit).collect()
+}
+
+/// Two ends behind their handshakes, and what each has said since: all that nodes say on a link.
+fn spoken() -> ([LinkSession; 2], [Vec<u8>; 2]) {
+    const HANDSHAKE: usize = 1 + 2 * 1_536;
+    let limits = Limits::default();
+    let mut ends = [LinkSession::dial(&limits, 1), LinkSession::accept(&limits, 2)];
+    let mut said = [Vec::new(), Vec::new()];
+    let mut heard_of = |ends: &mut [LinkSession; 2]| loop {
+        let mut quiet = true;
+        for (from, to) in [(0, 1), (1, 0)] {
+            let bytes: Vec<u8> =
+                std::iter::from_fn(|| ends[from].take_output()).flatten().collect();
+            quiet &= bytes.is_empty();
+            heard(&mut ends[to], &bytes, usize::MAX).unwrap();
+            said[from].extend(bytes);
+        }
+        if quiet {
+            return;
+        }
+    };
+    heard_of(&mut ends);
+    let [dialler, acceptor] = &mut ends;
+    dialler.say(0, b"hello");
+    acceptor.say(0, b"challenge");
+    acceptor.expect_media();
+    dialler.publish(9, "live/one");
+    dialler.say(9, b"at");
+    acceptor.say(9, b"take");
+    heard_of(&mut ends);
+    said[0].extend(sent());
+    let [dialler, acceptor] = &mut ends;
+    acceptor.refuse_stream(10);
+    dialler.close_stream(9);
+    said[0].extend(std::iter::from_fn(|| dialler.take_output()).flatten());
+    said[1].extend(std::iter::from_fn(|| acceptor.take_output()).flatten());
+    for end in &mut said {
+        end.drain(..HANDSHAKE);
+    }
+    let fresh = [LinkSession::dial(&limits, 3), LinkSession::accept(&limits, 4)];
+    (fresh, said)
+}
+
+fn sent() -> Vec<u8> {
+    let video = [&[0x17, 1, 0, 0, 0][..], &[7; 70]].concat();
+    [media(9, MediaKind::Video, &video), media(9, MediaKind::Audio, &[0xaf, 1, 2])].concat()
+}
+
+/// What crosses a link behind the handshake of RTMP is written as ever, and read.
+#[test]
+fn the_bytes_of_a_link_of_version_1_are_read_and_written_as_ever() {
+    let ([mut dialler, mut acceptor], said) = spoken();
+    let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let recorded = ["dialler", "acceptor"].map(|end| text(&version_1(end)));
+    assert_eq!(said.map(|bytes| text(&bytes)), recorded);
+    // Their handshakes, without what comes behind these.
+    let take = |end: &mut LinkSession| -> Vec<u8> {
+        std::iter::from_fn(|| end.take_output()).flatten().collect()
+    };
+    let hello = take(&mut dialler);
+    heard(&mut acceptor, &hello, usize::MAX).unwrap();
+    let answer = take(&mut acceptor);
+    heard(&mut dialler, &answer, usize::MAX).unwrap();
+    let last = take(&mut dialler);
+    heard(&mut acceptor, &last[..1_536], usize::MAX).unwrap();
+    acceptor.expect_media();
+    assert_eq!(
+        heard(&mut acceptor, &version_1("dialler"), 5).unwrap(),
+        [
+            "Open",
+            r#"Data { message_stream: 0, payload: b"hello" }"#,
+            r#"Publish { message_stream: 9, name: b"live/one" }"#,
+            r#"Data { message_stream: 9, payload: b"at" }"#,
+            "media 9 Video at 40 of 75",
+            "media 9 Audio at 40 of 3",
+            "Close { message_stream: 9 }",
+        ]
+    );
+    assert_eq!(
+        heard(&mut dialler, &version_1("acceptor"), 5).unwrap(),
+        [
+            r#"Data { message_stream: 0, payload: b"challenge" }"#,
+            r#"Data { message_stream: 9, payload: b"take" }"#,
+            "Unwanted { message_stream: 10 }",
+        ]
+    );
+}
