@@ -1,6 +1,6 @@
 //! `/api/v1/pushes` and `/api/v1/pulls`: streams that go to and come from other servers, those of
-//! the configuration and those that are added here, which hold on all nodes of a cluster and live as
-//! long as one of them.
+//! the configuration and those that are added here, which hold on all nodes of a cluster and live
+//! as long as one of them.
 
 use std::sync::Arc;
 

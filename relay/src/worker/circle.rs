@@ -92,7 +92,8 @@ impl Marks {
         }
     }
 
-    /// Those of a name, with commas between them; of many some, since a connection has room for few.
+    /// Those of a name, with commas between them; of many some, since a connection has room for
+    /// few.
     pub(super) fn of(&self, name: &str) -> Arc<str> {
         let marks = self.0.get(name).into_iter().flat_map(BTreeMap::keys).take(MARKS_MAX - 1);
         marks.map(|mark| &**mark).collect::<Vec<_>>().join(",").into()

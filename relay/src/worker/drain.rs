@@ -4,13 +4,11 @@
 //! ```text
 //!   0 %      nobody is accepted any more; nodes that are fed from here are fed from elsewhere, and
 //!            what is pulled is pulled by another node
-//!   5-40 %   publishers, one after the other: asked to connect again, or ended in order; and whoever
-//!            has neither published nor played for a while, all at once
-//!   50 %     those of them that were asked and are still there are ended
-//!   50-90 %  players, one after the other, each where its stream has a key frame
-//!   95 %     players that are still there are ended
-//!   100 %    everything else; sooner when nobody is left
-//! ```
+//! 5-40 %   publishers, one after the other: asked to connect again, or ended in order; and whoever
+//! has neither published nor played for a while, all at once 50 %     those of them that were asked
+//! and are still there are ended 50-90 %  players, one after the other, each where its stream has a
+//! key frame 95 %     players that are still there are ended 100 %    everything else; sooner when
+//! nobody is left ```
 //!
 //! A stream whose publisher has moved to another node goes on coming here by a link until its last
 //! player has left. A node without others has nowhere to send anybody: there everybody who

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   machine  what is to run, tries, pauses: pure       task  one stream that goes one way
-//!   report   the lists of the API, and metrics       orders    what is added here holds on all nodes
+//! report   the lists of the API, and metrics       orders    what is added here holds on all nodes
 //! ```
 //!
 //! News of names and of orders come from workers by a road (`worker/outside.rs`), orders go to them
