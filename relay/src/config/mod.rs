@@ -26,7 +26,7 @@ mod tools;
 
 pub use self::api::{Api, Tokens};
 pub use self::cluster::{Cluster, ClusterTls, Peer, SecretBytes};
-pub use self::reload::{Change, Origin};
+pub use self::reload::{Change, Origin, without_secrets};
 pub use self::tools::Top;
 
 use std::ffi::OsString;

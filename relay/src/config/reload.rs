@@ -201,7 +201,7 @@ fn is_live_limit(name: &str) -> bool {
 
 /// A text without the user and password of the URLs in it, and without their queries, or all of
 /// their paths.
-fn without_secrets(text: &str, hides_paths: bool) -> String {
+pub fn without_secrets(text: &str, hides_paths: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

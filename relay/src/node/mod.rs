@@ -24,7 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Effective, Log, LogFormat, shown};
+use crate::config::{Config, Effective, Log, LogFormat, shown, without_secrets};
 use crate::control::{self, Control, Outcome, ending, log, reload};
 use crate::reactor::socket::{SocketOptions, listen};
 use crate::worker::Shared;
@@ -222,7 +222,11 @@ impl Said {
         let has_tls = !config.tls.certificates.is_empty();
         let access = match config.settings.access_is_default() {
             true => vec![DEFAULT_ACCESS.to_owned()],
-            false => config.settings.access_lines(),
+            // The URL of a rule's keys may hold a secret.
+            false => {
+                let lines = config.settings.access_lines();
+                lines.iter().map(|line| without_secrets(line, false)).collect()
+            }
         };
         Self { node, workers: workers.len(), backend, rtmp, http, link, further, has_tls, access }
     }

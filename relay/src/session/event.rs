@@ -214,7 +214,7 @@ pub struct ConnectRequest {
     raw_app: Vec<u8>,
     raw_tc_url: Vec<u8>,
     /// The application that the client named, if it has another name since.
-    asked_app: Option<String>,
+    asked_app: Option<Box<str>>,
 }
 
 /// What a client said of E-RTMP.
@@ -324,7 +324,7 @@ impl ConnectRequest {
         self.raw_app = name.as_bytes().to_vec();
         self.raw_app.extend_from_slice(&query);
         let asked = std::mem::replace(&mut self.app, name);
-        self.asked_app.get_or_insert(asked);
+        self.asked_app.get_or_insert(asked.into());
         Ok(())
     }
 
@@ -350,7 +350,7 @@ impl ConnectRequest {
     /// Bytes of memory that it takes up.
     pub(super) fn held_bytes(&self) -> usize {
         let strings = [&self.app, &self.host, &self.flash_ver, &self.swf_url, &self.page_url];
-        let asked = self.asked_app.as_ref().map_or(0, String::capacity);
+        let asked = self.asked_app.as_ref().map_or(0, |app| app.len());
         let raw = self.raw_app.capacity() + self.raw_tc_url.capacity() + asked;
         let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
         size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + raw + enhanced

@@ -110,10 +110,9 @@ impl Client {
         }
     }
 
-    /// What a server wrote, without the secrets that it may have repeated, and without the salt and
-    /// challenge of a password that it asked for.
+    /// What a server wrote, without the secrets that it may have repeated. Salt and challenge of a
+    /// password that it asks for are left, since they are answered by it.
     pub(super) fn hide(&self, text: &str) -> String {
-        let text = text.find(ASKS).map_or(text, |at| &text[..at + ASKS.len()]);
         let hidden = |text: String, secret: &String| text.replace(secret.as_str(), "***");
         self.secrets.iter().fold(text.to_owned(), hidden)
     }
@@ -219,6 +218,11 @@ impl Client {
         let held = self.held.as_ref().map_or(0, |message| message.payload_bytes());
         size_of::<Self>() + waiting + held + self.unread.capacity()
     }
+}
+
+/// What a server wrote, for the log: without the salt and challenge of a password.
+pub(super) fn without_challenge(text: &str) -> &str {
+    text.find(ASKS).map_or(text, |at| &text[..at + ASKS.len()])
 }
 
 /// What a server writes before a salt and a challenge (Adobe's and Limelight's authentication).

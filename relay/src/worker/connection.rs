@@ -96,7 +96,7 @@ pub(super) struct Connection {
     /// It ended what it published or played by itself.
     pub(super) said_goodbye: bool,
     /// Why it is ended, for the log.
-    pub(super) ending: Option<String>,
+    pub(super) ending: Option<Box<str>>,
     /// It was asked for user and password by a refusal, and is to come again.
     pub(super) challenged: bool,
     /// What its first stream asks for was held against what it announced.

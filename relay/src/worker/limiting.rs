@@ -113,7 +113,8 @@ impl Worker {
             why = Some("The publisher sends more than it may");
             let of_each = connection.publishes.iter().filter_map(|it| it.ingest.as_deref());
             let excess = of_each.chain(connection.ingest.as_deref()).find_map(Ingest::excess);
-            connection.ending = excess.map(|excess| format!("it sends more than it may: {excess}"));
+            connection.ending =
+                excess.map(|excess| format!("it sends more than it may: {excess}").into());
         } else if connection.ends_at.is_some_and(|end| end <= now) {
             why = Some("The session has lasted as long as it may");
         }
@@ -148,7 +149,7 @@ impl Worker {
             return;
         }
         let key = connection.key;
-        connection.ending.get_or_insert_with(|| why.to_owned());
+        connection.ending.get_or_insert_with(|| why.into());
         while let Some(publish) = connection.publishes.pop() {
             self.publish_ended(key, &publish);
             self.hook_ended(connection, publish.message_stream);

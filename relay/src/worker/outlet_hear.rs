@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Worker;
-use super::client::{fault_of, fault_of_tunnel};
+use super::client::{fault_of, fault_of_tunnel, without_challenge};
 use super::connection::Connection;
 use super::labels::CloseReason;
 use super::mail::{Party, Request};
@@ -95,7 +95,7 @@ impl Worker {
                 }
                 Deed::Hold(message) => self.claim_for_pull(connection, message),
                 Deed::End(end, reason) => {
-                    let detail = end.detail.clone();
+                    let detail = without_challenge(&end.detail).to_owned();
                     if let Some(client) = connection.speech.outside_mut() {
                         client.end.get_or_insert(end);
                     }

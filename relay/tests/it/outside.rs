@@ -440,7 +440,10 @@ fn a_server_that_cannot_prove_its_name_is_sent_nothing() {
         } else {
             wait_for("a refusal", START, || (failures(&here, "tls") >= 1.0).then_some(()));
             let line = here.log();
-            let line = line.lines().find(|line| line.contains("reason=\"tls\"")).unwrap_or("");
+            let line = line
+                .lines()
+                .find(|line| line.contains("WARN") && line.contains("reason=\"tls\""))
+                .unwrap_or("");
             assert!(line.contains("outside connection failed"), "{}", here.log());
         }
     }

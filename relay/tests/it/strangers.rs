@@ -157,7 +157,7 @@ fn broken_tls_is_told_apart_and_counted() {
     let mut socket = shaken(relay.rtmp, &pair);
     socket.write_all(&[&b"\x17\x03\x03\x00\x20"[..], &[7; 32]].concat()).unwrap();
     read_to_the_end(&mut socket);
-    wait_for("it to be counted", CLOSE_MAX, || (closed(&relay, "protocol") == 3.0).then_some(()));
+    wait_for("it to be counted", CLOSE_MAX, || (closed(&relay, "tls") == 3.0).then_some(()));
     assert_eq!(of_tls(&relay, "full_1_3"), 1.0);
 }
 
