@@ -17,7 +17,7 @@ use crate::support::{START, Scratch};
 fn failover(dir: &Path, server: &Server, name: &str, more: &[&str]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(["failover", "--target", &server.url(name), "--players", "5"]);
-    command.args(["--bitrate", "200k", "--gop", "1s", "--duration", "7s", "--at", "2s"]);
+    command.args(["--bitrate", "200k", "--gop", "1s", "--duration", "7s"]);
     command.args(["--cores", "1", "--json"]).arg(dir.join(format!("{name}.json"))).args(more);
     Process::start(dir, name, &mut command)
 }
@@ -36,7 +36,7 @@ fn what_the_command_does_is_seen_in_the_gaps() {
     let server = relay(dir.path());
     let id = server.process.id();
     let strike = format!("kill -STOP {id}; sleep 1.5; kill -CONT {id}");
-    let more = ["--command", &strike, "--expect", "recovered=1,gap.max>1s"];
+    let more = ["--at", "2s", "--command", &strike, "--expect", "recovered=1,gap.max>1s"];
     let mut run = failover(dir.path(), &server, "strike", &more);
     let status = run.wait(3 * START);
     let report = json(dir.path(), "strike");
@@ -58,7 +58,7 @@ fn a_command_that_fails_or_does_not_end_takes_no_report_away() {
         ("stays", "sleep 99", "--command-max"),
     ] {
         let began = Instant::now();
-        let more = ["--command", command, "--command-max", "1s"];
+        let more = ["--at", "2s", "--command", command, "--command-max", "1s"];
         let mut run = failover(dir.path(), &server, name, &more);
         assert_eq!(run.wait(3 * START).code(), Some(2), "{name}");
         assert!(began.elapsed() < Duration::from_secs(40), "{name}");
@@ -80,7 +80,8 @@ fn no_command_is_run_after_a_signal() {
     let server = relay(dir.path());
     let file = dir.file("struck");
     let command = format!("touch {}", file.display());
-    let mut run = failover(dir.path(), &server, "ended", &["--command", &command, "--at", "6s"]);
+    let more = ["--command", &command, "--at", "6s"];
+    let mut run = failover(dir.path(), &server, "ended", &more);
     std::thread::sleep(Duration::from_secs(2));
     run.signal(Signal::INT);
     let began = Instant::now();
