@@ -196,9 +196,9 @@ pub struct ConnectRequest {
     /// The client's name and version.
     pub flash_ver: String,
     /// Where the player program came from; may hold a query.
-    pub swf_url: String,
+    pub swf_url: Box<str>,
     /// The page that the player program is on; may hold a query.
-    pub page_url: String,
+    pub page_url: Box<str>,
     /// The object encoding it asked for; 0 when it did not.
     pub object_encoding: f64,
     /// Legacy audio codecs that it plays, a bit for each sound format; 0 when it did not say.
@@ -271,8 +271,8 @@ impl ConnectRequest {
             app,
             host: printable(tc_url_host(properties.tc_url).as_bytes()),
             flash_ver: printable(properties.flash_ver),
-            swf_url: printable(properties.swf_url),
-            page_url: printable(properties.page_url),
+            swf_url: printable(properties.swf_url).into(),
+            page_url: printable(properties.page_url).into(),
             object_encoding: properties.object_encoding.unwrap_or(0.0),
             audio_codecs: properties.audio_codecs,
             video_codecs: properties.video_codecs,
@@ -349,11 +349,12 @@ impl ConnectRequest {
 
     /// Bytes of memory that it takes up.
     pub(super) fn held_bytes(&self) -> usize {
-        let strings = [&self.app, &self.host, &self.flash_ver, &self.swf_url, &self.page_url];
+        let strings = [&self.app, &self.host, &self.flash_ver];
+        let urls = self.swf_url.len() + self.page_url.len();
         let asked = self.asked_app.as_ref().map_or(0, |app| app.len());
         let raw = self.raw_app.capacity() + self.raw_tc_url.capacity() + asked;
         let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
-        size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + raw + enhanced
+        size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + urls + raw + enhanced
     }
 
     /// The stream that a name of publish or play means by the application that the client named.

@@ -443,10 +443,12 @@ impl Connection {
         if !self.rest.is_empty() {
             self.outbox.push_front(std::mem::take(&mut self.rest));
         }
-        match self.outbox.len() {
+        // Replies are rare: nothing is kept for the next ones, which may never come.
+        let mut waiting = std::mem::take(&mut self.outbox);
+        match waiting.len() {
             0 => None,
-            1 => self.outbox.pop_front().map(Batch::One),
-            _ => Some(Batch::Many(self.outbox.drain(..).collect())),
+            1 => waiting.pop_front().map(Batch::One),
+            _ => Some(Batch::Many(waiting.into())),
         }
     }
 

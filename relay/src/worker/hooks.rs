@@ -392,10 +392,10 @@ fn client_of(connection: &Connection, app: &str) -> HookClient {
         client.args = args.unwrap_or_default();
         client.query = said.query();
         client.flash_ver.clone_from(&said.flash_ver);
-        client.swf_url.clone_from(&said.swf_url);
+        client.swf_url = said.swf_url.to_string();
         client.tc_url = said.tc_url().into_owned();
         client.host.clone_from(&said.host);
-        client.page_url.clone_from(&said.page_url);
+        client.page_url = said.page_url.to_string();
     }
     if let Some(asked) = connection.speech.flv_request() {
         let address = &asked.stream.address;
