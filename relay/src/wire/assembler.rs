@@ -69,7 +69,7 @@ pub enum AssembleError {
 /// Puts together the messages of one direction of one connection.
 ///
 /// Memory held is at most twice the limit of unfinished bytes in force, per chunk stream what is
-/// kept between messages (32 KiB while publishing, else 1 KiB), and while publishing up to 4 MiB
+/// kept between messages (32 KiB while publishing, else 128 bytes), and while publishing up to 4 MiB
 /// taken ahead for messages under way, each on a chunk stream that delivered one half as long.
 #[derive(Debug)]
 pub struct MessageAssembler {
@@ -108,8 +108,9 @@ struct Slot {
 /// segments fits, and what is longer leaves with its buffer anyway.
 const KEPT_BYTES_PUBLISHING: usize = 32 * 1024;
 
-/// The same for a connection that does not publish: there may be very many of them.
-const KEPT_BYTES_IDLE: usize = 1024;
+/// The same for a connection that does not publish: there may be very many of them, and after its
+/// first commands it says little but acknowledgements.
+const KEPT_BYTES_IDLE: usize = 128;
 
 /// Most bytes taken at once for a message because earlier ones were as long: the key frames of most
 /// video fit, so that none of their bytes is copied again because a buffer had to grow.
