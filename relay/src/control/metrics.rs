@@ -216,6 +216,9 @@ fn viewers(out: &mut Families, cells: &AllCells<'_>) {
     let help = "Players closed by the relay, or lost through an error.";
     out.counter("relay_players_dropped_total", &["reason"], help)
         .cells(&[], cells.sum(|cells| &cells.players_dropped));
+    let help = "Times that a publisher was not read on since it sent more than it may.";
+    out.counter("relay_publishers_slowed_total", &[], help)
+        .value(&[], cells.total(|cells| &cells.publishers_slowed));
     let help = "Players that found no room and were told where there is some.";
     out.counter("relay_players_redirected_total", &[], help)
         .value(&[], cells.total(|cells| &cells.players_redirected));

@@ -354,7 +354,11 @@ impl ConnectRequest {
         let asked = self.asked_app.as_ref().map_or(0, |app| app.len());
         let raw = self.raw_app.capacity() + self.raw_tc_url.capacity() + asked;
         let enhanced = self.enhanced.as_ref().map_or(0, EnhancedClient::held_bytes);
-        size_of::<Self>() + strings.map(String::capacity).iter().sum::<usize>() + urls + raw + enhanced
+        size_of::<Self>()
+            + strings.map(String::capacity).iter().sum::<usize>()
+            + urls
+            + raw
+            + enhanced
     }
 
     /// The stream that a name of publish or play means by the application that the client named.

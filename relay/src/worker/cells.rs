@@ -153,6 +153,8 @@ pub struct Cells {
     pub full: Family<Full, { Full::COUNT }>,
     /// Players that found no room and were told where there is some.
     pub players_redirected: Cell64,
+    /// Times that a publisher was not read on since it sent more than it may.
+    pub publishers_slowed: Cell64,
 
     /// Publishers and players that were let go while the node drains.
     pub drained: Family<(DrainRole, DrainWay), { DrainRole::COUNT * DrainWay::COUNT }>,

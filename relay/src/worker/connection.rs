@@ -88,6 +88,8 @@ pub(super) struct Connection {
     pub(super) ingest: Option<Box<Ingest>>,
     /// It is not read since it sent more than it may.
     pub(super) throttled: bool,
+    /// That it was not read was told.
+    pub(super) slowed: bool,
     /// What was asked to be played while that is undecided, where there is another place to play
     /// it. May carry secrets.
     pub(super) asked: Option<Box<StreamAddress>>,
@@ -255,6 +257,7 @@ impl Connection {
             ends_at: None,
             ingest: None,
             throttled: false,
+            slowed: false,
             asked: None,
             last_received: now,
             handshake_counted: false,

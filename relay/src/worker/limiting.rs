@@ -107,14 +107,21 @@ impl Worker {
         });
         let verdict = of_each.chain(of_all).max().unwrap_or(Verdict::Fine);
         let freed = connection.throttled && verdict == Verdict::Fine;
-        connection.throttled = verdict == Verdict::Wait;
+        let was_throttled = std::mem::replace(&mut connection.throttled, verdict == Verdict::Wait);
         let mut why = None;
         if verdict == Verdict::Close {
             why = Some("The publisher sends more than it may");
-            let of_each = connection.publishes.iter().filter_map(|it| it.ingest.as_deref());
-            let excess = of_each.chain(connection.ingest.as_deref()).find_map(Ingest::excess);
-            connection.ending =
-                excess.map(|excess| format!("it sends more than it may: {excess}").into());
+            connection.ending = excess(connection)
+                .map(|excess| format!("it sends more than it may: {excess}").into());
+        } else if connection.throttled && !was_throttled {
+            self.cells.publishers_slowed.increment();
+            // Whoever is at the limit is slowed again and again.
+            if !std::mem::replace(&mut connection.slowed, true) {
+                let (id, peer) = (connection.id, connection.peer);
+                let stream = connection.stream_name.as_deref().unwrap_or("-");
+                let detail = excess(connection).unwrap_or_default();
+                tracing::warn!(%id, %peer, stream, detail, "publisher is read no faster than it may send");
+            }
         } else if connection.ends_at.is_some_and(|end| end <= now) {
             why = Some("The session has lasted as long as it may");
         }
@@ -238,6 +245,12 @@ impl Worker {
             }
         }
     }
+}
+
+/// How much more it sends than it may, if it does.
+fn excess(connection: &Connection) -> Option<String> {
+    let of_each = connection.publishes.iter().filter_map(|it| it.ingest.as_deref());
+    of_each.chain(connection.ingest.as_deref()).find_map(Ingest::excess)
 }
 
 /// A connection may send what the publishers that it is now may send together.

@@ -442,6 +442,7 @@ fn a_publisher_that_sends_too_much_is_read_no_faster_than_it_may() {
     let read = node.cells.ingest_bytes.at(Role::Publisher).get();
     // 60 s and the window, at 10 kB a second, and what one receive buffer holds.
     assert!((550_000..=720_000).contains(&read), "{read}");
+    assert!(node.cells.publishers_slowed.get() > 0);
 }
 
 #[test]
