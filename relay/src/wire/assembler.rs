@@ -69,8 +69,8 @@ pub enum AssembleError {
 /// Puts together the messages of one direction of one connection.
 ///
 /// Memory held is at most twice the limit of unfinished bytes in force, per chunk stream what is
-/// kept between messages (32 KiB while publishing, else 128 bytes), and while publishing up to 4 MiB
-/// taken ahead for messages under way, each on a chunk stream that delivered one half as long.
+/// kept between messages (32 KiB while publishing, else 128 bytes), and while publishing up to 4
+/// MiB taken ahead for messages under way, each on a chunk stream that delivered one half as long.
 #[derive(Debug)]
 pub struct MessageAssembler {
     slots: Vec<Slot>,

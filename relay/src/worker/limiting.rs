@@ -108,20 +108,20 @@ impl Worker {
         let verdict = of_each.chain(of_all).max().unwrap_or(Verdict::Fine);
         let freed = connection.throttled && verdict == Verdict::Fine;
         let was_throttled = std::mem::replace(&mut connection.throttled, verdict == Verdict::Wait);
+        if connection.throttled && !was_throttled {
+            self.cells.publishers_slowed.increment();
+        }
+        // Whoever is at the limit is slowed again and again; it is told once.
+        if was_throttled && !std::mem::replace(&mut connection.slowed, true) {
+            let (id, peer) = (connection.id, connection.peer);
+            let stream = connection.stream_name.as_deref().unwrap_or("-");
+            tracing::warn!(%id, %peer, stream, "publisher sends more than it may and is read no faster");
+        }
         let mut why = None;
         if verdict == Verdict::Close {
             why = Some("The publisher sends more than it may");
             connection.ending = excess(connection)
                 .map(|excess| format!("it sends more than it may: {excess}").into());
-        } else if connection.throttled && !was_throttled {
-            self.cells.publishers_slowed.increment();
-            // Whoever is at the limit is slowed again and again.
-            if !std::mem::replace(&mut connection.slowed, true) {
-                let (id, peer) = (connection.id, connection.peer);
-                let stream = connection.stream_name.as_deref().unwrap_or("-");
-                let detail = excess(connection).unwrap_or_default();
-                tracing::warn!(%id, %peer, stream, detail, "publisher is read no faster than it may send");
-            }
         } else if connection.ends_at.is_some_and(|end| end <= now) {
             why = Some("The session has lasted as long as it may");
         }

@@ -50,7 +50,11 @@ impl Worker {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         connection.bytes_in += count;
         if let Some(ingest) = &mut connection.ingest {
+            let was_throttled = connection.throttled;
             connection.throttled |= !ingest.received(count);
+            if connection.throttled && !was_throttled {
+                self.cells.publishers_slowed.increment();
+            }
         }
         let (role, fed) = (connection.role, self.tunnels.fed);
         self.listen(connection, bytes, now);
